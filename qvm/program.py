@@ -1,0 +1,170 @@
+"""A QVM graph in memory: as written (`Graph`), as verified (`VerifiedProgram`), as run (`Lowered`).
+
+Holds types only. `decode.py` reads JSON into a `Graph`, `verify.py` turns a `Graph` into a
+`VerifiedProgram` or findings, `lower.py` turns that into numbered slots and events for engines.
+The reference interpreter works from the `Graph` itself, so that it shares nothing with lowering.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from qvm.profiles import Profile
+from syscalls.findings import Finding
+
+
+class Condition(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """True where `event` holds the value; an event whose measurement did not run is never equal.
+
+    Exactly one of `equals` and `value` is given.
+    """
+
+    event: str
+    equals: int | UnsetType = UNSET
+    value: int | UnsetType = UNSET
+
+
+class Guard(msgspec.Struct, forbid_unknown_fields=True):
+    """`{event, equals}`, or `{type: and|or, conditions}`. Unset fields tell which."""
+
+    event: str | UnsetType = UNSET
+    equals: int | UnsetType = UNSET
+    type: str | UnsetType = UNSET
+    conditions: list[Condition] | UnsetType = UNSET
+
+
+class Node(msgspec.Struct, forbid_unknown_fields=True):
+    """One node as written."""
+
+    id: str
+    op: str
+    args: dict[str, Any] | UnsetType = UNSET
+    vqs: list[str] | UnsetType = UNSET
+    chs: list[str] | UnsetType = UNSET
+    inputs: list[str] | UnsetType = UNSET
+    produces: list[str] | UnsetType = UNSET
+    caps: list[str] | UnsetType = UNSET
+    guard: Guard | None | UnsetType = UNSET
+    metadata: dict[str, Any] | UnsetType = UNSET
+
+
+class Body(msgspec.Struct, forbid_unknown_fields=True):
+    nodes: list[Node]
+
+
+class Resources(msgspec.Struct, forbid_unknown_fields=True):
+    vqs: list[str]
+    events: list[str]
+    chs: list[str] = []
+
+
+class Graph(msgspec.Struct, forbid_unknown_fields=True):
+    """A whole graph as written."""
+
+    version: str
+    program: Body
+    resources: Resources
+    caps: list[str] | UnsetType = UNSET
+    metadata: dict[str, Any] | UnsetType = UNSET
+    description: str | UnsetType = UNSET
+
+
+class EventField(msgspec.Struct, frozen=True):
+    """One declared event: `bits` is 2 for a Bell outcome kept in one event, else 1."""
+
+    name: str
+    bits: int
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """What the kernel needs to know of a verified program without holding its nodes.
+
+    digest: `sha256:` + hex over the canonical encoding of version, nodes and resources (not
+        metadata or description).
+    epochs: fences + 1. rights: capabilities the ops need, sorted. families, profiles: sorted.
+    peak_logical, peak_physical: largest numbers live at once (whole blocks); width = peak_logical.
+    t_states: T states consumed if every guard holds. ops: how often each opcode occurs.
+    clifford: every op is a Clifford op. pauli_guards: guards stand only on Pauli unitaries,
+        fences and barriers. ideal: every profile is `ideal`.
+    """
+
+    digest: str
+    nodes: int
+    epochs: int
+    rights: tuple[str, ...]
+    families: tuple[str, ...]
+    profiles: tuple[Profile, ...]
+    events: tuple[EventField, ...]
+    ops: dict[str, int]
+    peak_logical: int
+    peak_physical: int
+    peak_channels: int
+    t_states: int
+    clifford: bool
+    pauli_guards: bool
+    ideal: bool
+
+
+class VerifiedProgram(msgspec.Struct, frozen=True, kw_only=True):
+    """A graph in which the verifier found no error.
+
+    order: node indices in execution order (a `range` where list order serves).
+    epoch: for each node in list order, its epoch, counted from 0.
+    angles: node index -> radians, for ops with an angle argument.
+    warnings: findings of severity warning.
+    """
+
+    graph: Graph
+    order: Sequence[int]
+    epoch: Sequence[int]
+    angles: dict[int, float]
+    summary: Summary
+    warnings: tuple[Finding, ...]
+
+
+class LoweredGuard(msgspec.Struct, frozen=True):
+    """Tests (event number, value) joined by OR where `any`, else by AND."""
+
+    any: bool
+    tests: tuple[tuple[int, int], ...]
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One node, numbered, for engines.
+
+    op: opcode name. node: index in the graph's list (keys the random words). epoch: from 0.
+    qubits: slot numbers below `Lowered.slots`; a slot is reused after FREE_LQ and is then |0>.
+    events: event numbers written. xor: event numbers whose parity conditions a COND_PAULI (empty:
+        unconditional but for the guard). pauli: one letter per qubit, COND_PAULI only.
+    angle: radians, for ops that have one, else 0.0.
+    """
+
+    op: str
+    node: int
+    epoch: int
+    qubits: tuple[int, ...] = ()
+    events: tuple[int, ...] = ()
+    xor: tuple[int, ...] = ()
+    pauli: str = ""
+    angle: float = 0.0
+    guard: LoweredGuard | None = None
+
+
+class Lowered(msgspec.Struct, frozen=True, kw_only=True):
+    """A verified program ready for an engine.
+
+    steps: in execution order. slots: number of qubit slots; all start in |0>.
+    alloc_profiles: profile of each ALLOC_LQ, by its node index.
+    events: declared events in the order of `resources.events`.
+    """
+
+    steps: tuple[Step, ...]
+    slots: int
+    alloc_profiles: dict[int, Profile]
+    events: tuple[EventField, ...]
+    epochs: int
+    digest: str
