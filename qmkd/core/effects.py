@@ -1,0 +1,133 @@
+"""Everything the kernel can ask of the shell. The shell performs them in the order given.
+
+An effect is a wish, not a call: the kernel goes on without waiting and learns the outcome as an
+event. `Reply` is the one effect that a client sees.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from qmkd.core.events import Origin
+from syscalls.errors import KernelError
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """Answer a request; happens exactly once for every `Called`.
+
+    attach: a job whose packed rows travel with the reply as a sealed memfd.
+    inline: a job whose packed rows are put into the reply's `data` field as base64.
+    """
+
+    to: Origin
+    body: msgspec.Struct | KernelError
+    attach: str | None = None
+    inline: str | None = None
+
+
+class Notify(msgspec.Struct, frozen=True, gc=False):
+    """Push a notification on a connection; dropped, and counted, if its client does not read."""
+
+    conn: int
+    body: msgspec.Struct
+
+
+class CheckProgram(msgspec.Struct, frozen=True):
+    """Verify a graph too large for a step, in worker `worker`. Answered by `ProgramChecked`."""
+
+    ticket: int
+    worker: int
+    graph: bytes
+
+
+class RunSegment(msgspec.Struct, frozen=True, kw_only=True):
+    """Run shots [shot_first, shot_first + shots) of a program in a worker.
+
+    program: number that stands for `graph`, the same for the same bytes of one tenant, so that
+        a worker that holds it already need not be sent it again.
+    shot_first: a multiple of SHOT_BLOCK. shots_total: of the whole job, for placing rows.
+    """
+
+    ticket: int
+    worker: int
+    job_id: str
+    program: int
+    graph: bytes
+    engine: str
+    seed: int
+    noise: str
+    shot_first: int
+    shots: int
+    shots_total: int
+    row_bytes: int
+    counts: bool
+
+
+class StopSegment(msgspec.Struct, frozen=True, gc=False):
+    """Ask the worker to stop the segment at its next fence. Answered by done or failed."""
+
+    worker: int
+    ticket: int
+
+
+class KillWorker(msgspec.Struct, frozen=True, gc=False):
+    """End the worker process now and start another. Answered by `WorkerGone`, `WorkerReady`."""
+
+    worker: int
+
+
+class ForgetProgram(msgspec.Struct, frozen=True, gc=False):
+    """No job needs program number `program` any more."""
+
+    program: int
+
+
+class SealResults(msgspec.Struct, frozen=True, gc=False):
+    """All rows of the job are in; they never change again."""
+
+    job_id: str
+
+
+class DropResults(msgspec.Struct, frozen=True, gc=False):
+    """Nobody may read the job's rows any more."""
+
+    job_id: str
+
+
+class SetTimer(msgspec.Struct, frozen=True, gc=False):
+    """Send `TimerFired(token)` at `at_ns` (same clock as `step`'s now_ns) or soon after."""
+
+    token: int
+    at_ns: int
+
+
+class CancelTimer(msgspec.Struct, frozen=True, gc=False):
+    token: int
+
+
+class Note(msgspec.Struct, frozen=True):
+    """A fact for the operator's log."""
+
+    what: str
+    fields: dict[str, str | int]
+
+
+class Halt(msgspec.Struct, frozen=True, gc=False):
+    """Everything is stopped and answered; the shell may end."""
+
+
+Effect = (
+    Reply
+    | Notify
+    | CheckProgram
+    | RunSegment
+    | StopSegment
+    | KillWorker
+    | ForgetProgram
+    | SealResults
+    | DropResults
+    | SetTimer
+    | CancelTimer
+    | Note
+    | Halt
+)

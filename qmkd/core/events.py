@@ -1,0 +1,127 @@
+"""Everything that can happen to the kernel. One `Kernel.step` consumes one of these.
+
+Events are plain values: the shell makes them from sockets, workers and clocks, a simulation makes
+them from a seed. Read `effects.py` for what the kernel answers.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from qvm.program import Summary
+from syscalls.findings import Finding
+from syscalls.registry import Syscall
+
+
+class Origin(msgspec.Struct, frozen=True, gc=False):
+    """Where a request came from: connection number and the request's number on it (never reused)."""
+
+    conn: int
+    call: int
+
+
+class Peer(msgspec.Struct, frozen=True, gc=False):
+    """The caller as the host's kernel names it (SO_PEERCRED)."""
+
+    uid: int
+    gid: int
+    pid: int
+
+
+class Called(msgspec.Struct, frozen=True, gc=False):
+    """A typed request arrived. `entropy`: 32 fresh random bytes where the call's CHANCE is set."""
+
+    origin: Origin
+    peer: Peer
+    request: Syscall
+    entropy: bytes = b""
+
+
+class ClientGone(msgspec.Struct, frozen=True, gc=False):
+    """A connection ended; nothing can be answered on it any more."""
+
+    conn: int
+
+
+class ProgramChecked(msgspec.Struct, frozen=True):
+    """The answer to `CheckProgram`. Exactly one of summary and findings says something.
+
+    findings_total counts all errors, also those not listed.
+    """
+
+    ticket: int
+    summary: Summary | None
+    findings: tuple[Finding, ...] = ()
+    findings_total: int = 0
+    warnings: tuple[Finding, ...] = ()
+
+
+class SegmentReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker says of the shots it ran.
+
+    first_row: event name -> value for the segment's first shot (absent events left out).
+    counts: None where not asked for or where over `counts_keys_max` differ.
+    leaves: SHA-256 (32 bytes each) of the packed rows of every 1,024 shots.
+    nodes_executed: graph nodes run per shot (all of them; guards decide per shot).
+    """
+
+    shots: int
+    counts: dict[str, int] | None
+    first_row: dict[str, int]
+    leaves: bytes
+    engine: str
+    cpu_ns: int
+    notes: dict[str, int]
+
+
+class SegmentDone(msgspec.Struct, frozen=True):
+    worker: int
+    ticket: int
+    report: SegmentReport
+
+
+class SegmentFailed(msgspec.Struct, frozen=True):
+    """The segment ended without a result.
+
+    reason: `stopped` (asked to), `refused` (the engine cannot run it), `memory`, `internal`.
+    epoch: program epoch reached.
+    """
+
+    worker: int
+    ticket: int
+    reason: str
+    message: str
+    epoch: int = 0
+
+
+class WorkerReady(msgspec.Struct, frozen=True, gc=False):
+    worker: int
+
+
+class WorkerGone(msgspec.Struct, frozen=True, gc=False):
+    """The worker process ended; whatever it held is lost."""
+
+    worker: int
+
+
+class TimerFired(msgspec.Struct, frozen=True, gc=False):
+    token: int
+
+
+class ShutDown(msgspec.Struct, frozen=True, gc=False):
+    """Stop taking work, stop what runs at its next fence, then halt."""
+
+    grace_ns: int
+
+
+Event = (
+    Called
+    | ClientGone
+    | ProgramChecked
+    | SegmentDone
+    | SegmentFailed
+    | WorkerReady
+    | WorkerGone
+    | TimerFired
+    | ShutDown
+)

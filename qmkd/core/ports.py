@@ -1,0 +1,63 @@
+"""What the core must be handed because it may not fetch it: who the tenants are, how to plan a run.
+
+Plain values and pure functions only; the shell builds them once from the configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from qvm.program import Summary
+from syscalls.errors import ProgramTooWide
+from syscalls.rights import Right
+
+
+class Quota(msgspec.Struct, frozen=True, kw_only=True):
+    """Upper bounds for one tenant. jobs: live at once. queued_bytes: graphs held for live jobs."""
+
+    logical_qubits: int = 4096
+    physical_qubits: int = 1_000_000
+    channels: int = 64
+    jobs: int = 256
+    queued_bytes: int = 256 << 20
+    sessions: int = 64
+
+
+class TenantRule(msgspec.Struct, frozen=True, kw_only=True):
+    """One tenant: whose calls it makes, what it may be granted, how much it may hold."""
+
+    name: str
+    uids: frozenset[int]
+    gids: frozenset[int] = frozenset()
+    grantable: frozenset[Right] = frozenset(Right)
+    quota: Quota = Quota()
+    suspended: bool = False
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """How an engine means to run a program.
+
+    ns_fixed, ns_per_shot: predicted CPU nanoseconds. bytes_peak: predicted working memory.
+    """
+
+    engine: str
+    why: str
+    width: int
+    ns_fixed: int
+    ns_per_shot: int
+    bytes_peak: int
+
+
+Planner = Callable[[Summary, int], Plan | ProgramTooWide]
+"""(program, shots) -> plan, or the refusal that the submitter gets. Pure and cheap."""
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """The machine and the daemon as configured."""
+
+    physical_qubits: int = 1_000_000
+    workers: int = 2
+    tenants: tuple[TenantRule, ...] = ()
+    versions: dict[str, str] = {}
