@@ -1,0 +1,46 @@
+"""Following jobs without asking again and again: subscriptions and their notifications.
+
+A notification is sent on the connection that subscribed, never answered, and stops when the job
+is over. Progress may be coalesced: `seq` counts a job's events, so a gap in it shows how many
+were left out.
+"""
+
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import Meta
+
+from syscalls.errors import AccessDenied, JobNotFound, QuotaExceeded
+from syscalls.ids import JobId, JobIdIn
+from syscalls.job import JobState, Progress, Time
+from syscalls.syscall import Errors, Reply, SessionCall
+
+
+class JobEvent(Reply, frozen=True, kw_only=True):
+    """Something happened to a job: it moved to another state, got further, or closed an epoch."""
+
+    METHOD: ClassVar[str] = "q_event"
+
+    job_id: JobId
+    seq: Annotated[int, Meta(description="Counts this job's events from 1.")]
+    kind: Literal["state", "progress", "attestation"]
+    state: JobState
+    progress: Progress
+    at: Time
+
+
+class Subscribed(Reply, frozen=True, kw_only=True):
+    """The subscription now stands; the next notification says where the job is."""
+
+    subscription: str
+
+
+class Subscribe(SessionCall, frozen=True, kw_only=True):
+    """Be told about a job, or about all of the session's jobs, until they are over."""
+
+    METHOD: ClassVar[str] = "q_subscribe"
+    REPLY: ClassVar[type[Reply]] = Subscribed
+    REFUSALS: ClassVar[Errors] = (JobNotFound, AccessDenied, QuotaExceeded)
+
+    job_id: Annotated[
+        JobIdIn | None, Meta(description="The job; null for all jobs of the session.")
+    ] = None

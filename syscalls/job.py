@@ -1,0 +1,302 @@
+"""Submitting a program as a job, following it, stopping it.
+
+A job's program is kept raw here and decoded by `qvm`. Its results are in `syscalls.results`,
+its notifications in `syscalls.events`.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Self
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from syscalls.errors import (
+    AccessDenied,
+    AlreadyCompleted,
+    DeadlineUnreachable,
+    IdempotencyConflict,
+    InsufficientCaps,
+    InvalidGraph,
+    JobNotFound,
+    KernelError,
+    NotAvailable,
+    ProgramTooWide,
+    QuotaExceeded,
+    ResourceExhausted,
+    Timeout,
+)
+from syscalls.findings import Finding
+from syscalls.ids import JobId, JobIdIn, SessionId
+from syscalls.syscall import Errors, Reply, SessionCall
+
+SHOTS_MAX = 10_000_000
+SEED_MAX = 2**64 - 1
+PRIORITY_MIN = -100
+PRIORITY_MAX = 100
+TIMEOUT_MS_MAX = 30 * 24 * 3600 * 1000  # thirty days
+DEADLINE_EPOCHS_MAX = 2**53 - 1
+IDEMPOTENCY_KEY_CHARS_MAX = 128
+
+# Numbers that JavaScript clients meet stay exact in a double. A seed alone is wider; such a
+# client sends its seeds within 2**53 or uses a bigint reader.
+assert SHOTS_MAX < 2**53
+assert TIMEOUT_MS_MAX < 2**53
+
+
+class JobState(StrEnum):
+    """Where a job stands. The last three are final."""
+
+    QUEUED = "QUEUED"
+    VALIDATING = "VALIDATING"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+FINAL_STATES = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED})
+
+
+class Noise(StrEnum):
+    """Which noise a job runs under. `profile`: what its code profiles give; `ideal`: none."""
+
+    IDEAL = "ideal"
+    PROFILE = "profile"
+
+
+class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a program is to be run. Every field has a default."""
+
+    shots: Annotated[int, Meta(ge=1, le=SHOTS_MAX, description="How often to run it.")] = 1
+    seed: Annotated[
+        int | None,
+        Meta(
+            description="Fixes every random choice: the same program, seed and shots give the "
+            "same bits. Null takes a fresh one, reported in `execution_context.seed`."
+        ),
+    ] = msgspec.field(default=None)
+    priority: Annotated[
+        int,
+        Meta(ge=PRIORITY_MIN, le=PRIORITY_MAX, description="Higher runs first, within a tenant."),
+    ] = 0
+    deadline_epochs: Annotated[
+        Annotated[int, Meta(ge=1, le=DEADLINE_EPOCHS_MAX)] | None,
+        Meta(description="Refuse the job if it needs more epochs than this."),
+    ] = None
+    timeout_ms: Annotated[
+        Annotated[int, Meta(ge=1, le=TIMEOUT_MS_MAX)] | None,
+        Meta(description="Wall time allowed once running; null for no limit of its own."),
+    ] = None
+    noise: Annotated[
+        Noise | UnsetType,
+        Meta(description="Left out, the job runs under what this build does by default."),
+    ] = UNSET
+    counts: Annotated[
+        bool, Meta(description="False skips counting; results are then packed only.")
+    ] = True
+    debug: Annotated[bool, Meta(description="Keep what is needed to look into the job.")] = False
+    idempotency_key: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=IDEMPOTENCY_KEY_CHARS_MAX)] | None,
+        Meta(description="Submitting the same thing twice under one key makes one job."),
+    ] = None
+
+    def __post_init__(self) -> None:
+        # Bounds beyond int64 cannot be written as Meta (msgspec 0.22).
+        if self.seed is not None and not 0 <= self.seed <= SEED_MAX:
+            raise ValueError(f"Expected `int` in 0..{SEED_MAX} - at `$.seed`")
+
+
+class Submitted(Reply, frozen=True, kw_only=True):
+    """The job a submission made, or had made before under the same idempotency key (`reused`)."""
+
+    job_id: JobId
+    state: JobState
+    estimated_epochs: int
+    warnings: Annotated[
+        list[Finding], Meta(description="What the verifier thought worth knowing.")
+    ] = []
+    reused: bool = False
+
+
+class Submit(SessionCall, frozen=True, kw_only=True):
+    """Verify a program and queue it as a job.
+
+    The graph is verified before the answer: an invalid one is refused with its findings, and
+    nothing of it remains.
+    """
+
+    METHOD: ClassVar[str] = "q_submit"
+    REPLY: ClassVar[type[Reply]] = Submitted
+    REFUSALS: ClassVar[Errors] = (
+        InsufficientCaps,
+        IdempotencyConflict,
+        InvalidGraph,
+        ProgramTooWide,
+        DeadlineUnreachable,
+        QuotaExceeded,
+        ResourceExhausted,
+        NotAvailable,
+    )
+    CHANCE: ClassVar[bool] = True
+
+    graph: Annotated[
+        msgspec.Raw, Meta(description="The program, a QVM graph (a JSON object), version 0.1.")
+    ]
+    policy: Policy = Policy()
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """How far a job is. Nodes and epochs count one shot's walk through the program."""
+
+    current_epoch: int = 0
+    total_epochs: int = 0
+    nodes_executed: int = 0
+    nodes_total: int = 0
+    shots_done: int = 0
+    shots_total: int = 0
+
+
+class JobTelemetry(Struct, frozen=True, kw_only=True):
+    """What a job has cost so far."""
+
+    total_epochs: int = 0
+    total_gates: int = 0
+    physical_qubits_used: int = 0
+    decoder_cycles: int = 0
+    queue_time_ms: float = 0.0
+    validation_time_ms: float = 0.0
+    execution_time_ms: float = 0.0
+
+
+class PeakResources(Struct, frozen=True, kw_only=True):
+    """The most a job held at the same time."""
+
+    logical_qubits: int = 0
+    physical_qubits: int = 0
+    channels: int = 0
+
+
+class ProfileApplied(Struct, frozen=True, kw_only=True):
+    """A code profile as the program asked for it and as it was realised."""
+
+    requested: str
+    applied: str
+    note: str = ""
+
+
+class NoiseApplied(Struct, frozen=True, kw_only=True):
+    """The noise mode asked for and the one applied; `why` where they differ."""
+
+    requested: str
+    applied: str
+    why: str = ""
+
+
+class ExecutionContext(Struct, frozen=True, kw_only=True):
+    """All that is needed to get the same bits again, and why the job ran as it did."""
+
+    engine: Annotated[str, Meta(description="Which engine ran it.")]
+    why: Annotated[str, Meta(description="Which property of the program chose that engine.")]
+    width: Annotated[int, Meta(description="Logical qubits alive at the same time, at most.")]
+    seed: Annotated[int, Meta(description="The seed used, 0 to 2^64 - 1.")]
+    program_digest: Annotated[str, Meta(description="Names the verified program by content.")]
+    profiles: list[ProfileApplied] = []
+    noise: NoiseApplied
+    versions: Annotated[
+        dict[str, str], Meta(description="Versions of what took part, by name.")
+    ] = {}
+    workers_used: int | None = None
+    results_digest: Annotated[
+        str | None, Meta(description="SHA-256 of the packed results, once there are some.")
+    ] = None
+
+
+class JobError(Struct, frozen=True, kw_only=True):
+    """Why a job failed: an error of this ABI, as data."""
+
+    code: int
+    type: str
+    message: str
+    data: dict[str, Any] = {}
+
+    @classmethod
+    def of(cls, error: KernelError) -> Self:
+        """Put an error into the form in which a job reports it."""
+        data: dict[str, Any] = msgspec.to_builtins(error)
+        return cls(code=error.code, type=error.name, message=error.sentence(), data=data)
+
+
+class QueuePlace(Struct, frozen=True, kw_only=True):
+    """How many of the tenant's jobs stand before this one, and what it waits for."""
+
+    position: int
+    reason: str
+
+
+Time = Annotated[str, Meta(description="RFC 3339, UTC.", examples=["2025-01-31T12:00:00.000Z"])]
+
+
+class JobStatus(Reply, frozen=True, kw_only=True):
+    """Everything a caller may know about a job of theirs."""
+
+    job_id: JobId
+    session_id: SessionId
+    state: JobState
+    created_at: Time
+    started_at: Time | None = None
+    completed_at: Time | None = None
+    progress: Progress = Progress()
+    events: Annotated[
+        dict[str, int],
+        Meta(description="Events of shot 0; one whose measurement did not run is left out."),
+    ] = {}
+    counts: Annotated[
+        dict[str, int] | None,
+        Meta(
+            description="Shots per outcome, one character per event in the order of "
+            "`resources.events`, `-` where the measurement did not run. Sums to `shots`."
+        ),
+    ] = None
+    counts_omitted: Annotated[
+        str | None, Meta(description="Why a completed job shows no counts.")
+    ] = None
+    telemetry: JobTelemetry = JobTelemetry()
+    peak_resources: PeakResources = PeakResources()
+    execution_context: ExecutionContext | None = None
+    error: JobError | None = None
+    cancelled_at_epoch: int | None = None
+    queue: QueuePlace | None = None
+
+
+class Status(SessionCall, frozen=True, kw_only=True):
+    """Say where a job stands, now."""
+
+    METHOD: ClassVar[str] = "q_status"
+    REPLY: ClassVar[type[Reply]] = JobStatus
+    REFUSALS: ClassVar[Errors] = (JobNotFound, AccessDenied)
+
+    job_id: JobIdIn
+
+
+class Wait(SessionCall, frozen=True, kw_only=True):
+    """Answer with the job's status as soon as the job is over, however it ended."""
+
+    METHOD: ClassVar[str] = "q_wait"
+    REPLY: ClassVar[type[Reply]] = JobStatus
+    REFUSALS: ClassVar[Errors] = (JobNotFound, AccessDenied, Timeout)
+
+    job_id: JobIdIn
+    timeout_ms: Annotated[
+        Annotated[int, Meta(ge=0, le=TIMEOUT_MS_MAX)] | None,
+        Meta(description="How long to wait at most; null or 0 waits without bound."),
+    ] = None
+
+
+class Cancel(SessionCall, frozen=True, kw_only=True):
+    """Stop a job at its next fence, or shortly after without one, and answer when it is stopped."""
+
+    METHOD: ClassVar[str] = "q_cancel"
+    REPLY: ClassVar[type[Reply]] = JobStatus
+    REFUSALS: ClassVar[Errors] = (JobNotFound, AccessDenied, AlreadyCompleted)
+
+    job_id: JobIdIn

@@ -1,0 +1,70 @@
+"""What a session uses, what a job cost, how the machine is, where a job's qubits lie.
+
+A session sees its own figures; the machine's need CAP_ADMIN, the mapping needs CAP_DEBUG.
+"""
+
+from typing import Annotated, Any, ClassVar
+
+from msgspec import Meta, Struct
+
+from syscalls.errors import AccessDenied, InsufficientCaps, JobNotFound
+from syscalls.ids import JobId, JobIdIn
+from syscalls.job import JobState, JobTelemetry
+from syscalls.rights import Right
+from syscalls.syscall import Errors, Reply, SessionCall
+
+
+class ResourceUsage(Struct, frozen=True, kw_only=True):
+    """What the session holds now. utilization: physical used over quota, 0 to 1."""
+
+    logical_qubits_allocated: int = 0
+    physical_qubits_used: int = 0
+    physical_qubits_available: int = 0
+    utilization: float = 0.0
+    channels_open: int = 0
+
+
+class Telemetry(Reply, frozen=True, kw_only=True):
+    """The caller's own figures, and those asked for beside them."""
+
+    resource_usage: ResourceUsage
+    jobs: Annotated[dict[JobState, int], Meta(description="The session's jobs, by state.")]
+    job: Annotated[
+        JobTelemetry | None, Meta(description="The job's figures, if one was named.")
+    ] = None
+    machine: Annotated[
+        dict[str, Any] | None, Meta(description="The whole machine's figures, if asked for.")
+    ] = None
+
+
+class GetTelemetry(SessionCall, frozen=True, kw_only=True):
+    """Report what the session uses; on request also one job's cost, or the machine's figures."""
+
+    METHOD: ClassVar[str] = "q_get_telemetry"
+    REPLY: ClassVar[type[Reply]] = Telemetry
+    REFUSALS: ClassVar[Errors] = (InsufficientCaps, JobNotFound, AccessDenied)
+
+    job_id: Annotated[JobIdIn | None, Meta(description="Also report this job's cost.")] = None
+    machine: Annotated[
+        bool, Meta(description="Also report on the whole machine; needs CAP_ADMIN.")
+    ] = False
+
+
+class Mapping(Reply, frozen=True, kw_only=True):
+    """Where each virtual qubit of a job lay at the end of `epoch`: its physical qubits."""
+
+    job_id: JobId
+    epoch: int
+    mapping: dict[str, list[int]]
+
+
+class GetMapping(SessionCall, frozen=True, kw_only=True):
+    """Say which physical qubits carry a job's virtual ones."""
+
+    METHOD: ClassVar[str] = "q_get_mapping"
+    REPLY: ClassVar[type[Reply]] = Mapping
+    NEEDS: ClassVar[Right | None] = Right.DEBUG
+    REFUSALS: ClassVar[Errors] = (JobNotFound, AccessDenied)
+    AVAILABLE: ClassVar[bool] = False
+
+    job_id: JobIdIn
