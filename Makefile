@@ -1,0 +1,56 @@
+# `make demo` and `make test` set up everything they need; every other target uses the same .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := $(BIN)/python
+SEED ?= 1
+STEPS ?= 50000
+OUT ?= out
+
+.PHONY: env demo test test-all bench regen check sim clean
+
+env: .venv/.ready
+
+.venv/.ready: constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "qmkd needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
+	       "Name one with: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	@$(PYTHON) -m venv .venv || { \
+	  echo "$(PYTHON) cannot make a virtual environment." \
+	       "On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@echo "Installing the pinned dependencies into .venv ..."
+	@$(RUN) -m pip install -q --disable-pip-version-check -c constraints.txt setuptools
+	@$(RUN) -m pip install -q --disable-pip-version-check -c constraints.txt \
+	  --no-build-isolation -e '.[plot,test]'
+	@touch $@
+
+demo: env
+	@$(RUN) -m harness.demo --out $(OUT)
+
+test: env
+	$(RUN) -m pytest -q -n 2
+
+test-all: env
+	$(RUN) -m pytest -q -n 2 -m 'slow or not slow'
+
+bench: env
+	$(RUN) -m harness.bench --out $(OUT)
+
+regen: env
+	$(RUN) -m syscalls.derive
+	$(RUN) -m qvm.schema
+	$(BIN)/ruff format -q .
+	$(BIN)/ruff check -q --fix .
+
+check: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check -q .
+	$(BIN)/mypy syscalls qvm qmkd runtime harness tests
+	$(RUN) -m syscalls.derive --check
+	$(RUN) -m qvm.schema --check
+	$(RUN) -m pytest -q tests/repository
+
+sim: env
+	$(RUN) -m tests.simulation --seed $(SEED) --steps $(STEPS)
+
+clean:
+	rm -rf .venv $(OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
