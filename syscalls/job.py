@@ -64,7 +64,7 @@ class Noise(StrEnum):
     PROFILE = "profile"
 
 
-class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """How a program is to be run. Every field has a default."""
 
     shots: Annotated[int, Meta(ge=1, le=SHOTS_MAX, description="How often to run it.")] = 1

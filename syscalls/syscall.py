@@ -34,7 +34,9 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """What a call answers when it succeeds. A client ignores fields it does not know."""
 
 
-class Syscall(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Syscall(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """A call. A parameter that it does not know is refused, never ignored.
 
     METHOD: its name on the wire.
