@@ -1,0 +1,118 @@
+"""What the benchmarks share: compiled load generator and echo, servers as processes, pinning."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypedDict, cast
+
+HERE = Path(__file__).parent
+START_SECONDS_MAX = 20.0
+
+
+class Load(TypedDict):
+    """What `load.c` prints."""
+
+    count: int
+    seconds: float
+    rate: float
+    p50_ns: int
+    p99_ns: int
+    p999_ns: int
+    max_ns: int
+    reply_bytes: int
+
+
+def compiled(folder: Path, name: str) -> Path:
+    """The C program NAME.c of this folder, built into `folder`."""
+    target = folder / name
+    if not target.exists():
+        source = HERE / f"{name}.c"
+        subprocess.run(["gcc", "-O2", "-o", str(target), str(source)], check=True)
+    return target
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder whose path is short enough for a socket."""
+    with tempfile.TemporaryDirectory(prefix="qmk-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+def _listening(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+
+@contextlib.contextmanager
+def server(command: Sequence[str], path: Path, core: int | None = None) -> Iterator[int]:
+    """Run a server until the block ends; yields its process id once `path` answers."""
+    pin = ["taskset", "-c", str(core)] if core is not None else []
+    process = subprocess.Popen([*pin, *command], stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while not _listening(path):
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                _, problem = process.communicate()
+                raise RuntimeError(f"{command[0]} did not start: {problem.decode()[-2000:]}")
+            time.sleep(0.02)
+        yield process.pid
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+@contextlib.contextmanager
+def daemon(
+    folder: Path, name: str = "q", workers: int = 2, core: int | None = None
+) -> Iterator[Path]:
+    """A `qmkd` of its own; yields its socket. `core` pins the daemon and its workers."""
+    path = folder / f"{name}.sock"
+    command = [
+        sys.executable, "-m", "qmkd", "--socket", str(path),
+        "--state-dir", str(folder / f"{name}-state"), "--workers", str(workers),
+        "--log-level", "warning",
+    ]  # fmt: skip
+    with server(command, path, core):
+        yield path
+
+
+def pinned_to_one_core(pid: int, core: int) -> None:
+    """Pin one process, not its children."""
+    os.sched_setaffinity(pid, {core})
+
+
+def load(
+    tool: Path, mode: str, path: Path, payload: Path, n: float, seconds: float, core: int | None
+) -> Load:
+    """One run of the load generator; `n` is connections (closed) or calls per second (open)."""
+    pin = ["taskset", "-c", str(core)] if core is not None else []
+    done = subprocess.run(
+        [*pin, str(tool), mode, str(path), str(payload), f"{n:g}", f"{seconds:g}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"load generator against {path.name}: {done.stderr.strip()}")
+    return cast(Load, json.loads(done.stdout))
