@@ -85,9 +85,7 @@ def run(quick: bool) -> list[Row]:
         peer = [sys.executable, "-m", "harness.bench.peers"]
         pids = {
             "echo": stack.enter_context(server([str(echo), str(paths["echo"])], paths["echo"])),
-            "trio": stack.enter_context(
-                server([*peer, "trio", str(paths["trio"])], paths["trio"])
-            ),
+            "trio": stack.enter_context(server([*peer, "trio", str(paths["trio"])], paths["trio"])),
             "peer": stack.enter_context(
                 server([*peer, "jsonrpcserver", str(paths["peer"])], paths["peer"])
             ),
@@ -155,7 +153,9 @@ def _small_rows(one: dict[str, list[Load]], fifty: dict[str, list[Load]]) -> lis
         *rows,
         row("q_status p50 / C echo", median_ratio(p50["ours"], p50["echo"]), "x", at_most=2.5),
         row("q_status p50 / trio echo", median_ratio(p50["ours"], p50["trio"]), "x"),
-        row("jsonrpcserver p50 / q_status", median_ratio(p50["peer"], p50["ours"]), "x", at_least=5),
+        row(
+            "jsonrpcserver p50 / q_status", median_ratio(p50["peer"], p50["ours"]), "x", at_least=5
+        ),
         row(
             "q_status rate / jsonrpcserver, 50 clients",
             median_ratio(rate["ours"], rate["peer"]),
