@@ -43,9 +43,11 @@ def _small_jobs(path: Path, count: int) -> list[Row]:
             for first in range(0, jobs, WINDOW):
                 size = min(WINDOW, jobs - first)
                 ids = [reply["job_id"] for reply in wire.flow(size, WINDOW, submit)]
-                done = wire.flow(
-                    size, WINDOW, lambda i: ("q_wait", {"session_id": session, "job_id": ids[i]})
-                )
+
+                def wait(i: int, ids: list[str] = ids) -> tuple[str, dict[str, Any]]:
+                    return "q_wait", {"session_id": session, "job_id": ids[i]}
+
+                done = wire.flow(size, WINDOW, wait)
                 assert all(sum(one["counts"].values()) == SMALL_SHOTS for one in done)
             return jobs / (time.perf_counter() - began)
 

@@ -6,7 +6,10 @@ Rounds are interleaved (limit, ours, peers, limit, ours ...) and ratios are take
 
 from __future__ import annotations
 
+import os
+import statistics
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,16 +20,17 @@ from harness.bench.rows import Row, median_ratio, row
 from harness.bench.tools import (
     Load,
     compiled,
-    daemon,
+    daemon_command,
     load,
     pinned_to_one_core,
     scratch,
     server,
 )
-from runtime.client import Client
+from harness.bench.wire import Wire, result_of
 
 CORE = 1
 MIB = 1 << 20
+SUBMITS_PER_ROUND = 15
 
 
 def bell() -> dict[str, Any]:
@@ -35,21 +39,23 @@ def bell() -> dict[str, Any]:
     return msgspec.json.decode(msgspec.json.encode(example("bell")))
 
 
-def _payloads(folder: Path, path: Path, client: Client) -> dict[str, Path]:
-    job = client.submit(bell(), shots=100, seed=1)
-    job.wait()
+def _payloads(folder: Path, path: Path) -> dict[str, Path]:
+    """Files holding one request each, for a session and a finished job of the daemon at `path`."""
+    with Wire(path) as wire:
+        session = wire.session()
+        first = {"session_id": session, "graph": bell(), "policy": {"seed": 1, "shots": 100}}
+        job = wire.call("q_submit", first)["job_id"]
+        wire.call("q_wait", {"session_id": session, "job_id": job})
     big = bell()
     big["metadata"] = {"note": "x" * (MIB - 1200)}
-    session = client.session_id
-    status = {"session_id": session, "job_id": job.job_id}
-    submit = {"session_id": session, "graph": big, "policy": {"seed": 1, "shots": 1}}
-    many = {"session_id": session, "graph": wide_graph(), "policy": {"seed": 1, "shots": 1}}
+    policy = {"seed": 1, "shots": 1}
+    calls: dict[str, tuple[str, dict[str, Any]]] = {
+        "status": ("q_status", {"session_id": session, "job_id": job}),
+        "submit": ("q_submit", {"session_id": session, "graph": big, "policy": policy}),
+        "nodes": ("q_submit", {"session_id": session, "graph": wide_graph(), "policy": policy}),
+    }
     files = {}
-    for name, method, params in (
-        ("status", "q_status", status),
-        ("submit", "q_submit", submit),
-        ("nodes", "q_submit", many),
-    ):
+    for name, (method, params) in calls.items():
         request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
         files[name] = folder / f"{name}.json"
         files[name].write_bytes(msgspec.json.encode(request) + b"\n")
@@ -81,53 +87,66 @@ def run(quick: bool) -> list[Row]:
     rounds, seconds = (3, 0.3) if quick else (9, 0.6)
     with scratch() as folder, ExitStack() as stack:
         tool, echo = compiled(folder, "load"), compiled(folder, "echo")
-        paths = {name: folder / f"{name}.sock" for name in ("echo", "trio", "peer")}
+        paths = {name: folder / f"{name}.sock" for name in ("echo", "trio", "peer", "ours")}
         peer = [sys.executable, "-m", "harness.bench.peers"]
-        pids = {
-            "echo": stack.enter_context(server([str(echo), str(paths["echo"])], paths["echo"])),
-            "trio": stack.enter_context(server([*peer, "trio", str(paths["trio"])], paths["trio"])),
-            "peer": stack.enter_context(
-                server([*peer, "jsonrpcserver", str(paths["peer"])], paths["peer"])
-            ),
+        commands = {
+            "echo": [str(echo), str(paths["echo"])],
+            "trio": [*peer, "trio", str(paths["trio"])],
+            "peer": [*peer, "jsonrpcserver", str(paths["peer"])],
+            "ours": daemon_command(folder, "ours"),
         }
-        paths["ours"] = stack.enter_context(daemon(folder))
-        client = stack.enter_context(Client(paths["ours"]))
-        pids["ours"] = client.peer_pid
-        files = _payloads(folder, paths["ours"], client)
+        pids = {
+            name: stack.enter_context(server(command, paths[name]))
+            for name, command in commands.items()
+        }
+        files = _payloads(folder, paths["ours"])
 
-        def rounds_of(payload: str, clients: int, names: list[str]) -> dict[str, list[Load]]:
-            core = CORE if clients == 1 else None
-            for name in names:
-                if core is not None:
-                    pinned_to_one_core(pids[name], core)
-            return {
-                name: results
-                for name, results in zip(
-                    names,
-                    zip(
-                        *(
-                            [
-                                load(
-                                    tool, "closed", paths[name], files[payload], clients, seconds,
-                                    core,
-                                )
-                                for name in names
-                            ]
-                            for _ in range(rounds)
-                        ),
-                        strict=True,
-                    ),
-                    strict=True,
-                )
-            }  # fmt: skip
+        def small(clients: int, core: int | None) -> dict[str, list[Load]]:
+            results: dict[str, list[Load]] = {name: [] for name in pids}
+            for _ in range(rounds):
+                for name, into in results.items():
+                    into.append(
+                        load(tool, "closed", paths[name], files["status"], clients, seconds, core)
+                    )
+            return results
 
-        everyone = ["echo", "trio", "ours", "peer"]
-        # More clients first: pinning for the single-client rounds is not undone.
-        fifty = rounds_of("status", 50, everyone)
-        one = rounds_of("status", 1, everyone)
-        large = rounds_of("submit", 1, ["echo", "ours", "peer"])
-        nodes = rounds_of("nodes", 1, ["echo", "ours"])
+        fifty = small(50, None)
+        for pid in pids.values():
+            pinned_to_one_core(pid, CORE)
+        one = small(1, CORE)
+        unpinned = os.sched_getaffinity(0)
+        pinned_to_one_core(0, CORE)
+        large = _submits(paths, files["submit"], ("echo", "ours", "peer"), rounds)
+        nodes = _submits(paths, files["nodes"], ("echo", "ours"), rounds)
+        os.sched_setaffinity(0, unpinned)
     return [*_small_rows(one, fifty), *_large_rows(large, nodes)]
+
+
+def _submits(
+    paths: dict[str, Path], payload: Path, names: tuple[str, ...], rounds: int
+) -> dict[str, list[float]]:
+    """Seconds from sending the payload to its whole answer, interleaved; medians of each round.
+
+    Every job of ours is waited for between two submissions, outside the measured time.
+    """
+    request = payload.read_bytes()
+    session = msgspec.json.decode(request)["params"]["session_id"]
+    results: dict[str, list[float]] = {name: [] for name in names}
+    with ExitStack() as stack:
+        wires = {name: stack.enter_context(Wire(paths[name])) for name in names}
+        for _ in range(rounds):
+            for name, wire in wires.items():
+                times = []
+                for _ in range(SUBMITS_PER_ROUND):
+                    began = time.perf_counter()
+                    wire.sock.sendall(request)
+                    reply = wire.line()
+                    times.append(time.perf_counter() - began)
+                    if name == "ours":
+                        job = result_of(msgspec.json.decode(reply))["job_id"]
+                        wire.call("q_wait", {"session_id": session, "job_id": job})
+                results[name].append(statistics.median(times))
+    return results
 
 
 def _p50(results: list[Load]) -> list[float]:
@@ -166,14 +185,16 @@ def _small_rows(one: dict[str, list[Load]], fifty: dict[str, list[Load]]) -> lis
     ]
 
 
-def _large_rows(large: dict[str, list[Load]], nodes: dict[str, list[Load]]) -> list[Row]:
-    ours, limit = _p50(large["ours"]), _p50(large["echo"])
+def _large_rows(large: dict[str, list[float]], nodes: dict[str, list[float]]) -> list[Row]:
+    few = "1 MiB submit, few nodes"
     return [
-        row("1 MiB submit / C echo, few nodes", median_ratio(ours, limit), "x", at_most=10),
-        row("1 MiB submit, jsonrpcserver / ours", median_ratio(_p50(large["peer"]), ours), "x"),
+        row(f"{few}, C echo", statistics.median(large["echo"]) * 1e6, "us"),
+        row(f"{few}, ours", statistics.median(large["ours"]) * 1e6, "us"),
+        row(f"{few} / C echo", median_ratio(large["ours"], large["echo"]), "x", at_most=10),
+        row(f"{few}, jsonrpcserver / ours", median_ratio(large["peer"], large["ours"]), "x"),
         row(
-            "1 MiB submit / C echo, all nodes, program seen before",
-            median_ratio(_p50(nodes["ours"]), _p50(nodes["echo"])),
+            "1 MiB submit, all nodes, program seen before / C echo",
+            median_ratio(nodes["ours"], nodes["echo"]),
             "x",
             at_most=10,
         ),

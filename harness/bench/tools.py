@@ -58,10 +58,9 @@ def _listening(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def server(command: Sequence[str], path: Path, core: int | None = None) -> Iterator[int]:
+def server(command: Sequence[str], path: Path) -> Iterator[int]:
     """Run a server until the block ends; yields its process id once `path` answers."""
-    pin = ["taskset", "-c", str(core)] if core is not None else []
-    process = subprocess.Popen([*pin, *command], stderr=subprocess.PIPE)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
     try:
         deadline = time.monotonic() + START_SECONDS_MAX
         while not _listening(path):
@@ -82,18 +81,20 @@ def server(command: Sequence[str], path: Path, core: int | None = None) -> Itera
         process.stderr.close()
 
 
-@contextlib.contextmanager
-def daemon(
-    folder: Path, name: str = "q", workers: int = 2, core: int | None = None
-) -> Iterator[Path]:
-    """A `qmkd` of its own; yields its socket. `core` pins the daemon and its workers."""
-    path = folder / f"{name}.sock"
-    command = [
-        sys.executable, "-m", "qmkd", "--socket", str(path),
+def daemon_command(folder: Path, name: str, workers: int = 2) -> list[str]:
+    """The command line of a `qmkd` of its own on `folder`/`name`.sock."""
+    return [
+        sys.executable, "-m", "qmkd", "--socket", str(folder / f"{name}.sock"),
         "--state-dir", str(folder / f"{name}-state"), "--workers", str(workers),
         "--log-level", "warning",
     ]  # fmt: skip
-    with server(command, path, core):
+
+
+@contextlib.contextmanager
+def daemon(folder: Path) -> Iterator[Path]:
+    """A `qmkd` of its own; yields its socket."""
+    path = folder / "q.sock"
+    with server(daemon_command(folder, "q"), path):
         yield path
 
 

@@ -1,4 +1,4 @@
-"""A bare blocking connection for benchmarks: pipelined calls, replies in whatever order they come."""
+"""A bare blocking connection for benchmarks: pipelined calls, replies in the order they come."""
 
 from __future__ import annotations
 
