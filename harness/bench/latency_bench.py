@@ -59,7 +59,7 @@ def _rows(idle: list[Load], busy: list[Load]) -> list[Row]:
     rows = []
     for name, results in (("idle", idle), ("two simulations running", busy)):
         for quantile in ("p50_ns", "p99_ns", "p999_ns"):
-            value = statistics.median(float(one[quantile]) for one in results)  # type: ignore[literal-required]
+            value = statistics.median(float(one[quantile]) for one in results)
             rows.append(row(f"q_status open loop, {name}, {quantile[:-3]}", value / 1e3, "us"))
     rows.append(
         row(
