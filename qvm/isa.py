@@ -17,6 +17,7 @@ from syscalls.rights import Right
 
 NODES_MAX: Final = 1_000_000
 QUBITS_MAX: Final = 100_000
+CHANNELS_MAX: Final = 10_000
 EVENTS_MAX: Final = 1_000_000
 OPERANDS_MAX: Final = 4096
 CONDITIONS_MAX: Final = 64
@@ -100,7 +101,7 @@ class Op(msgspec.Struct, frozen=True, kw_only=True):
     """One opcode.
 
     vqs, chs, inputs, produces: how many qubit, channel, read-event and written-event operands.
-    distinct: the qubit operands must differ from one another.
+    The operands of one list must differ from one another.
     right: the capability that the op needs, or None.
     inverse: the opcode that undoes it (rotations are undone by the negated angle), or None.
     guardable: a guard may stand on it.
@@ -232,7 +233,7 @@ TABLE: Final[tuple[Op, ...]] = (
         name="FENCE_EPOCH",
         family=CORE,
         kind=Kind.ORDER,
-        help="Finish everything before it, correct, and open the next epoch. A guard changes nothing.",
+        help="Finish everything before it, correct, open the next epoch. A guard changes nothing.",
         vqs=ANY,
     ),
     Op(
@@ -291,7 +292,8 @@ TABLE: Final[tuple[Op, ...]] = (
     ),
     _measure(
         "MEASURE_BELL",
-        "Bell measurement: m0 is XX (0 for +1), m1 is ZZ; one event holds 2*m0 + m1, two hold them apart.",
+        "Bell measurement: m0 is XX (0 for +1), m1 is ZZ. Two events hold m0 and m1; one holds "
+        "2*m0 + m1.",
         family=MEASURE,
         vqs=TWO,
         produces=Count(1, 2),
@@ -333,7 +335,12 @@ TABLE: Final[tuple[Op, ...]] = (
         name="USE_CHAN",
         family=CORE,
         kind=Kind.CHANNEL,
-        help="Consume the channel's pair to teleport a state or a CNOT.",
+        help=(
+            "Consume one pair of the open channel. `teleport_cnot` is a controlled X, control "
+            "first. `teleport_state` with two qubits moves the state of the first to the second, "
+            "whose own state is lost, and leaves the first in |0>; with one qubit, the qubit "
+            "changes module and keeps handle and state."
+        ),
         vqs=Count(1, 2),
         chs=ONE,
         args=(
@@ -373,7 +380,10 @@ TABLE: Final[tuple[Op, ...]] = (
         name="COND_PAULI",
         family=CORE,
         kind=Kind.UNITARY,
-        help="Apply Paulis where the XOR of `inputs` is 1 (absent events count as 0), or under a guard.",
+        help=(
+            "Apply Paulis where the XOR of `inputs` is 1 (an absent event counts as 0) and the "
+            "guard, if there is one, holds."
+        ),
         vqs=SOME,
         inputs=ANY,
         args=(
@@ -388,13 +398,9 @@ TABLE: Final[tuple[Op, ...]] = (
         kind=Kind.ADMIN,
         help="Advice on priority, deadline (epochs) or code distance from here on.",
         args=(
-            Arg(
-                name="priority", type=ArgType.INT, required=False, minimum=-100, maximum=100
-            ),
+            Arg(name="priority", type=ArgType.INT, required=False, minimum=-100, maximum=100),
             Arg(name="deadline", type=ArgType.INT, required=False, minimum=1),
-            Arg(
-                name="code_distance", type=ArgType.INT, required=False, minimum=2, maximum=99
-            ),
+            Arg(name="code_distance", type=ArgType.INT, required=False, minimum=2, maximum=99),
         ),
     ),
 )

@@ -8,12 +8,14 @@ live in the kernel's numerics, not here.
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import lru_cache
 from typing import Final
 
 import msgspec
 
 DISTANCE_MAX: Final = 99
+PROFILE_CHARS_MAX: Final = 64
+PROFILES_CACHED_MAX: Final = 1024
 SHYPS_DISTANCES: Final = (2, 4, 8, 16)
 """SHYPS exists at d = 2^(r-1) for r >= 2, with parameters [[(2^r-1)^2, r^2, 2^(r-1)]].
 
@@ -52,10 +54,17 @@ _NAMES: Final = {
 NAMES: Final = ("Surface", "surface_code", "SHYPS", "BaconShor", "bacon_shor", "ideal")
 
 
-@cache
 def parse_profile(text: str) -> Profile | str:
     """The profile that `text` names, or one sentence saying why there is none."""
-    match = _TEXT.fullmatch(text.strip()) if len(text) <= 256 else None
+    if len(text) > PROFILE_CHARS_MAX:
+        return f"a profile has at most {PROFILE_CHARS_MAX} characters"
+    return _parse(text)
+
+
+# Bounded: tenants choose the texts.
+@lru_cache(maxsize=PROFILES_CACHED_MAX)
+def _parse(text: str) -> Profile | str:
+    match = _TEXT.fullmatch(text.strip())
     if match is None:
         return "a profile is written logical:NAME(d=N)"
     code = _NAMES.get(match[1].lower())

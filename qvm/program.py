@@ -2,6 +2,7 @@
 
 Holds types only. `decode.py` reads JSON into a `Graph`, `verify.py` turns a `Graph` into a
 `VerifiedProgram` or findings, `lower.py` turns that into numbered slots and events for engines.
+The structs are trees without cycles, so the cyclic collector need not visit them (`gc=False`).
 The reference interpreter works from the `Graph` itself, so that it shares nothing with lowering.
 """
 
@@ -28,7 +29,7 @@ class Condition(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     value: int | UnsetType = UNSET
 
 
-class Guard(msgspec.Struct, forbid_unknown_fields=True):
+class Guard(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """`{event, equals}`, or `{type: and|or, conditions}`. Unset fields tell which."""
 
     event: str | UnsetType = UNSET
@@ -37,7 +38,7 @@ class Guard(msgspec.Struct, forbid_unknown_fields=True):
     conditions: list[Condition] | UnsetType = UNSET
 
 
-class Node(msgspec.Struct, forbid_unknown_fields=True):
+class Node(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """One node as written."""
 
     id: str
@@ -48,21 +49,21 @@ class Node(msgspec.Struct, forbid_unknown_fields=True):
     inputs: list[str] | UnsetType = UNSET
     produces: list[str] | UnsetType = UNSET
     caps: list[str] | UnsetType = UNSET
-    guard: Guard | None | UnsetType = UNSET
+    guard: Guard | UnsetType | None = UNSET
     metadata: dict[str, Any] | UnsetType = UNSET
 
 
-class Body(msgspec.Struct, forbid_unknown_fields=True):
+class Body(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     nodes: list[Node]
 
 
-class Resources(msgspec.Struct, forbid_unknown_fields=True):
+class Resources(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     vqs: list[str]
     events: list[str]
     chs: list[str] = []
 
 
-class Graph(msgspec.Struct, forbid_unknown_fields=True):
+class Graph(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """A whole graph as written."""
 
     version: str
@@ -126,14 +127,14 @@ class VerifiedProgram(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[Finding, ...]
 
 
-class LoweredGuard(msgspec.Struct, frozen=True):
+class LoweredGuard(msgspec.Struct, frozen=True, gc=False):
     """Tests (event number, value) joined by OR where `any`, else by AND."""
 
     any: bool
     tests: tuple[tuple[int, int], ...]
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True):
+class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One node, numbered, for engines.
 
     op: opcode name. node: index in the graph's list (keys the random words). epoch: from 0.
