@@ -441,6 +441,30 @@ class NotBrokered(KernelError, frozen=True, kw_only=True):
         return "Both sides' capabilities must broker a channel between tenants."
 
 
+class UnknownError(KernelError, frozen=True, kw_only=True):
+    """A client's stand-in for an error this version does not know. No kernel gives it.
+
+    number, kind, text, fields: the error's code, `data.type`, message and data, as received.
+    """
+
+    CODE: ClassVar[int] = 0
+    number: int
+    kind: str
+    text: str
+    fields: dict[str, Any] = {}
+
+    @property
+    def code(self) -> int:
+        return self.number
+
+    @property
+    def name(self) -> str:
+        return self.kind
+
+    def sentence(self) -> str:
+        return self.text
+
+
 ERRORS: tuple[type[KernelError], ...] = (
     ParseError,
     InvalidRequest,
