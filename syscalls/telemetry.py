@@ -35,6 +35,10 @@ class Telemetry(Reply, frozen=True, kw_only=True):
     machine: Annotated[
         dict[str, Any] | None, Meta(description="The whole machine's figures, if asked for.")
     ] = None
+    job_ids: Annotated[
+        list[JobId] | None,
+        Meta(description="The session's jobs, oldest first, if asked for."),
+    ] = None
 
 
 class GetTelemetry(SessionCall, frozen=True, kw_only=True):
@@ -48,6 +52,7 @@ class GetTelemetry(SessionCall, frozen=True, kw_only=True):
     machine: Annotated[
         bool, Meta(description="Also report on the whole machine; needs CAP_ADMIN.")
     ] = False
+    list_jobs: Annotated[bool, Meta(description="Also list the session's jobs by id.")] = False
 
 
 class Mapping(Reply, frozen=True, kw_only=True):
