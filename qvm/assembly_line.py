@@ -18,7 +18,8 @@ from qvm.expressions import ExpressionError, Value, evaluate
 _BLANK: Final = re.compile(r"[ \t\r]*")
 _FIRST: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*|\{")
 _NEXT: Final = re.compile(r"[A-Za-z0-9_.]+|\{")
-_TEXT: Final = re.compile(r"""[^\s,;()\[\]{}"@]+|\([^(){}"\n]*\)|\{""")
+_TEXT: Final = re.compile(r"""[^\s,;()\[\]{}"@]+|[({]""")
+_TEXT_INSIDE: Final = re.compile(r"""[^;()\[\]{}"@]+|[(){]""")
 BARE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 """A name that needs no quotes, unless it is a reserved word."""
 IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -162,7 +163,11 @@ class Cursor:
             self.column = match.end()
             self.skip()
             return self.scope.actuals.get(match[0], match[0])
-        return self._pieces(_FIRST, _NEXT)
+        parts = [self._piece(match)]
+        while match := _NEXT.match(self.text, self.column):
+            parts.append(self._piece(match))
+        self.skip()
+        return "".join(parts)
 
     def plain_text(self, what: str) -> str:
         """A text value: quoted as JSON, or up to the next comma or blank, with `{expr}` filled in.
@@ -171,24 +176,25 @@ class Cursor:
         """
         if self.sees('"'):
             return self.string()
-        match = _TEXT.match(self.text, self.column)
-        if match is None:
+        parts: list[str] = []
+        depth = 0
+        while match := (_TEXT_INSIDE if depth else _TEXT).match(self.text, self.column):
+            depth += {"(": 1, ")": -1}.get(match[0], 0)
+            parts.append(self._piece(match))
+        if depth:
+            self.error("a closing parenthesis was expected here")
+        if not parts:
             self.error(f"{what} was expected here")
-        found = self._pieces(_TEXT, _TEXT)
+        self.skip()
+        found = "".join(parts)
         return self.scope.actuals.get(found, found)
 
-    def _pieces(self, first: re.Pattern[str], following: re.Pattern[str]) -> str:
-        parts: list[str] = []
-        pattern = first
-        while match := pattern.match(self.text, self.column):
-            if match[0] == "{":
-                parts.append(self._substituted())
-            else:
-                parts.append(match[0])
-                self.column = match.end()
-            pattern = following
-        self.skip()
-        return "".join(parts)
+    def _piece(self, match: re.Match[str]) -> str:
+        """What was matched, or the value of the expression that begins here."""
+        if match[0] == "{":
+            return self._substituted()
+        self.column = match.end()
+        return match[0]
 
     def _substituted(self) -> str:
         start = self.column

@@ -1,5 +1,6 @@
 """A `Graph` in, assembly text out, so that `assemble(disassemble(graph)) == graph`.
 
+A graph of any shape comes back, as long as its opcodes exist and every ALLOC_LQ states its `n`.
 What the text has no words for (empty lists, node metadata, odd arguments) is written as JSON after
 `@`. The grammar stands in `assemble.py`.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
@@ -28,7 +30,7 @@ def disassemble(graph: Graph) -> str:
 
 
 def _lines(graph: Graph) -> Iterator[str]:
-    yield f".version {_json(graph.version)}"
+    yield f".version {_name(graph.version, _PLAIN_TEXT)}"
     if isinstance(graph.description, str):
         yield f".description {_json(graph.description)}"
     if isinstance(graph.metadata, dict):
@@ -125,6 +127,7 @@ def _arguments(row: Op, node: Node, rest: dict[str, Any]) -> list[str]:
     return said
 
 
+_PLAIN_TEXT: Final = re.compile(r"[A-Za-z0-9_:.]+(\([A-Za-z0-9_=,]*\))?")
 _NUMERIC: Final = (ArgType.INT, ArgType.NUMBER, ArgType.ANGLE)
 
 
@@ -133,7 +136,8 @@ def _argument(kind: ArgType, value: Any) -> str | None:
     if kind is ArgType.CHANNEL_OPTIONS:
         return _json(value)
     if isinstance(value, str):
-        return _json(value)
+        plain = kind not in _NUMERIC and _PLAIN_TEXT.fullmatch(value)
+        return value if plain else _json(value)
     if isinstance(value, bool) or kind not in _NUMERIC:
         return None
     if isinstance(value, int) and abs(value) < WHOLE_MAX:
@@ -180,8 +184,8 @@ def _named(names: Iterable[str]) -> str:
     return ", ".join(_name(name) for name in names)
 
 
-def _name(name: str) -> str:
-    plain = BARE.fullmatch(name) is not None and name not in RESERVED
+def _name(name: str, pattern: re.Pattern[str] = BARE) -> str:
+    plain = pattern.fullmatch(name) is not None and name not in RESERVED
     return name if plain else _json(name)
 
 

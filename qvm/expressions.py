@@ -114,7 +114,7 @@ class _Reader:
             found = _LEVELS.get(mark, -1)
             if found < max(level, 1):
                 return value
-            at = self.column
+            at = self._after_blank()
             self._skip(mark)
             # Powers group to the right: -2 ** 3 ** 2 is -(2 ** (3 ** 2)).
             right = self.expression(found if mark == "**" else found + 1, depth + 1)
