@@ -69,12 +69,12 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
 
     shots: Annotated[int, Meta(ge=1, le=SHOTS_MAX, description="How often to run it.")] = 1
     seed: Annotated[
-        int | None,
+        Annotated[int, Meta(extra_json_schema={"minimum": 0, "maximum": SEED_MAX})] | None,
         Meta(
             description="Fixes every random choice: the same program, seed and shots give the "
             "same bits. Null takes a fresh one, reported in `execution_context.seed`."
         ),
-    ] = msgspec.field(default=None)
+    ] = None
     priority: Annotated[
         int,
         Meta(ge=PRIORITY_MIN, le=PRIORITY_MAX, description="Higher runs first, within a tenant."),
@@ -293,7 +293,7 @@ class Wait(SessionCall, frozen=True, kw_only=True):
 
 
 class Cancel(SessionCall, frozen=True, kw_only=True):
-    """Stop a job at its next fence, or shortly after without one, and answer when it is stopped."""
+    """Stop a job at its next fence, or soon after without one; answer when it has stopped."""
 
     METHOD: ClassVar[str] = "q_cancel"
     REPLY: ClassVar[type[Reply]] = JobStatus

@@ -133,10 +133,11 @@ def _parse_params(envelope: _Envelope) -> Request | Failure:
             error = _params_error(refusal)
     else:
         error = MethodNotFound(method=envelope.method[:ECHO_CHARS_MAX])
-    if bytes(envelope.params)[:1] not in (b"{", b"["):
-        error = InvalidRequest(path="$.params", expected="an object")
     if isinstance(error, ParseError):
         return Failure(None, error)
+    if bytes(envelope.params)[:1] not in (b"{", b"["):
+        # Such a message is no request at all, hence no notification either.
+        return Failure(answer_to, InvalidRequest(path="$.params", expected="an object"))
     return Failure(answer_to, error, is_notification)
 
 

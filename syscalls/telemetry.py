@@ -42,7 +42,7 @@ class Telemetry(Reply, frozen=True, kw_only=True):
 
 
 class GetTelemetry(SessionCall, frozen=True, kw_only=True):
-    """Report what the session uses; on request also one job's cost, or the machine's figures."""
+    """Report what the session uses; on request one job's cost too, or the machine's figures."""
 
     METHOD: ClassVar[str] = "q_get_telemetry"
     REPLY: ClassVar[type[Reply]] = Telemetry

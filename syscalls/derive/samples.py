@@ -29,6 +29,8 @@ LIKELY: dict[str, Any] = {
     "op_families": ["clifford/1"],
     "path": "$.program.nodes[3].vqs[0]",
     "rule": "linear.use_after_free",
+    "message": "`q0` was freed by node n2.",
+    "remedy": "Ask for it with transport `fd`.",
     "counts": {"00": 507, "11": 493},
     "events": {"m0": 1, "m1": 1},
     "digest": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",

@@ -1,0 +1,318 @@
+# Generated from syscalls/ by `make regen`; change the types, not this file.
+# ruff: noqa: B006, B008 (nobody changes these defaults)
+"""One typed function per call of the ABI, which builds the request and does nothing else.
+
+Clients wrap these: sending, waiting and retrying are theirs. The calls are in `syscalls`.
+"""
+
+from typing import Literal
+
+from msgspec import Raw
+
+from syscalls.capability import Delegate, Revoke
+from syscalls.channel import ChanOptions, ChanStatus, CloseChan, OpenChan
+from syscalls.checkpoint import Checkpoint, Migrate, Replay, Restore
+from syscalls.discover import Discover
+from syscalls.events import Subscribe
+from syscalls.ids import CapabilityId, ChannelId, CheckpointId, JobId, SessionId, TenantId
+from syscalls.job import Cancel, Policy, Status, Submit, Wait
+from syscalls.qubit import Alloc, Release
+from syscalls.results import Results
+from syscalls.rights import Right
+from syscalls.session import CloseSession, NegotiateCaps
+from syscalls.telemetry import GetMapping, GetTelemetry
+
+
+class Calls:
+    """Requests, by the name of their call."""
+
+    @staticmethod
+    def discover() -> Discover:
+        """Describe every call this ABI has, as an OpenRPC document. Needs no session."""
+        return Discover()
+
+    @staticmethod
+    def negotiate_caps(
+        *,
+        requested: list[str],
+        op_families: list[str] = [],
+        tenant_id: TenantId | None = None,
+    ) -> NegotiateCaps:
+        """Open a session that holds those of the requested capabilities which policy grants.
+
+        Capabilities that are unknown or not granted are listed in `denied`; that is not an error.
+        """
+        return NegotiateCaps(
+            requested=requested,
+            op_families=op_families,
+            tenant_id=tenant_id,
+        )
+
+    @staticmethod
+    def close_session(
+        *,
+        session_id: SessionId,
+    ) -> CloseSession:
+        """Close the session: cancel its jobs, answer its waits, release all it holds."""
+        return CloseSession(
+            session_id=session_id,
+        )
+
+    @staticmethod
+    def submit(
+        *,
+        session_id: SessionId,
+        graph: Raw,
+        policy: Policy = Policy(),
+    ) -> Submit:
+        """Verify a program and queue it as a job.
+
+        The graph is verified before the answer: an invalid one is refused with its findings, and
+        nothing of it remains.
+        """
+        return Submit(
+            session_id=session_id,
+            graph=graph,
+            policy=policy,
+        )
+
+    @staticmethod
+    def status(
+        *,
+        session_id: SessionId,
+        job_id: JobId,
+    ) -> Status:
+        """Say where a job stands, now."""
+        return Status(
+            session_id=session_id,
+            job_id=job_id,
+        )
+
+    @staticmethod
+    def wait(
+        *,
+        session_id: SessionId,
+        job_id: JobId,
+        timeout_ms: int | None = None,
+    ) -> Wait:
+        """Answer with the job's status as soon as the job is over, however it ended."""
+        return Wait(
+            session_id=session_id,
+            job_id=job_id,
+            timeout_ms=timeout_ms,
+        )
+
+    @staticmethod
+    def cancel(
+        *,
+        session_id: SessionId,
+        job_id: JobId,
+    ) -> Cancel:
+        """Stop a job at its next fence, or soon after without one; answer when it has stopped."""
+        return Cancel(
+            session_id=session_id,
+            job_id=job_id,
+        )
+
+    @staticmethod
+    def results(
+        *,
+        session_id: SessionId,
+        job_id: JobId,
+        format: Literal["packed", "counts", "order"] = "packed",
+        transport: Literal["inline", "fd"] = "inline",
+    ) -> Results:
+        """Fetch the events of every shot of a completed job.
+
+        format: `packed` gives the rows, `counts` the histogram, `order` only the layout.
+        transport: `inline` puts rows into the reply as base64; `fd` passes a sealed memory file
+        beside it (SCM_RIGHTS), which has no size limit of its own.
+        """
+        return Results(
+            session_id=session_id,
+            job_id=job_id,
+            format=format,
+            transport=transport,
+        )
+
+    @staticmethod
+    def subscribe(
+        *,
+        session_id: SessionId,
+        job_id: JobId | None = None,
+    ) -> Subscribe:
+        """Be told about a job, or about all of the session's jobs, until they are over."""
+        return Subscribe(
+            session_id=session_id,
+            job_id=job_id,
+        )
+
+    @staticmethod
+    def checkpoint(
+        *,
+        session_id: SessionId,
+        job_id: JobId,
+    ) -> Checkpoint:
+        """Keep a job's state at its next fence."""
+        return Checkpoint(
+            session_id=session_id,
+            job_id=job_id,
+        )
+
+    @staticmethod
+    def restore(
+        *,
+        session_id: SessionId,
+        checkpoint_id: CheckpointId,
+    ) -> Restore:
+        """Continue from a checkpoint, as a new job."""
+        return Restore(
+            session_id=session_id,
+            checkpoint_id=checkpoint_id,
+        )
+
+    @staticmethod
+    def migrate(
+        *,
+        session_id: SessionId,
+        job_id: JobId,
+        target: str,
+    ) -> Migrate:
+        """Move a job to another placement at its next fence."""
+        return Migrate(
+            session_id=session_id,
+            job_id=job_id,
+            target=target,
+        )
+
+    @staticmethod
+    def replay(
+        *,
+        session_id: SessionId,
+        job_id: JobId,
+    ) -> Replay:
+        """Run a job again from its record: the same bits, as a new job."""
+        return Replay(
+            session_id=session_id,
+            job_id=job_id,
+        )
+
+    @staticmethod
+    def alloc(
+        *,
+        session_id: SessionId,
+        n: int,
+        profile: str,
+    ) -> Alloc:
+        """Allocate `n` logical qubits that live until released or until the session closes."""
+        return Alloc(
+            session_id=session_id,
+            n=n,
+            profile=profile,
+        )
+
+    @staticmethod
+    def release(
+        *,
+        session_id: SessionId,
+        handles: list[str],
+    ) -> Release:
+        """Give logical qubits back."""
+        return Release(
+            session_id=session_id,
+            handles=handles,
+        )
+
+    @staticmethod
+    def open_chan(
+        *,
+        session_id: SessionId,
+        vq_a: str,
+        vq_b: str,
+        options: ChanOptions = ChanOptions(),
+    ) -> OpenChan:
+        """Open a channel between two logical qubits."""
+        return OpenChan(
+            session_id=session_id,
+            vq_a=vq_a,
+            vq_b=vq_b,
+            options=options,
+        )
+
+    @staticmethod
+    def close_chan(
+        *,
+        session_id: SessionId,
+        channel_id: ChannelId,
+    ) -> CloseChan:
+        """Close a channel."""
+        return CloseChan(
+            session_id=session_id,
+            channel_id=channel_id,
+        )
+
+    @staticmethod
+    def chan_status(
+        *,
+        session_id: SessionId,
+        channel_id: ChannelId,
+    ) -> ChanStatus:
+        """Say how a channel is."""
+        return ChanStatus(
+            session_id=session_id,
+            channel_id=channel_id,
+        )
+
+    @staticmethod
+    def delegate(
+        *,
+        session_id: SessionId,
+        rights: list[Right],
+        tenant_id: TenantId,
+    ) -> Delegate:
+        """Give a subset of one's own rights to another tenant."""
+        return Delegate(
+            session_id=session_id,
+            rights=rights,
+            tenant_id=tenant_id,
+        )
+
+    @staticmethod
+    def revoke(
+        *,
+        session_id: SessionId,
+        capability_id: CapabilityId,
+    ) -> Revoke:
+        """Take a delegated capability back, and with it all derived from it."""
+        return Revoke(
+            session_id=session_id,
+            capability_id=capability_id,
+        )
+
+    @staticmethod
+    def get_mapping(
+        *,
+        session_id: SessionId,
+        job_id: JobId,
+    ) -> GetMapping:
+        """Say which physical qubits carry a job's virtual ones."""
+        return GetMapping(
+            session_id=session_id,
+            job_id=job_id,
+        )
+
+    @staticmethod
+    def get_telemetry(
+        *,
+        session_id: SessionId,
+        job_id: JobId | None = None,
+        machine: bool = False,
+        list_jobs: bool = False,
+    ) -> GetTelemetry:
+        """Report what the session uses; on request one job's cost too, or the machine's figures."""
+        return GetTelemetry(
+            session_id=session_id,
+            job_id=job_id,
+            machine=machine,
+            list_jobs=list_jobs,
+        )
