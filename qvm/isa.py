@@ -204,6 +204,12 @@ def _rotation(axis: str) -> Op:
     )
 
 
+CHANNEL_OPTIONS: Final = (
+    Arg(name="fidelity", type=ArgType.NUMBER, required=False, minimum=0.5, maximum=1.0),
+    Arg(name="type", type=ArgType.TEXT, required=False),
+)
+"""What OPEN_CHAN may be told, as arguments or inside `opts`."""
+
 _PAULI_HELP = "one letter of I, X, Y, Z for all operands, or one letter per operand"
 
 TABLE: Final[tuple[Op, ...]] = (
@@ -325,8 +331,7 @@ TABLE: Final[tuple[Op, ...]] = (
         chs=ONE,
         args=(
             Arg(name="opts", type=ArgType.CHANNEL_OPTIONS, required=False),
-            Arg(name="fidelity", type=ArgType.NUMBER, required=False, minimum=0.5, maximum=1.0),
-            Arg(name="type", type=ArgType.TEXT, required=False),
+            *CHANNEL_OPTIONS,
         ),
         right=Right.LINK,
         guardable=False,

@@ -35,11 +35,12 @@ from syscalls.rights import Right
 
 NAME_PATTERN: Final = (
     r"^[^\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb]"
-    rf"{{1,{isa.NAME_CHARS_MAX}}}$"
+    rf"{{1,{isa.NAME_CHARS_MAX}}}(?![\s\S])"
 )
 """Any Unicode but control, formatting and surrogate characters: what is not seen may not differ.
 
-Spelt out instead of `str.isprintable`, whose answer changes with Python's Unicode tables.
+The JSON Schema uses the same pattern, so it is written for Python's and JavaScript's engines alike.
+`str.isprintable` would not do: its answer changes with Python's Unicode tables.
 """
 DEPTH_MAX: Final = 32
 """How deep metadata may nest."""
@@ -47,7 +48,7 @@ DEPTH_MAX: Final = 32
 DIGEST_CHUNK_NODES: Final = 4096
 CYCLE_SHOWN_MAX: Final = 8
 
-_NAME: Final = re.compile(NAME_PATTERN.removesuffix("$") + r"\Z")
+_NAME: Final = re.compile(NAME_PATTERN)
 _RIGHTS: Final = frozenset(right.value for right in Right)
 _PAULI_OPS: Final = frozenset(
     {"APPLY_X", "APPLY_Y", "APPLY_Z", "COND_PAULI", "FENCE_EPOCH", "BAR_REGION"}
@@ -793,9 +794,7 @@ _GROUPS: Final = {
     ]
     for op in isa.TABLE
 }
-_CHANNEL_OPTIONS: Final = {
-    name: row for name, row in _ARGS["OPEN_CHAN"].items() if row.type is not ArgType.CHANNEL_OPTIONS
-}
+_CHANNEL_OPTIONS: Final = {row.name: row for row in isa.CHANNEL_OPTIONS}
 _SPECIAL: Final[dict[str, Callable[[_Pass, int, Node, Op], None]]] = {
     "ALLOC_LQ": _Pass._alloc,
     "FREE_LQ": _Pass._free,

@@ -1,0 +1,449 @@
+"""Breaks every rule once, in the smallest program that breaks it, and checks where it is found."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import random
+from typing import Any
+
+import msgspec
+import pytest
+
+from qvm import isa
+from qvm.findings import RULES, WARNINGS
+from qvm.program import Graph, VerifiedProgram
+from qvm.random_programs import random_program
+from qvm.verify import DEPTH_MAX, program_digest, verify, verify_bytes
+from syscalls.findings import FINDINGS_MAX, Finding
+
+Json = dict[str, Any]
+
+ALLOC: Json = {
+    "op": "ALLOC_LQ",
+    "vqs": ["a", "b"],
+    "args": {"n": 2, "profile": "logical:Surface(d=3)"},
+}
+FREE: Json = {"op": "FREE_LQ", "vqs": ["a", "b"]}
+H: Json = {"op": "APPLY_H", "vqs": ["a"]}
+M: Json = {"op": "MEASURE_Z", "vqs": ["a"], "produces": ["m"]}
+BELL: Json = {"op": "MEASURE_BELL", "vqs": ["a", "b"], "produces": ["m"]}
+IF_M: Json = {"event": "m", "equals": 1}
+FENCE: Json = {"op": "FENCE_EPOCH"}
+T: Json = {"op": "INJECT_T_STATE", "vqs": ["a"]}
+OPEN: Json = {"op": "OPEN_CHAN", "vqs": ["a", "b"], "chs": ["c"], "args": {"fidelity": 0.9}}
+USE: Json = {
+    "op": "USE_CHAN",
+    "vqs": ["a", "b"],
+    "chs": ["c"],
+    "args": {"semantic": "teleport_cnot"},
+}
+CLOSE: Json = {"op": "CLOSE_CHAN", "chs": ["c"]}
+PAULI: Json = {"op": "COND_PAULI", "vqs": ["a"], "args": {"pauli": "X"}, "inputs": ["m"]}
+ROTATE: Json = {"op": "APPLY_RX", "vqs": ["a"], "args": {"theta": 1}}
+
+
+def graph(*nodes: Json, **changes: Any) -> Json:
+    """A program that declares what its nodes name; `resources__vqs=...` overrides."""
+    named: dict[str, dict[str, None]] = {"vqs": {}, "chs": {}, "events": {}}
+    for node in nodes:
+        for kind, field in (("vqs", "vqs"), ("chs", "chs"), ("events", "produces")):
+            named[kind] |= dict.fromkeys(node.get(field, ()))
+    made: Json = {
+        "version": "0.1",
+        "program": {"nodes": [{"id": f"n{at}", **node} for at, node in enumerate(nodes)]},
+        "resources": {kind: list(names) for kind, names in named.items()},
+    }
+    made = copy.deepcopy(made)
+    for name, value in changes.items():
+        place = made
+        *outer, last = name.split("__")
+        for each in outer:
+            place = place[each]
+        place[last] = value
+    return made
+
+
+def guarded(**guard: Any) -> Json:
+    """A, measured into m, and a gate under that guard as node 2."""
+    return graph(ALLOC, M, {**H, "guard": guard})
+
+
+def check(document: Json) -> VerifiedProgram | list[Finding]:
+    return verify_bytes(msgspec.json.encode(document))
+
+
+def deep(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+N0 = "$.program.nodes[0]"
+N1 = "$.program.nodes[1]"
+N2 = "$.program.nodes[2]"
+
+# Rule, path, broken program. Every other rule is kept, but for warnings.
+BAD: list[tuple[str, str, Json]] = [
+    ("structure.type", "$.resources.vqs", graph(resources__vqs=3)),
+    ("structure.type", f"{N0}.vqs[1]", graph({**ALLOC, "vqs": ["a", 2]}, resources__vqs=["a"])),
+    ("structure.type", f"{N1}.guard.equals", graph(ALLOC, {**H, "guard": {**IF_M, "equals": 1.0}})),
+    (
+        "structure.type",
+        f"{N1}.guard.equals",
+        graph(ALLOC, {**H, "guard": {**IF_M, "equals": True}}),
+    ),
+    ("structure.missing", "$", {"version": "0.1", "program": {"nodes": []}}),
+    ("structure.missing", N0, graph({"vqs": []})),
+    ("structure.unknown_field", f"{N1}.gard", graph(ALLOC, {**H, "gard": IF_M})),
+    ("structure.unknown_field", '$["not a word"]', graph(**{"not a word": 1})),
+    ("structure.name", f"{N0}.id", graph({**FENCE, "id": ""})),
+    ("structure.name", f"{N0}.id", graph({**FENCE, "id": "x" * (isa.NAME_CHARS_MAX + 1)})),
+    ("structure.name", "$.resources.vqs[0]", graph(resources__vqs=["a\n"])),
+    ("structure.name", "$.resources.events[0]", graph(resources__events=["right\u202eleft"])),
+    ("bounds.depth", "$.metadata", graph(metadata={"x": deep(DEPTH_MAX + 1)})),
+    ("bounds.depth", f"{N0}.metadata", graph({**FENCE, "metadata": {"x": deep(DEPTH_MAX)}})),
+    (
+        "bounds.conditions",
+        f"{N2}.guard.conditions",
+        graph(
+            ALLOC,
+            M,
+            {**H, "guard": {"type": "or", "conditions": [IF_M] * (isa.CONDITIONS_MAX + 1)}},
+        ),
+    ),
+    ("version.unknown", "$.version", graph(version="0.2")),
+    ("version.unknown", "$.version", graph(version="1", resources__vqs=3)),
+    ("op.unknown", f"{N0}.op", graph({"op": "APPLY_FOO"})),
+    ("op.unknown", f"{N1}.op", graph(ALLOC, {**M, "op": "measure_z"}, {**H, "guard": IF_M})),
+    ("node.duplicate_id", f"{N1}.id", graph(FENCE, {**FENCE, "id": "n0"})),
+    ("resource.duplicate", "$.resources.vqs[1]", graph(resources__vqs=["a", "a"])),
+    ("resource.duplicate", "$.resources.chs[0]", graph(ALLOC, resources__chs=["a"])),
+    ("resource.undeclared", f"{N1}.vqs[0]", graph(ALLOC, H, resources__vqs=["b", "x"])),
+    ("resource.undeclared", f"{N1}.produces[0]", graph(ALLOC, M, resources__events=[])),
+    ("resource.undeclared", f"{N1}.chs[0]", graph(ALLOC, OPEN, resources__chs=[])),
+    ("resource.undeclared", f"{N1}.guard", graph(ALLOC, {**H, "guard": IF_M})),
+    ("resource.undeclared", f"{N1}.inputs[0]", graph(ALLOC, PAULI)),
+    ("operand.count", f"{N1}.vqs", graph(ALLOC, {"op": "APPLY_CNOT", "vqs": ["a"]})),
+    ("operand.count", N0, graph({"op": "APPLY_H"})),
+    ("operand.count", N1, graph(ALLOC, {"op": "MEASURE_Z", "vqs": ["a"]})),
+    ("operand.count", f"{N1}.produces", graph(ALLOC, {**H, "produces": ["m"]})),
+    ("operand.count", f"{N1}.produces", graph(ALLOC, {**M, "produces": ["m", "k"]})),
+    ("operand.count", f"{N1}.chs", graph(ALLOC, {**H, "chs": ["c"]})),
+    ("operand.count", f"{N2}.inputs", graph(ALLOC, M, {**H, "inputs": ["m"]})),
+    (
+        "operand.count",
+        "$.program.nodes[3].inputs",
+        graph(ALLOC, M, {**M, "produces": ["k"]}, {**H, "guard": IF_M, "inputs": ["m", "k"]}),
+    ),
+    ("operand.count", f"{N2}.vqs", graph(ALLOC, OPEN, {**USE, "vqs": ["a"]})),
+    ("operand.repeated", f"{N1}.vqs[1]", graph(ALLOC, {"op": "APPLY_CZ", "vqs": ["a", "a"]})),
+    ("operand.repeated", f"{N2}.inputs[1]", graph(ALLOC, M, {**PAULI, "inputs": ["m", "m"]})),
+    ("arg.missing", f"{N0}.args", graph({**ALLOC, "args": {"n": 2}})),
+    ("arg.missing", N1, graph(ALLOC, {"op": "BAR_REGION", "vqs": ["a"]})),
+    ("arg.missing", f"{N0}.args", graph({"op": "SET_POLICY", "args": {}})),
+    ("arg.missing", f"{N1}.args", graph(ALLOC, {**OPEN, "args": {"type": "bell"}})),
+    ("arg.unknown", f"{N1}.args.theta", graph(ALLOC, {**H, "args": {"theta": 1}})),
+    ("arg.unknown", f"{N1}.args.opts.foo", graph(ALLOC, {**OPEN, "args": {"opts": {"foo": 1}}})),
+    ("arg.type", f"{N0}.args.n", graph({**ALLOC, "args": {**ALLOC["args"], "n": 2.0}})),
+    ("arg.type", f"{N0}.args.n", graph({**ALLOC, "args": {**ALLOC["args"], "n": True}})),
+    ("arg.type", f"{N0}.args.profile", graph({**ALLOC, "args": {"n": 2, "profile": 3}})),
+    (
+        "arg.type",
+        f"{N1}.args.angle",
+        graph(ALLOC, {**M, "op": "MEASURE_ANGLE", "args": {"angle": None}}),
+    ),
+    ("arg.type", f"{N1}.args.opts", graph(ALLOC, {**OPEN, "args": {"opts": []}})),
+    ("arg.range", f"{N0}.args.n", graph({**ALLOC, "args": {**ALLOC["args"], "n": 3}})),
+    ("arg.range", f"{N0}.args.n", graph({**ALLOC, "args": {**ALLOC["args"], "n": 10**4000}})),
+    ("arg.range", f"{N0}.args.tag", graph({"op": "BAR_REGION", "args": {"tag": "x" * 257}})),
+    ("arg.range", f"{N1}.args.fidelity", graph(ALLOC, {**OPEN, "args": {"fidelity": 0.4}})),
+    ("arg.range", f"{N2}.args.pauli", graph(ALLOC, M, {**PAULI, "args": {"pauli": "XX"}})),
+    ("arg.choice", f"{N2}.args.semantic", graph(ALLOC, OPEN, {**USE, "args": {"semantic": "x"}})),
+    ("arg.choice", f"{N2}.args.mask", graph(ALLOC, M, {**PAULI, "args": {"mask": "x"}})),
+    ("arg.group", f"{N2}.args", graph(ALLOC, M, {**PAULI, "args": {"mask": "X", "pauli": "X"}})),
+    ("arg.group", f"{N2}.args", graph(ALLOC, M, {**PAULI, "args": {}})),
+    ("arg.group", f"{N1}.args", graph(ALLOC, {**OPEN, "args": {"opts": {}, "fidelity": 0.9}})),
+    (
+        "angle.expression",
+        f"{N1}.args.angle",
+        graph(ALLOC, {**M, "op": "MEASURE_ANGLE", "args": {"angle": "exit()"}}),
+    ),
+    ("profile.unknown", f"{N0}.args.profile", graph({**ALLOC, "args": {"n": 2, "profile": "x"}})),
+    ("rotation.not_ideal", f"{N1}.vqs[0]", graph(ALLOC, ROTATE)),
+    ("lifetime.not_live", f"{N0}.vqs[0]", graph(H)),
+    ("lifetime.not_live", f"{N0}.vqs[1]", graph(FREE)),
+    ("lifetime.not_live", f"{N2}.vqs[0]", graph(ALLOC, FREE, H)),
+    ("lifetime.double_alloc", f"{N1}.vqs[0]", graph(ALLOC, ALLOC)),
+    ("lifetime.double_free", f"{N2}.vqs[1]", graph(ALLOC, FREE, FREE)),
+    ("magic.not_fresh", f"{N2}.vqs[0]", graph(ALLOC, H, T)),
+    ("magic.not_fresh", f"{N2}.vqs[0]", graph(ALLOC, T, T)),
+    (
+        "magic.not_fresh",
+        "$.program.nodes[3].vqs[0]",
+        graph(ALLOC, M, {"op": "RESET", "vqs": ["a"], "guard": IF_M}, T),
+    ),
+    ("channel.not_open", f"{N1}.chs[0]", graph(ALLOC, USE)),
+    ("channel.not_open", "$.program.nodes[3].chs[0]", graph(ALLOC, OPEN, CLOSE, CLOSE)),
+    ("channel.double_open", f"{N2}.chs[0]", graph(ALLOC, OPEN, OPEN)),
+    ("event.produced_twice", f"{N2}.produces[0]", graph(ALLOC, M, M)),
+    ("event.produced_twice", f"{N1}.produces[1]", graph(ALLOC, {**BELL, "produces": ["m", "m"]})),
+    (
+        "event.never_produced",
+        f"{N1}.guard",
+        graph(ALLOC, {**H, "guard": IF_M}, resources__events=["m"]),
+    ),
+    ("event.width", f"{N2}.guard", guarded(**{**IF_M, "equals": 2})),
+    ("event.width", f"{N2}.guard", graph(ALLOC, BELL, {**H, "guard": {**IF_M, "equals": 4}})),
+    ("event.width", f"{N2}.guard", guarded(**{**IF_M, "equals": -(2**70)})),
+    ("event.width", f"{N2}.inputs[0]", graph(ALLOC, BELL, PAULI)),
+    (
+        "event.width",
+        f"{N1}.guard",
+        graph(ALLOC, {**H, "vqs": ["b"], "guard": {**IF_M, "equals": 2}}, M),
+    ),
+    ("guard.forbidden", "$.program.nodes[2].guard", graph(ALLOC, M, {**FREE, "guard": IF_M})),
+    ("guard.shape", f"{N2}.guard", guarded()),
+    ("guard.shape", f"{N2}.guard", guarded(event="m")),
+    ("guard.shape", f"{N2}.guard", guarded(**{**IF_M, "type": "and", "conditions": [IF_M]})),
+    ("guard.shape", f"{N2}.guard", guarded(type="xor", conditions=[IF_M])),
+    ("guard.shape", f"{N2}.guard", guarded(type="and", conditions=[])),
+    (
+        "guard.shape",
+        f"{N2}.guard.conditions[0]",
+        guarded(type="and", conditions=[{**IF_M, "value": 1}]),
+    ),
+    (
+        "guard.nested",
+        f"{N2}.guard.conditions[0].type",
+        guarded(type="and", conditions=[{"event": "m", "type": "and"}]),
+    ),
+    ("guard.missing", N1, graph(ALLOC, {**PAULI, "inputs": []})),
+    ("caps.unknown", "$.caps[0]", graph(caps=["CAP_FLY"])),
+    ("caps.unknown", f"{N0}.caps[0]", graph({**FENCE, "caps": ["CAP_FLY"]})),
+    ("caps.missing", f"{N0}.op", graph(ALLOC, FREE, caps=[])),
+    ("caps.missing", f"{N0}.caps[0]", graph({**FENCE, "caps": ["CAP_LINK"]}, caps=["CAP_DEBUG"])),
+    ("dag.cycle", N1, graph(ALLOC, {**M, "guard": IF_M})),
+    ("dag.cycle", N2, graph(ALLOC, {**H, "guard": IF_M}, M)),
+    ("dag.cycle", N1, graph(ALLOC, {**H, "vqs": ["b"], "guard": IF_M}, FENCE, M)),
+    ("dag.cycle", N0, graph({**FENCE, "guard": IF_M}, ALLOC, M)),
+    (
+        "dag.cycle",
+        N1,
+        graph(
+            ALLOC,
+            {**H, "vqs": ["b"], "guard": IF_M},
+            {"op": "BAR_REGION", "args": {"tag": "t"}},
+            M,
+        ),
+    ),
+]
+
+# Rules that a small program cannot break, or that JSON cannot.
+RAW: list[tuple[str, bytes]] = [
+    ("structure.json", b""),
+    ("structure.json", b'{"version": NaN}'),
+    ("structure.json", b"\xff"),
+    ("structure.json", b'"\\ud800"'),
+    ("structure.json", b"[1e999]"),
+    ("bounds.depth", b"[" * 100_000),
+]
+WARN: list[tuple[str, str, Json]] = [
+    ("resource.unused", "$.resources.vqs[0]", graph(resources__vqs=["a"])),
+    ("resource.unused", "$.resources.chs[0]", graph(resources__chs=["c"])),
+    ("event.never_produced", "$.resources.events[0]", graph(resources__events=["m"])),
+    ("lifetime.not_freed", f"{N0}.vqs[1]", graph(ALLOC, {"op": "FREE_LQ", "vqs": ["a"]})),
+    ("channel.not_closed", f"{N1}.chs[0]", graph(ALLOC, OPEN, FREE)),
+]
+TOO_MANY: dict[str, str] = {
+    "bounds.nodes": "NODES_MAX",
+    "bounds.qubits": "QUBITS_MAX",
+    "bounds.channels": "CHANNELS_MAX",
+    "bounds.events": "EVENTS_MAX",
+}
+"""Rule -> the bound that a test lowers until a small program is above it."""
+
+
+@pytest.mark.parametrize(("rule", "path", "document"), BAD)
+def test_a_broken_rule_is_the_one_error_and_is_located(
+    rule: str, path: str, document: Json
+) -> None:
+    found = check(document)
+    assert isinstance(found, list)
+    errors = [each for each in found if each.severity == "error"]
+    assert (rule, path) in [(each.rule, each.path) for each in errors]
+    assert {each.rule for each in errors} <= {rule, "structure.type"}
+    if ".nodes[" in path and rule not in ("structure.missing", "structure.type"):
+        index = int(path.partition("[")[2].partition("]")[0])
+        located = [each for each in errors if each.path == path]
+        assert located[0].node == document["program"]["nodes"][index]["id"]
+
+
+@pytest.mark.parametrize(("rule", "raw"), RAW)
+def test_what_is_no_json_is_one_finding(rule: str, raw: bytes) -> None:
+    found = verify_bytes(raw)
+    assert isinstance(found, list)
+    assert [(each.rule, each.severity) for each in found] == [(rule, "error")]
+
+
+@pytest.mark.parametrize(("rule", "path", "document"), WARN)
+def test_a_warning_is_given_and_refuses_nothing(rule: str, path: str, document: Json) -> None:
+    program = check(document)
+    assert isinstance(program, VerifiedProgram)
+    assert [(each.rule, each.path, each.severity) for each in program.warnings] == [
+        (rule, path, "warning")
+    ]
+
+
+@pytest.mark.parametrize(("rule", "bound"), sorted(TOO_MANY.items()))
+def test_more_than_a_bound_is_refused(
+    rule: str, bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = graph(ALLOC, OPEN, M, CLOSE, FREE)
+    assert isinstance(check(document), VerifiedProgram)
+    monkeypatch.setattr(isa, bound, 0)
+    found = check(document)
+    assert isinstance(found, list)
+    assert [each.rule for each in found] == [rule]
+
+
+def test_every_rule_is_broken_by_some_test() -> None:
+    broken = {row[0] for row in BAD} | {row[0] for row in WARN} | {row[0] for row in RAW}
+    assert broken | set(TOO_MANY) == set(RULES)
+    assert {row[0] for row in WARN} == WARNINGS
+
+
+def test_every_opcode_is_refused_with_one_operand_too_many_and_without_its_arguments() -> None:
+    for op in isa.TABLE:
+        if op.vqs.most < isa.OPERANDS_MAX:
+            names = [f"q{at}" for at in range(op.vqs.most + 1)]
+            alloc = {"op": "ALLOC_LQ", "vqs": names, "args": {**ALLOC["args"], "n": len(names)}}
+            found = check(graph(alloc, {"op": op.name, "vqs": names}))
+            assert isinstance(found, list)
+            assert ("operand.count", f"{N1}.vqs") in [(each.rule, each.path) for each in found]
+        if any(row.required for row in op.args):
+            found = check(graph({"op": op.name}))
+            assert isinstance(found, list)
+            assert "arg.missing" in {each.rule for each in found}
+
+
+def test_findings_are_bounded_counted_and_errors_come_first() -> None:
+    nodes = [dict(H) for _ in range(3 * FINDINGS_MAX)]
+    found = check(graph(*nodes, resources__chs=["c"]))
+    assert isinstance(found, list)
+    assert len(found) == FINDINGS_MAX
+    assert found.total == 3 * FINDINGS_MAX + 1  # type: ignore[attr-defined]
+    assert {each.severity for each in found} == {"error"}
+
+
+def test_a_reader_listed_before_its_writer_runs_after_it() -> None:
+    program = check(graph(ALLOC, {**H, "vqs": ["b"], "guard": IF_M}, M, FENCE, FREE))
+    assert isinstance(program, VerifiedProgram)
+    assert list(program.order) == [0, 2, 1, 3, 4]
+    assert list(program.epoch) == [0, 0, 0, 0, 1]
+
+
+def test_list_order_that_serves_is_kept_as_a_range() -> None:
+    program = check(graph(ALLOC, M, {**H, "guard": IF_M}, FREE))
+    assert isinstance(program, VerifiedProgram)
+    assert program.order == range(4)
+
+
+def test_a_guard_may_stand_on_every_op_that_the_table_says() -> None:
+    for op in isa.TABLE:
+        found = check(graph(ALLOC, M, {"op": op.name, "guard": IF_M}))
+        rules = {each.rule for each in found} if isinstance(found, list) else set()
+        assert ("guard.forbidden" in rules) == (not op.guardable)
+
+
+def test_inputs_may_repeat_the_events_of_a_guard() -> None:
+    assert isinstance(
+        check(graph(ALLOC, M, {**H, "guard": IF_M, "inputs": ["m"]})), VerifiedProgram
+    )
+
+
+def test_a_reset_makes_a_qubit_fresh_and_a_guarded_one_keeps_it_so() -> None:
+    reset = {"op": "RESET", "vqs": ["a"]}
+    assert isinstance(check(graph(ALLOC, H, reset, T)), VerifiedProgram)
+    other = {**M, "vqs": ["b"]}
+    assert isinstance(check(graph(ALLOC, other, {**reset, "guard": IF_M}, T)), VerifiedProgram)
+    assert isinstance(check(graph(ALLOC, {**FENCE, "vqs": ["a"]}, T)), VerifiedProgram)
+
+
+def test_a_freed_qubit_may_live_again() -> None:
+    assert isinstance(check(graph(ALLOC, FREE, ALLOC, FREE)), VerifiedProgram)
+
+
+def test_the_summary_tells_what_the_kernel_needs() -> None:
+    second = {"op": "ALLOC_LQ", "vqs": ["x"], "args": {"n": 1, "profile": "logical:SHYPS(d=9)"}}
+    free_second = {"op": "FREE_LQ", "vqs": ["x"]}
+    t_gate = {"op": "APPLY_T", "vqs": ["b"], "guard": IF_M}
+    program = check(
+        graph(ALLOC, T, BELL, t_gate, FENCE, FREE, second, OPEN | {"vqs": ["x", "y"]})
+        | {"resources": {"vqs": ["a", "b", "x", "y"], "chs": ["c"], "events": ["m"]}}
+    )
+    assert isinstance(program, list), "y is not live"
+    program = check(graph(ALLOC, T, BELL, t_gate, FENCE, FREE, second, free_second))
+    assert isinstance(program, VerifiedProgram)
+    summary = program.summary
+    assert (summary.nodes, summary.epochs, summary.t_states) == (8, 2, 2)
+    assert summary.rights == ("CAP_ALLOC", "CAP_MAGIC")
+    assert summary.families == ("core/1", "magic/1", "measure/1")
+    assert [each.asked for each in summary.profiles] == [
+        "logical:SHYPS(d=9)",
+        "logical:Surface(d=3)",
+    ]
+    assert [(each.name, each.bits) for each in summary.events] == [("m", 2)]
+    assert summary.ops["ALLOC_LQ"] == 2
+    # One block of SHYPS(d=16) holds (2^5 - 1)^2 = 961 data qubits, more than two patches of 17.
+    assert (summary.peak_logical, summary.peak_physical, summary.peak_channels) == (2, 3 * 961, 0)
+    assert (summary.clifford, summary.pauli_guards, summary.ideal) == (False, False, False)
+
+
+def test_the_digest_sees_nodes_and_resources_but_no_metadata() -> None:
+    document = graph(ALLOC, H, FREE)
+    same = copy.deepcopy(document) | {"metadata": {"x": 1}, "description": "other"}
+    same["program"]["nodes"][1]["metadata"] = {"line": 3}
+    other = copy.deepcopy(document)
+    other["program"]["nodes"][1]["op"] = "APPLY_X"
+
+    def digest(each: Json) -> str:
+        return program_digest(msgspec.convert(each, Graph))
+
+    assert digest(document) == digest(same) != digest(other)
+
+
+def test_the_digest_is_the_hash_of_one_json_text() -> None:
+    document = graph(ALLOC, *[FENCE] * 10_000, FREE)
+    whole = {
+        "version": document["version"],
+        "nodes": document["program"]["nodes"],
+        "resources": {kind: document["resources"][kind] for kind in ("vqs", "events", "chs")},
+    }
+    # Field order is that of the types: ours is the same in this document.
+    whole["nodes"] = [
+        {name: node[name] for name in ("id", "op", "args", "vqs") if name in node}
+        for node in whole["nodes"]
+    ]
+    digest = "sha256:" + hashlib.sha256(msgspec.json.encode(whole)).hexdigest()
+    assert program_digest(msgspec.convert(document, Graph)) == digest
+
+
+def test_a_graph_made_in_python_is_checked_as_one_that_was_decoded() -> None:
+    for seed in range(50):
+        document = random_program(random.Random(seed), magic=True, angles=True, channels=True)
+        made = verify(msgspec.convert(document, Graph))
+        decoded = check(document)
+        assert isinstance(made, VerifiedProgram)
+        assert isinstance(decoded, VerifiedProgram)
+        assert made.summary == decoded.summary
+
+
+def test_lone_surrogates_in_a_graph_made_in_python_are_no_name() -> None:
+    document = graph(FENCE)
+    document["program"]["nodes"][0]["id"] = "\ud800"
+    found = verify(msgspec.convert(document, Graph))
+    assert isinstance(found, list)
+    assert [each.rule for each in found] == ["structure.name"]
+    assert msgspec.json.encode(found[0].message)
