@@ -27,6 +27,7 @@ from syscalls.job import SEED_MAX, JobError, JobState, Policy, Progress, Status,
 from syscalls.jsonrpc import (
     BATCH_MAX,
     ECHO_CHARS_MAX,
+    LARGE_BYTES_MIN,
     REQUEST_ID_CHARS_MAX,
     Answer,
     Batch,
@@ -297,6 +298,29 @@ def test_a_seed_of_64_bits_survives_the_wire_exactly(seed: int) -> None:
     assert isinstance(message.call, Submit)
     assert message.call.policy.seed == seed
     assert bytes(message.call.graph) == b'{"a":1}'
+
+
+@pytest.mark.parametrize("members", ['"id": 1', '"id": "a"', '"id": null', '"x": 0', '"id": 1.5'])
+@pytest.mark.parametrize("method", ["q_submit", "q_status", "nope"])
+@pytest.mark.parametrize("policy", ['{"shots": 2}', '{"shots": 0}', "NaN"])
+def test_a_large_message_is_read_as_a_small_one_is(members: str, method: str, policy: str) -> None:
+    def message(graph: str) -> Message:
+        params = f'{{"session_id": "s", "graph": "{graph}", "policy": {policy}}}'
+        request = f'{{"jsonrpc": "2.0", "method": "{method}", {members}, "params": {params}}}'
+        return parse(request.encode())
+
+    small, large = message(""), message("x" * LARGE_BYTES_MIN)
+    assert isinstance(small, Request) == isinstance(large, Request)
+    if isinstance(small, Request) and isinstance(large, Request):
+        assert (small.id, small.is_notification) == (large.id, large.is_notification)
+        assert isinstance(large.call, Submit)
+        assert isinstance(small.call, Submit)
+        assert small.call.policy == large.call.policy
+        assert bytes(large.call.graph) == b'"' + b"x" * LARGE_BYTES_MIN + b'"'
+    elif policy != "NaN":
+        assert small == large
+    else:
+        assert brief(answer(small)) == brief(answer(large)) == (None, ParseError.CODE)
 
 
 @pytest.mark.parametrize("seed", ["-1", str(SEED_MAX + 1), "1" + "0" * 5000, "1e400", "1.5", '"1"'])

@@ -162,7 +162,7 @@ def _call_section(call: type[Syscall], schemas: Json) -> str:
 
 **Result**: {inspect.getdoc(call.REPLY)}
 
-{_fields(call.REPLY.__name__, schemas)}
+{_fields(call.REPLY.__name__, schemas, "unless set", "always set")}
 
 **Errors**: {errors}
 
@@ -176,7 +176,7 @@ def _call_section(call: type[Syscall], schemas: Json) -> str:
 """
 
 
-def _fields(name: str, schemas: Json) -> str:
+def _fields(name: str, schemas: Json, head: str = "default", without: str = "required") -> str:
     schema = schemas[name]
     if "enum" in schema:
         return "One of " + ", ".join(f"`{value}`" for value in schema["enum"]) + "."
@@ -186,12 +186,12 @@ def _fields(name: str, schemas: Json) -> str:
         (
             f"`{field}`",
             _type(property_),
-            _default(property_, field in schema["required"]),
+            without if field in schema["required"] else _default(property_),
             property_.get("description", ""),
         )
         for field, property_ in schema["properties"].items()
     ]
-    return _table(("field", "type", "default", ""), rows)
+    return _table(("field", "type", head, ""), rows)
 
 
 def _type(schema: Json) -> str:
@@ -224,9 +224,7 @@ def _bounds(schema: Json, what: str) -> str:
     return f" ({f'{least} to' if least else 'at most'} {most})"
 
 
-def _default(schema: Json, required: bool) -> str:
-    if required:
-        return "required"
+def _default(schema: Json) -> str:
     return f"`{json.dumps(schema['default'])}`" if "default" in schema else "left out"
 
 
