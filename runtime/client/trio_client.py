@@ -1,0 +1,325 @@
+"""The client for trio: the same surface as `sync.Client`, awaited.
+
+    async with AsyncClient() as client:
+        result = await client.run("bell.qvm.json", shots=1000, seed=7)
+
+Any number of tasks may use one client at once; their calls share the connection. There is no
+background task: of the tasks that wait, one reads for all, and cancelling it hands that on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import socket as stdlib_socket
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack
+
+import trio
+
+from runtime.client import operations as ops
+from runtime.client.address import socket_path
+from runtime.client.errors import QmkError
+from runtime.client.exchange import Exchange, Lost, Outcome, Pause, Steps, one, perform, reply_of
+from runtime.client.link import Link
+from runtime.client.operations import PROGRAM_RIGHTS, TIMEOUT_S, PolicyOptions, Progress
+from runtime.client.programs import Program
+from runtime.client.protocol import Settled
+from syscalls.discover import Discover, OpenrpcDocument
+from syscalls.errors import KernelError
+from syscalls.events import Subscribe, Subscribed
+from syscalls.findings import Finding
+from syscalls.ids import JobId, SessionId
+from syscalls.job import Cancel, JobStatus, Status, Submitted
+from syscalls.session import CloseSession, Session, SessionClosed
+from syscalls.syscall import Reply, Syscall
+from syscalls.telemetry import GetTelemetry, Telemetry
+
+if TYPE_CHECKING:
+    from runtime.client.results import Packed, Result
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """As `sync.Client`; see there for the arguments. Times are trio's clock."""
+
+    def __init__(
+        self,
+        socket: str | os.PathLike[str] | None = None,
+        *,
+        timeout: float | None = TIMEOUT_S,
+        rights: Sequence[str] = PROGRAM_RIGHTS,
+        tenant_id: str | None = None,
+        session: Session | None = None,
+    ) -> None:
+        self.settings = ops.Settings(
+            socket=socket_path(socket), timeout=timeout, rights=rights, tenant_id=tenant_id
+        )
+        self._listeners = ops.Listeners()
+        self._link = Link(self.settings.socket, self._listeners.hear)
+        self._session = session
+        self._keep_session = session is not None
+        self._closed = False
+        self._opening = trio.Lock()
+        self._reading = False
+        self._waiting = trio.lowlevel.ParkingLot()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def session(self) -> Session:
+        """The session and what it may do; opened when first asked for."""
+        async with self._opening:
+            if self._session is None:
+                steps = ops.negotiate(self.settings, trio.current_time, self._deadline(None))
+                self._session = await self._drive(steps)
+            return self._session
+
+    async def session_id(self) -> SessionId:
+        return (await self.session()).session_id
+
+    async def close(self) -> None:
+        """End the session that this client opened, and the connection. Raises no QmkError."""
+        if self._closed:
+            return
+        try:
+            if self._session is not None and not self._keep_session:
+                # Also when leaving because of a cancellation: the jobs should not go on.
+                with trio.CancelScope(shield=True), contextlib.suppress(QmkError):
+                    await self.close_session(timeout=ops.CLOSE_S)
+        finally:
+            self._closed = True
+            self._link.drop("The client was closed.")
+
+    async def close_session(self, timeout: float | None = None) -> SessionClosed:
+        """End the session: its jobs are cancelled, all it holds is released."""
+        call = CloseSession(session_id=await self.session_id())
+        closed = reply_of(await self._one(call, timeout), SessionClosed)
+        self._session = None
+        return closed
+
+    async def call(self, call: Syscall, timeout: float | None = None) -> Reply:
+        """Make any call; raises the refusal, as the exception of its name."""
+        return reply_of(await self._one(call, timeout), Reply)
+
+    async def call_all(
+        self, calls: Sequence[Syscall], timeout: float | None = None
+    ) -> list[Reply | KernelError]:
+        """Make many calls at once (pipelined); each is answered by a reply or a refusal."""
+        steps = perform(calls, trio.current_time, self._deadline(timeout))
+        return [each.answer for each in await self._drive(steps)]
+
+    async def submit(
+        self, program: Program, timeout: float | None = None, **policy: Unpack[PolicyOptions]
+    ) -> AsyncJob:
+        """Submit a program (path, text, dict or `Graph`) as a job."""
+        return (await self.submit_all([program], timeout, **policy))[0]
+
+    async def submit_all(
+        self,
+        programs: Iterable[Program],
+        timeout: float | None = None,
+        **policy: Unpack[PolicyOptions],
+    ) -> list[AsyncJob]:
+        """Submit many programs under one policy, pipelined."""
+        calls = ops.submissions(await self.session_id(), programs, policy)
+        steps = ops.submit(calls, trio.current_time, self._deadline(timeout))
+        return [AsyncJob(self, each.job_id, each) for each in await self._drive(steps)]
+
+    async def run(
+        self,
+        program: Program,
+        timeout: float | None = None,
+        progress: Progress | None = None,
+        samples: bool = False,
+        **policy: Unpack[PolicyOptions],
+    ) -> Result:
+        """Submit, wait, and return the result. timeout: seconds for all of it; None for no limit.
+
+        A job that is not done in time is cancelled; so is one whose caller is.
+        """
+        until = None if timeout is None else trio.current_time() + timeout
+        job = await self.submit(program, timeout, **policy)
+        left = None if until is None else max(0.0, until - trio.current_time())
+        try:
+            return await job.wait(timeout=left, progress=progress, samples=samples)
+        except (TimeoutError, trio.Cancelled):
+            with trio.CancelScope(shield=True), contextlib.suppress(QmkError):
+                await job.cancel(timeout=ops.CLOSE_S)
+            raise
+
+    def job(self, job_id: str) -> AsyncJob:
+        """A job of this session, by its id."""
+        return AsyncJob(self, JobId(job_id), None)
+
+    async def subscribe(self, tell: Progress, job_id: str | None = None) -> None:
+        """Hear of a job, or of all jobs of the session, whenever a task waits for anything.
+
+        A subscription ends with the connection.
+        """
+        key = None if job_id is None else JobId(job_id)
+        self._listeners.add(key, tell)
+        call = Subscribe(session_id=await self.session_id(), job_id=key)
+        reply_of(await self._one(call, None), Subscribed)
+
+    async def telemetry(
+        self, job_id: str | None = None, *, machine: bool = False, list_jobs: bool = False
+    ) -> Telemetry:
+        """What the session uses, and what else is asked for."""
+        key = None if job_id is None else JobId(job_id)
+        call = GetTelemetry(
+            session_id=await self.session_id(), job_id=key, machine=machine, list_jobs=list_jobs
+        )
+        return reply_of(await self._one(call, None), Telemetry)
+
+    async def discover(self) -> OpenrpcDocument:
+        """The kernel's own description of its calls. Needs no session."""
+        return reply_of(await self._one(Discover(), None), OpenrpcDocument)
+
+    async def _one(self, call: Syscall, timeout: float | None) -> Settled:
+        return await self._drive(one(call, trio.current_time, self._deadline(timeout)))
+
+    async def _fetch(self, status: JobStatus) -> Packed:
+        steps = ops.fetch(await self.session_id(), status, trio.current_time, self._deadline(None))
+        return await self._drive(steps)
+
+    def _deadline(self, timeout: float | None) -> float | None:
+        seconds = self.settings.timeout if timeout is None else timeout
+        return None if seconds is None else trio.current_time() + seconds
+
+    async def _drive(self, steps: Steps[T]) -> T:
+        """Perform an operation's steps; returns what it returns."""
+        outcomes: list[Outcome] = []
+        try:
+            while True:
+                match steps.send(outcomes) if outcomes else next(steps):
+                    case Exchange() as step:
+                        outcomes = await self._exchange(step)
+                    case Pause(seconds=seconds):
+                        await trio.sleep(seconds)
+                        outcomes = []
+        except StopIteration as finished:
+            value: T = finished.value
+            return value
+
+    async def _exchange(self, step: Exchange) -> list[Outcome]:
+        assert not self._closed, "the client is open"
+        numbers = self._link.post(step.calls)
+        if isinstance(numbers, Lost):
+            await trio.lowlevel.checkpoint()
+            return [numbers] * len(step.calls)
+        try:
+            with trio.move_on_at(math.inf if step.deadline is None else step.deadline):
+                self._link.flush()
+                while not self._link.done(numbers):
+                    if self._reading:
+                        await self._waiting.park()
+                    else:
+                        await self._read_for_all()
+        except BaseException:
+            self._link.abandon(numbers)
+            raise
+        return self._link.collect(numbers)
+
+    async def _read_for_all(self) -> None:
+        """Wait for the socket once, take in what is there, and let everyone look for theirs."""
+        assert self._link.socket is not None, "calls without an outcome have a connection"
+        self._reading = True
+        try:
+            if self._link.unsent:
+                await _wait_either(self._link.socket)
+            else:
+                await trio.lowlevel.wait_readable(self._link.socket)
+            self._link.flush()
+            self._link.receive()
+        finally:
+            self._reading = False
+            self._waiting.unpark_all()
+
+
+async def _wait_either(socket: stdlib_socket.socket) -> None:
+    """Wait until the socket can be read or written."""
+
+    async def wait_readable() -> None:
+        await trio.lowlevel.wait_readable(socket)
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait_readable)
+        await trio.lowlevel.wait_writable(socket)
+        nursery.cancel_scope.cancel()
+
+
+class AsyncJob:
+    """A job of a client's session; as `sync.Job`, awaited."""
+
+    def __init__(self, client: AsyncClient, job_id: JobId, submitted: Submitted | None) -> None:
+        self.client = client
+        self.job_id = job_id
+        self.submitted = submitted
+
+    def __repr__(self) -> str:
+        return f"AsyncJob({self.job_id})"
+
+    @property
+    def warnings(self) -> list[Finding]:
+        """What the verifier thought worth knowing when this client submitted the job."""
+        return [] if self.submitted is None else self.submitted.warnings
+
+    async def status(self, timeout: float | None = None) -> JobStatus:
+        """Where the job stands, now."""
+        call = Status(session_id=await self.client.session_id(), job_id=self.job_id)
+        return reply_of(await self.client._one(call, timeout), JobStatus)
+
+    async def cancel(self, timeout: float | None = None) -> JobStatus:
+        """Stop the job; returns when it is stopped. Raises AlreadyCompleted if it was over."""
+        call = Cancel(session_id=await self.client.session_id(), job_id=self.job_id)
+        return reply_of(await self.client._one(call, timeout), JobStatus)
+
+    async def wait_done(
+        self, timeout: float | None = None, progress: Progress | None = None
+    ) -> JobStatus:
+        """Wait until the job is over, however it ended. Raises DeadlinePassed; the job goes on."""
+        deadline = None if timeout is None else trio.current_time() + timeout
+        session_id = await self.client.session_id()
+        with self.client._listeners.telling(self.job_id, progress):
+            return await self.client._drive(
+                ops.wait(
+                    session_id,
+                    self.job_id,
+                    trio.current_time,
+                    deadline,
+                    progress=progress is not None,
+                )
+            )
+
+    async def wait(
+        self,
+        timeout: float | None = None,
+        progress: Progress | None = None,
+        samples: bool = False,
+    ) -> Result:
+        """Wait for the result. Raises JobFailed, JobCancelled, DeadlinePassed.
+
+        progress: called with each `JobEvent`. samples: fetch them now; a result without them has
+        counts only.
+        """
+        from runtime.client.results import no_longer
+
+        status = await self.wait_done(timeout, progress)
+        result = ops.result_of(status, no_longer)
+        if samples:
+            packed = await self.client._fetch(status)
+            result = ops.result_of(status, lambda: packed)
+        return result
