@@ -172,10 +172,11 @@ class _Pen:
             self._lives += [(row, self._born.pop(row), at) for row in rows]
 
 
+_CROSS: Final = "\N{MULTIPLICATION SIGN}"
 _PAIRS: Final = {
     "APPLY_CNOT": (("●", Role.CONTROL), ("⊕", Role.TARGET)),
     "APPLY_CZ": (("●", Role.CONTROL), ("●", Role.CONTROL)),
-    "APPLY_SWAP": (("╳", Role.SWAP), ("╳", Role.SWAP)),
+    "APPLY_SWAP": ((_CROSS, Role.SWAP), (_CROSS, Role.SWAP)),
     "TELEPORT_CNOT": (("●", Role.CONTROL), ("⊕", Role.TARGET)),
 }
 _SINGLE: Final = {

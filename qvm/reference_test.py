@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from functools import reduce
 from itertools import pairwise, product
 
@@ -14,6 +15,7 @@ import stim
 from qvm import reference
 from qvm.isa import OPS
 from qvm.program import Graph, Node, VerifiedProgram
+from qvm.random_programs import random_program
 from qvm.reference import ReferenceLimit, distribution
 from qvm.verify import verify
 
@@ -226,6 +228,14 @@ def random_clifford(rng, qubits=3, length=24):
 @pytest.mark.parametrize("seed", range(40))
 def test_random_clifford_programs_agree_with_stim(seed):
     verified = random_clifford(np.random.default_rng(seed))
+    found = distribution(verified).probabilities
+    assert found == pytest.approx(stim_probabilities(verified), abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_valid_clifford_programs_agree_with_stim(seed):
+    verified = verify(msgspec.convert(random_program(random.Random(seed)), Graph))
+    assert isinstance(verified, VerifiedProgram), verified
     found = distribution(verified).probabilities
     assert found == pytest.approx(stim_probabilities(verified), abs=1e-12)
 
