@@ -79,14 +79,22 @@ texts = st.builds(
 )
 junk = st.text(alphabet='{}[]"\\ \n\r\ta1', max_size=12).map(str.encode) | st.binary(max_size=6)
 deep = st.integers(1, 80).map(lambda depth: b"[{" * depth + b"1" + b"}]" * depth)
+spaced = st.lists(  # long enough apart to be scanned in bulk
+    st.sampled_from([b"{", b"}", b"[", b"]", b"[" * 20, b"]" * 20, b'"a"', b'"\\"', b" " * 150]),
+    max_size=30,
+).map(b"".join)
 ends = st.sampled_from([b"", b"\n", b"\r\n", b" \n\n", b" "])
-streams = st.lists(st.tuples(texts | junk | deep, ends).map(b"".join), max_size=6).map(b"".join)
+streams = st.lists(st.tuples(texts | junk | deep | spaced, ends).map(b"".join), max_size=6).map(
+    b"".join
+)
 
 
 @given(streams, st.lists(st.integers(0, 2**16), max_size=8))
 @example(b'{"a":1}}\n', [])
 @example(b'{"a":1}{"b"', [])
 @example(b'["\\\\"]["\\""]', [3, 4])
+@example(b"[" * 60 + b" " * 200 + b"[[[[[]]]]]" + b" " * 200 + b"]" * 60, [])
+@example(b"[[" + b" " * 200 + b"}" + b" " * 200 + b"]", [])
 @example(b"[" + b'"\\"' * 60 + b'"]' * 60, [])
 def test_frames_follow_the_rules_and_never_the_chunking(stream: bytes, cuts: list[int]) -> None:
     expected = slow_frames(stream, 2**20)
@@ -96,6 +104,7 @@ def test_frames_follow_the_rules_and_never_the_chunking(stream: bytes, cuts: lis
 
 @given(streams, st.lists(st.integers(0, 2**16), max_size=4), st.integers(2, 40))
 @example(b"[1] [2,3,4]", [], 4)
+@example(b"[1][2]x", [], 4)
 @example(b"x" + b" " * 50 + b"\n", [], 10)
 def test_an_overlong_message_ends_the_stream_at_the_same_place(
     stream: bytes, cuts: list[int], most: int
