@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 from typing import Final
 
+from qvm.isa import NAME_CHARS_MAX
+from qvm.names import is_name
 from syscalls.findings import FINDINGS_MAX, Finding
 
 RULES: Final[dict[str, str]] = {
@@ -71,7 +73,10 @@ SHOWN_CHARS_MAX: Final = 60
 
 
 class Findings(list[Finding]):
-    """At most FINDINGS_MAX findings, and in `total` how many there would be without that bound."""
+    """At most FINDINGS_MAX findings, and in `total` how many there would be without that bound.
+
+    A node is named only where its id is a sound name: findings stay small and can be encoded.
+    """
 
     __slots__ = ("total",)
 
@@ -103,7 +108,7 @@ class Findings(list[Finding]):
                 Finding(
                     rule=rule,
                     severity="error" if severity == "error" else "warning",
-                    node=node,
+                    node=node if node is not None and is_name(node) else None,
                     path=path,
                     message=message,
                 )
@@ -111,7 +116,12 @@ class Findings(list[Finding]):
 
 
 def field(path: str, name: str) -> str:
-    """The path of a field called `name` under `path`; a name that is no word is quoted as JSON."""
+    """The path of a field called `name` under `path`; a name that is no word is quoted as JSON.
+
+    A name longer than any of ours is left out, which leaves the path of the object it stands in.
+    """
+    if len(name) > NAME_CHARS_MAX:
+        return path
     word = name.isascii() and name.replace("-", "_").isidentifier()
     return f"{path}.{name}" if word else f"{path}[{json.dumps(name)}]"
 

@@ -21,10 +21,10 @@ from qvm import isa
 from qvm.angles import ANGLE_CHARS_MAX
 from qvm.decode import VERSION
 from qvm.isa import Arg, ArgType, Count, Kind, Op
+from qvm.names import NAME_PATTERN
 from qvm.profiles import PROFILE_CHARS_MAX
 from qvm.program import Graph
 from qvm.reference_pages import pages
-from qvm.verify import NAME_PATTERN
 from syscalls.rights import Right
 
 ROOT: Final = Path(__file__).resolve().parents[1]

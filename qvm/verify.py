@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -24,31 +23,22 @@ from msgspec import UNSET
 
 from qvm import isa
 from qvm.angles import angle_radians
-from qvm.decode import VERSION, decode_graph
+from qvm.decode import VERSION, collector_paused, decode_graph
 from qvm.findings import Findings, field, shown
 from qvm.isa import OPS, Arg, ArgType, Kind, Op
+from qvm.names import is_name, is_text
 from qvm.order import execution_order
 from qvm.profiles import Profile, parse_profile
 from qvm.program import Condition, EventField, Graph, Guard, Node, Summary, VerifiedProgram
 from syscalls.findings import Finding
 from syscalls.rights import Right
 
-NAME_PATTERN: Final = (
-    r"^[^\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb]"
-    rf"{{1,{isa.NAME_CHARS_MAX}}}(?![\s\S])"
-)
-"""Any Unicode but control, formatting and surrogate characters: what is not seen may not differ.
-
-The JSON Schema uses the same pattern, so it is written for Python's and JavaScript's engines alike.
-`str.isprintable` would not do: its answer changes with Python's Unicode tables.
-"""
 DEPTH_MAX: Final = 32
 """How deep metadata may nest."""
 
 DIGEST_CHUNK_NODES: Final = 4096
 CYCLE_SHOWN_MAX: Final = 8
 
-_NAME: Final = re.compile(NAME_PATTERN)
 _RIGHTS: Final = frozenset(right.value for right in Right)
 _PAULI_OPS: Final = frozenset(
     {"APPLY_X", "APPLY_Y", "APPLY_Z", "COND_PAULI", "FENCE_EPOCH", "BAR_REGION"}
@@ -90,7 +80,8 @@ def verify(graph: Graph) -> VerifiedProgram | list[Finding]:
     Returns the program with its warnings; or, where there is an error, a `Findings` list, errors
     first: at most FINDINGS_MAX findings, their number in `total`.
     """
-    return _Pass(graph).run()
+    with collector_paused():
+        return _Pass(graph).run()
 
 
 def program_digest(graph: Graph) -> str:
@@ -185,7 +176,7 @@ class _Pass:
                 path = f"$.resources.{kind}[{index}]"
                 self.errors.error("resource.duplicate", path, f"{shown(name)} is declared twice")
             table[name] = start
-            if not _sound(name):
+            if not is_name(name):
                 self._name(f"$.resources.{kind}[{index}]", name, None)
 
     def _name(self, path: str, name: str, node: str | None) -> None:
@@ -199,7 +190,7 @@ class _Pass:
         if not plain or max(map(len, ids), default=0) > isa.NAME_CHARS_MAX:
             unique = set(ids)
             for index, name in enumerate(ids):
-                if not _sound(name):
+                if not is_name(name):
                     self._name(f"$.program.nodes[{index}].id", name, name)
         if len(unique) == len(ids):
             return
@@ -592,7 +583,7 @@ class _Pass:
                 message = f"{shown(value)} is none of {', '.join(row.choices)}"
                 self._error("arg.choice", index, where, message)
         elif row.type is ArgType.TEXT:
-            if not (len(value) <= isa.TEXT_CHARS_MAX and _visible(value)):
+            if not is_text(value):
                 message = f"a text has 1 to {isa.TEXT_CHARS_MAX} visible characters"
                 self._error("arg.range", index, where, message)
         elif not (row.minimum <= value <= row.maximum and _finite(value)):
@@ -743,19 +734,6 @@ class _Pass:
             pauli_guards=self.pauli_guards,
             ideal=all(profile.code == "ideal" for profile in self.profiles.values()),
         )
-
-
-def _sound(name: str) -> bool:
-    """True for a name; the second test is a fast answer to the common case."""
-    return 0 < len(name) <= isa.NAME_CHARS_MAX and (
-        (name.isascii() and name.isprintable()) or _NAME.match(name) is not None
-    )
-
-
-def _visible(text: str) -> bool:
-    """True where every character of a text is one that names may hold, and there is one."""
-    size = isa.NAME_CHARS_MAX
-    return bool(text) and all(_sound(text[at : at + size]) for at in range(0, len(text), size))
 
 
 def _finite(value: float) -> bool:

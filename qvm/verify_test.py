@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import random
+import time
 from typing import Any
 
 import msgspec
@@ -277,7 +278,8 @@ def test_a_broken_rule_is_the_one_error_and_is_located(
     if ".nodes[" in path and rule not in ("structure.missing", "structure.type"):
         index = int(path.partition("[")[2].partition("]")[0])
         located = [each for each in errors if each.path == path]
-        assert located[0].node == document["program"]["nodes"][index]["id"]
+        name = document["program"]["nodes"][index]["id"]
+        assert located[0].node == (name if rule != "structure.name" else None)
 
 
 @pytest.mark.parametrize(("rule", "raw"), RAW)
@@ -446,4 +448,74 @@ def test_lone_surrogates_in_a_graph_made_in_python_are_no_name() -> None:
     found = verify(msgspec.convert(document, Graph))
     assert isinstance(found, list)
     assert [each.rule for each in found] == ["structure.name"]
-    assert msgspec.json.encode(found[0].message)
+    assert msgspec.json.encode(found[0])
+
+
+HUGE = "x" * 1_000_000
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        graph(ALLOC, {**H, "id": HUGE, "args": dict.fromkeys("abcdefgh", 1)}),
+        graph(ALLOC, {**H, "args": {HUGE: 1}}),
+        graph(ALLOC, {**H, HUGE: 1}),
+        graph(ALLOC, {**H, "op": HUGE}),
+        graph(ALLOC, {**H, "vqs": [HUGE]}, resources__vqs=[]),
+        graph(ALLOC, {**M, "op": "MEASURE_ANGLE", "args": {"angle": HUGE}}),
+        graph({**ALLOC, "args": {"n": 2, "profile": HUGE}}),
+        graph(ALLOC, {**H, "caps": [HUGE]}, caps=[HUGE]),
+        graph(version=HUGE),
+        graph(resources__events=[HUGE, HUGE]),
+    ],
+)
+def test_a_finding_is_small_however_large_what_it_is_about(document: Json) -> None:
+    found = check(document)
+    assert isinstance(found, list)
+    assert max(len(msgspec.json.encode(each)) for each in found) < 1000
+
+
+def many(size: int) -> dict[str, Json]:
+    """Programs that an unwary verifier takes quadratic time for."""
+    names = [f"q{at}" for at in range(size)]
+    events = [f"m{at}" for at in range(size)]
+    alloc = {"op": "ALLOC_LQ", "vqs": names, "args": {"n": size, "profile": "logical:ideal"}}
+    readers = [
+        {**H, "vqs": [f"q{at % 8}"], "guard": {"event": event, "equals": 1}}
+        for at, event in enumerate(events)
+    ]
+    writers = [{**M, "vqs": ["q9"], "produces": [event]} for event in events]
+    ring = [
+        {**M, "vqs": ["q0"], "produces": [each], "guard": {"event": events[at - 1], "equals": 1}}
+        for at, each in enumerate(events)
+    ]
+    few = {"op": "ALLOC_LQ", "vqs": names[:10], "args": {**alloc["args"], "n": 10}}  # type: ignore[dict-item]
+    return {
+        "one node with all names": graph({**FENCE, "vqs": names * 2}),
+        "all readers before all writers": graph(few, *readers, *writers),
+        "a ring": graph(few, *ring),
+        "a conditions list": guarded(type="and", conditions=[IF_M] * size),
+        "unknown arguments": graph(ALLOC, {**H, "args": dict.fromkeys(names, 1)}),
+        "unknown fields": graph(ALLOC, {**H, **dict.fromkeys(names, 1)}),
+        "capabilities": graph(*[{**FENCE, "caps": ["CAP_LINK"]}] * size, caps=["CAP_X"] * size),
+        "allocated over and over": graph(*[ALLOC] * (size // 2)),
+        "deep metadata": graph(metadata={"x": [[[names]]]}, resources__chs=names),
+        "wrong types": graph(**dict.fromkeys(names, 1), resources__vqs=[1] * size),
+    }
+
+
+def best_seconds(document: Json) -> float:
+    raw = msgspec.json.encode(document)
+    times = []
+    for _ in range(3):
+        began = time.process_time()
+        verify_bytes(raw)
+        times.append(time.process_time() - began)
+    return min(times)
+
+
+@pytest.mark.parametrize("shape", list(many(16)))
+def test_time_grows_with_size_and_not_with_its_square(shape: str) -> None:
+    # Sixteen times the size takes 16 times as long, or 256 times if every pair is looked at.
+    small, large = (best_seconds(many(size)[shape]) for size in (1_000, 16_000))
+    assert large < 80 * max(small, 1e-4)
