@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import pickle
 import random
 import time
 from typing import Any
@@ -519,3 +520,12 @@ def test_time_grows_with_size_and_not_with_its_square(shape: str) -> None:
     # Sixteen times the size takes 16 times as long, or 256 times if every pair is looked at.
     small, large = (best_seconds(many(size)[shape]) for size in (1_000, 16_000))
     assert large < 80 * max(small, 1e-4)
+
+
+def test_answers_travel_between_processes_and_findings_over_the_wire() -> None:
+    found, program = check({}), check(graph(ALLOC, M, {**H, "guard": IF_M}))
+    assert pickle.loads(pickle.dumps(program)) == program
+    assert isinstance(found, list)
+    copied = pickle.loads(pickle.dumps(found))
+    assert (copied, copied.total) == (found, found.total)  # type: ignore[attr-defined]
+    assert msgspec.json.decode(msgspec.json.encode(found), type=list[Finding]) == found
