@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,25 +13,25 @@ from msgspec import UNSET
 
 from qvm import assemble as module
 from qvm.assemble import AsmError, assemble, assemble_located, parse_param
-from qvm.isa import OPS, Kind
-from qvm.program import VerifiedProgram
+from qvm.isa import OPS, Kind, Op
+from qvm.program import Node, VerifiedProgram
 from qvm.reference import distribution
 from qvm.verify import verify
 
 
-def nodes(text, **kwargs):
+def nodes(text: str, **kwargs: Any) -> list[Node]:
     return assemble(text, **kwargs).program.nodes
 
 
-def node(text, **kwargs):
+def node(text: str, **kwargs: Any) -> dict[str, Any]:
     """The only node, as plain JSON without its id."""
     (found,) = nodes(text, **kwargs)
-    plain = msgspec.to_builtins(found)
+    plain: dict[str, Any] = msgspec.to_builtins(found)
     del plain["id"]
     return plain
 
 
-def test_the_line_of_the_manual_says_all_that_a_node_can_say():
+def test_the_line_of_the_manual_says_all_that_a_node_can_say() -> None:
     text = "fix: MEASURE_ANGLE angle=pi/2, q0 -> m0 if e==1 && f==0 [CAP_DEBUG]  ; a comment"
     found = assemble(text)
     assert msgspec.to_builtins(found.program.nodes[0]) == {
@@ -49,7 +50,7 @@ def test_the_line_of_the_manual_says_all_that_a_node_can_say():
     assert found.resources.events == ["m0", "e", "f"]
 
 
-def test_a_whole_program_assembles_verifies_and_runs():
+def test_a_whole_program_assembles_verifies_and_runs() -> None:
     text = """
     .param n=3
     .caps CAP_ALLOC
@@ -76,7 +77,7 @@ def test_a_whole_program_assembles_verifies_and_runs():
     assert program.graph.program.nodes[0].args == {"profile": "logical:Surface(d=3)", "n": 3}
 
 
-def test_label_on_a_macro_call_stands_before_the_labels_inside():
+def test_label_on_a_macro_call_stands_before_the_labels_inside() -> None:
     text = """
     .macro INNER q
     h: APPLY_H q
@@ -91,7 +92,7 @@ def test_label_on_a_macro_call_stands_before_the_labels_inside():
     assert [each.id for each in nodes(text)] == ["one.a.h", "one.x", "two.a.h", "two.x"]
 
 
-def test_macro_takes_names_numbers_and_text():
+def test_macro_takes_names_numbers_and_text() -> None:
     text = """
     .param half=0.5
     .macro LOOK q angle m tag
@@ -109,7 +110,7 @@ def test_macro_takes_names_numbers_and_text():
 
 
 @pytest.mark.parametrize(("d", "op"), [(3, "APPLY_X"), (5, "APPLY_Y"), (7, "APPLY_Z")])
-def test_parameter_given_from_outside_decides_a_block(d, op):
+def test_parameter_given_from_outside_decides_a_block(d: int, op: str) -> None:
     text = """
     .param d=3
     .if d == 3
@@ -125,13 +126,13 @@ def test_parameter_given_from_outside_decides_a_block(d, op):
     assert node(text, params={"d": d})["op"] == op
 
 
-def test_range_with_equals_reaches_its_end():
+def test_range_with_equals_reaches_its_end() -> None:
     assert len(nodes(".for i in 0..4\nAPPLY_X q\n.end")) == 4
     assert len(nodes(".for i in 0..=4\nAPPLY_X q\n.end")) == 5
     assert nodes(".for i in 4..0\nAPPLY_X q\n.end") == []
 
 
-def test_included_file_shares_macros_and_parameters():
+def test_included_file_shares_macros_and_parameters() -> None:
     files = {"lib.qvm": ".param w=2\n.macro TWICE q\nAPPLY_X q\nAPPLY_X q\n.end\n"}
     text = '.include "lib.qvm"\n.if w == 2\nTWICE q0\n.end'
     found = assemble_located(text, include=files.__getitem__, file="main.qvm")
@@ -139,13 +140,13 @@ def test_included_file_shares_macros_and_parameters():
     assert found.origins == [("lib.qvm", 3), ("lib.qvm", 4)]
 
 
-def test_names_are_declared_by_first_use_in_order():
+def test_names_are_declared_by_first_use_in_order() -> None:
     found = assemble("MEASURE_Z b -> y\nMEASURE_Z a -> x\nUSE_CHAN semantic=teleport_state, a, c")
     assert (found.resources.vqs, found.resources.events) == (["b", "a"], ["y", "x"])
     assert found.resources.chs == ["c"]
 
 
-def test_declarations_fix_the_order_and_what_is_declared():
+def test_declarations_fix_the_order_and_what_is_declared() -> None:
     found = assemble(".events x y\n.events z\nMEASURE_Z b -> y\nMEASURE_Z a -> x")
     assert found.resources.events == ["x", "y", "z"]
 
@@ -180,12 +181,12 @@ def test_declarations_fix_the_order_and_what_is_declared():
         ("\tAPPLY_X\tq\t; tabs\r", {"vqs": ["q"]}),
     ],
 )
-def test_instruction_means_these_fields(text, fields):
+def test_instruction_means_these_fields(text: str, fields: dict[str, Any]) -> None:
     found = node(text)
     assert fields.items() <= found.items(), found
 
 
-def test_head_of_a_graph_is_written_with_directives():
+def test_head_of_a_graph_is_written_with_directives() -> None:
     found = assemble(
         '.version 0.1\n.caps\n.description "a; b"\n.meta {"k": [null]}\n.meta {"l": 1}'
     )
@@ -245,7 +246,9 @@ def test_head_of_a_graph_is_written_with_directives():
         ("APPLY_X q\n  .macro\n.end", 2, 9, "a name was expected"),
     ],
 )
-def test_mistake_is_refused_where_it_stands(text, line, column, sentence):
+def test_mistake_is_refused_where_it_stands(
+    text: str, line: int, column: int, sentence: str
+) -> None:
     with pytest.raises(AsmError) as caught:
         assemble(text)
     error = caught.value
@@ -254,23 +257,23 @@ def test_mistake_is_refused_where_it_stands(text, line, column, sentence):
     assert error.listing().splitlines()[1] == f"    {text.split(chr(10))[line - 1]}"
 
 
-def test_error_in_an_included_file_names_that_file():
+def test_error_in_an_included_file_names_that_file() -> None:
     with pytest.raises(AsmError) as caught:
         assemble('.include "lib"', include={"lib": "\nNOPE"}.__getitem__, file="main")
     assert str(caught.value).startswith("lib:2:1: ")
 
 
-def test_file_that_includes_itself_is_refused():
+def test_file_that_includes_itself_is_refused() -> None:
     with pytest.raises(AsmError, match="at most 32 deep"):
         assemble('.include "a"', include=lambda name: '.include "a"')
 
 
-def test_overriding_a_parameter_that_is_not_there_names_those_that_are():
+def test_overriding_a_parameter_that_is_not_there_names_those_that_are() -> None:
     with pytest.raises(AsmError, match=r"no \.param is named 'e'; there are: d"):
         assemble(".param d=1", params={"e": 1})
 
 
-def test_expansion_is_bounded_in_lines_and_in_nodes(monkeypatch):
+def test_expansion_is_bounded_in_lines_and_in_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "STEPS_MAX", 1000)
     with pytest.raises(AsmError, match="more than 1000 lines"):
         assemble(".for i in 0..10**12\n.end")
@@ -280,7 +283,7 @@ def test_expansion_is_bounded_in_lines_and_in_nodes(monkeypatch):
 
 
 @given(st.text(st.sampled_from('.:;,->if=&|[]@{}"()0123 \tqAPLY_X\nforend'), max_size=60))
-def test_any_text_is_a_graph_or_a_located_error(text):
+def test_any_text_is_a_graph_or_a_located_error(text: str) -> None:
     try:
         assert assemble(text).version
     except AsmError as raised:
@@ -292,7 +295,7 @@ def test_any_text_is_a_graph_or_a_located_error(text):
 
 
 @pytest.mark.parametrize("row", OPS.values(), ids=lambda row: row.name)
-def test_every_opcode_can_be_written(row):
+def test_every_opcode_can_be_written(row: Op) -> None:
     qubits = ", ".join(f"q{i}" for i in range(row.vqs.least))
     channel = ", c" if row.chs.least else ""
     arrow = " -> m" if row.kind is Kind.MEASURE else ""
@@ -306,11 +309,11 @@ def test_every_opcode_can_be_written(row):
     ("text", "value"),
     [("d=3", 3), ("d = pi/2", math.pi / 2), ("d=Surface", "Surface"), ("d=3x", "3x"), ("d=", "")],
 )
-def test_parameter_on_the_command_line_is_a_number_or_text(text, value):
+def test_parameter_on_the_command_line_is_a_number_or_text(text: str, value: Any) -> None:
     assert parse_param(text) == ("d", value)
 
 
-def test_parameter_without_a_name_is_refused():
+def test_parameter_without_a_name_is_refused() -> None:
     for text in ("3", "=3", "a b=3"):
         with pytest.raises(ValueError, match="name=value"):
             parse_param(text)

@@ -6,12 +6,17 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from qvm import examples
 from qvm.cli import FINDINGS, OK, UNUSABLE, main
+
+Capture = pytest.CaptureFixture[str]
+Feed = Callable[[str], None]
 
 COMMANDS = ["verify", "asm", "disasm", "show", "exact"]
 BELL = """\
@@ -26,21 +31,21 @@ FREE_LQ a, b
 
 
 @pytest.fixture
-def bell(tmp_path):
+def bell(tmp_path: Path) -> str:
     path = tmp_path / "bell.qvm"
     path.write_text(BELL)
     return str(path)
 
 
 @pytest.fixture
-def feed(monkeypatch):
-    def give(text):
+def feed(monkeypatch: pytest.MonkeyPatch) -> Feed:
+    def give(text: str) -> None:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
 
     return give
 
 
-def answer(capsys, *argv):
+def answer(capsys: Capture, *argv: str) -> tuple[int, dict[str, Any]]:
     """Exit status and the one JSON object printed."""
     status = main([*argv, "--json"])
     printed = capsys.readouterr()
@@ -50,7 +55,9 @@ def answer(capsys, *argv):
 
 
 @pytest.mark.parametrize("name", examples.names())
-def test_example_goes_to_text_and_back_without_change(name, capsys, feed):
+def test_example_goes_to_text_and_back_without_change(
+    name: str, capsys: Capture, feed: Feed
+) -> None:
     original = examples.load(name).decode()
     feed(original)
     assert main(["disasm", "-"]) == OK
@@ -62,7 +69,7 @@ def test_example_goes_to_text_and_back_without_change(name, capsys, feed):
     assert left == right
 
 
-def test_verify_says_what_a_program_needs(capsys, bell):
+def test_verify_says_what_a_program_needs(capsys: Capture, bell: str) -> None:
     assert main(["verify", bell, "-p", "d=5"]) == OK
     printed = capsys.readouterr().out
     for part in (
@@ -77,7 +84,7 @@ def test_verify_says_what_a_program_needs(capsys, bell):
         assert part in printed
 
 
-def test_verify_as_json_holds_summary_segments_and_warnings(capsys, feed):
+def test_verify_as_json_holds_summary_segments_and_warnings(capsys: Capture, feed: Feed) -> None:
     feed("ALLOC_LQ profile=ideal, a\nAPPLY_H a")
     status, body = answer(capsys, "verify", "-")
     assert status == OK
@@ -88,7 +95,7 @@ def test_verify_as_json_holds_summary_segments_and_warnings(capsys, feed):
     assert [each["rule"] for each in body["findings"]] == ["lifetime.not_freed"]
 
 
-def test_exact_prints_records_with_their_probabilities(capsys, bell):
+def test_exact_prints_records_with_their_probabilities(capsys: Capture, bell: str) -> None:
     assert main(["exact", bell]) == OK
     expected = "events: m n\n00  0.500000000000\n11  0.500000000000\n"
     assert capsys.readouterr().out == expected
@@ -97,7 +104,7 @@ def test_exact_prints_records_with_their_probabilities(capsys, bell):
     assert body["probabilities"] == pytest.approx({"00": 0.5, "11": 0.5})
 
 
-def test_show_writes_a_drawing(capsys, bell, tmp_path):
+def test_show_writes_a_drawing(capsys: Capture, bell: str, tmp_path: Path) -> None:
     assert main(["show", bell]) == OK
     assert "MZ→m" in capsys.readouterr().out
     out = tmp_path / "bell.svg"
@@ -106,7 +113,7 @@ def test_show_writes_a_drawing(capsys, bell, tmp_path):
     assert out.read_text().startswith("<svg ")
 
 
-def test_outputs_go_to_the_file_that_was_named(capsys, bell, tmp_path):
+def test_outputs_go_to_the_file_that_was_named(capsys: Capture, bell: str, tmp_path: Path) -> None:
     graph, text = tmp_path / "bell.json", tmp_path / "again.qvm"
     assert main(["asm", bell, "-o", str(graph)]) == OK
     assert main(["disasm", str(graph), "-o", str(text)]) == OK
@@ -115,7 +122,9 @@ def test_outputs_go_to_the_file_that_was_named(capsys, bell, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["verify", "asm", "show", "exact"])
-def test_program_with_an_error_is_told_with_its_place_and_ends_with_one(command, capsys, feed):
+def test_program_with_an_error_is_told_with_its_place_and_ends_with_one(
+    command: str, capsys: Capture, feed: Feed
+) -> None:
     wrong = "ALLOC_LQ profile=ideal, a\nAPPLY_X b"
     feed(wrong)
     assert main([command, "-"]) == FINDINGS
@@ -130,7 +139,9 @@ def test_program_with_an_error_is_told_with_its_place_and_ends_with_one(command,
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_mistake_in_the_text_is_shown_under_its_line(command, capsys, feed):
+def test_mistake_in_the_text_is_shown_under_its_line(
+    command: str, capsys: Capture, feed: Feed
+) -> None:
     feed("APPLY_W a")
     assert main([command, "-"]) == FINDINGS
     assert capsys.readouterr().err.splitlines()[1:] == ["    APPLY_W a", "    ^"]
@@ -141,7 +152,9 @@ def test_mistake_in_the_text_is_shown_under_its_line(command, capsys, feed):
 
 
 @pytest.mark.parametrize("command", ["verify", "disasm", "show", "exact"])
-def test_json_that_is_no_graph_is_told_in_findings(command, capsys, feed):
+def test_json_that_is_no_graph_is_told_in_findings(
+    command: str, capsys: Capture, feed: Feed
+) -> None:
     feed('{"version": "0.1"')
     assert main([command, "-"]) == FINDINGS
     assert "structure.json" in capsys.readouterr().err
@@ -150,7 +163,7 @@ def test_json_that_is_no_graph_is_told_in_findings(command, capsys, feed):
     assert "structure.missing" in capsys.readouterr().err
 
 
-def test_unknown_opcode_in_json_cannot_be_disassembled(capsys, feed):
+def test_unknown_opcode_in_json_cannot_be_disassembled(capsys: Capture, feed: Feed) -> None:
     nodes = [{"id": "a", "op": "NOPE"}]
     graph = {"version": "0.1", "program": {"nodes": nodes}, "resources": {"vqs": [], "events": []}}
     feed(json.dumps(graph))
@@ -159,7 +172,9 @@ def test_unknown_opcode_in_json_cannot_be_disassembled(capsys, feed):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_file_that_cannot_be_read_ends_with_two_and_a_sentence(command, capsys, tmp_path):
+def test_file_that_cannot_be_read_ends_with_two_and_a_sentence(
+    command: str, capsys: Capture, tmp_path: Path
+) -> None:
     assert main([command, str(tmp_path / "nope")]) == UNUSABLE
     assert "cannot be read: no such file" in capsys.readouterr().err
     assert main([command, str(tmp_path)]) == UNUSABLE
@@ -169,32 +184,34 @@ def test_file_that_cannot_be_read_ends_with_two_and_a_sentence(command, capsys, 
     assert "not UTF-8" in capsys.readouterr().err
 
 
-def test_file_that_cannot_be_written_ends_with_two(capsys, bell, tmp_path):
+def test_file_that_cannot_be_written_ends_with_two(
+    capsys: Capture, bell: str, tmp_path: Path
+) -> None:
     assert main(["asm", bell, "-o", str(tmp_path / "no" / "where")]) == UNUSABLE
     assert "cannot be written" in capsys.readouterr().err
 
 
-def test_program_too_large_for_the_reference_ends_with_two(capsys, feed):
+def test_program_too_large_for_the_reference_ends_with_two(capsys: Capture, feed: Feed) -> None:
     feed("ALLOC_LQ profile=ideal, " + ", ".join(f"q{i}" for i in range(13)))
     assert main(["exact", "-"]) == UNUSABLE
     assert "the reference holds 12" in capsys.readouterr().err
 
 
-def test_parameters_of_json_are_refused(capsys, feed):
+def test_parameters_of_json_are_refused(capsys: Capture, feed: Feed) -> None:
     feed("{}")
     assert main(["verify", "-", "-p", "d=3"]) == UNUSABLE
     assert "this file is JSON" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("argv", [[], ["nope"], ["verify"], ["verify", "f", "-p", "3"], ["-x"]])
-def test_wrong_usage_ends_with_two(argv, capsys):
+def test_wrong_usage_ends_with_two(argv: list[str], capsys: Capture) -> None:
     with pytest.raises(SystemExit) as caught:
         main(argv)
     assert caught.value.code == UNUSABLE
     assert "usage:" in capsys.readouterr().err
 
 
-def test_includes_stay_in_the_directory_of_the_file(capsys, tmp_path):
+def test_includes_stay_in_the_directory_of_the_file(capsys: Capture, tmp_path: Path) -> None:
     inside = tmp_path / "inside"
     (inside / "below").mkdir(parents=True)
     (tmp_path / "secret.qvm").write_text("APPLY_X q")
@@ -213,7 +230,7 @@ def test_includes_stay_in_the_directory_of_the_file(capsys, tmp_path):
     assert "no such file" in capsys.readouterr().err
 
 
-def test_the_module_runs_as_a_program(bell):
+def test_the_module_runs_as_a_program(bell: str) -> None:
     root = Path(__file__).parent.parent
     command = [sys.executable, "-m", "qvm", "exact", bell]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)

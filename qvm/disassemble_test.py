@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,19 +18,19 @@ from qvm.program import Graph
 from qvm.random_programs import random_program
 
 
-def graph(**fields):
+def graph(**fields: Any) -> Graph:
     plain = {"version": "0.1", "program": {"nodes": []}, "resources": {"vqs": [], "events": []}}
     return msgspec.convert({**plain, **fields}, Graph)
 
 
 @pytest.mark.parametrize("name", examples.names())
-def test_example_survives_the_way_to_text_and_back(name):
+def test_example_survives_the_way_to_text_and_back(name: str) -> None:
     original = msgspec.json.decode(examples.load(name), type=Graph)
     assert assemble(disassemble(original)) == original
 
 
 @given(st.integers(0, 2**32))
-def test_random_program_survives_the_way_to_text_and_back(seed):
+def test_random_program_survives_the_way_to_text_and_back(seed: int) -> None:
     plain = random_program(random.Random(seed), magic=True, angles=True, channels=True)
     original = msgspec.convert(plain, Graph)
     assert assemble(disassemble(original)) == original
@@ -90,8 +91,12 @@ NODES = st.fixed_dictionaries(
     ),
     NAMES,
 )
-def test_fields_of_any_shape_survive_the_way_to_text_and_back(nodes, head, version):
-    vqs, chs, events = {}, {}, {}
+def test_fields_of_any_shape_survive_the_way_to_text_and_back(
+    nodes: list[dict[str, Any]], head: dict[str, Any], version: str
+) -> None:
+    vqs: dict[str, None] = {}
+    chs: dict[str, None] = {}
+    events: dict[str, None] = {}
     for at, node in enumerate(nodes):
         node["id"] = f"{version}{at}"
         if node["op"] == "ALLOC_LQ":
@@ -108,7 +113,7 @@ def test_fields_of_any_shape_survive_the_way_to_text_and_back(nodes, head, versi
     assert assemble(disassemble(original)) == original
 
 
-def test_plain_program_reads_plainly():
+def test_plain_program_reads_plainly() -> None:
     text = """\
 .version 0.1
 .vqs q0 q1
@@ -126,7 +131,7 @@ free: FREE_LQ q0, q1
     assert disassemble(assemble(text)) == text
 
 
-def test_long_declarations_are_broken_into_lines():
+def test_long_declarations_are_broken_into_lines() -> None:
     original = graph(resources={"vqs": [f"qubit{i}" for i in range(50)], "events": []})
     text = disassemble(original)
     assert max(map(len, text.splitlines())) <= 101

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qvm.expressions import DEPTH_MAX, WHOLE_MAX, ExpressionError, evaluate
+from qvm.expressions import DEPTH_MAX, WHOLE_MAX, ExpressionError, Value, evaluate
 
 BINARY = ["+", "-", "*", "//", "%", "/", "<", "<=", "==", "!=", ">", ">="]
 ATOMS = st.one_of(
@@ -26,13 +27,13 @@ ARITHMETIC = st.recursive(
     max_leaves=12,
 )
 COMPARED = st.tuples(ARITHMETIC, st.sampled_from(BINARY[6:]), ARITHMETIC).map(" ".join)
-NAMES = {"x": 7}
+NAMES: dict[str, Value] = {"x": 7}
 
 
 @given(st.one_of(ARITHMETIC, COMPARED))
-def test_expression_has_the_value_that_python_gives_it(text):
+def test_expression_has_the_value_that_python_gives_it(text: str) -> None:
     try:
-        expected = eval(text, {"x": 7, "pi": math.pi})
+        expected: float = eval(text, {"x": 7, "pi": math.pi})
     except (ZeroDivisionError, OverflowError):
         with pytest.raises(ExpressionError):
             evaluate(text, 0, NAMES)
@@ -40,7 +41,7 @@ def test_expression_has_the_value_that_python_gives_it(text):
     if abs(expected) > WHOLE_MAX or not math.isfinite(expected):
         return
     try:
-        found = evaluate(text, 0, NAMES)
+        found: Any = evaluate(text, 0, NAMES)
     except ExpressionError as error:
         found, refusal = None, error.message
     if found is None:
@@ -64,17 +65,17 @@ def test_expression_has_the_value_that_python_gives_it(text):
         (".5", 0.5),
     ],
 )
-def test_hand_made_expression_has_its_value(text, value):
+def test_hand_made_expression_has_its_value(text: str, value: Any) -> None:
     found, end = evaluate(text, 0, {})
     assert (found, type(found), end) == (value, type(value), len(text))
 
 
 @pytest.mark.parametrize(("text", "end"), [("1..4", 1), ("x, y", 1), ("x]", 1), ("1 && 2", 6)])
-def test_expression_stops_before_what_does_not_belong_to_it(text, end):
+def test_expression_stops_before_what_does_not_belong_to_it(text: str, end: int) -> None:
     assert evaluate(text, 0, NAMES)[1] == end
 
 
-def test_conjunctions_are_left_to_a_caller_who_wants_them():
+def test_conjunctions_are_left_to_a_caller_who_wants_them() -> None:
     assert evaluate("1 + 1 && 0", 0, {}, conjunctions=False) == (2, 5)
     assert evaluate("(1 && 0) == 0", 0, {}, conjunctions=False) == (0, 8)
 
@@ -97,7 +98,9 @@ def test_conjunctions_are_left_to_a_caller_who_wants_them():
         ("* 3", 0, "before '*'"),
     ],
 )
-def test_what_has_no_value_is_refused_where_it_stands(text, column, sentence):
+def test_what_has_no_value_is_refused_where_it_stands(
+    text: str, column: int, sentence: str
+) -> None:
     with pytest.raises(ExpressionError, match=sentence.replace("*", r"\*")) as caught:
         evaluate(text, 0, NAMES)
     assert caught.value.column == column

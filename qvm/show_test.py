@@ -22,19 +22,19 @@ from qvm.verify import verify, verify_bytes
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def verified(text):
+def verified(text: str) -> VerifiedProgram:
     found = verify(assemble(text))
     assert isinstance(found, VerifiedProgram), found
     return found
 
 
-def example(name):
+def example(name: str) -> VerifiedProgram:
     found = verify_bytes(examples.load(name))
     assert isinstance(found, VerifiedProgram)
     return found
 
 
-def random_verified(seed):
+def random_verified(seed: int) -> VerifiedProgram:
     plain = random_program(random.Random(seed), magic=True, angles=True, channels=True)
     found = verify(msgspec.convert(plain, Graph))
     assert isinstance(found, VerifiedProgram)
@@ -44,7 +44,7 @@ def random_verified(seed):
 SEEDS = range(60)
 
 
-def test_teleportation_reads_as_in_a_textbook():
+def test_teleportation_reads_as_in_a_textbook() -> None:
     expected = """\
                       epoch 1           epoch 2                 epoch 3
 message  |0⟩──H──T──H──║───────●──MX→mx──║───────────────────────║───────────────────────────⊣
@@ -55,7 +55,7 @@ there    |0⟩─────⊕─────║──────────
     assert show_text(example("teleportation")) == expected
 
 
-def test_line_between_operands_crosses_the_wires_between_them():
+def test_line_between_operands_crosses_the_wires_between_them() -> None:
     program = verified("ALLOC_LQ profile=ideal, a, b, c\nAPPLY_CNOT a, c\nFREE_LQ a, b, c")
     assert [line[:10] for line in show_text(program).splitlines()[:3]] == [
         "a  |0⟩──●─",
@@ -64,14 +64,14 @@ def test_line_between_operands_crosses_the_wires_between_them():
     ]
 
 
-def test_barrier_of_a_region_is_named_and_drawn_dashed():
+def test_barrier_of_a_region_is_named_and_drawn_dashed() -> None:
     lines = show_text(example("reversible_segment")).splitlines()
     assert lines[0].split() == ["compute", "copy", "uncompute", "epoch", "1"]
     assert all(line.count("┊") == 3 for line in lines[1:5])
 
 
 @pytest.mark.parametrize("width", [WIDTH_MIN, 60, 200])
-def test_bands_keep_to_the_width_unless_one_column_is_wider(width):
+def test_bands_keep_to_the_width_unless_one_column_is_wider(width: int) -> None:
     program = example("repetition_code")
     widest = max(len(line) for line in show_text(program, 10**6).splitlines())
     text = show_text(program, width)
@@ -80,7 +80,7 @@ def test_bands_keep_to_the_width_unless_one_column_is_wider(width):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_every_operand_is_drawn_once_and_after_what_it_waits_for(seed):
+def test_every_operand_is_drawn_once_and_after_what_it_waits_for(seed: int) -> None:
     program = random_verified(seed)
     found = draw(program)
     cells = [
@@ -108,7 +108,7 @@ def test_every_operand_is_drawn_once_and_after_what_it_waits_for(seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_fences_and_segments_are_drawn_in_order(seed):
+def test_fences_and_segments_are_drawn_in_order(seed: int) -> None:
     program = random_verified(seed)
     columns = draw(program).columns
     epochs = [column.header for column in columns if column.fence]
@@ -120,7 +120,7 @@ def test_fences_and_segments_are_drawn_in_order(seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_svg_is_well_formed_and_refers_to_nothing_outside(seed):
+def test_svg_is_well_formed_and_refers_to_nothing_outside(seed: int) -> None:
     svg = show_svg(random_verified(seed))
     root = ElementTree.fromstring(svg)
     assert root.tag == f"{SVG}svg"
@@ -129,13 +129,13 @@ def test_svg_is_well_formed_and_refers_to_nothing_outside(seed):
     assert "@import" not in svg
 
 
-def test_svg_says_names_events_and_segments():
+def test_svg_says_names_events_and_segments() -> None:
     root = ElementTree.fromstring(show_svg(example("teleportation")))
     texts = {element.text for element in root.iter(f"{SVG}text")}
     assert {"message", "H", "T†", "[mz=1]", "→wrong", "epoch 1", "REV 1"} <= texts
 
 
-def test_names_that_look_like_markup_are_escaped():
+def test_names_that_look_like_markup_are_escaped() -> None:
     name = "</text><script>&"
     quoted = f'"{name}"'
     program = verified(
@@ -147,7 +147,7 @@ def test_names_that_look_like_markup_are_escaped():
     assert any(name in (element.text or "") for element in root.iter(f"{SVG}text"))
 
 
-def test_every_opcode_can_be_drawn():
+def test_every_opcode_can_be_drawn() -> None:
     seen = set()
     for seed in range(200):
         program = random_verified(seed)
@@ -156,13 +156,13 @@ def test_every_opcode_can_be_drawn():
     assert seen == set(OPS)
 
 
-def test_program_too_large_to_read_is_refused(monkeypatch):
+def test_program_too_large_to_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "NODES_MAX", 5)
     with pytest.raises(DrawingLimit, match="holds 5 nodes"):
         show_text(example("ghz"))
 
 
-def test_long_names_and_labels_are_cut():
+def test_long_names_and_labels_are_cut() -> None:
     name = "x" * 100
     text = show_text(verified(f"ALLOC_LQ profile=ideal, {name}\nMEASURE_Z {name} -> {name}"))
     assert max(len(line) for line in text.splitlines()) < 100

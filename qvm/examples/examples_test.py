@@ -38,12 +38,12 @@ EXPECTED = {
 }
 
 
-def test_every_example_has_its_distribution_written_down():
+def test_every_example_has_its_distribution_written_down() -> None:
     assert set(examples.names()) == set(EXPECTED)
 
 
 @pytest.mark.parametrize("name", examples.names())
-def test_example_is_verified_without_warnings(name):
+def test_example_is_verified_without_warnings(name: str) -> None:
     program = verify_bytes(examples.load(name))
     assert isinstance(program, VerifiedProgram), program
     assert program.warnings == ()
@@ -51,17 +51,17 @@ def test_example_is_verified_without_warnings(name):
 
 
 @pytest.mark.parametrize("name", examples.names())
-def test_example_leaves_the_record_that_theory_gives(name):
+def test_example_leaves_the_record_that_theory_gives(name: str) -> None:
     program = verify_bytes(examples.load(name))
     assert isinstance(program, VerifiedProgram)
     assert distribution(program).probabilities == pytest.approx(EXPECTED[name], abs=1e-12)
 
 
 @pytest.mark.parametrize("name", examples.names())
-def test_example_says_what_it_shows(name):
+def test_example_says_what_it_shows(name: str) -> None:
     assert len(json.loads(examples.load(name))["description"]) > 20
 
 
-def test_asking_for_an_example_that_is_not_there_lists_those_that_are():
+def test_asking_for_an_example_that_is_not_there_lists_those_that_are() -> None:
     with pytest.raises(KeyError, match="teleportation"):
         examples.load("../isa")
