@@ -257,6 +257,12 @@ def test_mistake_is_refused_where_it_stands(
     assert error.listing().splitlines()[1] == f"    {text.split(chr(10))[line - 1]}"
 
 
+def test_listing_holds_nothing_that_a_terminal_would_act_on() -> None:
+    with pytest.raises(AsmError) as caught:
+        assemble("\tNOPE \x1b[2J")
+    assert caught.value.listing().splitlines()[1:] == ["     NOPE  [2J", "     ^"]
+
+
 def test_error_in_an_included_file_names_that_file() -> None:
     with pytest.raises(AsmError) as caught:
         assemble('.include "lib"', include={"lib": "\nNOPE"}.__getitem__, file="main")

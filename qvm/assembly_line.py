@@ -63,9 +63,9 @@ class Line(msgspec.Struct, frozen=True, gc=False):
 
     def error(self, column: int, message: str) -> NoReturn:
         """Raise the located error; `column` counts from 0."""
-        raise AsmError(
-            self.number, column + 1, message, file=self.file, source=self.text.replace("\t", " ")
-        )
+        # What a terminal would act on, tabs included, is shown as a blank of the same width.
+        source = "".join(char if char.isprintable() else " " for char in self.text)
+        raise AsmError(self.number, column + 1, message, file=self.file, source=source)
 
 
 class Scope(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ and cut where they are long; the pictures refer to nothing outside themselves.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -18,6 +19,8 @@ from qvm.program import VerifiedProgram
 WIDTH_DEFAULT: Final = 100
 WIDTH_MIN: Final = 40
 NAME_CHARS_MAX: Final = 20
+
+_NOT_XML: Final = re.compile("[^\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 Band = tuple[int, int]
 """First column and one past the last, of what fits side by side."""
@@ -150,7 +153,7 @@ def show_svg(program: VerifiedProgram) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
         f'width="{width:.0f}" height="{height:.0f}" role="img">',
-        f"<title>{escape(title)}</title><style>{_STYLE}</style>",
+        f"<title>{_xml(title)}</title><style>{_STYLE}</style>",
         '<rect width="100%" height="100%" fill="#fff"/>',
     ]
     for i, band in enumerate(bands):
@@ -187,7 +190,7 @@ def _svg_band(
     rows = len(drawing.rows)
     for row, name in enumerate(drawing.rows):
         y = _row_y(row) + 4
-        yield f'<text class="name" x="{margin - 8:.1f}" y="{y}">{escape(_cut(name))}</text>'
+        yield f'<text class="name" x="{margin - 8:.1f}" y="{y}">{_xml(_cut(name))}</text>'
     left = margin
     for at in range(*band):
         column, right = drawing.columns[at], left + widths[at]
@@ -197,7 +200,7 @@ def _svg_band(
                 yield _line("w", *_wire_ends(column.cells.get(row), left, middle, right), row)
         if column.header:
             y = HEAD_PX - 20
-            yield f'<text class="small" x="{middle:.1f}" y="{y}">{escape(column.header)}</text>'
+            yield f'<text class="small" x="{middle:.1f}" y="{y}">{_xml(column.header)}</text>'
         if column.fence:
             yield _vertical("f", middle, HEAD_PX - 14, _row_y(rows) - ROW_PX / 2)
         for top, bottom in column.links:
@@ -206,6 +209,11 @@ def _svg_band(
             yield from _svg_cell(cell, middle, _row_y(row))
         left = right
     yield from _svg_segments(drawing, widths, band, margin, _row_y(rows) - ROW_PX / 2 + 6)
+
+
+def _xml(text: str) -> str:
+    """Text as XML content: escaped, and without the characters that XML cannot hold."""
+    return escape(_NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
 def _row_y(row: int) -> float:
@@ -246,9 +254,9 @@ def _svg_cell(cell: Cell, x: float, y: float) -> Iterator[str]:
             f'<rect class="{cell.role}" x="{x - width / 2:.1f}" y="{y - half}" '
             f'width="{width:.1f}" height="{BOX_PX}" rx="3"/>'
         )
-        yield f'<text x="{x:.1f}" y="{y + 4}">{escape(cell.symbol)}</text>'
+        yield f'<text x="{x:.1f}" y="{y + 4}">{_xml(cell.symbol)}</text>'
     if cell.label:
-        label = escape(cell.label.strip())
+        label = _xml(cell.label.strip())
         yield f'<text class="small" x="{x:.1f}" y="{y + half + 11}">{label}</text>'
 
 

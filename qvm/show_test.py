@@ -147,6 +147,12 @@ def test_names_that_look_like_markup_are_escaped() -> None:
     assert any(name in (element.text or "") for element in root.iter(f"{SVG}text"))
 
 
+def test_characters_that_xml_cannot_hold_are_replaced() -> None:
+    program = verified('.description "a\\u0000\\uffff\\u001b"\nALLOC_LQ profile=ideal, q')
+    root = ElementTree.fromstring(show_svg(program))
+    assert root.findtext(f"{SVG}title") == "a\ufffd\ufffd\ufffd"
+
+
 def test_every_opcode_can_be_drawn() -> None:
     seen = set()
     for seed in range(200):
