@@ -1,0 +1,571 @@
+"""Clifford programs over many shots, with any guards: Pauli frames around shared reference states.
+
+The shots of a batch are split into groups. A group has one Stim tableau, its reference state; each
+of its shots is the reference times that shot's Pauli frame. Frames are kept for the whole batch as
+bit-packed rows, so a gate that every shot runs costs two words of arithmetic per 64 shots, and a
+guarded Pauli is an XOR with the guard's truth. Only a guarded operation that is no Pauli splits a
+group by that truth. Groups are merged again when their stabilizers agree up to sign: then their
+references differ by a Pauli, which goes into the frames.
+
+A random measurement draws the outcome of each shot itself. Where it differs from what reference and
+frame say, the shot's frame takes in the Pauli that leads from one outcome to the other
+(`measure_kickback`). So the bits do not depend on how the reference happened to fall, nor on the
+grouping, and are those of `tableau.py`.
+
+Packed rows are uint64, shape (words,), shot i of the batch at bit i % 64 of word i // 64; `None`
+stands for a row of zeros, which makes what no chance has touched cost nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import stim
+
+from qmkd.engine.chance import Chance, Words, pack, unpack
+from qmkd.engine.noise import NoiseModel, PauliChannel, flipped, struck
+from qmkd.engine.prepared import (
+    ABSENT,
+    BASES,
+    GATES,
+    PAULIS,
+    Numbered,
+    Prepared,
+    Rows,
+    Stop,
+    Stopped,
+    Unable,
+    instruction,
+    numbered,
+)
+from qvm.program import LoweredGuard, Step
+
+BATCH_SHOTS: Final = 1 << 16
+BATCH_SHOTS_MIN: Final = 64
+FRAME_BYTES_MAX: Final = 64 << 20  # frames and events of one batch
+GROUP_BYTES_MAX: Final = 256 << 20  # references of one batch, if every shot had its own
+GROUP_BYTES_LEAST: Final = 4096  # what a reference costs beside its tableau
+
+assert BATCH_SHOTS % BATCH_SHOTS_MIN == 0
+
+_Row = Words | None
+_Action = tuple[Callable[..., None], tuple[Any, ...]]
+_Moves = tuple[tuple[str, int, int], ...]
+
+
+def run(
+    program: Prepared, seed: int, shot_first: int, shots: int, noise: NoiseModel, stop: Stop
+) -> Rows:
+    """Run shots [shot_first, shot_first + shots).
+
+    Raises `Unable` where an opcode is no Clifford op, `Stopped` where `stop()` was true at a fence
+    or between batches.
+    """
+    form = program.form(_Form, noise)
+    chance = Chance(seed)
+    size = form.batch_shots
+    parts = []
+    for first in range(shot_first, shot_first + shots, size):
+        batch = _Batch(form, chance, first, min(size, shot_first + shots - first), stop)
+        for act, arguments in form.actions:
+            act(batch, *arguments)
+        form.groups_peak = max(form.groups_peak, batch.groups_peak)
+        parts.append(batch.rows())
+        if first + size < shot_first + shots and stop():
+            raise Stopped(0)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+class _Where(NamedTuple):
+    """Chance address of a node's draw, without the shot."""
+
+    epoch: int
+    node: int
+    draw: int
+
+
+class _Guard(NamedTuple):
+    """A guard on bit rows. tests: (event, ((bit row, wanted bit), ...))."""
+
+    any: bool
+    tests: tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
+
+
+class _Group:
+    """Shots that share a reference state. mask: packed, which shots of the batch."""
+
+    __slots__ = ("mask", "sim")
+
+    def __init__(self, sim: stim.TableauSimulator, mask: Words) -> None:
+        self.sim = sim
+        self.mask = mask
+
+
+class _Batch:
+    """Shots under way.
+
+    x, z: one row per slot: where the frame has an X or Z there. bits: one row per event bit, low
+    bit first. ran: one row per event: in which shots its measurement ran.
+    """
+
+    def __init__(
+        self, form: _Form, chance: Chance, shot_first: int, shots: int, stop: Stop
+    ) -> None:
+        self.form = form
+        self.chance = chance
+        self.shot_first = shot_first
+        self.shots = shots
+        self.stop = stop
+        self.full = np.full(-(-shots // 64), ~np.uint64(0))
+        if shots % 64:
+            self.full[-1] = (1 << shots % 64) - 1
+        self.x: list[_Row] = [None] * form.slots
+        self.z: list[_Row] = [None] * form.slots
+        self.bits: list[_Row] = [None] * form.bit_rows
+        self.ran: list[_Row] = [None] * len(form.starts)
+        sim = stim.TableauSimulator(seed=0)
+        sim.set_num_qubits(form.slots)
+        self.groups = [_Group(sim, self.full)]
+        self.groups_peak = 1
+        self.merge_at = 2
+
+    def rows(self) -> Rows:
+        """The events of all shots so far."""
+        shots, starts = self.shots, self.form.starts
+        columns: Rows = np.empty((len(starts), shots), dtype=np.uint8)
+        for event, (start, width) in enumerate(starts):
+            ran, column = self.ran[event], columns[event]
+            if ran is None:
+                column[:] = ABSENT
+                continue
+            low = self.bits[start]
+            column[:] = 0 if low is None else unpack(low, shots)
+            if width > 1 and (high := self.bits[start + 1]) is not None:
+                column += unpack(high, shots) << np.uint8(1)
+            if ran is not self.full:
+                column[unpack(ran, shots) == 0] = ABSENT
+        return np.ascontiguousarray(columns.T)
+
+    # --- frames -----------------------------------------------------------------------------------
+
+    def truth(self, guard: _Guard | None) -> Words | None:
+        """In which shots the guard holds; None for all."""
+        if guard is None:
+            return None
+        whole = None
+        for event, wants in guard.tests:
+            held = self.ran[event]
+            for row, wanted in wants:
+                if held is None:
+                    break
+                bits = self.bits[row]
+                if bits is None:
+                    held = None if wanted else held
+                else:
+                    held = held & bits if wanted else held & ~bits
+            if held is None:
+                if not guard.any:
+                    return np.zeros_like(self.full)
+            elif whole is None:
+                whole = held
+            else:
+                whole = whole | held if guard.any else whole & held
+        return np.zeros_like(self.full) if whole is None else whole
+
+    def fold(self, difference: Words, xs: Iterable[int], zs: Iterable[int]) -> None:
+        """Multiply the frames of the shots in `difference` by X on `xs` and Z on `zs`."""
+        x, z = self.x, self.z
+        for at in xs:
+            row = x[at]
+            x[at] = difference if row is None else row ^ difference
+        for at in zs:
+            row = z[at]
+            z[at] = difference if row is None else row ^ difference
+
+    def move(self, moves: _Moves) -> None:
+        """Carry the frames of all shots through gates. Rows are never changed in place."""
+        x, z = self.x, self.z
+        for gate, one, two in moves:
+            if gate == "CX":
+                if (row := x[one]) is not None:
+                    old = x[two]
+                    x[two] = row if old is None else old ^ row
+                if (row := z[two]) is not None:
+                    old = z[one]
+                    z[one] = row if old is None else old ^ row
+            elif gate == "H":
+                x[one], z[one] = z[one], x[one]
+            elif gate == "S":
+                if (row := x[one]) is not None:
+                    old = z[one]
+                    z[one] = row if old is None else old ^ row
+            elif gate == "CZ":
+                if (row := x[one]) is not None:
+                    old = z[two]
+                    z[two] = row if old is None else old ^ row
+                if (row := x[two]) is not None:
+                    old = z[one]
+                    z[one] = row if old is None else old ^ row
+            elif gate == "H_YZ":
+                if (row := z[one]) is not None:
+                    old = x[one]
+                    x[one] = row if old is None else old ^ row
+            else:
+                assert gate == "SWAP", gate
+                x[one], x[two] = x[two], x[one]
+                z[one], z[two] = z[two], z[one]
+
+    def move_where(self, gate: str, one: int, two: int, where: Words) -> None:
+        """Carry the frames of the shots in `where` through one gate."""
+        x, z = self.x, self.z
+        before = x[one], z[one], x[two], z[two]
+        self.move(((gate, one, two),))
+        after = x[one], z[one], x[two], z[two]
+        for rows, at, old, new in zip((x, z, x, z), (one, one, two, two), before, after, strict=True):
+            if old is not new:
+                rows[at] = _choose(where, new, old)
+
+    def split(self, where: Words) -> list[_Group]:
+        """Cut every group in two along `where`; returns the groups inside."""
+        inside = []
+        for group in list(self.groups):
+            chosen = group.mask & where
+            if not chosen.any():
+                continue
+            if not np.array_equal(chosen, group.mask):
+                self.groups.append(_Group(group.sim.copy(), group.mask & ~where))
+                group.mask = chosen
+            inside.append(group)
+        self.groups_peak = max(self.groups_peak, len(self.groups))
+        return inside
+
+    def project(self, qubit: int, where: Words | None, at: _Where) -> Words:
+        """Measure Z of `qubit` in the shots of `where` (None for all): their outcomes, packed."""
+        coins: Words | None = None
+        ones: _Row = None
+        uncertain = []
+        for group in self.groups:
+            expected = group.sim.peek_z(qubit)
+            if expected < 0:
+                ones = group.mask if ones is None else ones | group.mask
+            elif expected == 0:
+                uncertain.append(group)
+        if uncertain and where is not None:
+            uncertain = [group for group in self.split(where) if not group.sim.peek_z(qubit)]
+        for group in uncertain:
+            if coins is None:
+                coins = self.chance.coins(*at, self.shot_first, self.shots)
+            fell, kick = group.sim.measure_kickback(qubit)
+            if fell:
+                ones = group.mask if ones is None else ones | group.mask
+            said = _xor(self.x[qubit], ones)
+            differs = coins if said is None else coins ^ said
+            if len(self.groups) > 1:
+                differs = differs & group.mask
+            xs, zs = kick.to_numpy()
+            self.fold(differs, xs.nonzero()[0].tolist(), zs.nonzero()[0].tolist())
+        outcome = _xor(self.x[qubit], ones)
+        if outcome is None:
+            return np.zeros_like(self.full)
+        return outcome if where is None else outcome & where
+
+    # --- actions ----------------------------------------------------------------------------------
+
+    def gates(self, circuit: stim.Circuit, moves: _Moves) -> None:
+        for group in self.groups:
+            group.sim.do(circuit)
+        self.move(moves)
+
+    def guarded_gate(self, circuit: stim.Circuit, move: tuple[str, int, int], guard: _Guard) -> None:
+        where = self.truth(guard)
+        assert where is not None
+        inside = self.split(where)
+        for group in inside:
+            group.sim.do(circuit)
+        if len(inside) == len(self.groups):
+            self.move((move,))
+        elif inside:
+            self.move_where(*move, where)
+
+    def pauli(
+        self, xs: tuple[int, ...], zs: tuple[int, ...], xor: tuple[int, ...], guard: _Guard | None
+    ) -> None:
+        """Paulis where the guard holds and the parity of the event bits `xor`, if any, is odd."""
+        where = self.truth(guard)
+        if xor:
+            odd: _Row = None
+            for row in xor:
+                odd = _xor(odd, self.bits[row])
+            if odd is None:
+                return
+            where = odd if where is None else odd & where
+        assert where is not None
+        self.fold(where, xs, zs)
+
+    def measure(
+        self,
+        turns: tuple[tuple[stim.Circuit, _Moves], tuple[stim.Circuit, _Moves]] | None,
+        parts: tuple[tuple[int, int, _Where, _Where], ...],
+        events: tuple[int, ...],
+        guard: _Guard | None,
+        flip: float,
+    ) -> None:
+        """Turn the basis, measure the parts (qubit, bit row, word, word of its flip), turn back."""
+        where = self.truth(guard)
+        if where is not None and not where.any():
+            return
+        if turns is not None:
+            self.gates(*turns[0])
+        for qubit, row, at, flip_at in parts:
+            outcome = self.project(qubit, where, at)
+            if flip:
+                words = self.chance.words(*flip_at, self.shot_first, self.shots)
+                wrong = pack(flipped(flip, words))
+                outcome = outcome ^ (wrong if where is None else wrong & where)
+            self.bits[row] = outcome
+        if turns is not None:
+            self.gates(*turns[1])
+        for event in events:
+            self.ran[event] = self.full if where is None else where
+        self.merge()
+
+    def reset(self, qubits: tuple[int, ...], at: _Where, guard: _Guard | None) -> None:
+        where = self.truth(guard)
+        if where is not None and not where.any():
+            return
+        for place, qubit in enumerate(qubits):
+            outcome = self.project(qubit, where, at._replace(draw=at.draw + place))
+            # The reference keeps its |0> or |1>; X in the frame where that is |1> makes it |0>.
+            self.x[qubit] = _xor(self.x[qubit], outcome)
+            if where is None:
+                self.z[qubit] = None
+                self.x[qubit] = None
+                for group in self.groups:
+                    if group.sim.peek_z(qubit) < 0:
+                        group.sim.x(qubit)
+            elif (row := self.z[qubit]) is not None:
+                self.z[qubit] = row & ~where
+        self.merge()
+
+    def fence(self, epoch: int) -> None:
+        if self.stop():
+            raise Stopped(epoch)
+        self.merge()
+
+    def noise(
+        self,
+        thresholds: Words,
+        supports: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...],
+        guard: _Guard | None,
+        at: _Where,
+    ) -> None:
+        where = self.truth(guard)
+        term_of = struck(thresholds, self.chance.words(*at, self.shot_first, self.shots))
+        for term, (xs, zs) in enumerate(supports):
+            hit = term_of == term
+            if hit.any():
+                packed = pack(hit)
+                self.fold(packed if where is None else packed & where, xs, zs)
+
+    # --- merging ----------------------------------------------------------------------------------
+
+    def merge(self) -> None:
+        """Join groups whose references differ by a Pauli, if it may be worth looking.
+
+        Looking costs O(slots^2) a group. It is done when the groups are twice as many as were left
+        the last time, so that it is paid for by the splitting in between.
+        """
+        if len(self.groups) < self.merge_at:
+            return
+        seen: dict[tuple[bytes, ...], tuple[_Group, _Reference]] = {}
+        for group in self.groups:
+            reference = _Reference(group.sim)
+            first, other = seen.setdefault(reference.key, (group, reference))
+            if first is not group:
+                xs, zs = other.difference(reference)
+                self.fold(group.mask, xs, zs)
+                first.mask = first.mask | group.mask
+        self.groups = [group for group, _ in seen.values()]
+        self.merge_at = 2 * len(self.groups)
+
+
+class _Reference:
+    """Canonical stabilizers of a reference state. key: without signs."""
+
+    def __init__(self, sim: stim.TableauSimulator) -> None:
+        self.stabilizers = sim.canonical_stabilizers()
+        self.key = tuple(
+            part.tobytes()
+            for each in self.stabilizers
+            for part in each.to_numpy(bit_packed=True)
+        )
+        self._destabilizers: stim.Tableau | None = None
+
+    def difference(self, other: _Reference) -> tuple[list[int], list[int]]:
+        """X and Z support of a Pauli that turns this state into `other`, up to phase."""
+        if self._destabilizers is None:
+            self._destabilizers = stim.Tableau.from_stabilizers(self.stabilizers)
+        total = stim.PauliString(len(self.stabilizers))
+        for at, (mine, its) in enumerate(zip(self.stabilizers, other.stabilizers, strict=True)):
+            if mine.sign != its.sign:
+                total *= self._destabilizers.x_output(at)
+        xs, zs = total.to_numpy()
+        return xs.nonzero()[0].tolist(), zs.nonzero()[0].tolist()
+
+
+def _xor(one: _Row, two: _Row) -> _Row:
+    if one is None:
+        return two
+    return one if two is None else one ^ two
+
+
+def _choose(where: Words, yes: _Row, no: _Row) -> _Row:
+    """`yes` in the shots of `where`, `no` in the others."""
+    if yes is None:
+        return None if no is None else no & ~where
+    return yes & where if no is None else (yes & where) | (no & ~where)
+
+
+class _Form:
+    """A program compiled for this engine under one noise model.
+
+    starts: (first bit row, bits) of each event. groups_peak: most groups that a batch has had.
+    """
+
+    def __init__(self, program: Prepared, noise: NoiseModel) -> None:
+        self.slots = program.lowered.slots
+        self.starts: list[tuple[int, int]] = []
+        self.bit_rows = 0
+        for field in program.lowered.events:
+            self.starts.append((self.bit_rows, field.bits))
+            self.bit_rows += field.bits
+        self.actions: list[_Action] = []
+        self.groups_peak = 0
+        self._lines: list[str] = []
+        self._moves: list[tuple[str, int, int]] = []
+        for each in numbered(program.lowered, noise):
+            self._noisy(each, each.before)
+            self._add(each)
+            self._noisy(each, each.after)
+        self._flush()
+        self.batch_shots = self._batch_shots(program.summary.pauli_guards)
+
+    def _batch_shots(self, pauli_guards: bool) -> int:
+        """Shots at a time, so that frames and, at worst, one reference per shot stay in bounds."""
+        row_bits = 2 * self.slots + self.bit_rows + len(self.starts)
+        most = FRAME_BYTES_MAX * 8 // max(1, row_bits + 8 * len(self.starts))
+        if not pauli_guards:
+            most = min(most, GROUP_BYTES_MAX // (GROUP_BYTES_LEAST + self.slots**2))
+        most = max(BATCH_SHOTS_MIN, min(BATCH_SHOTS, most))
+        return 1 << most.bit_length() - 1
+
+    def _flush(self) -> None:
+        if self._lines:
+            circuit = stim.Circuit("\n".join(self._lines))
+            self.actions.append((_Batch.gates, (circuit, tuple(self._moves))))
+            self._lines, self._moves = [], []
+
+    def _do(self, act: Callable[..., None], *arguments: Any) -> None:
+        self._flush()
+        self.actions.append((act, arguments))
+
+    def _guard(self, guard: LoweredGuard | None) -> _Guard | None:
+        if guard is None:
+            return None
+        tests = []
+        for event, wanted in guard.tests:
+            start, width = self.starts[event]
+            tests.append((event, tuple((start + at, wanted >> at & 1) for at in range(width))))
+        return _Guard(guard.any, tuple(tests))
+
+    def _noisy(self, each: Numbered, channels: tuple[tuple[int, PauliChannel], ...]) -> None:
+        step = each.step
+        guard = None if step.op == "FENCE_EPOCH" else self._guard(step.guard)
+        for draw, channel in channels:
+            supports = tuple(_support(letters, channel.qubits) for letters, _ in channel.terms)
+            at = _Where(step.epoch, step.node, draw)
+            self._do(_Batch.noise, channel.thresholds(), supports, guard, at)
+
+    def _add(self, each: Numbered) -> None:
+        step = each.step
+        guard = self._guard(step.guard)
+        where = _Where(step.epoch, step.node, each.draw)
+        if step.op in PAULIS and guard is not None:
+            self._do(_Batch.pauli, *_support(PAULIS[step.op], step.qubits), (), guard)
+        elif step.op in GATES:
+            gate, line = GATES[step.op], instruction(GATES[step.op], step.qubits)
+            if guard is not None:
+                self._do(_Batch.guarded_gate, stim.Circuit(line), _move(gate, step.qubits), guard)
+                return
+            self._lines.append(line)
+            if step.op not in PAULIS:
+                self._moves.append(_move(gate, step.qubits))
+        elif step.op == "COND_PAULI":
+            if guard is None and not step.xor:
+                letters = zip(step.pauli, step.qubits, strict=True)
+                self._lines += [f"{letter} {qubit}" for letter, qubit in letters]
+                return
+            xor = tuple(self.starts[event][0] for event in step.xor)
+            self._do(_Batch.pauli, *_support(step.pauli, step.qubits), xor, guard)
+        elif step.op in BASES or step.op == "MEASURE_BELL":
+            self._measure(each, guard)
+        elif step.op in ("RESET", "FREE_LQ"):
+            self._do(_Batch.reset, step.qubits, where, guard)
+        elif step.op == "FENCE_EPOCH":
+            self._do(_Batch.fence, step.epoch)
+        else:
+            raise Unable(f"{step.op} is no Clifford op")
+
+    def _measure(self, each: Numbered, guard: _Guard | None) -> None:
+        step = each.step
+        where = _Where(step.epoch, step.node, each.draw)
+        flip_where = _Where(step.epoch, step.node, each.flip_draw)
+        if step.op == "MEASURE_BELL":
+            starts = [self.starts[event][0] for event in step.events]
+            rows = (starts[0] + 1, starts[0]) if len(starts) == 1 else (starts[0], starts[1])
+        else:
+            rows = (self.starts[step.events[0]][0],)
+        parts = tuple(
+            (
+                qubit,
+                row,
+                where._replace(draw=where.draw + at),
+                flip_where._replace(draw=flip_where.draw + at),
+            )
+            for at, (qubit, row) in enumerate(zip(step.qubits, rows, strict=True))
+        )
+        self._do(_Batch.measure, _turns(step), parts, step.events, guard, each.flip)
+
+
+def _support(letters: str, qubits: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Where a Pauli product has an X part and where a Z part."""
+    pairs = list(zip(letters, qubits, strict=True))
+    xs = tuple(qubit for letter, qubit in pairs if letter in "XY")
+    return xs, tuple(qubit for letter, qubit in pairs if letter in "ZY")
+
+
+def _move(gate: str, qubits: tuple[int, ...]) -> tuple[str, int, int]:
+    """A gate as `_Batch.move` takes it. A frame has no phase, so S and its inverse are one."""
+    return "S" if gate == "S_DAG" else gate, qubits[0], qubits[-1]
+
+
+def _turns(
+    step: Step,
+) -> tuple[tuple[stim.Circuit, _Moves], tuple[stim.Circuit, _Moves]] | None:
+    """Gates that turn the measured observables into Z of each qubit, and the gates back."""
+    if step.op == "MEASURE_Z":
+        return None
+    if step.op == "MEASURE_BELL":
+        there = [("CX", step.qubits), ("H", step.qubits[:1])]
+    else:
+        there = [({"X": "H", "Y": "H_YZ"}[BASES[step.op]], step.qubits)]
+
+    def form(gates: list[tuple[str, tuple[int, ...]]]) -> tuple[stim.Circuit, _Moves]:
+        circuit = stim.Circuit("\n".join(instruction(*each) for each in gates))
+        return circuit, tuple(_move(*each) for each in gates)
+
+    return form(there), form(there[::-1])
+
+

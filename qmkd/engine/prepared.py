@@ -1,0 +1,120 @@
+"""A lowered program as the engines share it: its steps numbered for chance, its forms kept.
+
+Each engine compiles a program once per noise model and finds the result here again. Also what the
+engines have in common: how rows look, how a run is stopped, which Stim gate an opcode is.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qmkd.engine.chance import NOISE_DRAW_FIRST, NOISE_DRAWS, OWN_DRAWS, STEPS_PER_NODE_MAX
+from qmkd.engine.noise import CHANNELS_PER_STEP_MAX, NoiseModel, PauliChannel
+from qvm.program import Lowered, Step, Summary
+
+Rows = NDArray[np.uint8]
+"""shape (shots, events), in the order of `Lowered.events`: 0..3, or ABSENT."""
+ABSENT: Final = 255
+
+Stop = Callable[[], bool]
+
+FORMS_MAX: Final = 4  # compiled forms kept per program
+
+GATES: Final = {
+    "APPLY_H": "H",
+    "APPLY_S": "S",
+    "APPLY_SDG": "S_DAG",
+    "APPLY_X": "X",
+    "APPLY_Y": "Y",
+    "APPLY_Z": "Z",
+    "APPLY_CNOT": "CX",
+    "TELEPORT_CNOT": "CX",
+    "APPLY_CZ": "CZ",
+    "APPLY_SWAP": "SWAP",
+}
+"""Clifford opcodes by the name that Stim has for them."""
+PAULIS: Final = {"APPLY_X": "X", "APPLY_Y": "Y", "APPLY_Z": "Z"}
+PASSIVE: Final = frozenset({"ALLOC_LQ", "BAR_REGION", "OPEN_CHAN", "CLOSE_CHAN", "SET_POLICY"})
+"""Opcodes that touch no state, on logical qubits."""
+BASES: Final = {"MEASURE_Z": "Z", "MEASURE_X": "X", "MEASURE_Y": "Y"}
+
+_Form = TypeVar("_Form")
+
+
+class Stopped(Exception):
+    """The run was asked to stop and did, in program epoch `epoch`; it has no result."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(f"stopped in epoch {epoch}")
+        self.epoch = epoch
+
+
+class Unable(Exception):
+    """This engine cannot run this program; the sentence says why."""
+
+
+class Prepared:
+    """A lowered program with whatever the engines have compiled from it."""
+
+    def __init__(self, lowered: Lowered, summary: Summary) -> None:
+        self.lowered = lowered
+        self.summary = summary
+        self.wide = any(field.bits > 1 for field in lowered.events)
+        self._forms: OrderedDict[Any, Any] = OrderedDict()
+
+    def form(self, compiler: Callable[[Prepared, NoiseModel], _Form], noise: NoiseModel) -> _Form:
+        """What `compiler` makes of this program under this noise, made at most once."""
+        key = (compiler, noise)
+        found: _Form | None = self._forms.get(key)
+        if found is None:
+            found = self._forms[key] = compiler(self, noise)
+            if len(self._forms) > FORMS_MAX:
+                self._forms.popitem(last=False)
+        return found
+
+
+class Numbered(NamedTuple):
+    """A step with its draws: `draw` is its first own one; channels and flips have theirs."""
+
+    step: Step
+    draw: int
+    before: tuple[tuple[int, PauliChannel], ...]
+    after: tuple[tuple[int, PauliChannel], ...]
+    flip_draw: int
+    flip: float
+
+
+def numbered(lowered: Lowered, noise: NoiseModel) -> Iterator[Numbered]:
+    """The steps in order, passive ones left out unless noise strikes there."""
+    node, part = -1, 0
+    for step in lowered.steps:
+        part = part + 1 if step.node == node else 0
+        node = step.node
+        assert part < STEPS_PER_NODE_MAX, "a node is few steps"
+        draw = part * OWN_DRAWS
+        if noise.ideal:
+            if step.op not in PASSIVE:
+                yield Numbered(step, draw, (), (), 0, 0.0)
+            continue
+        before, after = noise.before(step), noise.after(step)
+        assert len(before) + len(after) <= CHANNELS_PER_STEP_MAX
+        first = NOISE_DRAW_FIRST + part * NOISE_DRAWS
+        between = first + len(before)
+        yield Numbered(
+            step,
+            draw,
+            tuple(enumerate(before, first)),
+            tuple(enumerate(after, between)),
+            between + len(after),
+            noise.flips(step) if step.events else 0.0,
+        )
+
+
+def instruction(gate: str, qubits: tuple[int, ...]) -> str:
+    """One line of a Stim circuit."""
+    return f"{gate} {qubits[0]}" if len(qubits) == 1 else f"{gate} {qubits[0]} {qubits[1]}"
