@@ -10,11 +10,11 @@ import msgspec
 
 from qvm.program import Summary
 from syscalls.findings import Finding
-from syscalls.registry import Syscall
+from syscalls.syscall import Syscall
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
-    """Where a request came from: connection number and the request's number on it (never reused)."""
+    """Where a request came from: connection and the request's number on it, never reused."""
 
     conn: int
     call: int

@@ -15,13 +15,19 @@ from syscalls.rights import Right
 
 
 class Quota(msgspec.Struct, frozen=True, kw_only=True):
-    """Upper bounds for one tenant. jobs: live at once. queued_bytes: graphs held for live jobs."""
+    """Upper bounds for one tenant.
+
+    logical_qubits, physical_qubits: of jobs that run at the same time; more jobs wait their turn.
+    jobs: live at once. queued_bytes: graphs held for live jobs, each once. result_bytes: packed
+    rows of live and of kept jobs, and the counts of kept ones.
+    """
 
     logical_qubits: int = 4096
     physical_qubits: int = 1_000_000
     channels: int = 64
     jobs: int = 256
     queued_bytes: int = 256 << 20
+    result_bytes: int = 2 << 30
     sessions: int = 64
 
 
@@ -55,9 +61,10 @@ Planner = Callable[[Summary, int], Plan | ProgramTooWide]
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """The machine and the daemon as configured."""
+    """The machine and the daemon as configured. worker_bytes: memory that one worker may use."""
 
     physical_qubits: int = 1_000_000
     workers: int = 2
+    worker_bytes: int = 4 << 30
     tenants: tuple[TenantRule, ...] = ()
     versions: dict[str, str] = {}

@@ -1,0 +1,276 @@
+"""Whether a submission becomes a job. What is refused here leaves nothing behind.
+
+The order of refusals is that of `syscalls.errors`. A graph small enough is verified within the
+step, one seen before not at all; a large one goes to a worker (`schedule.py`) and comes back to
+`settle_check`, where everything is looked at again: the world has moved on meanwhile.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from msgspec import UNSET
+
+from qmkd.core import programs
+from qmkd.core.capabilities import check_rights
+from qmkd.core.effects import Note
+from qmkd.core.events import Called, ProgramChecked
+from qmkd.core.jobs import enqueue, want_turn
+from qmkd.core.limits import (
+    BUSY_RETRY_MS,
+    CHECK_NS_PER_BYTE,
+    INLINE_GRAPH_BYTES_MAX,
+)
+from qmkd.core.ports import Plan, Quota
+from qmkd.core.state import Check, Job, Parked, Program, Session, State, Submission, Tenant
+from qmkd.core.waiting import answer, check_park, park
+from qmkd.core.wording import context, time_text
+from qvm.verify import verify_bytes
+from syscalls.errors import (
+    Busy,
+    DeadlineUnreachable,
+    IdempotencyConflict,
+    InternalError,
+    InvalidGraph,
+    KernelError,
+    NotAvailable,
+    QuotaExceeded,
+    ResourceExhausted,
+)
+from syscalls.findings import FINDINGS_MAX
+from syscalls.ids import ID_BYTES, job_id
+from syscalls.job import Noise, Policy, Submit, Submitted
+
+ABSENT_OPS = frozenset({"OPEN_CHAN", "USE_CHAN", "CLOSE_CHAN", "SET_POLICY"})
+SEED_BYTES = 8
+
+
+def submit(state: State, session: Session, event: Called) -> Submitted | KernelError | None:
+    """q_submit. None: the graph is being verified; the answer comes later."""
+    request = event.request
+    assert isinstance(request, Submit)
+    if request.policy.debug:
+        return NotAvailable(feature="policy.debug", remedy="Leave it out.")
+    graph = bytes(request.graph)
+    submission = Submission(session, request.policy, graph, event.entropy, state.now_ns)
+    program = programs.find(session.tenant, graph)
+    if program is None:
+        earlier = _same_key(submission)
+        if earlier is not None and earlier.digest == sha256(graph).digest():
+            # Verified once as these very bytes, even if the program is no longer kept.
+            program = earlier.program
+    if program is None and len(graph) > INLINE_GRAPH_BYTES_MAX:
+        return _check_later(state, submission, event)
+    if program is None:
+        verified = verify_bytes(graph)
+        if isinstance(verified, list):
+            total = getattr(verified, "total", len(verified))
+            return InvalidGraph(findings=verified[:FINDINGS_MAX], findings_total=total)
+        program = programs.describe(
+            session.tenant, graph, verified.summary, list(verified.warnings)
+        )
+    return admit(state, submission, program)
+
+
+def admit(state: State, submission: Submission, program: Program) -> Submitted | KernelError:
+    """Make a job of a submission with a verified program, or refuse it."""
+    verdict = check_admission(state, submission, program)
+    if isinstance(verdict, KernelError):
+        return verdict
+    if isinstance(verdict, Job):
+        return _submitted(verdict, reused=True)
+    job = _job(state, submission, program, verdict)
+    enqueue(state, job)
+    return _submitted(job, reused=False)
+
+
+def _submitted(job: Job, reused: bool) -> Submitted:
+    program = job.program
+    return Submitted(
+        job_id=job.id,
+        state=job.state,
+        estimated_epochs=program.summary.epochs,
+        warnings=program.warnings,
+        reused=reused,
+    )
+
+
+def _job(state: State, submission: Submission, program: Program, plan: Plan) -> Job:
+    policy, entropy = submission.policy, submission.entropy
+    seed = policy.seed
+    if seed is None:
+        seed = int.from_bytes(entropy[ID_BYTES : ID_BYTES + SEED_BYTES], "little")
+    keyed = policy.idempotency_key is not None
+    name = job_id(entropy[:ID_BYTES])
+    assert name not in state.jobs, "names of 128 random bits do not meet"
+    return Job(
+        id=name,
+        number=state.number(),
+        session=submission.session,
+        tenant=submission.session.tenant,
+        program=program,
+        policy=policy,
+        seed=seed,
+        plan=plan,
+        context=context(program, policy, plan, seed, state.machine.versions),
+        digest=sha256(submission.graph).digest() if keyed else b"",
+        created_ns=state.now_ns,
+        created_at=time_text(state.now_ns),
+        checked_ns=state.now_ns - submission.asked_ns,
+        row_total=policy.shots * program.row_bytes,
+    )
+
+
+# --- the checks, in order of precedence ---------------------------------------------------------
+
+
+def check_admission(
+    state: State, submission: Submission, program: Program
+) -> KernelError | Job | Plan:
+    """The refusal, the job that the same key made before, or the plan for a new job."""
+    session, policy, summary = submission.session, submission.policy, program.summary
+    refusal = _check_available(program, policy) or check_rights(session, summary.rights)
+    if refusal is not None:
+        return refusal
+    earlier = _same_key(submission)
+    if earlier is not None:
+        same = earlier.policy == policy and earlier.digest == sha256(submission.graph).digest()
+        return earlier if same else IdempotencyConflict(job_id=earlier.id)
+    plan = state.planner(summary, policy.shots)
+    if isinstance(plan, KernelError):
+        return plan
+    if policy.deadline_epochs is not None and policy.deadline_epochs < summary.epochs:
+        return DeadlineUnreachable(
+            estimated_epochs=summary.epochs, deadline_epochs=policy.deadline_epochs
+        )
+    return _check_quota(submission, program) or _check_machine(state, program, plan) or plan
+
+
+def _same_key(submission: Submission) -> Job | None:
+    key = submission.policy.idempotency_key
+    return None if key is None else submission.session.tenant.keys.get(key)
+
+
+def _check_available(program: Program, policy: Policy) -> KernelError | None:
+    for op in program.summary.ops:
+        if op in ABSENT_OPS:
+            return NotAvailable(feature=f"the operation {op}", remedy="Write it without.")
+    if policy.noise is not UNSET and policy.noise is Noise.PROFILE and not program.summary.ideal:
+        remedy = "Leave policy.noise out, or ask for ideal."
+        return NotAvailable(feature="noise of code profiles", remedy=remedy)
+    return None
+
+
+def _check_quota(submission: Submission, program: Program) -> KernelError | None:
+    tenant, summary = submission.session.tenant, program.summary
+    quota = tenant.rule.quota
+    held = 0 if program.uses else len(program.graph)
+    rows = submission.policy.shots * program.row_bytes
+    return (
+        # Running jobs share these; one that fits alone waits its turn.
+        _over("logical qubits", quota.logical_qubits, 0, summary.peak_logical)
+        or _over("physical qubits", quota.physical_qubits, 0, summary.peak_physical)
+        or _over("channels", quota.channels, 0, summary.peak_channels)
+        or check_room(tenant, quota, held)
+        or _over("bytes of results of live jobs", quota.result_bytes, tenant.rows_live, rows)
+    )
+
+
+def check_room(tenant: Tenant, quota: Quota, held: int) -> KernelError | None:
+    """Whether one more job, with `held` more bytes of graphs, fits the tenant's quota."""
+    jobs = tenant.live + tenant.checking
+    return _over("jobs", quota.jobs, jobs, 1) or _over(
+        "bytes of queued graphs", quota.queued_bytes, tenant.held_bytes, held
+    )
+
+
+def _over(what: str, limit: int, in_use: int, asked: int) -> QuotaExceeded | None:
+    if in_use + asked <= limit:
+        return None
+    return QuotaExceeded(
+        what=what, limit=limit, in_use=in_use, asked=asked, waiting_helps=asked <= limit
+    )
+
+
+def _check_machine(state: State, program: Program, plan: Plan) -> KernelError | None:
+    for what, limit, asked in (
+        ("physical qubits", state.machine.physical_qubits, program.summary.peak_physical),
+        ("bytes of a worker's memory", state.machine.worker_bytes, plan.bytes_peak),
+    ):
+        if asked > limit:
+            return ResourceExhausted(
+                what=what, limit=limit, in_use=0, asked=asked, waiting_helps=False
+            )
+    return None
+
+
+# --- large graphs -------------------------------------------------------------------------------
+
+
+def _check_later(state: State, submission: Submission, event: Called) -> KernelError | None:
+    session, size = submission.session, len(submission.graph)
+    tenant = session.tenant
+    refusal = check_park(tenant) or check_room(tenant, tenant.rule.quota, size)
+    if refusal is not None:
+        return refusal
+    check = Check(submission, ns=CHECK_NS_PER_BYTE * size)
+    check.parked = Parked(event.origin, tenant, check=check)
+    park(state, check.parked)
+    tenant.checking += 1
+    tenant.held_bytes += size
+    session.checks[check] = None
+    tenant.checks.append(check)
+    want_turn(state, tenant)
+    return None
+
+
+def end_check(state: State, check: Check) -> Parked | None:
+    """Give back what the check held. Returns who still waits for its outcome."""
+    session = check.submission.session
+    session.tenant.checking -= 1
+    session.tenant.held_bytes -= len(check.submission.graph)
+    del session.checks[check]
+    session.touched_ns = state.now_ns
+    return check.parked
+
+
+def settle_check(state: State, check: Check, event: ProgramChecked) -> None:
+    """A worker has verified a graph: answer its submission, if anybody still waits."""
+    parked = end_check(state, check)
+    if parked is None:
+        return
+    submission = check.submission
+    tenant = submission.session.tenant
+    if event.summary is not None:
+        program = programs.find(tenant, submission.graph) or programs.describe(
+            tenant, submission.graph, event.summary, list(event.warnings)
+        )
+        answer(state, parked, admit(state, submission, program))
+    elif event.findings:
+        findings = list(event.findings[:FINDINGS_MAX])
+        answer(state, parked, InvalidGraph(findings=findings, findings_total=event.findings_total))
+    else:
+        give_up_check(state, parked, "no verdict")
+
+
+def give_up_check(state: State, parked: Parked, why: str) -> None:
+    """Verifying failed, and not because of the graph."""
+    reference = f"check-{state.number()}"
+    state.out.append(Note("verification failed", {"reference": reference, "why": why}))
+    answer(state, parked, InternalError(reference=reference))
+
+
+def refuse_checks(state: State, tenant: Tenant, sessions: list[Session]) -> None:
+    """Answer every submission under verification: the kernel is shutting down."""
+    for session in sessions:
+        for check in list(session.checks):
+            if check.parked is not None:
+                answer(state, check.parked, shutting_down())
+    for check in tenant.checks:
+        end_check(state, check)
+    tenant.checks.clear()
+
+
+def shutting_down() -> Busy:
+    """The answer to whoever brings new work during a shutdown."""
+    return Busy(what="the kernel is shutting down", retry_after_ms=BUSY_RETRY_MS)

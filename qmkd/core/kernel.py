@@ -1,0 +1,296 @@
+"""The kernel: one synchronous state machine, `step(now_ns, event) -> effects`.
+
+It holds the tables that lead each event and each call to its handler, and what is looked at on
+every path. `sessions` says who calls, `capabilities` what they may, `admission` what becomes a
+job, `jobs` how a job lives and ends, `schedule` where it runs, `waiting` who is answered later,
+`reading` what only reads, `invariants` what is true after every step.
+
+A call is refused before anything is changed: a refusal has no effects but its reply, and the
+state's version is the same as before. Both are asserted on every refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from qmkd.core.admission import refuse_checks, shutting_down, submit
+from qmkd.core.capabilities import check_rights
+from qmkd.core.effects import Effect, Halt, Note, Reply, SetTimer
+from qmkd.core.events import (
+    Called,
+    ClientGone,
+    Event,
+    ProgramChecked,
+    SegmentDone,
+    SegmentFailed,
+    ShutDown,
+    TimerFired,
+    WorkerGone,
+    WorkerReady,
+)
+from qmkd.core.jobs import cancel, find_job, fire
+from qmkd.core.limits import EFFECTS_PER_STEP_MAX, ENTROPY_BYTES, MS, check_machine
+from qmkd.core.ports import Machine, Planner
+from qmkd.core.reading import q_get_telemetry, q_results, q_status
+from qmkd.core.schedule import (
+    dispatch,
+    program_checked,
+    segment_done,
+    segment_failed,
+    worker_gone,
+    worker_ready,
+)
+from qmkd.core.sessions import check_session, close_session, open_session, sweep
+from qmkd.core.state import Job, Parked, Session, State, Tenant, TimerKind, Worker
+from qmkd.core.waiting import (
+    answer,
+    check_park,
+    check_subscribe,
+    drop_connection,
+    is_parked,
+    park,
+    set_timer,
+    subscribe,
+)
+from qmkd.core.wording import status
+from syscalls.errors import AlreadyCompleted, KernelError, NotAvailable, Timeout
+from syscalls.events import Subscribe, Subscribed
+from syscalls.job import Cancel, JobStatus, Status, Submit, Wait
+from syscalls.registry import CALLS
+from syscalls.results import Results
+from syscalls.session import CloseSession, NegotiateCaps
+from syscalls.syscall import SessionCall, Syscall
+from syscalls.telemetry import GetTelemetry
+
+Answer = msgspec.Struct | KernelError | Reply | None
+"""What a call's handler returns: the reply's body, a whole reply, or None for a parked request."""
+
+
+class Kernel:
+    """The kernel of one machine. The caller owns the clock; no two steps run at the same time."""
+
+    def __init__(self, machine: Machine, planner: Planner) -> None:
+        check_machine(machine)
+        self.state = State(
+            machine=machine,
+            planner=planner,
+            tenants={rule.name: Tenant(rule) for rule in machine.tenants},
+            workers=[Worker(number) for number in range(machine.workers)],
+        )
+
+    def step(self, now_ns: int, event: Event) -> list[Effect]:
+        """Advance by one event. Changes only `self`; never waits.
+
+        now_ns: Unix time in nanoseconds; it never goes back. The effects are to be performed in
+        order. A request that is answered has its `Reply` among them or in a later step's.
+        """
+        state = self.state
+        assert now_ns >= state.now_ns, "time does not go back"
+        state.now_ns = now_ns
+        out: list[Effect] = []
+        state.out = out
+        _EVENTS[type(event)](state, event)
+        if state.stirred and not state.stopping:
+            dispatch(state)
+        if state.notices:
+            out.extend(state.notices)
+            state.notices = []
+        if state.stopping and not state.halted:
+            _halt_if_done(state)
+        assert len(out) <= EFFECTS_PER_STEP_MAX, "a step has a bounded number of effects"
+        return out
+
+
+# --- calls --------------------------------------------------------------------------------------
+
+
+def _called(state: State, event: Called) -> None:
+    version, effects = state.version, len(state.out)
+    body = _answer(state, event)
+    if body is None:
+        assert is_parked(state, event.origin), "a request is answered or parked"
+        return
+    if isinstance(body, KernelError):
+        assert state.version == version, "a refused request changes nothing"
+        assert len(state.out) == effects, "a refused request asks for nothing"
+    state.out.append(body if type(body) is Reply else Reply(to=event.origin, body=body))
+
+
+def _answer(state: State, event: Called) -> Answer:
+    request = event.request
+    if request.CHANCE:
+        assert len(event.entropy) == ENTROPY_BYTES, "the shell brings fresh random bytes"
+        if state.stopping:
+            return shutting_down()
+    if not isinstance(request, SessionCall):
+        # rpc.discover reads a file and is answered by the shell.
+        assert type(request) is NegotiateCaps, f"{request.METHOD} is not the kernel's to answer"
+        return open_session(state, event)
+    session = check_session(state, event.peer, request.session_id)
+    if isinstance(session, KernelError):
+        return session
+    session.touched_ns = state.now_ns
+    handler = _CALLS.get(type(request))
+    if handler is None:
+        return NotAvailable(feature=request.METHOD)
+    if request.NEEDS is not None:
+        refusal = check_rights(session, [request.NEEDS.value])
+        if refusal is not None:
+            return refusal
+    return handler(state, session, event)
+
+
+def _q_wait(state: State, session: Session, event: Called) -> JobStatus | KernelError | None:
+    request = event.request
+    assert isinstance(request, Wait)
+    job = _check_wait(state, session, request)
+    if isinstance(job, KernelError):
+        return job
+    if job.final is not None:
+        return job.final
+    parked = Parked(event.origin, job.tenant, job=job)
+    park(state, parked)
+    if request.timeout_ms:
+        parked.timeout_ms = request.timeout_ms
+        at_ns = state.now_ns + request.timeout_ms * MS
+        parked.timer = set_timer(state, TimerKind.WAIT, at_ns, parked)
+    return None
+
+
+def _check_wait(state: State, session: Session, request: Wait) -> Job | KernelError:
+    job = find_job(state, session, request.job_id)
+    if isinstance(job, KernelError) or job.final is not None:
+        return job
+    return check_park(job.tenant) or job
+
+
+def _q_cancel(state: State, session: Session, event: Called) -> JobStatus | KernelError | None:
+    request = event.request
+    assert isinstance(request, Cancel)
+    job = _check_cancel(state, session, request)
+    if isinstance(job, KernelError):
+        return job
+    cancel(state, job)
+    if job.final is not None:
+        return status(state, job)
+    park(state, Parked(event.origin, job.tenant, job=job, cancels=True))
+    return None
+
+
+def _check_cancel(state: State, session: Session, request: Cancel) -> Job | KernelError:
+    job = find_job(state, session, request.job_id, reading=False)
+    if isinstance(job, KernelError):
+        return job
+    if job.final is not None:
+        return AlreadyCompleted(state=job.state.value)
+    return check_park(job.tenant) or job
+
+
+def _q_subscribe(state: State, session: Session, event: Called) -> Subscribed | KernelError:
+    request = event.request
+    assert isinstance(request, Subscribe)
+    job: Job | None = None
+    if request.job_id is not None:
+        found = find_job(state, session, request.job_id)
+        if isinstance(found, KernelError):
+            return found
+        job = found
+    refusal = check_subscribe(session, job)
+    if refusal is not None:
+        return refusal
+    return Subscribed(subscription=subscribe(state, session, job, event.origin.conn).name)
+
+
+_CALLS: Final[dict[type[Syscall], Callable[[State, Session, Called], Answer]]] = {
+    CloseSession: close_session,
+    Submit: submit,
+    Status: q_status,
+    Wait: _q_wait,
+    Cancel: _q_cancel,
+    Results: q_results,
+    Subscribe: _q_subscribe,
+    GetTelemetry: q_get_telemetry,
+}
+
+assert set(_CALLS) == {
+    call for call in CALLS if call.AVAILABLE and issubclass(call, SessionCall)
+}, "every call that this build performs has its handler, and no other"
+
+
+# --- other events -------------------------------------------------------------------------------
+
+
+def _client_gone(state: State, event: ClientGone) -> None:
+    drop_connection(state, event.conn)
+    state.stirred = True
+
+
+def _timer_fired(state: State, event: TimerFired) -> None:
+    timer = state.timers.get(event.token)
+    if timer is None:
+        return  # cancelled while it was on its way
+    if state.now_ns < timer.at_ns:
+        state.out.append(SetTimer(event.token, timer.at_ns))
+        return
+    del state.timers[event.token]
+    if timer.kind is TimerKind.SWEEP:
+        sweep(state)
+    elif timer.kind is TimerKind.DRAIN:
+        _drain(state)
+    elif timer.kind is TimerKind.WAIT:
+        parked = timer.about
+        assert isinstance(parked, Parked)
+        parked.timer = 0
+        answer(state, parked, Timeout(timeout_ms=parked.timeout_ms))
+    else:
+        fire(state, timer)
+
+
+# --- shutting down ------------------------------------------------------------------------------
+
+
+def _shut_down(state: State, event: ShutDown) -> None:
+    """Stop all jobs, a tenant in a step, so that each step stays bounded."""
+    if state.stopping:
+        return
+    state.stopping = True
+    state.grace_ns = event.grace_ns
+    state.draining = list(state.tenants.values())
+    state.out.append(Note("shutting down", {"jobs_cancelled": state.live}))
+    state.version += 1
+    _drain(state)
+
+
+def _drain(state: State) -> None:
+    if not state.draining:
+        return
+    tenant = state.draining.pop()
+    sessions = [one for one in state.sessions.values() if one.tenant is tenant]
+    refuse_checks(state, tenant, sessions)
+    for session in sessions:
+        for job in list(session.live):
+            cancel(state, job)
+    if state.draining:
+        set_timer(state, TimerKind.DRAIN, state.now_ns)
+
+
+def _halt_if_done(state: State) -> None:
+    if not state.draining and not state.live and not state.parked:
+        state.halted = True
+        state.out.append(Halt())
+
+
+_EVENTS: Final[dict[type, Callable[[State, Any], None]]] = {
+    Called: _called,
+    ClientGone: _client_gone,
+    ProgramChecked: program_checked,
+    SegmentDone: segment_done,
+    SegmentFailed: segment_failed,
+    WorkerReady: worker_ready,
+    WorkerGone: worker_gone,
+    TimerFired: _timer_fired,
+    ShutDown: _shut_down,
+}

@@ -1,0 +1,93 @@
+"""Every bound of the kernel, and how the bounds relate.
+
+Nothing here is read from a configuration: what an operator may choose is in `ports.py`, and is
+held against these bounds once, when the kernel is made.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from qmkd.core.ports import Machine
+
+MS: Final = 1_000_000
+SECOND: Final = 1_000_000_000
+
+# --- callers ------------------------------------------------------------------------------------
+
+ENTROPY_BYTES: Final = 32  # an id takes the first half, a seed eight bytes of the second
+SESSION_IDLE_NS: Final = 3600 * SECOND
+SESSIONS_EXPIRED_MAX: Final = 1024  # expired ids remembered, per tenant
+SWEEP_NS_MIN: Final = SECOND
+PEERS_CACHED_MAX: Final = 4096
+PARKED_MAX: Final = 4096  # requests waiting for an answer, per tenant whose jobs they wait for
+SUBSCRIPTIONS_MAX: Final = 8  # per session, and per job
+PROGRESS_NS_MIN: Final = 100 * MS  # between two progress notifications of a job
+BUSY_RETRY_MS: Final = 250
+
+# --- programs -----------------------------------------------------------------------------------
+
+INLINE_GRAPH_BYTES_MAX: Final = 8 << 10  # verified inside a step: about 10 us a node
+CHECK_NS_PER_BYTE: Final = 100
+PROGRAMS_CACHED_MAX: Final = 256  # per tenant
+PROGRAM_BYTES_CACHED_MAX: Final = 64 << 20  # per tenant
+KEY_BYTES: Final = 64  # of a graph's beginning and end, to find it again
+
+# --- running ------------------------------------------------------------------------------------
+
+WORKERS_MAX: Final = 64
+SHOT_BLOCK: Final = 1024
+LEAF_BYTES: Final = 32
+SEGMENT_NS_TARGET: Final = 30 * MS
+SLICE_SHOTS_MAX: Final = 1 << 20
+SLICE_SHOTS_UNMEASURED_MAX: Final = 1 << 16  # predictions may be wrong by far
+SEGMENTS_PER_WORKER_MAX: Final = 8
+SEGMENTS_SMALL_NS_MAX: Final = 5 * MS
+STOP_GRACE_NS: Final = 50 * MS
+ATTEMPTS_MAX: Final = 3
+JOBS_LIVE_MAX: Final = 1024  # the largest `Quota.jobs`
+
+# --- results ------------------------------------------------------------------------------------
+
+COUNTS_KEYS_MAX: Final = 65_536
+COUNTS_KEY_BYTES: Final = 128  # what one outcome costs beside its characters
+EVENTS_FREE_MAX: Final = 64  # with more events, a finished job's event names count as results
+EVENT_BYTES: Final = 256  # what one event costs: its name, place and value
+RESULTS_INLINE_BYTES_MAX: Final = 1 << 20
+JOBS_RETAINED_MAX: Final = 4096  # finished jobs, per tenant
+JOB_RETAINED_NS: Final = 24 * 3600 * SECOND
+
+# --- a step -------------------------------------------------------------------------------------
+
+EFFECTS_PER_STEP_MAX: Final = 1 << 16
+SWEEP_EFFECTS_MAX: Final = 4096  # a sweep goes on in another step once it made that many
+
+_EFFECTS_PER_JOB: Final = 5  # seal or drop, forget the program, three timers
+
+# Closing a session, or one tenant's part of a shutdown, stops, notifies and answers all at once.
+_CLOSE_EFFECTS: Final = (
+    JOBS_RETAINED_MAX
+    + 2 * PARKED_MAX
+    + JOBS_LIVE_MAX * (2 * SUBSCRIPTIONS_MAX + _EFFECTS_PER_JOB)
+    + 2 * WORKERS_MAX * SEGMENTS_PER_WORKER_MAX
+)
+assert _CLOSE_EFFECTS + WORKERS_MAX * SEGMENTS_PER_WORKER_MAX <= EFFECTS_PER_STEP_MAX
+assert SWEEP_EFFECTS_MAX + _CLOSE_EFFECTS <= EFFECTS_PER_STEP_MAX
+assert SLICE_SHOTS_MAX % SHOT_BLOCK == 0
+assert SLICE_SHOTS_UNMEASURED_MAX % SHOT_BLOCK == 0
+assert SHOT_BLOCK <= SLICE_SHOTS_UNMEASURED_MAX <= SLICE_SHOTS_MAX
+assert SEGMENTS_SMALL_NS_MAX < SEGMENT_NS_TARGET < STOP_GRACE_NS
+assert INLINE_GRAPH_BYTES_MAX < PROGRAM_BYTES_CACHED_MAX
+assert 2 * KEY_BYTES <= INLINE_GRAPH_BYTES_MAX
+assert SWEEP_NS_MIN < SESSION_IDLE_NS < JOB_RETAINED_NS
+assert PROGRESS_NS_MIN >= SECOND // 10, "clients were promised at most ten a second"
+
+
+def check_machine(machine: Machine) -> None:
+    """Hold a configuration against the bounds; the shell refuses a bad one before it gets here."""
+    assert 1 <= machine.workers <= WORKERS_MAX, "workers"
+    assert machine.physical_qubits >= 1, "physical qubits"
+    names = [rule.name for rule in machine.tenants]
+    assert len(names) == len(set(names)), "tenant names are unique"
+    for rule in machine.tenants:
+        assert 0 <= rule.quota.jobs <= JOBS_LIVE_MAX, f"{rule.name}: quota of jobs"

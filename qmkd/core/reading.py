@@ -1,0 +1,136 @@
+"""Calls that read: status, results, telemetry. They change nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qmkd.core.capabilities import check_rights
+from qmkd.core.effects import Reply
+from qmkd.core.events import Called, Origin
+from qmkd.core.jobs import find_job
+from qmkd.core.limits import RESULTS_INLINE_BYTES_MAX
+from qmkd.core.state import Job, Session, State
+from qmkd.core.wording import status, telemetry
+from syscalls.errors import KernelError, NotCompleted, ResultsDropped, ResultsTooLarge
+from syscalls.job import FINAL_STATES, JobState, JobStatus, Status
+from syscalls.results import Results, ResultsReply
+from syscalls.rights import Right
+from syscalls.telemetry import GetTelemetry, ResourceUsage, Telemetry
+
+
+def q_status(state: State, session: Session, event: Called) -> JobStatus | KernelError:
+    """q_status."""
+    request = event.request
+    assert isinstance(request, Status)
+    job = find_job(state, session, request.job_id)
+    return job if isinstance(job, KernelError) else status(state, job)
+
+
+# --- results ------------------------------------------------------------------------------------
+
+
+def q_results(state: State, session: Session, event: Called) -> Reply | KernelError:
+    """q_results. Packed rows themselves are the shell's; it puts them beside or into the reply."""
+    request = event.request
+    assert isinstance(request, Results)
+    job = check_results(state, session, request)
+    return job if isinstance(job, KernelError) else _results(event.origin, request, job)
+
+
+def check_results(state: State, session: Session, request: Results) -> Job | KernelError:
+    """The completed job whose results may be sent in this way."""
+    job = find_job(state, session, request.job_id)
+    if isinstance(job, KernelError):
+        return job
+    if job.state is not JobState.COMPLETED:
+        return NotCompleted(state=job.state.value)
+    if not job.rows:
+        return ResultsDropped()
+    inline = request.format == "packed" and request.transport == "inline"
+    if inline and job.row_total > RESULTS_INLINE_BYTES_MAX:
+        return ResultsTooLarge(
+            size_bytes=job.row_total,
+            size_bytes_max=RESULTS_INLINE_BYTES_MAX,
+            remedy="Ask with transport=fd.",
+        )
+    return job
+
+
+def _results(origin: Origin, request: Results, job: Job) -> Reply:
+    digest = job.context.results_digest
+    assert digest is not None, "a completed job has a digest"
+    packed = request.format == "packed"
+    by_fd = packed and request.transport == "fd"
+    body = ResultsReply(
+        job_id=job.id,
+        shots=job.policy.shots,
+        order=job.program.order,
+        values_bytes=job.program.values_bytes,
+        row_bytes=job.program.row_bytes,
+        fd=by_fd,
+        counts=job.counts if request.format == "counts" else None,
+        digest=digest,
+    )
+    return Reply(
+        to=origin,
+        body=body,
+        attach=job.id if by_fd else None,
+        inline=job.id if packed and not by_fd else None,
+    )
+
+
+# --- telemetry ----------------------------------------------------------------------------------
+
+
+def q_get_telemetry(state: State, session: Session, event: Called) -> Telemetry | KernelError:
+    """q_get_telemetry."""
+    request = event.request
+    assert isinstance(request, GetTelemetry)
+    if request.machine:
+        refusal = check_rights(session, [Right.ADMIN.value])
+        if refusal is not None:
+            return refusal
+    job: Job | None = None
+    if request.job_id is not None:
+        found = find_job(state, session, request.job_id)
+        if isinstance(found, KernelError):
+            return found
+        job = found
+    return Telemetry(
+        resource_usage=_usage(session),
+        jobs={**session.tally, JobState.VALIDATING: len(session.checks)},
+        job=None if job is None else telemetry(state, job),
+        machine=_machine(state) if request.machine else None,
+        job_ids=list(session.jobs) if request.list_jobs else None,
+    )
+
+
+def _usage(session: Session) -> ResourceUsage:
+    """The session's own qubits; what is left is its tenant's."""
+    tenant = session.tenant
+    limit = tenant.rule.quota.physical_qubits
+    running = [job.program.summary for job in session.live if job.started_ns]
+    physical = sum(need.peak_physical for need in running)
+    return ResourceUsage(
+        logical_qubits_allocated=sum(need.peak_logical for need in running),
+        physical_qubits_used=physical,
+        physical_qubits_available=limit - tenant.physical,
+        utilization=physical / limit if limit else 0.0,
+    )
+
+
+def _machine(state: State) -> dict[str, Any]:
+    total = state.machine.physical_qubits
+    return {
+        "epoch": state.epoch,
+        "physical_qubits_total": total,
+        "physical_qubits_used": state.physical,
+        "utilization": state.physical / total,
+        "workers_total": len(state.workers),
+        "workers_ready": sum(worker.ready for worker in state.workers),
+        "segments_running": sum(len(worker.held) for worker in state.workers),
+        "sessions": len(state.sessions),
+        "requests_waiting": state.parked,
+        "jobs": {each.value: count for each, count in state.tally.items()},
+        "jobs_live": sum(n for each, n in state.tally.items() if each not in FINAL_STATES),
+    }

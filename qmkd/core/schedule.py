@@ -1,0 +1,372 @@
+"""What runs next, where, and what becomes of it.
+
+A job's shots go out in slices; several may be in different workers at once, and none of that
+changes bits (docs/decisions/0004). Tenants take turns. Within a tenant, graphs to verify come
+first, then jobs by priority and age. A job that does not fit the qubits left holds back only the
+younger or less urgent queued jobs of its own tenant.
+"""
+
+from __future__ import annotations
+
+from qmkd.core.admission import end_check, give_up_check, settle_check
+from qmkd.core.effects import CheckProgram, Note, RunSegment
+from qmkd.core.events import (
+    ProgramChecked,
+    SegmentDone,
+    SegmentFailed,
+    SegmentReport,
+    WorkerGone,
+    WorkerReady,
+)
+from qmkd.core.jobs import complete, fail, has_shots, set_ready, settle, start, want_turn
+from qmkd.core.limits import (
+    ATTEMPTS_MAX,
+    COUNTS_KEYS_MAX,
+    LEAF_BYTES,
+    SEGMENT_NS_TARGET,
+    SEGMENTS_PER_WORKER_MAX,
+    SEGMENTS_SMALL_NS_MAX,
+    SHOT_BLOCK,
+    SLICE_SHOTS_MAX,
+    SLICE_SHOTS_UNMEASURED_MAX,
+)
+from qmkd.core.state import Check, Job, Segment, Slice, State, Tenant, Worker
+from qmkd.core.waiting import announce_progress
+from qmkd.core.wording import blocked
+from syscalls.errors import (
+    InternalError,
+    KernelError,
+    NotAvailable,
+    ResourceExhausted,
+    WorkerLost,
+)
+from syscalls.job import JobState
+
+NOISE = "ideal"
+
+
+def dispatch(state: State) -> None:
+    """Hand out work until no worker has room or no tenant has work that may start now."""
+    state.stirred = False
+    turns, passed = state.turns, 0
+    while turns and passed < len(turns):
+        tenant = turns[0]
+        unit = _next_unit(state, tenant)
+        if unit is None:
+            if tenant.checks or tenant.ready or tenant.queued:
+                turns.rotate(-1)
+                passed += 1
+            else:
+                turns.popleft()
+                tenant.in_turns = False
+            continue
+        sent = _send_check(state, unit) if isinstance(unit, Check) else _send_slice(state, unit)
+        if not sent:
+            return  # it keeps its turn: smaller work may not overtake it for ever
+        turns.rotate(-1)
+        passed = 0
+
+
+def _next_unit(state: State, tenant: Tenant) -> Check | Job | None:
+    while tenant.checks:
+        check = tenant.checks[0]
+        if check.parked is not None:
+            return check
+        tenant.checks.popleft()
+        end_check(state, check)
+    ready = tenant.ready[0] if tenant.ready else None
+    if tenant.queued:
+        queued = tenant.queued[0]
+        if (ready is None or queued < ready) and blocked(state, queued[2]) is None:
+            return queued[2]
+    return ready[2] if ready is not None else None
+
+
+# --- slices -------------------------------------------------------------------------------------
+
+
+def _next_slice(job: Job) -> Slice:
+    if job.again:
+        return job.again[-1]
+    return Slice(job.shots_given, min(_slice_shots(job), job.policy.shots - job.shots_given))
+
+
+def _slice_shots(job: Job) -> int:
+    """How many shots to run at a time: a multiple of SHOT_BLOCK, near SEGMENT_NS_TARGET long."""
+    measured = job.program.ns_per_shot
+    most = SLICE_SHOTS_MAX if measured else SLICE_SHOTS_UNMEASURED_MAX
+    shots = SEGMENT_NS_TARGET // (measured or max(1, job.plan.ns_per_shot))
+    return min(most, max(SHOT_BLOCK, shots // SHOT_BLOCK * SHOT_BLOCK))
+
+
+def _predict_ns(job: Job, given: Slice) -> int:
+    per_shot = job.program.ns_per_shot or job.plan.ns_per_shot
+    fixed = 0 if job.program.ns_per_shot else job.plan.ns_fixed
+    return fixed + given.shots * per_shot
+
+
+# --- workers ------------------------------------------------------------------------------------
+
+
+def _worker_for(state: State, ns: int, *, alone: bool) -> Worker | None:
+    """The least loaded worker with room. What a worker was once lost over runs alone."""
+    best: Worker | None = None
+    for worker in state.workers:
+        if not worker.ready:
+            continue
+        if not worker.held:
+            return worker
+        if alone or len(worker.held) >= SEGMENTS_PER_WORKER_MAX or _holds_suspect(worker):
+            continue
+        if worker.ns + ns <= SEGMENTS_SMALL_NS_MAX and (best is None or worker.ns < best.ns):
+            best = worker
+    return best
+
+
+def _holds_suspect(worker: Worker) -> bool:
+    return any(
+        (unit.attempts if isinstance(unit, Check) else unit.slice.attempts)
+        for unit in worker.held.values()
+    )
+
+
+def _send_check(state: State, check: Check) -> bool:
+    worker = _worker_for(state, check.ns, alone=check.attempts > 0)
+    if worker is None:
+        return False
+    check.submission.session.tenant.checks.popleft()
+    check.ticket = state.number()
+    state.checks[check.ticket] = (check, worker)
+    _hold(worker, check.ticket, check)
+    state.out.append(CheckProgram(check.ticket, worker.number, check.submission.graph))
+    return True
+
+
+def _send_slice(state: State, job: Job) -> bool:
+    given = _next_slice(job)
+    ns = _predict_ns(job, given)
+    worker = _worker_for(state, ns, alone=given.attempts > 0)
+    if worker is None:
+        return False
+    if job.state is JobState.QUEUED:
+        start(state, job)
+    if job.again:
+        job.again.pop()
+    else:
+        job.shots_given += given.shots
+    if not has_shots(job):
+        set_ready(job, False)
+    segment = Segment(state.number(), worker, job, given, ns)
+    job.segments[segment.ticket] = segment
+    job.workers.add(worker.number)
+    job.rows = job.program.sent = True
+    _hold(worker, segment.ticket, segment)
+    state.out.append(
+        RunSegment(
+            ticket=segment.ticket,
+            worker=worker.number,
+            job_id=job.id,
+            program=job.program.number,
+            graph=job.program.graph,
+            engine=job.plan.engine,
+            seed=job.seed,
+            noise=NOISE,
+            shot_first=given.first,
+            shots=given.shots,
+            shots_total=job.policy.shots,
+            row_bytes=job.program.row_bytes,
+            counts=job.counts is not None,
+        )
+    )
+    return True
+
+
+def _hold(worker: Worker, ticket: int, unit: Segment | Check) -> None:
+    worker.held[ticket] = unit
+    worker.ns += unit.ns
+
+
+def _let_go(state: State, worker: Worker, ticket: int) -> Segment | Check | None:
+    unit = worker.held.pop(ticket, None)
+    if unit is None:
+        return None
+    worker.ns -= unit.ns
+    assert worker.ns >= 0, "predictions are taken back once"
+    state.stirred = True
+    if isinstance(unit, Check):
+        del state.checks[ticket]
+    else:
+        del unit.job.segments[ticket]
+    return unit
+
+
+# --- what workers say ---------------------------------------------------------------------------
+
+
+def worker_ready(state: State, event: WorkerReady) -> None:
+    """A worker may be given work."""
+    worker = state.workers[event.worker]
+    if not worker.killed:
+        worker.ready = True
+        state.stirred = True
+
+
+def worker_gone(state: State, event: WorkerGone) -> None:
+    """What the worker held runs again, elsewhere, but not for ever.
+
+    Where we ended the worker ourselves, over one job, the others are not blamed.
+    """
+    worker = state.workers[event.worker]
+    blame = 0 if worker.killed else 1
+    worker.ready = worker.killed = False
+    for ticket in list(worker.held):
+        unit = _let_go(state, worker, ticket)
+        if isinstance(unit, Check):
+            _check_lost(state, unit, blame)
+        elif unit is not None:
+            _slice_lost(state, unit.job, unit.slice, blame)
+
+
+def _check_lost(state: State, check: Check, blame: int) -> None:
+    check.attempts += blame
+    tenant = check.submission.session.tenant
+    if check.parked is not None and check.attempts < ATTEMPTS_MAX and not state.stopping:
+        tenant.checks.appendleft(check)
+        want_turn(state, tenant)
+        return
+    parked = end_check(state, check)
+    if parked is not None:
+        give_up_check(state, parked, "the worker was lost")
+
+
+def _slice_lost(state: State, job: Job, lost: Slice, blame: int) -> None:
+    attempts = lost.attempts + blame
+    if job.stop is not None:
+        settle(state, job)
+    elif attempts >= ATTEMPTS_MAX:
+        fail(state, job, WorkerLost(attempts=attempts))
+    else:
+        job.again.append(Slice(lost.first, lost.shots, attempts))
+        set_ready(job, True)
+        want_turn(state, job.tenant)
+
+
+def program_checked(state: State, event: ProgramChecked) -> None:
+    """A worker has verified a graph."""
+    row = state.checks.get(event.ticket)
+    if row is None:
+        _stray(state, event.ticket)
+        return
+    check, worker = row
+    _let_go(state, worker, event.ticket)
+    settle_check(state, check, event)
+
+
+def segment_done(state: State, event: SegmentDone) -> None:
+    """A slice was run."""
+    segment = _segment(state, event.worker, event.ticket)
+    if segment is None:
+        return
+    job, report = segment.job, event.report
+    state.epoch += job.program.summary.epochs
+    if job.stop is not None:
+        job.epoch = job.program.summary.epochs
+        settle(state, job)
+        return
+    wrong = check_report(job, segment.slice, report)
+    if wrong is not None:
+        fail(state, job, _internal(state, job, wrong))
+        return
+    merge(job, segment.slice, report)
+    _measure(job, report)
+    if job.shots_done == job.policy.shots:
+        complete(state, job)
+    else:
+        state.version += 1
+        announce_progress(state, job)
+
+
+def _segment(state: State, number: int, ticket: int) -> Segment | None:
+    unit = state.workers[number].held.get(ticket)
+    if not isinstance(unit, Segment):
+        _stray(state, ticket)
+        return None
+    _let_go(state, unit.worker, ticket)
+    return unit
+
+
+def _stray(state: State, ticket: int) -> None:
+    """News of something that no worker holds any more: told twice, or too late."""
+    state.out.append(Note("stray answer of a worker", {"ticket": ticket}))
+
+
+def check_report(job: Job, given: Slice, report: SegmentReport) -> str | None:
+    """What a report gets wrong about its slice, in words; None where it is sound."""
+    if report.shots != given.shots:
+        return f"{report.shots} shots reported of {given.shots}"
+    if len(report.leaves) != LEAF_BYTES * -(-given.shots // SHOT_BLOCK):
+        return f"{len(report.leaves)} bytes of leaves for {given.shots} shots"
+    if report.counts is not None and sum(report.counts.values()) != given.shots:
+        return f"counts do not sum to {given.shots} shots"
+    return None
+
+
+def merge(job: Job, given: Slice, report: SegmentReport) -> None:
+    """Add a slice's results to the job's; in any order they come to the same."""
+    at = given.first // SHOT_BLOCK * LEAF_BYTES
+    job.leaves[at : at + len(report.leaves)] = report.leaves
+    job.shots_done += given.shots
+    assert job.shots_done <= job.policy.shots, "no shot is run twice"
+    if given.first == 0:
+        job.first_row = report.first_row
+    if job.counts is None:
+        return
+    if report.counts is not None:
+        counts = job.counts
+        for outcome, shots in report.counts.items():
+            counts[outcome] = counts.get(outcome, 0) + shots
+    if report.counts is None or len(job.counts) > COUNTS_KEYS_MAX:
+        job.counts = None
+        job.counts_omitted = f"more than {COUNTS_KEYS_MAX} outcomes differ"
+
+
+def _measure(job: Job, report: SegmentReport) -> None:
+    """Learn from a slice long enough that fixed costs do not drown it."""
+    if report.shots >= SHOT_BLOCK:
+        measured = max(1, report.cpu_ns // report.shots)
+        before = job.program.ns_per_shot or measured
+        job.program.ns_per_shot = (before + measured + 1) // 2
+
+
+def segment_failed(state: State, event: SegmentFailed) -> None:
+    """A slice ended without results."""
+    segment = _segment(state, event.worker, event.ticket)
+    if segment is None:
+        return
+    job = segment.job
+    if job.stop is not None:
+        job.epoch = max(job.epoch, min(event.epoch, job.program.summary.epochs))
+        settle(state, job)
+    else:
+        fail(state, job, _failure(state, job, event))
+
+
+def _failure(state: State, job: Job, event: SegmentFailed) -> KernelError:
+    if event.reason == "refused":
+        return NotAvailable(feature=event.message, remedy="Change the program.")
+    if event.reason == "memory":
+        return ResourceExhausted(
+            what="bytes of a worker's memory",
+            limit=state.machine.worker_bytes,
+            in_use=0,
+            asked=job.plan.bytes_peak,
+            waiting_helps=False,
+        )
+    return _internal(state, job, f"{event.reason}: {event.message}")
+
+
+def _internal(state: State, job: Job, why: str) -> InternalError:
+    """What happened goes to the operator's log; the caller gets a reference to it."""
+    reference = f"run-{state.number()}"
+    state.out.append(Note("segment failed", {"reference": reference, "job_id": job.id, "why": why}))
+    return InternalError(reference=reference)

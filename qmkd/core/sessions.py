@@ -1,0 +1,213 @@
+"""Who calls, and through which session: the only path by which a request gets authority.
+
+A tenant comes from the peer's uid and gid. A session is found by its name in one table and must
+belong to a tenant of the caller. Names hold 128 random bits and are found by hash, so the time of
+a look-up says nothing about names that exist; a stranger's session and no session take the same
+path. Sessions outlive connections.
+
+Order of refusals, as in `syscalls.errors`: Busy (shutting down), AUTH_FAILED (no tenant),
+TENANT_SUSPENDED (such a caller has no sessions, so none is looked up), AUTH_FAILED (no session),
+SESSION_EXPIRED; then `kernel.py` looks at availability and rights, and each call at the rest.
+"""
+
+from __future__ import annotations
+
+from qmkd.core.capabilities import negotiate
+from qmkd.core.events import Called, Peer
+from qmkd.core.jobs import cancel, forget
+from qmkd.core.limits import (
+    JOB_RETAINED_NS,
+    PEERS_CACHED_MAX,
+    SESSION_IDLE_NS,
+    SESSIONS_EXPIRED_MAX,
+    SWEEP_EFFECTS_MAX,
+    SWEEP_NS_MIN,
+)
+from qmkd.core.state import Session, State, Tenant, TimerKind
+from qmkd.core.waiting import answer, end_subscription, set_timer
+from qvm.isa import FAMILIES
+from syscalls.errors import AuthFailed, KernelError, QuotaExceeded, SessionExpired, TenantSuspended
+from syscalls.ids import ID_BYTES, SessionId, TenantId, session_id
+from syscalls.session import CloseSession, NegotiateCaps, Quota, SessionClosed
+from syscalls.session import Session as Opened
+from syscalls.version import ABI_VERSION, QVM_VERSION
+
+
+def tenants_of(state: State, peer: Peer) -> tuple[Tenant, ...]:
+    """Every tenant that this caller may act for, the caller's own first."""
+    key = (peer.uid, peer.gid)
+    found = state.peers.get(key)
+    if found is None:
+        found = tuple(
+            tenant
+            for tenant in state.tenants.values()
+            if peer.uid in tenant.rule.uids or peer.gid in tenant.rule.gids
+        )
+        if len(state.peers) >= PEERS_CACHED_MAX:
+            state.peers.clear()
+        state.peers[key] = found
+    return found
+
+
+def check_session(state: State, peer: Peer, name: SessionId) -> Session | KernelError:
+    """The caller's session of that name."""
+    tenants = tenants_of(state, peer)
+    session = state.sessions.get(name)
+    if session is not None and session.tenant in tenants:
+        if session.live or session.checks or state.now_ns - session.touched_ns <= SESSION_IDLE_NS:
+            return session
+        return SessionExpired()  # the sweep that closes it is on its way
+    return _no_session(tenants, name)
+
+
+def _no_session(tenants: tuple[Tenant, ...], name: SessionId) -> KernelError:
+    if not tenants:
+        return AuthFailed()
+    if all(tenant.rule.suspended for tenant in tenants):
+        return TenantSuspended()
+    if any(name in tenant.expired for tenant in tenants):
+        return SessionExpired()
+    return AuthFailed()
+
+
+# --- opening ------------------------------------------------------------------------------------
+
+
+def check_open(state: State, peer: Peer, request: NegotiateCaps) -> Tenant | KernelError:
+    """The tenant for whom a session may be opened."""
+    named = request.tenant_id
+    allowed = [t for t in tenants_of(state, peer) if named is None or t.rule.name == named]
+    if not allowed:
+        return AuthFailed()
+    tenant = allowed[0]
+    if tenant.rule.suspended:
+        return TenantSuspended()
+    if tenant.sessions >= tenant.rule.quota.sessions:
+        return QuotaExceeded(
+            what="sessions",
+            limit=tenant.rule.quota.sessions,
+            in_use=tenant.sessions,
+            asked=1,
+            waiting_helps=tenant.rule.quota.sessions > 0,
+        )
+    return tenant
+
+
+def open_session(state: State, event: Called) -> Opened | KernelError:
+    """q_negotiate_caps."""
+    request = event.request
+    assert isinstance(request, NegotiateCaps)
+    tenant = check_open(state, event.peer, request)
+    if isinstance(tenant, KernelError):
+        return tenant
+    granted, denied = negotiate(request.requested, tenant.rule.grantable)
+    session = Session(
+        session_id(event.entropy[:ID_BYTES]), tenant, frozenset(granted), state.now_ns
+    )
+    assert session.id not in state.sessions, "names of 128 random bits do not meet"
+    state.sessions[session.id] = session
+    tenant.sessions += 1
+    state.version += 1
+    if not state.sweep_ns:
+        _plan_sweep(state, session.touched_ns + SESSION_IDLE_NS)
+    quota = tenant.rule.quota
+    families = [f for f in FAMILIES if not request.op_families or f in request.op_families]
+    return Opened(
+        session_id=session.id,
+        granted=[right.value for right in granted],
+        denied=denied,
+        quota=Quota(
+            max_logical_qubits=quota.logical_qubits,
+            max_physical_qubits=quota.physical_qubits,
+            max_channels=quota.channels,
+            max_jobs=quota.jobs,
+        ),
+        abi_version=ABI_VERSION,
+        qvm_version=QVM_VERSION,
+        op_families=families,
+        tenant_id=TenantId(tenant.rule.name),
+        expires_after_idle_s=SESSION_IDLE_NS / 1e9,
+    )
+
+
+# --- closing ------------------------------------------------------------------------------------
+
+
+def close_session(state: State, session: Session, event: Called) -> SessionClosed:
+    """q_close_session."""
+    assert isinstance(event.request, CloseSession)
+    return _close(state, session)
+
+
+def _close(state: State, session: Session) -> SessionClosed:
+    """End a session: its jobs, its submissions being verified, its subscriptions.
+
+    A job that runs stops within its grace and answers those who wait for it then.
+    """
+    session.open = False
+    closed = SessionClosed(
+        jobs_cancelled=len(session.live),
+        jobs_forgotten=len(session.jobs) - len(session.live),
+        logical_qubits_released=sum(
+            job.program.summary.peak_logical for job in session.live if job.started_ns
+        ),
+        channels_closed=0,
+        subscriptions_ended=len(session.subscriptions),
+    )
+    for check in list(session.checks):
+        if check.parked is not None:
+            answer(state, check.parked, AuthFailed())
+    for job in list(session.jobs.values()):
+        if job.final is None:
+            cancel(state, job)
+        else:
+            forget(state, job)
+    for subscription in list(session.subscriptions):
+        end_subscription(state, subscription)
+    del state.sessions[session.id]
+    session.tenant.sessions -= 1
+    state.version += 1
+    return closed
+
+
+# --- growing old --------------------------------------------------------------------------------
+
+
+def _plan_sweep(state: State, due_ns: int) -> None:
+    state.sweep_ns = max(due_ns + 1, state.now_ns + SWEEP_NS_MIN)
+    state.sweep = set_timer(state, TimerKind.SWEEP, state.sweep_ns)
+
+
+def sweep(state: State) -> None:
+    """Close sessions that were idle too long, forget jobs that ended too long ago."""
+    state.sweep_ns = state.sweep = 0
+    due: list[int] = []
+    for session in list(state.sessions.values()):
+        if session.live or session.checks:
+            session.touched_ns = state.now_ns
+        if state.now_ns - session.touched_ns <= SESSION_IDLE_NS:
+            due.append(session.touched_ns + SESSION_IDLE_NS)
+        elif len(state.out) > SWEEP_EFFECTS_MAX:
+            due.append(state.now_ns)
+        else:
+            _expire(state, session)
+    for tenant in state.tenants.values():
+        while tenant.finished:
+            oldest = next(iter(tenant.finished))
+            if state.now_ns - oldest.completed_ns <= JOB_RETAINED_NS:
+                due.append(oldest.completed_ns + JOB_RETAINED_NS)
+                break
+            if len(state.out) > SWEEP_EFFECTS_MAX:
+                due.append(state.now_ns)
+                break
+            forget(state, oldest)
+    if due:
+        _plan_sweep(state, min(due))
+
+
+def _expire(state: State, session: Session) -> None:
+    expired = session.tenant.expired
+    expired[session.id] = None
+    if len(expired) > SESSIONS_EXPIRED_MAX:
+        del expired[next(iter(expired))]
+    _close(state, session)

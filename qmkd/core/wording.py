@@ -1,0 +1,178 @@
+"""What callers are told about a job: its status, made from the record and the time, nothing else.
+
+A job that is over has one status, made once; the rest are made when asked for.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from datetime import UTC, datetime
+from functools import lru_cache
+
+from msgspec import UNSET
+
+from qmkd.core.limits import MS, SECOND
+from qmkd.core.ports import Plan
+from qmkd.core.state import Job, Program, State
+from qvm.profiles import Profile
+from syscalls.errors import KernelError
+from syscalls.job import (
+    ExecutionContext,
+    JobError,
+    JobState,
+    JobStatus,
+    JobTelemetry,
+    Noise,
+    NoiseApplied,
+    PeakResources,
+    Policy,
+    ProfileApplied,
+    Progress,
+    QueuePlace,
+)
+
+_NO_PEAK = PeakResources()
+
+
+def time_text(now_ns: int) -> str:
+    """RFC 3339 with milliseconds, UTC, of Unix nanoseconds."""
+    return f"{_second_text(now_ns // SECOND)}.{now_ns // MS % 1000:03d}Z"
+
+
+# Pure; nearly every call in a second asks for the same one.
+@lru_cache(maxsize=16)
+def _second_text(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat()[:19]
+
+
+def progress(job: Job) -> Progress:
+    """How far a job is; epochs and nodes are the mean over its shots, rounded down."""
+    summary = job.program.summary
+    done, total = job.shots_done, job.policy.shots
+    return Progress(
+        current_epoch=summary.epochs * done // total,
+        total_epochs=summary.epochs,
+        nodes_executed=summary.nodes * done // total,
+        nodes_total=summary.nodes,
+        shots_done=done,
+        shots_total=total,
+    )
+
+
+def telemetry(state: State, job: Job) -> JobTelemetry:
+    """What a job has cost so far, over all its shots."""
+    now = job.completed_ns or state.now_ns
+    started = job.started_ns or now
+    done = job.shots_done
+    return JobTelemetry(
+        total_epochs=job.program.summary.epochs * done,
+        total_gates=job.program.gates * done,
+        physical_qubits_used=job.program.summary.peak_physical if job.started_ns else 0,
+        queue_time_ms=(started - job.created_ns) / MS,
+        validation_time_ms=job.checked_ns / MS,
+        execution_time_ms=(now - started) / MS,
+    )
+
+
+def status(state: State, job: Job) -> JobStatus:
+    """All that a caller may know of a job, as of now."""
+    if job.final is not None:
+        return job.final
+    return JobStatus(
+        job_id=job.id,
+        session_id=job.session.id,
+        state=job.state,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        progress=progress(job),
+        events=job.first_row,
+        telemetry=telemetry(state, job),
+        peak_resources=job.program.peak if job.started_ns else _NO_PEAK,
+        execution_context=job.context,
+        queue=_place(state, job) if job.state is JobState.QUEUED else None,
+    )
+
+
+def final_status(state: State, job: Job, error: KernelError | None) -> JobStatus:
+    """The status of a job that has just ended and will not change again."""
+    completed = job.state is JobState.COMPLETED
+    return JobStatus(
+        job_id=job.id,
+        session_id=job.session.id,
+        state=job.state,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        completed_at=time_text(job.completed_ns),
+        progress=progress(job),
+        events=job.first_row if completed else {},
+        counts=job.counts if completed else None,
+        counts_omitted=job.counts_omitted if completed else None,
+        telemetry=telemetry(state, job),
+        peak_resources=job.program.peak if job.started_ns else _NO_PEAK,
+        execution_context=job.context,
+        error=None if error is None else JobError.of(error),
+        cancelled_at_epoch=job.epoch if job.state is JobState.CANCELLED else None,
+    )
+
+
+def _place(state: State, job: Job) -> QueuePlace:
+    """How many of the tenant's jobs stand before this one, and what the first of them needs."""
+    tenant = job.tenant
+    position = bisect_left(tenant.queued, (*job.rank,))
+    first = tenant.queued[0][2]
+    return QueuePlace(position=position, reason=blocked(state, first) or "waiting for a worker")
+
+
+def blocked(state: State, job: Job) -> str | None:
+    """Why a queued job may not start even if a worker were free, or None if it may."""
+    need = job.program.summary
+    tenant, quota = job.tenant, job.tenant.rule.quota
+    if tenant.logical + need.peak_logical > quota.logical_qubits:
+        return "waiting for logical qubits of the tenant's quota"
+    if tenant.physical + need.peak_physical > quota.physical_qubits:
+        return "waiting for physical qubits of the tenant's quota"
+    if state.physical + need.peak_physical > state.machine.physical_qubits:
+        return "waiting for physical qubits of the machine"
+    return None
+
+
+def context(
+    program: Program, policy: Policy, plan: Plan, seed: int, versions: dict[str, str]
+) -> ExecutionContext:
+    """All that is needed to get the same bits again."""
+    why = plan.why
+    if "TELEPORT_CNOT" in program.summary.ops:
+        why += "; TELEPORT_CNOT runs as a local CNOT"
+    return ExecutionContext(
+        engine=plan.engine,
+        why=why,
+        width=plan.width,
+        seed=seed,
+        program_digest=program.summary.digest,
+        profiles=program.profiles,
+        noise=_noise(program, policy),
+        versions=versions,
+    )
+
+
+def _noise(program: Program, policy: Policy) -> NoiseApplied:
+    if policy.noise is UNSET:
+        why = "" if program.summary.ideal else "this build runs logical qubits without noise"
+        return NoiseApplied(requested="default", applied=Noise.IDEAL, why=why)
+    if policy.noise is Noise.PROFILE:
+        assert program.summary.ideal, "admission refuses noise that is not here"
+        return NoiseApplied(
+            requested=Noise.PROFILE, applied=Noise.IDEAL, why="every profile is ideal"
+        )
+    return NoiseApplied(requested=Noise.IDEAL, applied=Noise.IDEAL)
+
+
+def profile_applied(profile: Profile) -> ProfileApplied:
+    """A profile as asked for and as realised; a distance that the code lacks is rounded up."""
+    if not profile.distance:
+        return ProfileApplied(requested=profile.asked, applied=f"logical:{profile.code}")
+    note = ""
+    if profile.distance != profile.asked_distance:
+        note = f"{profile.code} has no distance {profile.asked_distance}"
+    applied = f"logical:{profile.code}(d={profile.distance})"
+    return ProfileApplied(requested=profile.asked, applied=applied, note=note)
