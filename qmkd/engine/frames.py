@@ -30,6 +30,7 @@ from qmkd.engine.prepared import (
     ABSENT,
     BASES,
     GATES,
+    PASSIVE,
     PAULIS,
     Numbered,
     Prepared,
@@ -65,13 +66,14 @@ def run(
     """
     form = program.form(_Form, noise)
     chance = Chance(seed)
+    program.notes = {"groups_peak": 1}
     size = form.batch_shots
     parts = []
     for first in range(shot_first, shot_first + shots, size):
         batch = _Batch(form, chance, first, min(size, shot_first + shots - first), stop)
         for act, arguments in form.actions:
             act(batch, *arguments)
-        form.groups_peak = max(form.groups_peak, batch.groups_peak)
+        program.notes["groups_peak"] = max(program.notes["groups_peak"], batch.groups_peak)
         parts.append(batch.rows())
         if first + size < shot_first + shots and stop():
             raise Stopped(0)
@@ -431,7 +433,7 @@ def _choose(where: Words, yes: _Row, no: _Row) -> _Row:
 class _Form:
     """A program compiled for this engine under one noise model.
 
-    starts: (first bit row, bits) of each event. groups_peak: most groups that a batch has had.
+    starts: (first bit row, bits) of each event. batch_shots: shots at a time.
     """
 
     def __init__(self, program: Prepared, noise: NoiseModel) -> None:
@@ -442,12 +444,12 @@ class _Form:
             self.starts.append((self.bit_rows, field.bits))
             self.bit_rows += field.bits
         self.actions: list[_Action] = []
-        self.groups_peak = 0
         self._lines: list[str] = []
         self._moves: list[tuple[str, int, int]] = []
         for each in numbered(program.lowered, noise):
             self._noisy(each, each.before)
-            self._add(each)
+            if each.step.op not in PASSIVE:
+                self._add(each)
             self._noisy(each, each.after)
         self._flush()
         self.batch_shots = self._batch_shots(program.summary.pauli_guards)

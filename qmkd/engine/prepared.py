@@ -59,12 +59,15 @@ class Unable(Exception):
 
 
 class Prepared:
-    """A lowered program with whatever the engines have compiled from it."""
+    """A lowered program with whatever the engines have compiled from it.
+
+    notes: figures that the last run left, such as its most groups or branches in a batch.
+    """
 
     def __init__(self, lowered: Lowered, summary: Summary) -> None:
         self.lowered = lowered
         self.summary = summary
-        self.wide = any(field.bits > 1 for field in lowered.events)
+        self.notes: dict[str, int] = {}
         self._forms: OrderedDict[Any, Any] = OrderedDict()
 
     def form(self, compiler: Callable[[Prepared, NoiseModel], _Form], noise: NoiseModel) -> _Form:

@@ -19,6 +19,7 @@ from qmkd.engine.prepared import (
     ABSENT,
     BASES,
     GATES,
+    PASSIVE,
     Numbered,
     Prepared,
     Rows,
@@ -43,6 +44,7 @@ def run(
     """
     actions = program.form(_compile, noise)
     chance = Chance(seed)
+    program.notes = {}
     rows: Rows = np.empty((shots, len(program.lowered.events)), dtype=np.uint8)
     for at in range(shots):
         shot = _Shot(program, chance, shot_first + at, stop)
@@ -181,7 +183,8 @@ def _compile(program: Prepared, noise: NoiseModel) -> list[_Action]:
             continue
         flush()
         actions += _noisy(each, each.before)
-        actions += _act(each)
+        if step.op not in PASSIVE:
+            actions += _act(each)
         actions += _noisy(each, each.after)
     flush()
     return actions

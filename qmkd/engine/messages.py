@@ -1,0 +1,184 @@
+"""What the daemon and a worker say to each other, and how it is cut into frames.
+
+A frame is a 4-byte little-endian length and a msgpack map tagged by `type`. A `Run` whose sink is
+`fd` is sent together with one file descriptor (SCM_RIGHTS). Requests are answered in order.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, Literal
+
+import msgspec
+
+from qvm.program import Summary
+from syscalls.findings import Finding
+
+MESSAGE_BYTES_MAX: Final = 256 << 20
+LENGTH: Final = struct.Struct("<I")
+COUNTS_KEYS_MAX: Final = 65_536
+COUNTS_CHARS_MAX: Final = 16 << 20
+
+assert MESSAGE_BYTES_MAX < 1 << 32
+assert 2 * COUNTS_CHARS_MAX < MESSAGE_BYTES_MAX, "a report with counts fits a message"
+
+
+class SegmentReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker says of the shots it ran; the kernel's event of that name, field by field.
+
+    first_row: event name -> value for the segment's first shot (absent events left out).
+    counts: keyed as on the wire; None where not asked for, or where there are more than
+        COUNTS_KEYS_MAX different rows or their keys would take more than COUNTS_CHARS_MAX.
+    leaves: SHA-256 (32 bytes each) of the packed rows of every SHOT_BLOCK shots.
+    cpu_ns: CPU time of the run. notes: figures of the engine, for the curious.
+    """
+
+    shots: int
+    counts: dict[str, int] | None
+    first_row: dict[str, int]
+    leaves: bytes
+    engine: str
+    cpu_ns: int
+    notes: dict[str, int]
+
+
+# --- to the worker ----------------------------------------------------------------------------------
+
+
+class Load(msgspec.Struct, frozen=True, tag=True):
+    """Program number `program` is this graph from now on. Not answered."""
+
+    program: int
+    graph: bytes
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Run shots of a loaded program. Answered by `Done` or `Failed`.
+
+    row_offset: index of the first row in the file, for sink `fd`: the rows are written at
+    `row_offset * row_bytes`. row_bytes: what the sender thinks a row takes; a different answer here
+    is an error, not a corrupted file.
+    """
+
+    ticket: int
+    program: int
+    engine: str
+    seed: int
+    noise: str
+    shot_first: int
+    shots: int
+    row_bytes: int
+    counts: bool
+    sink: Literal["inline", "fd"] = "inline"
+    row_offset: int = 0
+
+
+class Check(msgspec.Struct, frozen=True, tag=True):
+    """Verify a graph and forget it. Answered by `Checked`."""
+
+    ticket: int
+    graph: bytes
+
+
+class Drop(msgspec.Struct, frozen=True, tag=True):
+    """The number stands for nothing any more. Not answered."""
+
+    program: int
+
+
+# --- from the worker --------------------------------------------------------------------------------
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    """The first thing a worker says: everything is imported and warm."""
+
+    pid: int
+    versions: dict[str, str]
+
+
+class Done(msgspec.Struct, frozen=True, tag=True):
+    """rows: the packed rows for sink `inline`, else None."""
+
+    ticket: int
+    report: SegmentReport
+    rows: bytes | None
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """No result. reason: `stopped` (asked to), `refused` (cannot run it), `memory`, `unloaded`
+    (the program is not held here; load it and ask again), `internal`. epoch: program epoch."""
+
+    ticket: int
+    reason: str
+    message: str
+    epoch: int = 0
+
+
+class Checked(msgspec.Struct, frozen=True, tag=True):
+    """summary: None where there are errors. findings_total counts those not listed too."""
+
+    ticket: int
+    summary: Summary | None
+    findings: tuple[Finding, ...] = ()
+    findings_total: int = 0
+    warnings: tuple[Finding, ...] = ()
+
+
+Request = Load | Run | Check | Drop
+Answer = Ready | Done | Failed | Checked
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_requests: Final = msgspec.msgpack.Decoder(Request)
+_answers: Final = msgspec.msgpack.Decoder(Answer)
+
+
+class BadFrame(Exception):
+    """The other side broke the protocol; the connection cannot be used any further."""
+
+
+def frame(message: Request | Answer) -> bytes:
+    """The bytes of one message, length first."""
+    body = _encoder.encode(message)
+    if len(body) > MESSAGE_BYTES_MAX:
+        raise BadFrame(f"a message of {len(body)} bytes exceeds {MESSAGE_BYTES_MAX}")
+    return LENGTH.pack(len(body)) + body
+
+
+class Frames:
+    """Cuts a stream into messages. Linear in bytes, whatever the chunking."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The bodies that are complete now, in order. Raises `BadFrame` for one too long."""
+        buffer = self._buffer
+        buffer += chunk
+        bodies, at = [], 0
+        while len(buffer) - at >= LENGTH.size:
+            (size,) = LENGTH.unpack_from(buffer, at)
+            if size > MESSAGE_BYTES_MAX:
+                raise BadFrame(f"a message of {size} bytes exceeds {MESSAGE_BYTES_MAX}")
+            end = at + LENGTH.size + size
+            if len(buffer) < end:
+                break
+            bodies.append(bytes(memoryview(buffer)[at + LENGTH.size : end]))
+            at = end
+        del buffer[:at]
+        return bodies
+
+
+def request(body: bytes) -> Request:
+    """Raises `BadFrame` where the body is no request."""
+    try:
+        return _requests.decode(body)
+    except msgspec.DecodeError as error:
+        raise BadFrame(str(error)) from error
+
+
+def answer(body: bytes) -> Answer:
+    """Raises `BadFrame` where the body is no answer."""
+    try:
+        return _answers.decode(body)
+    except msgspec.DecodeError as error:
+        raise BadFrame(str(error)) from error

@@ -1,0 +1,244 @@
+"""Runs shots of a prepared program with a chosen engine; packs, counts and hashes the rows.
+
+`prepare` turns graph bytes into what the engines run. `run_rows` hands packed rows to a sink as
+they come, so that memory stays bounded; `run_segment` returns them whole. The packed layout is the
+one of `syscalls.results`. Of an event of two bits the low bit of its value comes first; the value
+is 2*m0 + m1, so that is m1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qmkd.engine import dense, frames, tableau
+from qmkd.engine.choose import DENSE, ENGINES, FRAMES, TABLEAU
+from qmkd.engine.messages import COUNTS_CHARS_MAX, COUNTS_KEYS_MAX, SegmentReport
+from qmkd.engine.noise import IDEAL, NoiseModel
+from qmkd.engine.prepared import ABSENT, Prepared, Rows, Stop, Unable
+from qvm.lower import lower
+from qvm.program import EventField, VerifiedProgram
+from qvm.verify import verify_bytes
+
+SHOT_BLOCK: Final = 1024  # shots under one leaf of the record's hash
+CHUNK_BYTES: Final = 32 << 20  # unpacked rows at a time
+CHUNK_SHOTS_MAX: Final = 1 << 16
+COUNT_BINS_MAX: Final = 1 << 16
+
+Packed = NDArray[np.uint8]
+"""shape (shots, row_bytes)."""
+Sink = Callable[[Packed], None]
+
+_RUN: Final = {TABLEAU: tableau.run, FRAMES: frames.run, DENSE: dense.run}
+_NOISE: Final[dict[str, NoiseModel]] = {"ideal": IDEAL}
+_CHARACTERS: Final = np.full(256, ord("-"), dtype=np.uint8)
+_CHARACTERS[:4] = np.frombuffer(b"0123", dtype=np.uint8)
+
+assert set(_RUN) == set(ENGINES)
+assert CHUNK_SHOTS_MAX % SHOT_BLOCK == 0
+
+
+def prepare(graph: bytes) -> Prepared:
+    """Read, verify and lower a graph. Raises `Unable` where it is not valid."""
+    verified = verify_bytes(graph)
+    if not isinstance(verified, VerifiedProgram):
+        raise Unable(f"the graph is not valid: {verified[0].path}: {verified[0].message}")
+    return Prepared(lower(verified), verified.summary)
+
+
+def noise_model(name: str) -> NoiseModel:
+    """The model of that name. Raises `Unable` where there is none."""
+    if name not in _NOISE:
+        raise Unable(f"there is no noise model {name!r}; there are {', '.join(_NOISE)}")
+    return _NOISE[name]
+
+
+def run_segment(
+    program: Prepared,
+    seed: int,
+    shot_first: int,
+    shots: int,
+    engine: str,
+    noise: str = "ideal",
+    counts: bool = True,
+    stop: Stop = lambda: False,
+) -> tuple[SegmentReport, bytes]:
+    """Run shots [shot_first, shot_first + shots): the report, and their packed rows.
+
+    Raises as `run_rows` does.
+    """
+    parts: list[bytes] = []
+    report = run_rows(
+        program, seed, shot_first, shots, engine, noise, counts, stop,
+        lambda packed: parts.append(packed.tobytes()),
+    )  # fmt: skip
+    return report, b"".join(parts)
+
+
+def run_rows(
+    program: Prepared,
+    seed: int,
+    shot_first: int,
+    shots: int,
+    engine: str,
+    noise: str,
+    counts: bool,
+    stop: Stop,
+    sink: Sink,
+) -> SegmentReport:
+    """Run shots and hand their packed rows to `sink`, in order.
+
+    shot_first is a multiple of SHOT_BLOCK. Raises `Unable` where engine or noise model do not exist
+    or do not fit the program, `Stopped` where `stop()` was true at a fence or between batches.
+    """
+    assert shot_first % SHOT_BLOCK == 0, shot_first
+    assert shots >= 1, shots
+    if engine not in _RUN:
+        raise Unable(f"there is no engine {engine!r}; there are {', '.join(ENGINES)}")
+    model = noise_model(noise)
+    started = time.thread_time_ns()
+    leaves = _Leaves()
+    counting = _Counting(program.lowered.events) if counts else None
+    first_row: dict[str, int] = {}
+    size = chunk_shots(len(program.lowered.events))
+    for first in range(shot_first, shot_first + shots, size):
+        number = min(size, shot_first + shots - first)
+        rows = _RUN[engine](program, seed, first, number, model, stop)
+        if first == shot_first:
+            first_row = _named(program.lowered.events, rows[0])
+        packed = pack_rows(rows, program.lowered.events)
+        leaves.add(packed)
+        if counting is not None:
+            counting.add(packed, rows)
+        sink(packed)
+    return SegmentReport(
+        shots=shots,
+        counts=None if counting is None else counting.result(),
+        first_row=first_row,
+        leaves=leaves.finish(),
+        engine=engine,
+        cpu_ns=time.thread_time_ns() - started,
+        notes=dict(program.notes),
+    )
+
+
+def chunk_shots(events: int) -> int:
+    """Shots whose unpacked rows are held at a time: a power of two, so blocks are never torn."""
+    most = max(1, min(CHUNK_SHOTS_MAX, CHUNK_BYTES // max(1, events)))
+    return 1 << most.bit_length() - 1
+
+
+def pack_rows(rows: Rows, events: tuple[EventField, ...]) -> Packed:
+    """uint8 rows of 0..3 and ABSENT -> packed rows, as `syscalls.results` lays them out."""
+    ran = rows != ABSENT
+    if any(field.bits > 1 for field in events):
+        widths = np.array([field.bits for field in events], dtype=np.intp)
+        first = np.cumsum(widths) - widths
+        bits = np.zeros((len(rows), int(widths.sum())), dtype=np.bool_)
+        bits[:, first] = (rows & 1).astype(np.bool_) & ran
+        wide = widths > 1
+        bits[:, first[wide] + 1] = (rows[:, wide] & 2).astype(np.bool_) & ran[:, wide]
+    else:
+        bits = rows == 1
+    if ran.all():
+        validity = np.broadcast_to(
+            np.packbits(np.ones(len(events), dtype=np.uint8), bitorder="little"),
+            (len(rows), -(-len(events) // 8)),
+        )
+    else:
+        validity = np.packbits(ran, axis=1, bitorder="little")
+    return np.concatenate([np.packbits(bits, axis=1, bitorder="little"), validity], axis=1)
+
+
+def _named(events: tuple[EventField, ...], row: Rows) -> dict[str, int]:
+    """A row by event name, absent events left out."""
+    return {
+        field.name: value
+        for field, value in zip(events, row.tolist(), strict=True)
+        if value != ABSENT
+    }
+
+
+class _Leaves:
+    """Hashes packed rows by blocks of SHOT_BLOCK, whatever the portions in which they come."""
+
+    def __init__(self) -> None:
+        self._done: list[bytes] = []
+        self._hash = hashlib.sha256()
+        self._rows = 0
+
+    def add(self, packed: Packed) -> None:
+        at = 0
+        while at < len(packed):
+            part = packed[at : at + SHOT_BLOCK - self._rows]
+            self._hash.update(np.ascontiguousarray(part).data if part.size else b"")
+            self._rows += len(part)
+            at += len(part)
+            if self._rows == SHOT_BLOCK:
+                self._close()
+
+    def finish(self) -> bytes:
+        if self._rows:
+            self._close()
+        return b"".join(self._done)
+
+    def _close(self) -> None:
+        self._done.append(self._hash.digest())
+        self._hash = hashlib.sha256()
+        self._rows = 0
+
+
+class _Counting:
+    """How often each row occurs, keyed as on the wire; gives up where keys get too many."""
+
+    def __init__(self, events: tuple[EventField, ...]) -> None:
+        self._events = len(events)
+        self._keys_max = min(COUNTS_KEYS_MAX, COUNTS_CHARS_MAX // max(1, self._events))
+        self._total: dict[str, int] | None = {}
+
+    def add(self, packed: Packed, rows: Rows) -> None:
+        """The same shots, packed and not."""
+        if self._total is None:
+            return
+        example, numbers = _distinct(packed)
+        if len(example) > self._keys_max:
+            self._total = None
+            return
+        text = _CHARACTERS[rows[example]].tobytes().decode("ascii")
+        size, total = self._events, self._total
+        for at, number in enumerate(numbers.tolist()):
+            key = text[at * size : (at + 1) * size]
+            total[key] = total.get(key, 0) + number
+        if len(total) > self._keys_max:
+            self._total = None
+
+    def result(self) -> dict[str, int] | None:
+        """Sorted by key."""
+        return None if self._total is None else dict(sorted(self._total.items()))
+
+
+def _distinct(packed: Packed) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """For each different row: the index of one such row, and how many there are."""
+    shots, size = packed.shape
+    if size == 0:
+        return np.zeros(1, dtype=np.intp), np.array([shots])
+    if size <= 8:
+        padded = np.zeros((shots, 8), dtype=np.uint8)
+        padded[:, :size] = packed
+        codes = padded.view("<u8")[:, 0]
+        if int(codes.max()) < COUNT_BINS_MAX:
+            small = codes.astype(np.intp)
+            numbers = np.bincount(small)
+            there = np.flatnonzero(numbers)
+            example = np.zeros(len(numbers), dtype=np.intp)
+            example[small] = np.arange(shots)
+            return example[there], numbers[there]
+    else:
+        codes = np.ascontiguousarray(packed).view(f"V{size}")[:, 0]
+    _, example, numbers = np.unique(codes, return_index=True, return_counts=True)
+    return example, numbers
