@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from syscalls.errors import ERRORS, InvalidGraph, KernelError, Timeout
-from syscalls.errors import UnknownError as UnknownKernelError
+from syscalls import errors as kernel
+from syscalls.errors import ERRORS, KernelError
 from syscalls.findings import Finding
 from syscalls.job import JobStatus
 from syscalls.jsonrpc import error_of_job
@@ -108,7 +108,7 @@ class JobCancelled(JobEnded):
 
 def describe(error: KernelError) -> str:
     """The sentence for a person: what happened, what to do, and all findings if there are any."""
-    if isinstance(error, InvalidGraph):
+    if isinstance(error, kernel.InvalidGraph):
         return "\n".join([_headline(error), *(f"  {line(each)}" for each in error.findings)])
     hint = HINTS.get(error.name)
     return f"{error.sentence()} {hint}" if hint else error.sentence()
@@ -120,7 +120,7 @@ def line(finding: Finding) -> str:
     return f"{finding.severity}: {finding.path}{node}: {finding.message} [{finding.rule}]"
 
 
-def _headline(error: InvalidGraph) -> str:
+def _headline(error: kernel.InvalidGraph) -> str:
     total, shown = error.findings_total, len(error.findings)
     more = f", the first {shown} are" if shown < total else ""
     return f"The program breaks {total} rule{'' if total == 1 else 's'}{more}:"
@@ -129,17 +129,17 @@ def _headline(error: InvalidGraph) -> str:
 def ended(status: JobStatus) -> JobEnded:
     """The exception for a job that is over and did not complete."""
     if status.error is None:
-        nothing = UnknownKernelError(number=0, kind="", text=f"The job is {status.state}.")
+        nothing = kernel.UnknownError(number=0, kind="", text=f"The job is {status.state}.")
         return JobCancelled(status, nothing)
     return JobFailed(status, error_of_job(status.error))
 
 
 def _exception_type(error: type[KernelError]) -> type[Refused]:
-    bases: tuple[type, ...] = (Refused, TimeoutError) if error is Timeout else (Refused,)
+    bases: tuple[type, ...] = (Refused, TimeoutError) if error is kernel.Timeout else (Refused,)
     return type(error.__name__, bases, {"__doc__": inspect.getdoc(error), "__module__": __name__})
 
 
-_KERNEL_ERRORS: tuple[type[KernelError], ...] = (*ERRORS, UnknownKernelError)
+_KERNEL_ERRORS: tuple[type[KernelError], ...] = (*ERRORS, kernel.UnknownError)
 BY_ERROR = {error: _exception_type(error) for error in _KERNEL_ERRORS}
 _BY_NAME = {made.__name__: made for made in BY_ERROR.values()}
 

@@ -42,9 +42,13 @@ def graph_json(program: Program) -> bytes:
 
 
 def from_text(text: str, *, file: str, folder: Path) -> bytes:
-    """JSON is passed on as it is; assembly is assembled, with includes relative to `folder`."""
+    """JSON is put on one line; assembly is assembled, with includes relative to `folder`."""
     if text.lstrip().startswith("{"):
-        return text.encode()
+        try:
+            # A request is one line, so the program in it must not hold line breaks.
+            return msgspec.json.format(text.encode(), indent=-1)
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
+            raise BadProgram(f"{file or 'The program'} is not JSON: {error}.") from error
 
     def include(name: str) -> str:
         return (folder / name).read_text(encoding="utf-8")

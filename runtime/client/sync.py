@@ -160,7 +160,7 @@ class Client:
             return job.wait(timeout=left, progress=progress, samples=samples)
         except TimeoutError:
             with contextlib.suppress(QmkError):
-                job.cancel()
+                job.cancel(timeout=ops.CLOSE_S)
             raise
 
     def job(self, job_id: str) -> Job:
