@@ -1,0 +1,269 @@
+"""The configuration: defaults, a TOML file, `QMKD_*` environment variables, flags; later ones win.
+
+Every key is known here with its type and its bounds; any other is refused with its path. Nothing
+is opened but the configuration file and the user database. What the keys mean is in
+`docs/configuration.md`; what is done with them, in `daemon.py`.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import msgspec
+from msgspec import Meta
+
+from qmkd.core.limits import JOBS_LIVE_MAX, WORKERS_MAX
+from qmkd.core.ports import Machine, Quota, TenantRule
+from qmkd.shell.limits import DEFAULTS, Limits, Scheduling
+from qmkd.shell.log import Format, Level
+from syscalls.ids import TENANT_CHARS_MAX
+from syscalls.rights import Right
+
+SOCKET_PATH_BYTES_MAX = 107  # sockaddr_un.sun_path, with its closing zero
+CONFIG_BYTES_MAX = 1 << 20
+TENANTS_MAX = 1024
+ENVIRONMENT_PREFIX = "QMKD_"
+
+Id = Annotated[int, Meta(ge=0, le=2**32 - 2)]
+Name = Annotated[str, Meta(min_length=1, max_length=TENANT_CHARS_MAX)]
+
+
+class QuotaTable(Quota, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[tenant.quota]`."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} may not be negative")
+        if self.jobs > JOBS_LIVE_MAX:
+            raise ValueError(f"jobs may not exceed {JOBS_LIVE_MAX}")
+
+
+class TenantTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[[tenant]]`: users and groups by number or by name."""
+
+    name: Name
+    uids: list[Id] = []
+    users: list[str] = []
+    gids: list[Id] = []
+    groups: list[str] = []
+    grantable: list[Right] = msgspec.field(default_factory=lambda: list(Right))
+    quota: QuotaTable = QuotaTable()
+    suspended: bool = False
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The configuration in force."""
+
+    socket: Annotated[str, Meta(min_length=1)]
+    state_dir: Annotated[str, Meta(min_length=1)]
+    workers: Annotated[int, Meta(ge=1, le=WORKERS_MAX)]
+    worker_scheduling: Scheduling = "batch"
+    worker_nice: Annotated[int, Meta(ge=0, le=19)] = 5
+    worker_bytes: Annotated[int, Meta(ge=64 << 20, le=1 << 50)] = 4 << 30
+    physical_qubits: Annotated[int, Meta(ge=1, le=2**53)] = 1_000_000
+    stop_grace_ms: Annotated[int, Meta(ge=0, le=600_000)] = 2_000
+    log_level: Level = "info"
+    log_format: Format = "text"
+    limits: Limits = DEFAULTS
+    tenant: Annotated[list[TenantTable], Meta(max_length=TENANTS_MAX)] = []
+
+    def machine(self, versions: dict[str, str]) -> Machine:
+        """What the kernel is told. Raises BadConfig for users and groups that do not exist."""
+        rules = tuple(_rule(index, table) for index, table in enumerate(self.tenant))
+        return Machine(
+            physical_qubits=self.physical_qubits,
+            workers=self.workers,
+            worker_bytes=self.worker_bytes,
+            tenants=rules or (_own_tenant(),),
+            versions=versions,
+        )
+
+
+FLAT = tuple(name for name in Config.__struct_fields__ if name not in ("limits", "tenant"))
+
+
+class BadConfig(Exception):
+    """The configuration does not hold together; `findings` says where and why."""
+
+    def __init__(self, *findings: str) -> None:
+        super().__init__("; ".join(findings))
+        self.findings = findings
+
+
+def load(
+    flags: Mapping[str, Any], environment: Mapping[str, str], path: str | None = None
+) -> Config:
+    """Put the configuration together. Raises BadConfig.
+
+    flags: top-level keys given on the command line. path: the file to read; None takes
+    `QMKD_CONFIG`, or the default one if it exists.
+    """
+    chosen = path or environment.get(ENVIRONMENT_PREFIX + "CONFIG")
+    keys: dict[str, Any] = _defaults(environment)
+    where = "the configuration"
+    for candidate in [chosen] if chosen else default_files(environment):
+        if chosen or Path(candidate).exists():
+            keys |= _read_file(candidate)
+            where = candidate
+            break
+    keys |= _from_environment(environment)
+    keys |= flags
+    try:
+        config = msgspec.convert(keys, Config)
+    except msgspec.ValidationError as error:
+        raise BadConfig(f"{where}: {_located(str(error))}") from error
+    _check(config)
+    return config
+
+
+def default_files(environment: Mapping[str, str]) -> Sequence[str]:
+    """Where a configuration is looked for when none is named."""
+    if os.geteuid() == 0:
+        return ("/etc/qmk/qmkd.toml",)
+    home = environment.get("XDG_CONFIG_HOME") or _home(environment) + "/.config"
+    return (home + "/qmk/qmkd.toml", "/etc/qmk/qmkd.toml")
+
+
+def default_socket(environment: Mapping[str, str]) -> str:
+    """`QMK_SOCKET`, or the system's path for root, or the user's own."""
+    if named := environment.get("QMK_SOCKET"):
+        return named
+    if os.geteuid() == 0:
+        return "/run/qmk/qsyscall.sock"
+    runtime = environment.get("XDG_RUNTIME_DIR") or f"/tmp/qmk-{os.geteuid()}"
+    return runtime + "/qmk/qsyscall.sock"
+
+
+def printed(config: Config) -> str:
+    """The configuration as TOML; read back, it gives the same configuration."""
+    keys: dict[str, Any] = msgspec.to_builtins(config)
+    tenants = keys.pop("tenant")
+    limits = keys.pop("limits")
+    lines = [_line(name, value) for name, value in keys.items()]
+    lines += ["", "[limits]", *(_line(name, value) for name, value in limits.items())]
+    for tenant in tenants:
+        quota = tenant.pop("quota")
+        lines += ["", "[[tenant]]", *(_line(name, value) for name, value in tenant.items())]
+        lines += ["[tenant.quota]", *(_line(name, value) for name, value in quota.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _line(name: str, value: Any) -> str:
+    # Of strings, numbers, booleans and lists of them, JSON's notation is TOML's.
+    return f"{name} = {msgspec.json.format(msgspec.json.encode(value), indent=-1).decode()}"
+
+
+def _defaults(environment: Mapping[str, str]) -> dict[str, Any]:
+    if os.geteuid() == 0:
+        state = "/var/lib/qmkd"
+    else:
+        home = environment.get("XDG_STATE_HOME") or _home(environment) + "/.local/state"
+        state = home + "/qmkd"
+    workers = min(len(os.sched_getaffinity(0)), WORKERS_MAX)
+    return {"socket": default_socket(environment), "state_dir": state, "workers": workers}
+
+
+def _home(environment: Mapping[str, str]) -> str:
+    return environment.get("HOME") or pwd.getpwuid(os.geteuid()).pw_dir
+
+
+def _read_file(path: str) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            text = file.read(CONFIG_BYTES_MAX + 1)
+        if len(text) > CONFIG_BYTES_MAX:
+            raise BadConfig(f"{path}: longer than {CONFIG_BYTES_MAX} bytes")
+        return tomllib.loads(text.decode())
+    except OSError as error:
+        raise BadConfig(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadConfig(f"{path}: {error}") from error
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Top-level keys from `QMKD_*`. Raises BadConfig for a name that stands for none."""
+    keys: dict[str, Any] = {}
+    for variable, text in environment.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable == ENVIRONMENT_PREFIX + "CONFIG":
+            continue
+        name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+        if name not in FLAT:
+            known = ", ".join(ENVIRONMENT_PREFIX + flat.upper() for flat in FLAT)
+            raise BadConfig(f"the environment: {variable} is not one of {known}")
+        keys[name] = int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text
+    return keys
+
+
+def _located(sentence: str) -> str:
+    sentence, _, path = sentence.partition(" - at `")
+    return f"{path.removesuffix('`') or '$'}: {sentence}"
+
+
+def _check(config: Config) -> None:
+    findings = []
+    for name in ("socket", "state_dir"):
+        if not getattr(config, name).startswith("/"):
+            findings.append(f"$.{name}: expected an absolute path")
+    if len(os.fsencode(config.socket)) > SOCKET_PATH_BYTES_MAX:
+        findings.append(f"$.socket: longer than {SOCKET_PATH_BYTES_MAX} bytes")
+    names = [table.name for table in config.tenant]
+    findings += [
+        f"$.tenant[{index}].name: {name!r} is taken"
+        for index, name in enumerate(names)
+        if name in names[:index]
+    ]
+    for index, table in enumerate(config.tenant):
+        try:
+            _rule(index, table)
+        except BadConfig as error:
+            findings += error.findings
+    if findings:
+        raise BadConfig(*findings)
+
+
+def _rule(index: int, table: TenantTable) -> TenantRule:
+    uids, gids = set(table.uids), set(table.gids)
+    findings = []
+    for place, user in enumerate(table.users):
+        try:
+            uids.add(pwd.getpwnam(user).pw_uid)
+        except KeyError:
+            findings.append(f"$.tenant[{index}].users[{place}]: no user {user!r}")
+    for place, group in enumerate(table.groups):
+        try:
+            gids.add(grp.getgrnam(group).gr_gid)
+        except KeyError:
+            findings.append(f"$.tenant[{index}].groups[{place}]: no group {group!r}")
+    if not (uids or gids or findings):
+        findings.append(f"$.tenant[{index}]: names nobody: give uids, users, gids or groups")
+    if findings:
+        raise BadConfig(*findings)
+    return TenantRule(
+        name=table.name,
+        uids=frozenset(uids),
+        gids=frozenset(gids),
+        grantable=frozenset(table.grantable),
+        quota=Quota(**{name: getattr(table.quota, name) for name in Quota.__struct_fields__}),
+        suspended=table.suspended,
+    )
+
+
+def _own_tenant() -> TenantRule:
+    """Without any tenant configured: whoever runs the daemon, with every right."""
+    uid = os.geteuid()
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = f"uid-{uid}"
+    return TenantRule(name=name, uids=frozenset({uid}))
+
+
+assert {"debug", "info", "warning", "error"} == set(get_args(Level))

@@ -1,0 +1,270 @@
+"""The daemon's life: take its places, start the workers, serve, stop cleanly.
+
+`serve` is the only function here that starts anything. The order matters: the state directory is
+locked first, so that a second daemon touches nothing; the socket is bound last but one, so that
+whoever can connect is served; the service manager hears of it last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+import stat
+from collections.abc import Iterator
+from importlib import metadata
+from importlib.resources import files
+from pathlib import Path
+
+import msgspec
+import trio
+
+from qmkd.core import events as ev
+from qmkd.core.kernel import Kernel
+from qmkd.engine.choose import plan
+from qmkd.shell.activation import BadActivation, notify, taken_sockets
+from qmkd.shell.config import Config
+from qmkd.shell.hub import Hub
+from qmkd.shell.limits import BACKLOG, DESCRIPTORS_SPARE, Limits
+from qmkd.shell.pump import Pump
+from qmkd.shell.results import Results
+from qmkd.shell.server import Server
+from qmkd.shell.workers import Pool
+from syscalls.version import ABI_VERSION, QVM_VERSION, schema_digest
+
+EXIT_STOPPED = 0
+EXIT_FAILED = 1
+EXIT_BROKEN = 70  # EX_SOFTWARE of sysexits(3)
+LOCK_NAME = "lock"
+DRAIN_S_MAX = 2.0  # for answers still unread when all is stopped
+STOP_S_EXTRA = 10.0  # beyond the grace, until stopping is given up
+FDS_PER_WORKER = 4
+GC_THRESHOLD = 50_000  # allocations between collections; nearly nothing here makes cycles
+
+_log = logging.getLogger("qmkd")
+
+
+class CannotStart(Exception):
+    """The daemon cannot take its places; the sentence says which and why."""
+
+
+def openrpc_document() -> bytes:
+    """The generated description of the ABI, as `rpc.discover` answers it."""
+    return files("syscalls").joinpath("schemas", "openrpc.json").read_bytes()
+
+
+def versions() -> dict[str, str]:
+    """What this build is, by name."""
+    return {
+        "qmkd": metadata.version("qmkd"),
+        "abi": ABI_VERSION,
+        "qvm": QVM_VERSION,
+        "schema": schema_digest(openrpc_document()),
+    }
+
+
+def main(config: Config) -> int:
+    """Serve until told to stop. Returns the exit status."""
+    try:
+        with _locked(Path(config.state_dir)), _listeners(config) as listeners:
+            return trio.run(_serve, config, listeners)
+    except (CannotStart, BadActivation) as error:
+        _log.error("cannot start: %s", error)
+        return EXIT_FAILED
+    except BaseExceptionGroup:
+        # A broken promise of our own: nothing can be trusted any more.
+        _log.critical("the daemon broke down", exc_info=True)
+        return EXIT_BROKEN
+
+
+async def _serve(config: Config, listeners: list[socket.socket]) -> int:
+    hub, results = Hub(), Results()
+    pump = Pump(Kernel(config.machine(versions()), plan), results, openrpc_document())
+    pool = Pool(hub, results, pump.feed, config.workers, _worker_options(config))
+    server = Server(hub, _fitting(config), pump)
+    pump.workers, pump.connections = pool, server.connections
+    status = EXIT_FAILED
+    async with trio.open_nursery() as nursery:
+        for task in (hub.run, pool.keep, pump.timers.run, server.sweep):
+            nursery.start_soon(task)
+        stopping = trio.Event()
+        nursery.start_soon(_stop_on_signals, config, pump, hub, stopping)
+        try:
+            await _either(pool.settled, stopping)
+            if pool.broken:
+                raise CannotStart(pool.broken)
+            _quiet_collector()
+            for listener in listeners:
+                server.listen(listener)
+            _log.info("ready", extra={"socket": config.socket, "workers": config.workers})
+            notify(os.environ, "READY=1")
+            await stopping.wait()
+            notify(os.environ, "STOPPING=1")
+            server.stop_listening()
+            with trio.move_on_after(config.stop_grace_ms / 1e3 + STOP_S_EXTRA):
+                await pump.halted.wait()
+                await server.drain(DRAIN_S_MAX)
+                status = EXIT_STOPPED
+        except CannotStart as error:
+            _log.error("cannot start: %s", error)
+        with trio.CancelScope(shield=True):
+            await pool.close()
+        server.close()
+        nursery.cancel_scope.cancel()
+    results.close()
+    hub.close()
+    _log.info("stopped")
+    return status
+
+
+async def _either(*events: trio.Event) -> None:
+    """Wait for the first of some events."""
+    async with trio.open_nursery() as nursery:
+
+        async def wait(event: trio.Event) -> None:
+            await event.wait()
+            nursery.cancel_scope.cancel()
+
+        for event in events:
+            nursery.start_soon(wait, event)
+
+
+async def _stop_on_signals(config: Config, pump: Pump, hub: Hub, stopping: trio.Event) -> None:
+    """First signal: stop everything at its next fence and answer. Second: end at once."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            name = signal.Signals(number).name
+            if stopping.is_set():
+                _log.warning("ending at once", extra={"signal": name})
+                pump.halted.set()
+                continue
+            _log.info("stopping", extra={"signal": name})
+            stopping.set()
+            pump.feed(ev.ShutDown(config.stop_grace_ms * 1_000_000))
+            hub.settle()
+
+
+def _worker_options(config: Config) -> list[str]:
+    return [
+        f"--memory-bytes={config.worker_bytes}",
+        f"--scheduler={config.worker_scheduling}",
+        f"--nice={config.worker_nice}",
+    ]
+
+
+def _quiet_collector() -> None:
+    """Spare calls the pauses of the cyclic collector: what is here now stays anyway."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 50)
+
+
+def _fitting(config: Config) -> Limits:
+    """The limits, with as many connections as descriptors allow, having asked for enough."""
+    limits = config.limits
+    needed = limits.connections + DESCRIPTORS_SPARE + FDS_PER_WORKER * config.workers
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or hard >= needed:
+        reached = needed if soft == resource.RLIM_INFINITY else max(soft, needed)
+    else:
+        reached = hard
+        fewer = max(1, hard - (needed - limits.connections))
+        _log.warning(
+            "fewer connections than configured: descriptors are limited",
+            extra={"connections": fewer, "descriptors": hard},
+        )
+        limits = msgspec.structs.replace(
+            limits,
+            connections=fewer,
+            connections_per_uid=min(fewer, limits.connections_per_uid),
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (reached, hard))
+    return limits
+
+
+# --- places on the file system ------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the state directory; made if missing. Raises CannotStart if another daemon holds it."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CannotStart(f"the state directory {folder}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
+            raise CannotStart(
+                f"another daemon, process {holder}, holds the state directory {folder}"
+            ) from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _listeners(config: Config) -> Iterator[list[socket.socket]]:
+    """The sockets handed in by the service manager, or else one bound to the configured path."""
+    if taken := taken_sockets(os.environ):
+        yield taken
+        return
+    path = Path(config.socket)
+    _remove_stale(path)
+    try:
+        path.parent.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o177)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(before)
+        made = path.stat()
+        path.chmod(0o666 if _serves_others(config) else 0o600)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        raise CannotStart(f"the socket {path}: {error.strerror}") from error
+    try:
+        yield [listener]
+    finally:
+        listener.close()
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(path.stat(), made):
+                path.unlink()
+
+
+def _serves_others(config: Config) -> bool:
+    """Whether any tenant is somebody else than the daemon's own user."""
+    own = frozenset({os.geteuid()})
+    return any(rule.gids or rule.uids - own for rule in config.machine({}).tenants)
+
+
+def _remove_stale(path: Path) -> None:
+    """Clear a socket that nobody listens on. Raises CannotStart if somebody does."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CannotStart(f"the socket {path}: {error.strerror}") from error
+    if not stat.S_ISSOCK(mode):
+        raise CannotStart(f"{path} exists and is not a socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        code = probe.connect_ex(str(path))
+    if code == errno.ECONNREFUSED:
+        _log.info("removing the socket of a daemon that is gone", extra={"socket": str(path)})
+        path.unlink()
+    elif code != errno.ENOENT:
+        raise CannotStart(f"a live daemon already listens on {path}")

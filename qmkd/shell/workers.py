@@ -1,0 +1,411 @@
+"""The worker processes: started before they are needed, watched, stopped, replaced.
+
+All numerics run there (Stim holds the interpreter lock for whole calls), one process per core, each
+a fresh interpreter with a socket to us and one shared word by which a running segment is asked to
+stop. A worker that breaks the protocol or does not stop is killed; the kernel runs its segments
+elsewhere and gets the same bits. Which worker runs what is the kernel's decision; how it is run,
+the engine's (`qmkd/engine/messages.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from select import EPOLLIN, EPOLLOUT
+from time import monotonic
+
+import trio
+
+from qmkd.core import effects as fx
+from qmkd.core import events as ev
+from qmkd.engine import messages as msg
+from qmkd.shell.hub import Hub
+from qmkd.shell.outbox import Outbox
+from qmkd.shell.results import Results, Rows
+from syscalls.findings import Finding
+
+READ_BYTES = 256 * 1024
+SAID_BYTES_MAX = 8 * 1024  # of what a worker writes to standard error, per line of ours
+HEALTHY_S = 5.0  # a worker that lived so long is replaced at once
+STOP_WORD = struct.Struct("<Q")  # the ticket that is to stop, or 0
+BACKOFF_S_MIN = 0.1
+BACKOFF_S_MAX = 30.0
+START_FAILURES_MAX = 3  # in a row, before any worker was ever ready
+
+assert BACKOFF_S_MIN < BACKOFF_S_MAX
+
+_log = logging.getLogger("qmkd.workers")
+
+
+class Worker:
+    """One process. `ready`: it has said so. `running`: segments and checks it has not answered."""
+
+    def __init__(self, number: int, options: Sequence[str]) -> None:
+        self.number = number
+        self.started = monotonic()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.stop_fd = os.memfd_create("qmk-stop", os.MFD_CLOEXEC)
+        os.ftruncate(self.stop_fd, STOP_WORD.size)
+        self.stop_word = mmap.mmap(self.stop_fd, STOP_WORD.size)
+        with theirs:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable, "-m", "qmkd.engine.worker",
+                    str(theirs.fileno()), str(self.stop_fd), *options,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(theirs.fileno(), self.stop_fd),
+                env=_worker_environment(),
+                process_group=0,
+            )  # fmt: skip
+        self.pidfd = os.pidfd_open(self.process.pid)
+        ours.setblocking(False)
+        self.sock = ours
+        self.outbox = Outbox(ours)
+        self.frames = msg.Frames()
+        self.mask = EPOLLIN
+        self.said_open = True
+        self.ready = False
+        self.connected = True
+        self.programs: set[int] = set()
+        self.running: dict[int, tuple[fx.RunSegment, Rows] | fx.CheckProgram] = {}
+        self.stopping: list[int] = []  # tickets asked to stop, in the order they will be met
+        assert self.process.stdout is not None
+        os.set_blocking(self.process.stdout.fileno(), False)
+
+    def stop_next(self) -> None:
+        """Point the shared word at the segment that is to stop, if any."""
+        ticket = self.stopping[0] if self.stopping else 0
+        STOP_WORD.pack_into(self.stop_word, 0, ticket)
+
+    def close(self) -> None:
+        self.outbox.clear()
+        self.stop_word.close()
+        os.close(self.stop_fd)
+        os.close(self.pidfd)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+class Pool:
+    """All workers, by number. Tells `feed` what becomes of what it is asked.
+
+    options: of each worker's command line.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        results: Results,
+        feed: Callable[[ev.Event], None],
+        count: int,
+        options: Sequence[str],
+    ) -> None:
+        self._hub = hub
+        self._results = results
+        self._feed = feed
+        self._options = options
+        self._workers: dict[int, Worker] = {}
+        self._numbers = range(count)
+        self._failures = dict.fromkeys(self._numbers, 0)
+        self._ever_ready = False
+        self._ending = False
+        self._start_at: dict[int, float] = dict.fromkeys(self._numbers, 0.0)
+        self._due = trio.Event()
+        self.settled = trio.Event()  # a worker is ready, or `broken` says why none will be
+        self.broken = ""
+
+    async def keep(self) -> None:
+        """Start workers when they are due, until cancelled."""
+        while True:
+            now = trio.current_time()
+            for number, at in list(self._start_at.items()):
+                if at <= now and not self._ending:
+                    del self._start_at[number]
+                    self._start(number)
+            self._due = trio.Event()
+            wait_s = min(self._start_at.values(), default=now + BACKOFF_S_MAX) - now
+            with trio.move_on_after(max(0.0, wait_s)):
+                await self._due.wait()
+
+    async def close(self) -> None:
+        """End all workers, and wait for their ends."""
+        self._ending = True
+        for worker in self._workers.values():
+            worker.process.kill()
+        while self._workers:
+            await trio.sleep(0.002)
+
+    # --- what the kernel wishes ----------------------------------------------------------------
+
+    def run(self, segment: fx.RunSegment) -> None:
+        """Run shots; a program that the worker does not hold is sent first."""
+        worker = self._workers.get(segment.worker)
+        if worker is None or not worker.connected:
+            return  # WorkerGone is on its way
+        size = segment.shots_total * segment.row_bytes
+        try:
+            rows = self._results.rows(segment.job_id, size)
+            self._send_run(worker, segment, rows)
+        except OSError as error:
+            self._fail(worker, segment.ticket, "memory", f"results: {error.strerror}")
+
+    def _send_run(self, worker: Worker, segment: fx.RunSegment, rows: Rows) -> None:
+        """Raises OSError out of descriptors."""
+        fds = () if rows.fd is None else (os.dup(rows.fd),)
+        worker.running[segment.ticket] = (segment, rows)
+        if segment.program not in worker.programs:
+            worker.programs.add(segment.program)
+            self._send(worker, msg.Load(segment.program, segment.graph))
+        run = msg.Run(
+            ticket=segment.ticket,
+            program=segment.program,
+            engine=segment.engine,
+            seed=segment.seed,
+            noise=segment.noise,
+            shot_first=segment.shot_first,
+            shots=segment.shots,
+            row_bytes=segment.row_bytes,
+            counts=segment.counts,
+            sink="fd" if fds else "inline",
+            row_offset=segment.shot_first,
+        )
+        self._send(worker, run, fds)
+
+    def check(self, check: fx.CheckProgram) -> None:
+        worker = self._workers.get(check.worker)
+        if worker is None or not worker.connected:
+            return
+        worker.running[check.ticket] = check
+        self._send(worker, msg.Check(check.ticket, check.graph))
+
+    def stop(self, number: int, ticket: int) -> None:
+        """Ask a segment to stop, once the worker is at it."""
+        worker = self._workers.get(number)
+        if worker is not None and ticket in worker.running and ticket not in worker.stopping:
+            worker.stopping.append(ticket)
+            # Segments run in the order they were sent in.
+            places = {one: place for place, one in enumerate(worker.running)}
+            worker.stopping.sort(key=places.__getitem__)
+            worker.stop_next()
+
+    def kill(self, number: int) -> None:
+        worker = self._workers.get(number)
+        if worker is not None:
+            self._kill(worker)
+
+    def forget(self, program: int) -> None:
+        for worker in self._workers.values():
+            if program in worker.programs and worker.connected:
+                worker.programs.discard(program)
+                self._send(worker, msg.Drop(program))
+
+    # --- processes ------------------------------------------------------------------------------
+
+    def _start(self, number: int) -> None:
+        try:
+            worker = Worker(number, self._options)
+        except OSError as error:
+            _log.error("no worker could be started", extra={"why": error.strerror})
+            self._failures[number] += 1
+            self._start_later(number)
+            return
+        self._workers[number] = worker
+        assert worker.process.stdout is not None
+        hub = self._hub
+        hub.watch(worker.sock.fileno(), EPOLLIN, lambda events: self._moved(worker, events))
+        hub.watch(worker.pidfd, EPOLLIN, lambda events: self._ended(worker))
+        hub.watch(worker.process.stdout.fileno(), EPOLLIN, lambda events: self._said(worker))
+        _log.debug("worker started", extra={"worker": number, "pid": worker.process.pid})
+
+    def _start_later(self, number: int) -> None:
+        failures = self._failures[number]
+        delay = 0.0 if not failures else min(BACKOFF_S_MAX, BACKOFF_S_MIN * 2 ** (failures - 1))
+        self._start_at[number] = trio.current_time() + delay
+        self._due.set()
+
+    def _kill(self, worker: Worker) -> None:
+        """End the process at once. What it said and we have not heard counts no more."""
+        worker.process.kill()
+        self._disconnect(worker)
+
+    def _disconnect(self, worker: Worker) -> None:
+        if worker.connected:
+            worker.connected = False
+            self._hub.forget(worker.sock.fileno())
+            self._hub.close_later(worker.sock)
+
+    def _ended(self, worker: Worker) -> None:
+        """The process is no more: reap it, say so, start another."""
+        self._disconnect(worker)
+        self._said(worker)
+        code = worker.process.wait()
+        assert worker.process.stdout is not None
+        if self._workers[worker.number] is worker:
+            del self._workers[worker.number]
+        self._hub.forget(worker.pidfd)
+        if worker.said_open:
+            self._hub.forget(worker.process.stdout.fileno())
+        worker.close()
+        lived_s = monotonic() - worker.started
+        self._failures[worker.number] = (
+            0 if worker.ready and lived_s >= HEALTHY_S else self._failures[worker.number] + 1
+        )
+        if not self._ending:
+            _log.warning(
+                "worker ended",
+                extra={"worker": worker.number, "status": code, "lived_s": round(lived_s, 3)},
+            )
+        if worker.ready:
+            self._feed(ev.WorkerGone(worker.number))
+        elif not self._ever_ready and self._failures[worker.number] >= START_FAILURES_MAX:
+            self.broken = f"a worker died {START_FAILURES_MAX} times before it was ready"
+            self.settled.set()
+            return
+        if not self._ending:
+            self._start_later(worker.number)
+
+    def _said(self, worker: Worker) -> None:
+        """Log what a worker wrote to its standard output or error."""
+        assert worker.process.stdout is not None
+        if not worker.said_open:
+            return
+        fd = worker.process.stdout.fileno()
+        try:
+            said = os.read(fd, SAID_BYTES_MAX)
+        except BlockingIOError:
+            return
+        if not said:
+            worker.said_open = False
+            self._hub.forget(fd)
+            return
+        for line in said.decode(errors="replace").splitlines():
+            _log.warning("worker said: %s", line, extra={"worker": worker.number})
+
+    # --- messages -------------------------------------------------------------------------------
+
+    def _send(self, worker: Worker, message: msg.Request, fds: tuple[int, ...] = ()) -> None:
+        if not worker.connected:
+            for fd in fds:
+                os.close(fd)
+            return
+        worker.outbox.put(msg.frame(message), fds)
+        self._flush(worker)
+
+    def _flush(self, worker: Worker) -> None:
+        try:
+            worker.outbox.flush()
+        except OSError as error:
+            _log.debug("worker does not listen", extra={"why": error.strerror})
+            self._kill(worker)
+            return
+        wanted = EPOLLIN | (EPOLLOUT if worker.outbox.waiting else 0)
+        if wanted != worker.mask:
+            worker.mask = wanted
+            self._hub.change(worker.sock.fileno(), wanted)
+
+    def _moved(self, worker: Worker, events: int) -> None:
+        if events & EPOLLOUT:
+            self._flush(worker)
+        if events & ~EPOLLOUT and worker.connected:
+            self._read(worker)
+
+    def _read(self, worker: Worker) -> None:
+        try:
+            data = worker.sock.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._kill(worker)  # its end closed while it lives: of no more use
+            return
+        try:
+            for body in worker.frames.feed(data):
+                self._heard(worker, msg.answer(body))
+                if not worker.connected:
+                    return
+        except (msg.BadFrame, _Unasked) as error:
+            why = {"worker": worker.number, "why": str(error)}
+            _log.error("worker broke the protocol", extra=why)
+            self._kill(worker)
+
+    def _heard(self, worker: Worker, message: msg.Answer) -> None:
+        if isinstance(message, msg.Ready):
+            if worker.ready:
+                raise _Unasked("ready twice")
+            worker.ready = self._ever_ready = True
+            self.settled.set()
+            self._feed(ev.WorkerReady(worker.number))
+            return
+        asked = worker.running.pop(message.ticket, None)
+        if message.ticket in worker.stopping:
+            worker.stopping.remove(message.ticket)
+            worker.stop_next()
+        if isinstance(asked, fx.CheckProgram) and not isinstance(message, msg.Done):
+            self._feed(_checked(message))
+        elif isinstance(asked, tuple) and isinstance(message, msg.Done):
+            self._done(worker, *asked, message)
+        elif isinstance(asked, tuple) and isinstance(message, msg.Failed):
+            self._failed(worker, *asked, message)
+        else:
+            raise _Unasked(f"{type(message).__name__} of ticket {message.ticket}")
+
+    def _done(self, worker: Worker, asked: fx.RunSegment, rows: Rows, done: msg.Done) -> None:
+        report = done.report
+        if report.shots != asked.shots:
+            raise _Unasked(f"{report.shots} shots for {asked.shots}")
+        if rows.in_memory:
+            if done.rows is None or len(done.rows) != asked.shots * asked.row_bytes:
+                raise _Unasked("rows of another size")
+            rows.write(asked.shot_first * asked.row_bytes, done.rows)
+        fields = {name: getattr(report, name) for name in ev.SegmentReport.__struct_fields__}
+        self._feed(ev.SegmentDone(worker.number, done.ticket, ev.SegmentReport(**fields)))
+
+    def _failed(self, worker: Worker, asked: fx.RunSegment, rows: Rows, failed: msg.Failed) -> None:
+        if failed.reason == "unloaded":
+            # Forgotten to make room for others: send it again.
+            worker.programs.discard(asked.program)
+            self.run(asked)
+        else:
+            self._fail(worker, failed.ticket, failed.reason, failed.message, failed.epoch)
+
+    def _fail(self, worker: Worker, ticket: int, reason: str, message: str, epoch: int = 0) -> None:
+        self._feed(ev.SegmentFailed(worker.number, ticket, reason, message, epoch))
+
+
+class _Unasked(Exception):
+    """A worker said what nobody asked for."""
+
+
+def _checked(message: msg.Checked | msg.Failed) -> ev.ProgramChecked:
+    if isinstance(message, msg.Checked):
+        return ev.ProgramChecked(
+            ticket=message.ticket,
+            summary=message.summary,
+            findings=message.findings,
+            findings_total=message.findings_total,
+            warnings=message.warnings,
+        )
+    finding = Finding(
+        rule=f"verifier.{message.reason}",
+        severity="error",
+        node=None,
+        path="$",
+        message=message.message,
+    )
+    return ev.ProgramChecked(message.ticket, None, (finding,), 1)
+
+
+def _worker_environment() -> dict[str, str]:
+    """Ours, without what is meant for us alone."""
+    private = ("NOTIFY_SOCKET", "WATCHDOG_", "QMKD_", "QMK_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(private)}
