@@ -76,7 +76,7 @@ def _bits(part: Bytes, number: int) -> Bytes:
 def results_digest(rows: bytes | memoryview, width: int) -> str:
     """Name packed rows of `width` bytes: SHA-256, in hex, of the leaves' SHA-256 digests.
 
-    A leaf is LEAF_ROWS consecutive rows; the last one may be shorter.
+    A leaf is LEAF_ROWS consecutive rows; the last one may be shorter. Empty rows have no leaves.
     """
     view = memoryview(rows)
     step = LEAF_ROWS * width
@@ -103,7 +103,7 @@ def read_packed(reply: ResultsReply, fd: int | None) -> Packed:
             os.close(fd)
     if len(raw) != size:
         raise ResultsCorrupt(f"The results have {len(raw)} bytes, {size} were announced.")
-    if reply.row_bytes and results_digest(raw, reply.row_bytes) != reply.digest:
+    if results_digest(raw, reply.row_bytes) != reply.digest:
         raise ResultsCorrupt("The results do not match their digest.")
     rows = np.frombuffer(raw, dtype=np.uint8).reshape(reply.shots, reply.row_bytes)
     return Packed(order=reply.order, values_bytes=reply.values_bytes, rows=rows)

@@ -56,7 +56,7 @@ def reply_with(rows: bytes, order: list[EventField], shots: int) -> ResultsReply
         values_bytes=values_bytes(order),
         row_bytes=width,
         data=base64.b64encode(rows).decode(),
-        digest=sha256(leaves).hexdigest(),
+        digest=sha256(leaves if width else b"").hexdigest(),
     )
 
 
