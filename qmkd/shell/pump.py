@@ -60,7 +60,8 @@ class Pump:
     def __init__(self, kernel: Kernel, results: Results, openrpc: bytes) -> None:
         self._step = kernel.step
         self._results = results
-        self._openrpc = msgspec.Raw(openrpc)
+        # An answer is one line, so the document in it must not hold line breaks.
+        self._openrpc = msgspec.Raw(msgspec.json.format(openrpc, indent=-1))
         self._clock = Clock()
         self._now_ns = self._clock.now_ns
         self._events: deque[ev.Event] = deque()

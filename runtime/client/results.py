@@ -220,7 +220,8 @@ class Result:
     def __rich__(self) -> Table:
         from rich.table import Table
 
-        table = Table(title=f"{self.job_id}: {self.shots} shots, seed {self.seed}")
+        title = f"{self.shots} shots, seed {self.seed}"
+        table = Table(title=title, title_justify="left", min_width=len(title))
         table.add_column("outcome", no_wrap=False, overflow="fold")
         table.add_column("shots", justify="right")
         table.add_column("share", justify="right")

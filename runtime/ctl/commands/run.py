@@ -1,0 +1,158 @@
+"""`qmkctl run`: submit a program, wait for it with a progress bar, show what it measured."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from runtime.client import Job, QmkError
+from runtime.client.operations import CLOSE_S
+from runtime.client.programs import from_text, graph_json
+from runtime.ctl import options as common
+from runtime.ctl.exits import Exit, Trouble
+from runtime.ctl.output import console, print_json, stderr_console
+from syscalls.events import JobEvent
+from syscalls.job import (
+    IDEMPOTENCY_KEY_CHARS_MAX,
+    PRIORITY_MAX,
+    PRIORITY_MIN,
+    SEED_MAX,
+    SHOTS_MAX,
+    Noise,
+)
+
+HELP = "run a program: JSON, or assembly; - reads standard input"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="*.qvm.json, *.qvm assembly, or -")
+    parser.add_argument("--shots", metavar="N", type=common.integer(1, SHOTS_MAX), default=1024)
+    parser.add_argument(
+        "--seed", metavar="S", type=common.integer(0, SEED_MAX), help="same seed, same bits"
+    )
+    parser.add_argument(
+        "--wait",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="wait for the result (default), or print the job's id and leave",
+    )
+    parser.add_argument("--plot", metavar="OUT.png", type=Path, help="draw the counts")
+    parser.add_argument("--noise", choices=[each.value for each in Noise])
+    parser.add_argument(
+        "--priority",
+        metavar="P",
+        type=common.integer(PRIORITY_MIN, PRIORITY_MAX),
+        default=0,
+        help="higher runs first, among one's own jobs",
+    )
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=common.seconds, help="time the job may run for"
+    )
+    parser.add_argument("--key", help="submit once only under this key")
+    common.add_json(parser)
+    common.add_connection(parser)
+
+
+def execute(options: argparse.Namespace) -> Exit:
+    if options.plot and not options.wait:
+        raise Trouble(Exit.USAGE, "--plot needs the result, so it cannot go with --no-wait.")
+    if not options.wait and options.no_session_cache:
+        raise Trouble(
+            Exit.USAGE, "--no-wait leaves a job behind, which needs a session that lasts."
+        )
+    if options.key is not None and not 1 <= len(options.key) <= IDEMPOTENCY_KEY_CHARS_MAX:
+        raise Trouble(Exit.USAGE, f"--key has 1 to {IDEMPOTENCY_KEY_CHARS_MAX} characters.")
+    graph = _program(options.file)
+    with common.client_of(options) as client:
+        job = client.submit(
+            graph,
+            shots=options.shots,
+            seed=options.seed,
+            priority=options.priority,
+            timeout_ms=None if options.timeout is None else max(1, round(options.timeout * 1000)),
+            noise=options.noise,
+            idempotency_key=options.key,
+        )
+        for warning in job.warnings:
+            sys.stderr.write(f"qmkctl: warning: {warning.path}: {warning.message}\n")
+        if not options.wait:
+            assert job.submitted is not None, "this client submitted the job"
+            print_json(job.submitted) if options.json else print(job.job_id)
+            return Exit.OK
+        wait_and_show(job, options.shots, as_json=options.json, plot=options.plot)
+    return Exit.OK
+
+
+def wait_and_show(
+    job: Job,
+    shots: int | None,
+    *,
+    as_json: bool,
+    plot: Path | None = None,
+    timeout: float | None = None,
+    cancel: bool = True,
+) -> None:
+    """Wait for a job and print its result. Raises what `Job.wait` raises.
+
+    cancel: an interrupt cancels the job before it is passed on.
+    """
+    try:
+        with progress_bar(shots) as tell:
+            result = job.wait(timeout=timeout, progress=tell)
+    except KeyboardInterrupt:
+        if cancel:
+            sys.stderr.write(f"\nqmkctl: cancelling {job.job_id}\n")
+            with suppress(QmkError):
+                job.cancel(timeout=CLOSE_S)
+        raise
+    if plot is not None:
+        result.plot(plot)
+    if as_json:
+        print_json(result.status)
+    else:
+        result.counts  # noqa: B018 - counted here where the kernel left it out
+        console().print(result)
+
+
+@contextmanager
+def progress_bar(shots: int | None) -> Iterator[Callable[[JobEvent], None] | None]:
+    """A bar of shots on standard error, if somebody looks at it."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("shots"),
+        TimeElapsedColumn(),
+        console=stderr_console(),
+        transient=True,
+    ) as bar:
+        task = bar.add_task("QUEUED", total=shots)
+
+        def tell(event: JobEvent) -> None:
+            done = event.progress
+            bar.update(
+                task,
+                description=event.state.value,
+                completed=done.shots_done,
+                total=done.shots_total,
+            )
+
+        yield tell
+
+
+def _program(file: str) -> bytes:
+    if file != "-":
+        return graph_json(Path(file))
+    try:
+        text = sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Trouble(Exit.INVALID_PROGRAM, f"Standard input is not UTF-8: {error}.") from error
+    return from_text(text, file="standard input", folder=Path())

@@ -1,0 +1,24 @@
+"""`qmkctl status`: where a job stands."""
+
+from __future__ import annotations
+
+import argparse
+
+from runtime.ctl import options as common
+from runtime.ctl.exits import Exit
+from runtime.ctl.output import console, print_json, status_table
+
+HELP = "say where a job stands"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", metavar="JOB")
+    common.add_json(parser)
+    common.add_connection(parser)
+
+
+def execute(options: argparse.Namespace) -> Exit:
+    with common.client_of(options) as client:
+        status = client.job(options.job).status()
+    print_json(status) if options.json else console().print(status_table(status))
+    return Exit.OK

@@ -1,0 +1,41 @@
+"""`qmkctl telemetry`: what the session uses, what a job cost, how the machine is."""
+
+from __future__ import annotations
+
+import argparse
+
+import msgspec
+
+from runtime.ctl import options as common
+from runtime.ctl.exits import Exit
+from runtime.ctl.output import console, pairs, print_json
+
+HELP = "show what the session uses; also a job's cost, or the machine's figures"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", metavar="JOB", nargs="?", help="also this job's cost")
+    parser.add_argument(
+        "--machine", action="store_true", help="also the whole machine (needs CAP_ADMIN)"
+    )
+    common.add_json(parser)
+    common.add_connection(parser)
+
+
+def execute(options: argparse.Namespace) -> Exit:
+    with common.client_of(options) as client:
+        figures = client.telemetry(options.job, machine=options.machine)
+    if options.json:
+        print_json(figures)
+        return Exit.OK
+    parts = {
+        "session": figures.resource_usage,
+        "jobs": figures.jobs,
+        "job": figures.job,
+        "machine": figures.machine,
+    }
+    for title, part in parts.items():
+        if part is not None:
+            rows = msgspec.to_builtins(part)
+            console().print(pairs(title, [(name.replace("_", " "), rows[name]) for name in rows]))
+    return Exit.OK

@@ -1,0 +1,109 @@
+"""The session that `qmkctl` keeps from one invocation to the next, one file per socket.
+
+The file lies in $XDG_RUNTIME_DIR/qmkctl, else ~/.cache/qmkctl, readable by its owner alone. It is
+locked while it is read and while a session is opened, so that two invocations share one.
+A session id gives no authority to anybody but its own tenant, yet nobody else needs to see it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+
+from runtime.client import Client, errors
+from runtime.client.operations import PROGRAM_RIGHTS, TIMEOUT_S
+from runtime.ctl.exits import Exit, Trouble
+from syscalls.rights import Right
+from syscalls.session import Session
+
+FILE_BYTES_MAX = 64 * 1024
+OWNER_ONLY = 0o600
+RIGHTS = (*PROGRAM_RIGHTS, Right.CHECKPOINT, Right.MIGRATE, Right.DEBUG, Right.ADMIN)
+"""What is asked for: all that a person at a terminal may want, as far as policy grants it."""
+
+_decode = msgspec.json.Decoder(Session).decode
+
+
+def cache_folder() -> Path:
+    """Where the files are."""
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(runtime) / "qmkctl"
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "qmkctl"
+
+
+def cache_file(socket: Path) -> Path:
+    """The file for one socket."""
+    return cache_folder() / f"{sha256(os.fsencode(socket.absolute())).hexdigest()[:32]}.json"
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[int]:
+    """The file, opened for reading and writing, and nobody else's until the block ends."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, OWNER_ONLY)
+    except OSError as error:
+        raise Trouble(
+            Exit.USAGE, f"Cannot keep a session in {path}: {error.strerror}; --no-session-cache."
+        ) from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        about = os.fstat(fd)
+        if about.st_uid != os.getuid() or about.st_mode & 0o077:
+            raise Trouble(Exit.USAGE, f"{path} is open to others; remove it and try again.")
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _read(fd: int) -> Session | None:
+    try:
+        return _decode(os.pread(fd, FILE_BYTES_MAX, 0))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None  # Empty when new; anything else there is as good as nothing.
+
+
+@contextmanager
+def open_client(
+    socket: Path, *, cached: bool, timeout: float | None = TIMEOUT_S
+) -> Iterator[Client]:
+    """A client whose session outlives it; a session of its own where it is not to be cached."""
+    if not cached:
+        with Client(socket, timeout=timeout, rights=RIGHTS) as client:
+            yield client
+        return
+    with _locked(cache_file(socket)) as fd:
+        session = _living(socket, _read(fd), timeout)
+        if session is None:
+            opening = Client(socket, timeout=timeout, rights=RIGHTS)
+            session = opening.session
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, msgspec.json.encode(session), 0)
+    with Client(socket, timeout=timeout, session=session) as client:
+        yield client
+
+
+def _living(socket: Path, session: Session | None, timeout: float | None) -> Session | None:
+    """The session, if the kernel still knows it."""
+    if session is None:
+        return None
+    with Client(socket, timeout=timeout, session=session) as client:
+        try:
+            client.telemetry()
+        except errors.Refused as refusal:
+            if refusal.error.name in ("AUTH_FAILED", "SESSION_EXPIRED"):
+                return None
+            raise
+    return session
+
+
+def forget(socket: Path) -> None:
+    """Remove the file for this socket, if there is one."""
+    cache_file(socket).unlink(missing_ok=True)
