@@ -139,7 +139,7 @@ def _epochs_closed(axes: Axes, runs: Sequence[Run], zero: datetime) -> None:
     axes.set_ylabel("program epochs\nclosed, all jobs", fontsize=9)
     axes.set_xlabel("milliseconds since the first job was accepted", fontsize=9)
     axes.tick_params(labelsize=8)
-    axes.set_ylim(0, 1.08 * closed[-1])
+    axes.set_ylim(0, 1.08 * max(1, closed[-1]))
     axes.grid(axis="x", color="#eeeeee")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -41,9 +41,9 @@ def outcomes_table(run: Run) -> Table:
 
 
 def verdict_text(verdict: Verdict) -> Text:
-    """Distance, bound and test in one line."""
+    """Total variation distance, its bound and the test, in one line."""
     line = Text(
-        f"  total variation distance {verdict.distance:.4f}, bound {verdict.distance_max:.4f}; "
+        f"  distance {verdict.distance:.4f} (bound {verdict.distance_max:.4f}), "
         f"G-test p = {verdict.p:.3g}: "
     )
     if verdict.inside:
@@ -81,5 +81,5 @@ def bounds_sentence() -> str:
     """What "inside" means."""
     return (
         f"Inside: no impossible outcome; G-test (cells expecting fewer than 5 pooled) p > {P_MIN:g}"
-        f"; distance below its mean's bound plus McDiarmid's deviation at {P_MIN:g}."
+        f"; total variation distance (TVD) below a bound that holds but for {P_MIN:g} of runs."
     )

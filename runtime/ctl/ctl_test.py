@@ -1,0 +1,325 @@
+"""`qmkctl` as a program, on a real daemon: what it prints, and with which status it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime.client import Client
+from runtime.ctl.__main__ import COMMANDS, main, parser
+from runtime.ctl.exits import MEANING, Exit, status_of
+from runtime.ctl.session_cache import cache_file
+from tests.daemon import Daemon, running_daemon
+
+ROOT = Path(__file__).parents[2]
+BELL = str(ROOT / "qvm/examples/bell.qvm.json")
+ARM = {"FORCE_COLOR": "", "COLUMNS": "100"}
+FLIP = """\
+start: ALLOC_LQ n=1, profile="logical:Surface(d=3)", q0
+coin:  APPLY_H q0
+look:  MEASURE_Z q0 -> m0
+fix:   APPLY_X q0 if m0==1
+again: MEASURE_Z q0 -> m1
+done:  FREE_LQ q0
+"""
+# Guards that differ in every shot make this the slowest program per node that there is.
+SLOW = """\
+ALLOC_LQ n=12, profile="logical:Surface(d=3)", {qubits}
+{rounds}
+FREE_LQ {qubits}
+"""
+
+Ctl = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def slow_program() -> str:
+    qubits = [f"q{n}" for n in range(12)]
+    lines = []
+    for n in range(60):
+        qubit = qubits[n % 12]
+        lines.append(
+            f"APPLY_H {qubit}\nAPPLY_T {qubit}\nAPPLY_CNOT {qubit}, {qubits[(n + 1) % 12]}"
+        )
+        lines.append(f"MEASURE_Z {qubit} -> m{n}")
+        lines.append(f"APPLY_H {qubits[(n + 5) % 12]} if m{n}==1")
+    return SLOW.format(qubits=", ".join(qubits), rounds="\n".join(lines))
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Daemon]:
+    with running_daemon() as running:
+        yield running
+
+
+@pytest.fixture
+def environment(daemon: Daemon, tmp_path: Path) -> dict[str, str]:
+    private = {"QMK_SOCKET": str(daemon.socket), "XDG_RUNTIME_DIR": str(tmp_path)}
+    return {k: v for k, v in os.environ.items() if k != "QMK_SOCKET"} | private | ARM
+
+
+@pytest.fixture
+def ctl(environment: dict[str, str]) -> Ctl:
+    """Run qmkctl, assert its status, and that nobody sees a traceback."""
+
+    def run(
+        *arguments: str, status: Exit = Exit.OK, text: str = "", **more: str
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "runtime.ctl", *arguments],
+            input=text, capture_output=True, text=True, cwd=ROOT, timeout=60,
+            env=environment | more,
+        )  # fmt: skip
+        assert done.returncode == status, done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    return run
+
+
+def object_in(done: subprocess.CompletedProcess[str]) -> Any:
+    assert done.stdout.count("\n") == 1, "one object on one line"
+    return json.loads(done.stdout)
+
+
+def test_run_prints_the_counts_as_a_table_and_as_json(ctl: Ctl) -> None:
+    shown = ctl("run", BELL, "--shots", "1000", "--seed", "7").stdout
+    assert "1000 shots, seed 7" in shown
+    job = object_in(ctl("run", BELL, "--shots", "1000", "--seed", "7", "--json"))
+    assert job["state"] == "COMPLETED"
+    assert sum(job["counts"].values()) == 1000
+    assert all(str(count) in shown for count in job["counts"].values())
+
+
+def test_assembly_runs_from_a_file_and_from_standard_input(ctl: Ctl, tmp_path: Path) -> None:
+    (tmp_path / "flip.qvm").write_text(FLIP)
+    from_file = object_in(ctl("run", str(tmp_path / "flip.qvm"), "--seed", "1", "--json"))
+    piped = object_in(ctl("run", "-", "--seed", "1", "--json", text=FLIP))
+    assert from_file["counts"] == piped["counts"]
+    assert set(piped["counts"]) == {"00", "10"}
+
+
+def test_a_job_left_running_is_found_again_by_later_invocations(ctl: Ctl) -> None:
+    submitted = object_in(ctl("run", BELL, "--no-wait", "--json"))
+    job = submitted["job_id"]
+    assert "1024 shots" in ctl("wait", job).stdout
+    assert object_in(ctl("status", job, "--json"))["state"] == "COMPLETED"
+    assert job in ctl("status", job).stdout
+    assert [each["job_id"] for each in object_in(ctl("jobs", "--json"))["jobs"]] == [job]
+    assert f"{job}  COMPLETED  1024" in ctl("jobs").stdout
+    assert object_in(ctl("telemetry", job, "--json"))["jobs"]["COMPLETED"] == 1
+    assert "total epochs" in ctl("telemetry", job).stdout
+    refused = ctl("cancel", job, "--json", status=Exit.REFUSED)
+    assert json.loads(refused.stderr)["error"]["type"] == "ALREADY_COMPLETED"
+
+
+def test_one_key_makes_one_job(ctl: Ctl) -> None:
+    run = ("run", BELL, "--seed", "1", "--key", "mine", "--no-wait")
+    assert ctl(*run).stdout == ctl(*run).stdout
+    done = ctl(*run, "--shots", "7", status=Exit.REFUSED)
+    assert "different request" in done.stderr
+
+
+def test_the_session_is_kept_for_its_owner_alone_and_closed_on_request(
+    ctl: Ctl, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", environment["XDG_RUNTIME_DIR"])
+    path = cache_file(Path(environment["QMK_SOCKET"]))
+    first = object_in(ctl("session", "--json"))["session_id"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert first in ctl("session", "show").stdout
+    ctl("run", BELL, "--no-wait")
+    assert object_in(ctl("session", "close", "--json"))["jobs_forgotten"] <= 1
+    assert not path.exists()
+    assert object_in(ctl("session", "--json"))["session_id"] != first
+    path.chmod(0o644)
+    assert "open to others" in ctl("session", status=Exit.USAGE).stderr
+
+
+def test_a_kept_session_that_the_kernel_forgot_is_replaced(
+    ctl: Ctl, environment: dict[str, str]
+) -> None:
+    first = object_in(ctl("session", "--json"))["session_id"]
+    with Client(environment["QMK_SOCKET"]) as client:
+        own = client.session
+        client._session = own.__class__(
+            **{name: getattr(own, name) for name in own.__struct_fields__ if name != "session_id"},
+            session_id=first,
+        )
+        client.close_session()
+        client._session = own
+    assert object_in(ctl("session", "--json"))["session_id"] != first
+
+
+def test_without_the_cache_nothing_is_written(ctl: Ctl, environment: dict[str, str]) -> None:
+    ctl("run", BELL, "--no-session-cache", "--json")
+    assert not (Path(environment["XDG_RUNTIME_DIR"]) / "qmkctl").exists()
+    ctl("run", BELL, "--no-session-cache", "--no-wait", status=Exit.USAGE)
+
+
+def test_an_invalid_program_is_refused_with_findings_by_verify_and_by_run(
+    ctl: Ctl, tmp_path: Path
+) -> None:
+    graph = json.loads(Path(BELL).read_text())
+    graph["program"]["nodes"][2]["op"] = "FLY"
+    bad = tmp_path / "bad.qvm.json"
+    bad.write_text(json.dumps(graph))
+    here = ctl("verify", str(bad), status=Exit.INVALID_PROGRAM).stdout.splitlines()
+    there = ctl("run", str(bad), status=Exit.INVALID_PROGRAM).stderr.splitlines()
+    assert "[op.unknown]" in here[0]
+    assert [each.strip() for each in there[1:]] == here
+    by_json = object_in(ctl("verify", str(bad), "--json", status=Exit.INVALID_PROGRAM))
+    assert by_json["findings"][0]["rule"] == "op.unknown"
+    assert object_in(ctl("verify", BELL, "--json"))["ok"] is True
+    assert "7 nodes" in ctl("verify", BELL).stdout
+    assert ":1:" in ctl("run", "-", text="FLY q0\n", status=Exit.INVALID_PROGRAM).stderr
+
+
+def test_a_picture_is_drawn_where_asked(ctl: Ctl, tmp_path: Path) -> None:
+    ctl("run", BELL, "--plot", str(tmp_path / "a.png"))
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    done = ctl("run", BELL, "--plot", str(tmp_path / "a.gnp"), status=Exit.USAGE)
+    assert "gnp" in done.stderr
+
+
+def test_discovery_lists_the_calls(ctl: Ctl) -> None:
+    assert "q_submit" in ctl("discover").stdout
+    assert object_in(ctl("discover", "--json"))["openrpc"].startswith("1.")
+
+
+def test_a_job_that_runs_out_of_time_ends_with_the_timeout_status(ctl: Ctl) -> None:
+    slow = ("run", "-", "--shots", "10000000")
+    done = ctl(*slow, "--timeout", "0.2", text=slow_program(), status=Exit.TIMEOUT)
+    assert "within 200 ms" in done.stderr
+    job = ctl(*slow, "--no-wait", text=slow_program()).stdout.strip()
+    ctl("wait", job, "--timeout", "0.1", status=Exit.TIMEOUT)
+    assert object_in(ctl("cancel", job, "--json"))["state"] == "CANCELLED"
+    assert "cancelled" in ctl("wait", job, status=Exit.JOB_FAILED).stderr
+
+
+def test_an_interrupt_cancels_the_job_politely(
+    ctl: Ctl, environment: dict[str, str], tmp_path: Path
+) -> None:
+    source = tmp_path / "slow.qvm"
+    source.write_text(slow_program())
+    with subprocess.Popen(
+        [sys.executable, "-m", "runtime.ctl", "run", str(source), "--shots", "10000000"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment,
+    ) as process:  # fmt: skip
+        deadline = time.monotonic() + 30
+        while not (jobs := object_in(ctl("jobs", "--json"))["jobs"]):
+            assert time.monotonic() < deadline
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == Exit.INTERRUPTED
+    assert "cancelling" in said
+    assert "Traceback" not in said
+    assert object_in(ctl("status", jobs[0]["job_id"], "--json"))["state"] == "CANCELLED"
+
+
+def test_no_daemon_and_no_such_file_say_so(ctl: Ctl, tmp_path: Path) -> None:
+    done = ctl("jobs", "--socket", str(tmp_path / "none"), status=Exit.UNREACHABLE)
+    assert done.stderr.startswith("qmkctl: No daemon answers at")
+    assert "Cannot read" in ctl("run", "none.qvm", status=Exit.USAGE).stderr
+    ctl("run", BELL, "--shots", "0", status=Exit.USAGE)
+    ctl("status", "job_none", status=Exit.REFUSED)
+
+
+def test_a_reader_that_goes_away_is_no_failure(environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m runtime.ctl discover --json | head -c 1; echo ${{PIPESTATUS[0]}}",
+        shell=True, executable="/bin/bash", capture_output=True, text=True, cwd=ROOT, timeout=60,
+        env=environment,
+    )  # fmt: skip
+    assert done.stdout == "{0\n"
+    assert done.stderr == ""
+
+
+def on_a_terminal(command: list[str], environment: dict[str, str]) -> str:
+    """What a person sees: standard output and standard error on a terminal of its own."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=ROOT, env=environment
+    ) as process:
+        os.close(theirs)
+        seen = b""
+        with suppress(OSError):  # The end of a terminal is an error on Linux.
+            while piece := os.read(ours, 65536):
+                seen += piece
+        os.close(ours)
+    assert process.returncode == 0, seen
+    return seen.decode()
+
+
+def test_colour_is_for_terminals_and_no_color_turns_it_off(environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "runtime.ctl"]
+    coloured = environment | {"TERM": "xterm-256color"}
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        coloured.pop(name, None)
+    run = on_a_terminal([*command, "run", BELL, "--shots", "100000"], coloured)
+    assert "shots" in run
+    green = "\x1b[32m"
+    assert green in on_a_terminal([*command, "jobs"], coloured)
+    assert green not in on_a_terminal([*command, "jobs"], coloured | {"NO_COLOR": "1"})
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_knows_every_subcommand(ctl: Ctl, shell: str) -> None:
+    script = ctl("completion", shell).stdout
+    assert all(name in script for name in COMMANDS)
+    if shell == "bash":
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+def test_every_exit_status_is_in_the_help(ctl: Ctl) -> None:
+    shown = ctl("--help").stdout
+    for status, meaning in MEANING.items():
+        assert f"{status.value:>3}  {meaning}" in shown
+
+
+def test_an_unexpected_fault_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(options: object) -> Exit:
+        raise ZeroDivisionError("one by none")
+
+    monkeypatch.setattr(COMMANDS["jobs"], "execute", broken)
+    assert main(["jobs"]) == Exit.BUG
+    assert "fault of qmkctl itself: ZeroDivisionError" in capsys.readouterr().err
+    assert status_of(ZeroDivisionError()) is Exit.BUG
+    assert parser().parse_args(["jobs"]).json is False
+
+
+def test_the_example_of_the_readme_runs(daemon: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "flip.qvm").write_text(FLIP)
+    with Client(daemon.socket) as client:
+        result = client.run(str(tmp_path / "flip.qvm"), shots=1000, seed=1)
+        assert result.samples.shape == (1000, 2)
+        assert set(result.counts) == {"00", "10"}
+        assert not result.samples[:, 1].any()
+        again = client.run(FLIP, shots=1000, seed=1)
+        assert (again.samples_packed == result.samples_packed).all()
+
+
+def test_many_samples_come_as_a_mapped_descriptor_and_agree_with_the_counts(
+    daemon: Daemon,
+) -> None:
+    with Client(daemon.socket) as client:
+        result = client.run(Path(BELL), shots=200_000, seed=3)
+        assert result.samples.shape == (200_000, 2)
+        assert (result.samples[:, 0] == result.samples[:, 1]).all()
+        assert result.packed.counts() == result.counts
+        uncounted = client.run(Path(BELL), shots=200_000, seed=3, counts=False)
+        assert uncounted.status.counts is None
+        assert uncounted.counts == result.counts
