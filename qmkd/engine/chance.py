@@ -68,7 +68,9 @@ class Chance:
     def word(self, epoch: int, node: int, draw: int, shot: int) -> int:
         """The word of one shot."""
         skipped = self._seek(epoch, node, draw, shot)
-        return int(self._source.random_raw(skipped + 1)[-1] if skipped else self._source.random_raw())
+        return int(
+            self._source.random_raw(skipped + 1)[-1] if skipped else self._source.random_raw()
+        )
 
     def coin(self, epoch: int, node: int, draw: int, shot: int) -> int:
         """The outcome of one shot where P(1) = 1/2."""

@@ -39,7 +39,10 @@ from qmkd.engine.prepared import (
     Stopped,
     Unable,
     instruction,
+    make_room,
     numbered,
+    reference,
+    tableau_bytes,
 )
 from qvm.program import LoweredGuard, Step
 
@@ -47,7 +50,6 @@ BATCH_SHOTS: Final = 1 << 16
 BATCH_SHOTS_MIN: Final = 64
 FRAME_BYTES_MAX: Final = 64 << 20  # frames and events of one batch
 GROUP_BYTES_MAX: Final = 256 << 20  # references of one batch, if every shot had its own
-GROUP_BYTES_LEAST: Final = 4096  # what a reference costs beside its tableau
 
 assert BATCH_SHOTS % BATCH_SHOTS_MIN == 0
 
@@ -127,9 +129,7 @@ class _Batch:
         self.z: list[_Row] = [None] * form.slots
         self.bits: list[_Row] = [None] * form.bit_rows
         self.ran: list[_Row] = [None] * len(form.starts)
-        sim = stim.TableauSimulator(seed=0)
-        sim.set_num_qubits(form.slots)
-        self.groups = [_Group(sim, self.full)]
+        self.groups = [_Group(reference(form.slots), self.full)]
         self.groups_peak = 1
         self.merge_at = 2
 
@@ -225,7 +225,9 @@ class _Batch:
         before = x[one], z[one], x[two], z[two]
         self.move(((gate, one, two),))
         after = x[one], z[one], x[two], z[two]
-        for rows, at, old, new in zip((x, z, x, z), (one, one, two, two), before, after, strict=True):
+        for rows, at, old, new in zip(
+            (x, z, x, z), (one, one, two, two), before, after, strict=True
+        ):
             if old is not new:
                 rows[at] = _choose(where, new, old)
 
@@ -237,6 +239,7 @@ class _Batch:
             if not chosen.any():
                 continue
             if not np.array_equal(chosen, group.mask):
+                make_room(2 * tableau_bytes(self.form.slots))
                 self.groups.append(_Group(group.sim.copy(), group.mask & ~where))
                 group.mask = chosen
             inside.append(group)
@@ -280,7 +283,9 @@ class _Batch:
             group.sim.do(circuit)
         self.move(moves)
 
-    def guarded_gate(self, circuit: stim.Circuit, move: tuple[str, int, int], guard: _Guard) -> None:
+    def guarded_gate(
+        self, circuit: stim.Circuit, move: tuple[str, int, int], guard: _Guard
+    ) -> None:
         where = self.truth(guard)
         assert where is not None
         inside = self.split(where)
@@ -383,10 +388,10 @@ class _Batch:
             return
         seen: dict[tuple[bytes, ...], tuple[_Group, _Reference]] = {}
         for group in self.groups:
-            reference = _Reference(group.sim)
-            first, other = seen.setdefault(reference.key, (group, reference))
+            state = _Reference(group.sim)
+            first, other = seen.setdefault(state.key, (group, state))
             if first is not group:
-                xs, zs = other.difference(reference)
+                xs, zs = other.difference(state)
                 self.fold(group.mask, xs, zs)
                 first.mask = first.mask | group.mask
         self.groups = [group for group, _ in seen.values()]
@@ -399,9 +404,7 @@ class _Reference:
     def __init__(self, sim: stim.TableauSimulator) -> None:
         self.stabilizers = sim.canonical_stabilizers()
         self.key = tuple(
-            part.tobytes()
-            for each in self.stabilizers
-            for part in each.to_numpy(bit_packed=True)
+            part.tobytes() for each in self.stabilizers for part in each.to_numpy(bit_packed=True)
         )
         self._destabilizers: stim.Tableau | None = None
 
@@ -459,7 +462,7 @@ class _Form:
         row_bits = 2 * self.slots + self.bit_rows + len(self.starts)
         most = FRAME_BYTES_MAX * 8 // max(1, row_bits + 8 * len(self.starts))
         if not pauli_guards:
-            most = min(most, GROUP_BYTES_MAX // (GROUP_BYTES_LEAST + self.slots**2))
+            most = min(most, GROUP_BYTES_MAX // tableau_bytes(self.slots))
         most = max(BATCH_SHOTS_MIN, min(BATCH_SHOTS, most))
         return 1 << most.bit_length() - 1
 
@@ -569,5 +572,3 @@ def _turns(
         return circuit, tuple(_move(*each) for each in gates)
 
     return form(there), form(there[::-1])
-
-

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
+import stim
 from numpy.typing import NDArray
 
 from qmkd.engine.chance import NOISE_DRAW_FIRST, NOISE_DRAWS, OWN_DRAWS, STEPS_PER_NODE_MAX
@@ -23,6 +24,7 @@ ABSENT: Final = 255
 
 Stop = Callable[[], bool]
 
+TABLEAU_BYTES_LEAST: Final = 4096
 FORMS_MAX: Final = 4  # compiled forms kept per program
 
 GATES: Final = {
@@ -56,6 +58,11 @@ class Stopped(Exception):
 
 class Unable(Exception):
     """This engine cannot run this program; the sentence says why."""
+
+
+def tableau_bytes(slots: int) -> int:
+    """What Stim holds for a state of that many qubits: four bit matrices and some."""
+    return slots * slots // 2 + 1024 * slots // 8 + TABLEAU_BYTES_LEAST
 
 
 class Prepared:
@@ -121,3 +128,16 @@ def numbered(lowered: Lowered, noise: NoiseModel) -> Iterator[Numbered]:
 def instruction(gate: str, qubits: tuple[int, ...]) -> str:
     """One line of a Stim circuit."""
     return f"{gate} {qubits[0]}" if len(qubits) == 1 else f"{gate} {qubits[0]} {qubits[1]}"
+
+
+def reference(slots: int) -> stim.TableauSimulator:
+    """A new tableau of `slots` qubits in |0>. Raises MemoryError where there is no room."""
+    make_room(3 * tableau_bytes(slots))
+    sim = stim.TableauSimulator(seed=0)
+    sim.set_num_qubits(slots)
+    return sim
+
+
+def make_room(size: int) -> None:
+    """Raises MemoryError where `size` bytes cannot be had: Stim does not look, it crashes."""
+    np.empty(size, dtype=np.uint8)

@@ -133,6 +133,11 @@ def chunk_shots(events: int) -> int:
     return 1 << most.bit_length() - 1
 
 
+def packed_row_bytes(events: tuple[EventField, ...]) -> int:
+    """Bytes of a packed row."""
+    return -(-sum(field.bits for field in events) // 8) + -(-len(events) // 8)
+
+
 def pack_rows(rows: Rows, events: tuple[EventField, ...]) -> Packed:
     """uint8 rows of 0..3 and ABSENT -> packed rows, as `syscalls.results` lays them out."""
     ran = rows != ABSENT

@@ -28,6 +28,7 @@ from qmkd.engine.prepared import (
     Unable,
     instruction,
     numbered,
+    reference,
 )
 from qvm.program import LoweredGuard, Step
 
@@ -72,8 +73,7 @@ class _Shot:
         self.shot = shot
         self.stop = stop
         self.events = bytearray([ABSENT]) * len(program.lowered.events)
-        self.sim = stim.TableauSimulator(seed=0)
-        self.sim.set_num_qubits(program.lowered.slots)
+        self.sim = reference(program.lowered.slots)
 
     def holds(self, guard: LoweredGuard) -> bool:
         """An absent event equals no value."""
@@ -103,7 +103,9 @@ class _Shot:
     def cond_pauli(
         self, circuit: stim.Circuit, xor: tuple[int, ...], guard: LoweredGuard | None
     ) -> None:
-        if sum(self.events[event] == 1 for event in xor) & 1 and (guard is None or self.holds(guard)):
+        if sum(self.events[event] == 1 for event in xor) & 1 and (
+            guard is None or self.holds(guard)
+        ):
             self.sim.do(circuit)
 
     def measure(

@@ -1,0 +1,302 @@
+"""The worker process: `python -m qmkd.engine.worker SOCKET_FD STOP_FD [options]`.
+
+Blocking and single-threaded: it takes requests from a socket in order, runs them, answers in order.
+STOP_FD is a memfd of STOP_BYTES bytes, mapped shared; while it holds a run's ticket, that run stops
+at its next fence. The worker trusts no size, ends quietly when the daemon does, leaves no core, and
+is held to a memory bound by the host's kernel. `messages.py` has the protocol, `run.py` the work.
+
+Nothing numeric is imported before `main` has set the number of threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import array
+import contextlib
+import ctypes
+import mmap
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from qmkd.engine import messages
+from qmkd.engine.messages import (
+    Answer,
+    Check,
+    Checked,
+    Done,
+    Drop,
+    Failed,
+    Load,
+    Ready,
+    Request,
+    Run,
+)
+from qvm.program import VerifiedProgram
+from qvm.verify import verify_bytes
+
+if TYPE_CHECKING:
+    from qmkd.engine.prepared import Prepared
+    from qmkd.engine.run import Packed
+
+STOP_BYTES: Final = 8
+RECEIVE_BYTES: Final = 1 << 18
+FDS_MAX: Final = 64  # at once in one message, and waiting for their runs
+PROGRAMS_MAX: Final = 256
+PROGRAM_BYTES_MAX: Final = 64 << 20  # graphs held, all together, unless it is a single one
+ANSWER_BYTES_HELD: Final = 1 << 16
+ANSWER_NS_HELD: Final = 2_000_000  # a finished answer waits no longer for company
+MESSAGE_CHARS_MAX: Final = 500
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_DUMPABLE: Final = 4
+_SCHEDULERS: Final = {"other": os.SCHED_OTHER, "batch": os.SCHED_BATCH, "idle": os.SCHED_IDLE}
+
+_WARM_UP: Final = (
+    b'{"version":"0.1","program":{"nodes":['
+    b'{"id":"a","op":"ALLOC_LQ","vqs":["p","q"],"args":{"n":2,"profile":"logical:ideal"}},'
+    b'{"id":"h","op":"APPLY_H","vqs":["p"]},'
+    b'{"id":"c","op":"APPLY_CNOT","vqs":["p","q"]},'
+    b'{"id":"m","op":"MEASURE_Z","vqs":["p"],"produces":["m"]},'
+    b'{"id":"s","op":"APPLY_S","vqs":["q"],"guard":{"event":"m","equals":1}},'
+    b'{"id":"n","op":"MEASURE_X","vqs":["q"],"produces":["n"]},'
+    b'{"id":"f","op":"FREE_LQ","vqs":["p","q"]}]},'
+    b'"resources":{"vqs":["p","q"],"chs":[],"events":["m","n"]}}'
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m qmkd.engine.worker", description=__doc__)
+    parser.add_argument("socket", type=int, help="file descriptor of a connected Unix socket")
+    parser.add_argument("stop", type=int, help=f"file descriptor of a memfd of {STOP_BYTES} bytes")
+    parser.add_argument(
+        "--memory-bytes",
+        type=int,
+        default=0,
+        help="address space beyond a warm worker's; 0: no bound",
+    )
+    parser.add_argument("--nice", type=int, default=5)
+    parser.add_argument("--scheduler", choices=_SCHEDULERS, default="batch")
+    options = parser.parse_args(argv)
+    _settle(options.nice, options.scheduler)
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        worker = Worker(socket.socket(fileno=options.socket), mmap.mmap(options.stop, STOP_BYTES))
+        worker.warm_up()
+        if options.memory_bytes:
+            _bound_memory(options.memory_bytes)
+        worker.serve()
+    return 0
+
+
+def _settle(nice: int, scheduler: str) -> None:
+    """Die with the daemon, leave no core, stand back behind it, and use one thread."""
+    parent = os.getppid()
+    libc = ctypes.CDLL(None, use_errno=True)
+    for option, value in ((_PR_SET_PDEATHSIG, signal.SIGKILL), (_PR_SET_DUMPABLE, 0)):
+        if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0):
+            raise OSError(ctypes.get_errno(), f"prctl({option}, {value})")
+    if os.getppid() != parent:
+        sys.exit(0)  # The daemon ended before it could be watched.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(nice)
+    os.sched_setscheduler(0, _SCHEDULERS[scheduler], os.sched_param(0))
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+
+
+def _bound_memory(extra: int) -> None:
+    """Let the address space grow by at most `extra` bytes from here."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        pages = int(file.read().split()[0])
+    limit = pages * resource.getpagesize() + extra
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+class _Unloaded(Exception):
+    """The program is not held here."""
+
+
+class Worker:
+    """One connection to the daemon, and the programs it has sent, least recently used first."""
+
+    def __init__(self, connection: socket.socket, stop: mmap.mmap) -> None:
+        self._connection = connection
+        self._stop = memoryview(stop).cast("Q")
+        self._frames = messages.Frames()
+        self._fds: deque[int] = deque()
+        self._graphs: OrderedDict[int, bytes] = OrderedDict()
+        self._prepared: dict[int, Prepared] = {}
+        self._bytes = 0
+        self._answers: list[bytes] = []
+        self._held = 0
+        self._held_since = 0
+
+    def warm_up(self) -> None:
+        """Import everything, run each engine once, say so."""
+        import numpy as np
+        import stim
+
+        from qmkd.engine import run
+
+        program = run.prepare(_WARM_UP)
+        for engine in run.ENGINES:
+            run.run_segment(program, 1, 0, 2, engine)
+        versions = {"numpy": np.__version__, "stim": stim.__version__}
+        self._connection.sendall(messages.frame(Ready(os.getpid(), versions)))
+
+    def serve(self) -> None:
+        """Answer requests until the daemon closes the connection."""
+        for request in self._requests():
+            match request:
+                case Load():
+                    self._load(request)
+                case Drop():
+                    self._drop(request.program)
+                case Run():
+                    self._answer(self._run(request))
+                case Check():
+                    self._answer(_check(request))
+
+    # --- the socket -------------------------------------------------------------------------------
+
+    def _requests(self) -> Iterator[Request]:
+        """Requests in order. Held answers go out before anything is waited for."""
+        while True:
+            self._flush()
+            chunk, fds, flags, _ = socket.recv_fds(self._connection, RECEIVE_BYTES, FDS_MAX)
+            self._fds += fds
+            if not chunk:
+                return
+            if flags & socket.MSG_CTRUNC or len(self._fds) > FDS_MAX:
+                raise messages.BadFrame("more file descriptors than runs may wait for")
+            for body in self._frames.feed(chunk):
+                yield messages.request(body)
+
+    def _answer(self, answer: Answer) -> None:
+        """Send an answer, perhaps together with the next ones."""
+        encoded = messages.frame(answer)
+        now = time.monotonic_ns()
+        if not self._answers:
+            self._held_since = now
+        self._answers.append(encoded)
+        self._held += len(encoded)
+        if self._held > ANSWER_BYTES_HELD or now - self._held_since > ANSWER_NS_HELD:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._answers:
+            self._connection.sendall(b"".join(self._answers))
+            self._answers.clear()
+            self._held = 0
+
+    # --- programs ---------------------------------------------------------------------------------
+
+    def _load(self, load: Load) -> None:
+        self._drop(load.program)
+        self._graphs[load.program] = load.graph
+        self._bytes += len(load.graph)
+        while len(self._graphs) > 1 and (
+            len(self._graphs) > PROGRAMS_MAX or self._bytes > PROGRAM_BYTES_MAX
+        ):
+            self._drop(next(iter(self._graphs)))
+
+    def _drop(self, program: int) -> None:
+        self._bytes -= len(self._graphs.pop(program, b""))
+        self._prepared.pop(program, None)
+
+    def _program(self, program: int) -> Prepared:
+        """The prepared program; raises `_Unloaded`, or `Unable` where the graph is not valid."""
+        from qmkd.engine import run
+
+        if program not in self._graphs:
+            raise _Unloaded
+        self._graphs.move_to_end(program)
+        found = self._prepared.get(program)
+        if found is None:
+            found = self._prepared[program] = run.prepare(self._graphs[program])
+        return found
+
+    # --- work -------------------------------------------------------------------------------------
+
+    def _run(self, run: Run) -> Answer:
+        """Run the shots. Whatever goes wrong is an answer, and the worker lives on."""
+        from qmkd.engine.prepared import Stopped, Unable
+
+        file = self._fds.popleft() if run.sink == "fd" and self._fds else None
+        try:
+            if run.sink == "fd" and file is None:
+                raise Unable("no file descriptor came with the run")
+            return self._rows(run, file)
+        except _Unloaded:
+            return Failed(run.ticket, "unloaded", f"program {run.program} is not loaded here")
+        except Stopped as stopped:
+            return Failed(run.ticket, "stopped", str(stopped), stopped.epoch)
+        except Unable as unable:
+            return Failed(run.ticket, "refused", str(unable)[:MESSAGE_CHARS_MAX])
+        except MemoryError:
+            self._prepared.pop(run.program, None)
+            return Failed(run.ticket, "memory", "the run needs more memory than a worker may have")
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"
+            return Failed(run.ticket, "internal", text[:MESSAGE_CHARS_MAX])
+        finally:
+            if file is not None:
+                os.close(file)
+
+    def _rows(self, run: Run, file: int | None) -> Done:
+        from qmkd.engine.prepared import Unable
+        from qmkd.engine.run import packed_row_bytes, run_rows
+
+        program = self._program(run.program)
+        row_bytes = packed_row_bytes(program.lowered.events)
+        if row_bytes != run.row_bytes:
+            raise Unable(f"a row takes {row_bytes} bytes here, not {run.row_bytes}")
+        parts: list[bytes] = []
+        offset = run.row_offset * row_bytes
+
+        def sink(packed: Packed) -> None:
+            nonlocal offset
+            if file is None:
+                parts.append(packed.tobytes())
+            else:
+                view = memoryview(packed.reshape(-1))
+                while view:
+                    written = os.pwrite(file, view, offset)
+                    offset += written
+                    view = view[written:]
+
+        flag, ticket = self._stop, run.ticket
+        report = run_rows(
+            program,
+            run.seed,
+            run.shot_first,
+            run.shots,
+            run.engine,
+            run.noise,
+            run.counts,
+            lambda: flag[0] == ticket,
+            sink,
+        )
+        return Done(ticket, report, b"".join(parts) if file is None else None)
+
+
+def _check(check: Check) -> Answer:
+    try:
+        verified = verify_bytes(check.graph)
+    except MemoryError:
+        return Failed(check.ticket, "memory", "verifying needs more memory than a worker may have")
+    if isinstance(verified, VerifiedProgram):
+        return Checked(check.ticket, verified.summary, warnings=verified.warnings)
+    total = getattr(verified, "total", len(verified))
+    return Checked(check.ticket, None, tuple(verified), total)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
