@@ -78,6 +78,20 @@ def chain(nodes: int) -> dict[str, Any]:
     return {"version": "0.1", "program": {"nodes": body}, "resources": resources}
 
 
+def grind(nodes: int) -> dict[str, Any]:
+    """A program of `nodes` nodes in which every second one costs a random word in every shot."""
+    body: list[dict[str, Any]] = [
+        {"id": "a", "op": "ALLOC_LQ", "args": {"n": 1, "profile": "logical:ideal"}, "vqs": ["q"]}
+    ]
+    body += [
+        {"id": f"n{i}", "op": ("APPLY_H", "RESET")[i % 2], "vqs": ["q"]} for i in range(nodes - 3)
+    ]
+    body.append({"id": "m", "op": "MEASURE_Z", "vqs": ["q"], "produces": ["m0"]})
+    body.append({"id": "f", "op": "FREE_LQ", "vqs": ["q"]})
+    resources = {"vqs": ["q"], "chs": [], "events": ["m0"]}
+    return {"version": "0.1", "program": {"nodes": body}, "resources": resources}
+
+
 def _submit_growth(path: Path, sizes: tuple[int, ...]) -> list[Row]:
     """Time from sending a graph never seen before to its job id, per node."""
     rows, per_node = [], []
@@ -110,7 +124,7 @@ def _cancel(path: Path, rounds: int) -> list[Row]:
         session = wire.session()
         for seed in range(rounds):
             policy = {"shots": 10_000_000, "seed": seed, "counts": False}
-            graph = chain(2_000)
+            graph = grind(2_000)
             job = wire.call("q_submit", {"session_id": session, "graph": graph, "policy": policy})
             who = {"session_id": session, "job_id": job["job_id"]}
             while wire.call("q_status", who)["state"] != "RUNNING":
@@ -144,9 +158,9 @@ def keep_busy(path: Path, stop: threading.Event) -> None:
             ]
             while len(jobs) < 2:
                 seed += 1
-                policy = {"shots": 5_000_000, "seed": seed, "counts": False}
+                policy = {"shots": 10_000_000, "seed": seed, "counts": False}
                 made = wire.call(
-                    "q_submit", {"session_id": session, "graph": chain(1_000), "policy": policy}
+                    "q_submit", {"session_id": session, "graph": grind(2_000), "policy": policy}
                 )
                 jobs.append(made["job_id"])
             stop.wait(0.2)

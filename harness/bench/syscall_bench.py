@@ -140,8 +140,7 @@ def _submits(
                 times = []
                 for _ in range(SUBMITS_PER_ROUND):
                     began = time.perf_counter()
-                    wire.sock.sendall(request)
-                    reply = wire.line()
+                    reply = wire.exchange(request)
                     times.append(time.perf_counter() - began)
                     if name == "ours":
                         job = result_of(msgspec.json.decode(reply))["job_id"]

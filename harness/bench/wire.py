@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,24 @@ class Wire:
             lines.reverse()
             self._lines = lines
         return self._lines.pop()
+
+    def exchange(self, request: bytes) -> bytes:
+        """Send a large request and read its answer, never waiting for one with the other undone.
+
+        An echo answers while it is still being sent to; a plain `sendall` would wait for ever.
+        """
+        view, answer = memoryview(request), bytearray()
+        poller = select.poll()
+        poller.register(self.sock, select.POLLIN | select.POLLOUT)
+        while not answer.endswith(b"\n"):
+            ((_, ready),) = poller.poll()
+            if ready & select.POLLOUT and view:
+                view = view[self.sock.send(view, socket.MSG_DONTWAIT) :]
+                if not view:
+                    poller.modify(self.sock, select.POLLIN)
+            if ready & select.POLLIN:
+                answer += self.sock.recv(RECEIVE_BYTES)
+        return bytes(answer)
 
     def call(self, method: str, params: dict[str, Any]) -> Any:
         self.sock.sendall(self.request(method, params))
