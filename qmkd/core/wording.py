@@ -158,13 +158,13 @@ def context(
 def _noise(program: Program, policy: Policy) -> NoiseApplied:
     if policy.noise is UNSET:
         why = "" if program.summary.ideal else "this build runs logical qubits without noise"
-        return NoiseApplied(requested="default", applied=Noise.IDEAL, why=why)
+        return NoiseApplied(requested="default", applied=Noise.IDEAL.value, why=why)
     if policy.noise is Noise.PROFILE:
         assert program.summary.ideal, "admission refuses noise that is not here"
         return NoiseApplied(
-            requested=Noise.PROFILE, applied=Noise.IDEAL, why="every profile is ideal"
+            requested=policy.noise.value, applied=Noise.IDEAL.value, why="every profile is ideal"
         )
-    return NoiseApplied(requested=Noise.IDEAL, applied=Noise.IDEAL)
+    return NoiseApplied(requested=policy.noise.value, applied=Noise.IDEAL.value)
 
 
 def profile_applied(profile: Profile) -> ProfileApplied:

@@ -1,0 +1,288 @@
+"""What is true after every step, as code: `check(state)` looks at everything, in time O(state).
+
+Each counter is held against a walk over the records that it counts, each reference against the
+one that leads back, each bound against what it bounds. The simulation calls this after every step,
+a daemon when configured to; the cheap assertions on the way are elsewhere and always on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+from qmkd.core.jobs import JOB_MOVES, has_shots
+from qmkd.core.limits import (
+    JOBS_RETAINED_MAX,
+    PARKED_MAX,
+    PEERS_CACHED_MAX,
+    PROGRAM_BYTES_CACHED_MAX,
+    PROGRAMS_CACHED_MAX,
+    SEGMENTS_PER_WORKER_MAX,
+    SESSIONS_EXPIRED_MAX,
+    SHOT_BLOCK,
+    SUBSCRIPTIONS_MAX,
+)
+from qmkd.core.state import Check, Job, Program, Session, State, Tenant, TimerKind, Worker
+from qmkd.core.wording import blocked
+from syscalls.job import FINAL_STATES, JobState
+
+
+def check(state: State) -> None:
+    """Assert every invariant. Changes nothing."""
+    jobs, checks = _live_jobs(state), _live_checks(state)
+    for tenant in state.tenants.values():
+        _check_tenant(state, tenant, jobs[tenant], checks[tenant])
+    for session in state.sessions.values():
+        _check_session(session)
+    for job in state.jobs.values():
+        _check_job(state, job)
+    _check_machine(state)
+    _check_workers(state)
+    _check_connections(state)
+    _check_timers(state)
+    _check_turns(state)
+
+
+def _live_jobs(state: State) -> dict[Tenant, list[Job]]:
+    found: dict[Tenant, list[Job]] = defaultdict(list)
+    for name, job in state.jobs.items():
+        assert name == job.id
+        if job.state not in FINAL_STATES:
+            found[job.tenant].append(job)
+    return found
+
+
+def _live_checks(state: State) -> dict[Tenant, list[Check]]:
+    found: dict[Tenant, list[Check]] = defaultdict(list)
+    for check, _ in state.checks.values():
+        found[check.submission.session.tenant].append(check)
+    for tenant in state.tenants.values():
+        found[tenant].extend(tenant.checks)
+    return found
+
+
+# --- tenants ------------------------------------------------------------------------------------
+
+
+def _check_tenant(state: State, tenant: Tenant, live: list[Job], checks: list[Check]) -> None:
+    quota = tenant.rule.quota
+    sessions = [one for one in state.sessions.values() if one.tenant is tenant]
+    running = [job for job in live if job.state is JobState.RUNNING]
+    uses = Counter(job.program for job in live)
+    assert tenant.sessions == len(sessions) <= quota.sessions
+    assert not (sessions and tenant.rule.suspended), "a suspended tenant has no session"
+    assert tenant.live == len(live)
+    assert tenant.checking == len(checks) == len(set(checks))
+    assert tenant.live + tenant.checking <= quota.jobs
+    assert tenant.logical == sum(one.program.summary.peak_logical for one in running)
+    assert tenant.logical <= quota.logical_qubits
+    assert tenant.physical == sum(one.program.summary.peak_physical for one in running)
+    assert tenant.physical <= quota.physical_qubits
+    assert tenant.rows_live == sum(job.policy.shots * job.program.row_bytes for job in live)
+    assert tenant.kept_bytes == sum(job.result_bytes for job in tenant.finished)
+    assert tenant.rows_live + tenant.kept_bytes <= quota.result_bytes
+    graphs = sum(len(program.graph) for program in uses)
+    assert tenant.held_bytes == graphs + sum(len(one.submission.graph) for one in checks)
+    assert tenant.held_bytes <= quota.queued_bytes
+    assert len(tenant.finished) <= JOBS_RETAINED_MAX
+    assert all(state.jobs[job.id] is job for job in tenant.finished)
+    assert len(tenant.expired) <= SESSIONS_EXPIRED_MAX
+    assert not any(name in state.sessions for name in tenant.expired)
+    assert tenant.queued == sorted((*j.rank, j) for j in live if j.state is JobState.QUEUED)
+    assert tenant.ready == sorted((*j.rank, j) for j in running if has_shots(j))
+    for key, job in tenant.keys.items():
+        assert state.jobs[job.id] is job
+        assert job.tenant is tenant
+        assert job.policy.idempotency_key == key
+    _check_programs(tenant, uses)
+
+
+def _check_programs(tenant: Tenant, uses: Counter[Program]) -> None:
+    for program in {*uses, *tenant.programs.values()}:
+        assert program.tenant is tenant
+        assert program.graph, "a program in use has its bytes"
+        assert program.uses == uses[program]
+        assert program.cached == (tenant.programs.get(program.key) is program)
+    size = sum(len(program.graph) for program in tenant.programs.values())
+    assert tenant.program_bytes == size
+    if not all(program.uses for program in tenant.programs.values()):
+        assert len(tenant.programs) <= PROGRAMS_CACHED_MAX
+        assert size <= PROGRAM_BYTES_CACHED_MAX
+
+
+# --- sessions and jobs --------------------------------------------------------------------------
+
+
+def _check_session(session: Session) -> None:
+    assert session.open
+    assert session.granted <= session.tenant.rule.grantable, "authority only shrinks"
+    assert len(session.subscriptions) <= SUBSCRIPTIONS_MAX
+    assert session.wide.keys() == {one for one in session.subscriptions if one.job is None}
+    tally = Counter(job.state for job in session.jobs.values())
+    assert all(session.tally[each] == tally[each] for each in JobState)
+    assert all(job.session is session for job in session.jobs.values())
+
+
+def _check_job(state: State, job: Job) -> None:
+    assert job.tenant is job.session.tenant
+    assert job.session.jobs[job.id] is job
+    assert job.session.open or job.final is None, "a closed session keeps no finished job"
+    assert job.state in JOB_MOVES
+    assert job.state is not JobState.VALIDATING
+    assert (job in job.session.live) == (job.state not in FINAL_STATES) == (job.final is None)
+    assert len(job.subscriptions) <= SUBSCRIPTIONS_MAX
+    if job.state is JobState.QUEUED:
+        assert job.shots_given == job.started_ns == 0
+        assert not job.segments
+        assert not job.again
+        assert job.stop is None
+        assert not job.rows
+    elif job.state is JobState.RUNNING:
+        assert job.started_ns >= job.created_ns
+        _check_shots(job)
+    else:
+        assert job.final is not None
+        assert job.final.state is job.state
+        assert job in job.tenant.finished
+        assert not job.segments
+        assert not job.waiting
+        assert not job.subscriptions
+        assert job.time_limit == job.grace == 0
+        assert not job.rows or job.state is JobState.COMPLETED
+        assert job.state is not JobState.COMPLETED or job.shots_done == job.policy.shots
+
+
+def _check_shots(job: Job) -> None:
+    """Every shot is done, in one worker's hands, to be run again, or not yet handed out."""
+    slices = [segment.slice for segment in job.segments.values()] + job.again
+    assert all(one.first % SHOT_BLOCK == 0 for one in slices)
+    assert job.shots_given <= job.policy.shots
+    if job.stop is None:
+        assert job.shots_given == job.shots_done + sum(one.shots for one in slices)
+        end = 0
+        for one in sorted(slices, key=lambda each: each.first):
+            assert end <= one.first, "no shot is in two slices"
+            end = one.first + one.shots
+        assert end <= job.shots_given
+        assert job.counts is None or sum(job.counts.values()) == job.shots_done
+    else:
+        assert job.segments, "a stopped job that nobody holds has ended"
+        assert not job.again
+
+
+# --- the machine --------------------------------------------------------------------------------
+
+
+def _check_machine(state: State) -> None:
+    tenants = state.tenants.values()
+    assert state.live == sum(tenant.live for tenant in tenants)
+    assert state.parked == sum(tenant.parked for tenant in tenants)
+    assert state.physical == sum(tenant.physical for tenant in tenants)
+    assert state.physical <= state.machine.physical_qubits
+    tally = Counter(job.state for job in state.jobs.values())
+    assert all(state.tally[each] == tally[each] for each in JobState)
+    assert len(state.peers) <= PEERS_CACHED_MAX
+    assert not state.halted or not (state.live or state.parked)
+
+
+def _check_workers(state: State) -> None:
+    checks = 0
+    for worker in state.workers:
+        assert not (worker.ready and worker.killed)
+        assert not worker.held or worker.ready or worker.killed
+        assert len(worker.held) <= SEGMENTS_PER_WORKER_MAX
+        assert worker.ns == sum(unit.ns for unit in worker.held.values())
+        for ticket, unit in worker.held.items():
+            assert unit.ticket == ticket
+            if isinstance(unit, Check):
+                checks += 1
+                assert state.checks[ticket] == (unit, worker)
+            else:
+                assert unit.worker is worker
+                assert unit.job.segments[ticket] is unit
+                assert unit.job.state is JobState.RUNNING
+                assert len(worker.held) == 1 or not unit.slice.attempts, "a suspect runs alone"
+    assert checks == len(state.checks)
+    held = sum(len(worker.held) for worker in state.workers) - checks
+    assert held == sum(len(job.segments) for job in state.jobs.values())
+
+
+def _check_connections(state: State) -> None:
+    parked: Counter[Tenant] = Counter()
+    waiting: Counter[Job] = Counter()
+    subscriptions: Counter[Session] = Counter()
+    for number, connection in state.connections.items():
+        assert connection.parked or connection.subscriptions
+        for call, one in connection.parked.items():
+            assert (one.origin.conn, one.origin.call) == (number, call)
+            assert (one.job is None) != (one.check is None)
+            parked[one.tenant] += 1
+            if one.job is not None:
+                waiting[one.job] += 1
+                assert one in one.job.waiting
+                assert one.tenant is one.job.tenant
+                assert not one.cancels or one.job.stop is not None
+            if one.check is not None:
+                assert one.check.parked is one
+                assert one.check.submission.session.open
+        for each in connection.subscriptions:
+            subscriptions[each.session] += 1
+            assert each.conn == number
+            assert each in each.session.subscriptions
+            assert each.job is None or each in each.job.subscriptions
+    for tenant in state.tenants.values():
+        assert tenant.parked == parked[tenant] <= PARKED_MAX
+    for job in state.jobs.values():
+        assert len(job.waiting) == waiting[job]
+    for session in state.sessions.values():
+        assert len(session.subscriptions) == subscriptions[session]
+    assert all(session.open for session in subscriptions)
+
+
+def _check_timers(state: State) -> None:
+    for token, timer in state.timers.items():
+        about = timer.about
+        if timer.kind is TimerKind.SWEEP:
+            assert state.sweep == token
+        elif timer.kind is TimerKind.WAIT:
+            assert about is not None
+            assert not isinstance(about, Job)
+            assert about.timer == token
+            assert state.connections[about.origin.conn].parked[about.origin.call] is about
+        elif timer.kind is not TimerKind.DRAIN:
+            assert isinstance(about, Job)
+            assert token == (about.time_limit if timer.kind is TimerKind.LIMIT else about.grace)
+            assert about.state is JobState.RUNNING
+    drains = sum(timer.kind is TimerKind.DRAIN for timer in state.timers.values())
+    assert drains == bool(state.draining), "a shutdown goes on until it has reached everybody"
+    assert not state.sweep or state.sweep in state.timers
+    assert state.sweep or not state.sessions, "sessions do not stay for ever"
+    for job in state.jobs.values():
+        if job.state is JobState.RUNNING:
+            limited = job.policy.timeout_ms is not None
+            assert not limited or job.time_limit in state.timers or job.stop is not None
+            assert job.stop is None or job.grace in state.timers or _ending(job)
+
+
+def _ending(job: Job) -> bool:
+    """Whether its grace is over and all who still hold a part of it are being ended."""
+    return not job.grace and all(segment.worker.killed for segment in job.segments.values())
+
+
+def _check_turns(state: State) -> None:
+    assert len(state.turns) == len(set(state.turns))
+    for tenant in state.tenants.values():
+        assert tenant.in_turns == (tenant in state.turns)
+        waits = bool(tenant.checks or tenant.ready or tenant.queued)
+        assert tenant.in_turns or not waits, "whoever has work gets turns"
+    if not state.stopping and any(_idle(worker) for worker in state.workers):
+        assert not any(_could_run(state, tenant) for tenant in state.turns), "no worker is idle"
+
+
+def _idle(worker: Worker) -> bool:
+    return worker.ready and not worker.held
+
+
+def _could_run(state: State, tenant: Tenant) -> bool:
+    if tenant.ready or any(check.parked is not None for check in tenant.checks):
+        return True
+    return bool(tenant.queued) and blocked(state, tenant.queued[0][2]) is None

@@ -1,0 +1,185 @@
+"""Who and what the simulated world holds: tenants, callers, programs, a planner, small bounds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from qmkd.core import admission, invariants, jobs, programs, reading, schedule, sessions, waiting
+from qmkd.core.events import Peer
+from qmkd.core.ports import Machine, Plan, Quota, TenantRule
+from qvm.program import Summary, VerifiedProgram
+from qvm.verify import verify_bytes
+from syscalls.errors import ProgramTooWide
+from syscalls.findings import Finding
+from syscalls.rights import Right
+from tests.simulation import outcomes
+
+WIDTH_MAX = 4
+
+# --- tenants and callers ------------------------------------------------------------------------
+
+_PLAIN = frozenset(Right) - {Right.ADMIN}
+TENANTS = (
+    TenantRule(
+        name="alice",
+        uids=frozenset({1, 6}),
+        grantable=_PLAIN,
+        quota=Quota(logical_qubits=6, jobs=8, queued_bytes=12_000, result_bytes=90_000, sessions=6),
+    ),
+    TenantRule(
+        name="bob",
+        uids=frozenset({2}),
+        gids=frozenset({20}),
+        grantable=frozenset({Right.ALLOC}),
+        quota=Quota(
+            physical_qubits=20, jobs=3, queued_bytes=3_000, result_bytes=30_000, sessions=3
+        ),
+    ),
+    TenantRule(name="carol", uids=frozenset({3}), quota=Quota(jobs=5, sessions=4)),
+    TenantRule(name="mallory", uids=frozenset({4}), suspended=True),
+)
+PEERS = (
+    Peer(1, 1, 100),
+    Peer(6, 1, 101),
+    Peer(2, 2, 102),
+    Peer(9, 20, 103),
+    Peer(3, 3, 104),
+    Peer(4, 4, 105),
+    Peer(5, 5, 106),
+)
+
+
+def tenant_of(peer: Peer) -> TenantRule | None:
+    """Whose calls this peer makes; no peer here makes two tenants' calls."""
+    for rule in TENANTS:
+        if peer.uid in rule.uids or peer.gid in rule.gids:
+            return rule
+    return None
+
+
+def may_call(peer: Peer) -> bool:
+    """Whether this peer can open a session at all."""
+    rule = tenant_of(peer)
+    return rule is not None and not rule.suspended
+
+
+def machine(workers: int) -> Machine:
+    """A machine on which two coded programs do not fit at once."""
+    return Machine(
+        physical_qubits=40,
+        workers=workers,
+        worker_bytes=1_000,
+        tenants=TENANTS,
+        versions={"x": "1"},
+    )
+
+
+# --- programs -----------------------------------------------------------------------------------
+
+
+def graph(qubits: int, events: int, *ops: dict[str, Any], profile: str = "logical:ideal") -> bytes:
+    """A program that allocates, runs `ops`, measures and frees."""
+    names = [f"q{i}" for i in range(qubits)]
+    nodes: list[dict[str, Any]] = [
+        {"id": "a", "op": "ALLOC_LQ", "args": {"n": qubits, "profile": profile}, "vqs": names},
+        *({"id": f"o{i}", **op} for i, op in enumerate(ops)),
+        *(
+            {"id": f"m{i}", "op": "MEASURE_Z", "vqs": [names[i % qubits]], "produces": [f"m{i}"]}
+            for i in range(events)
+        ),
+        {"id": "f", "op": "FREE_LQ", "vqs": names},
+    ]
+    resources = {"vqs": names, "chs": [], "events": [f"m{i}" for i in range(events)]}
+    return json.dumps(
+        {"version": "0.1", "program": {"nodes": nodes}, "resources": resources}
+    ).encode()
+
+
+_FENCE = {"op": "FENCE_EPOCH"}
+PLAIN = graph(1, 1)
+PROGRAMS: tuple[bytes, ...] = (
+    PLAIN,
+    graph(2, 2, _FENCE, {"op": "APPLY_H", "vqs": ["q0"]}),
+    graph(2, 3, _FENCE, _FENCE, profile="logical:Surface(d=3)"),
+    graph(1, 1, profile="logical:Surface(d=3)"),
+    graph(1, 0),
+    PLAIN + b" " * 700,
+    graph(1, 2, _FENCE) + b" " * 900,
+    graph(3, 3) + b"\n" * 1_500,
+    PLAIN + b" " * 4_000,
+    graph(1, 1, {"op": "APPLY_T", "vqs": ["q0"]}),
+    graph(WIDTH_MAX + 1, 1),
+    graph(2, 1, profile="logical:Surface(d=9)"),
+    graph(1, 1, {"op": "SET_POLICY", "args": {"priority": 1}}),
+    b"{}",
+    b"[" * 300,
+    PLAIN[:-1] + b" " * 700,
+    PLAIN.replace(b"MEASURE_Z", b"MEASURE_W") + b" " * 700,
+)
+SEEN_OFTEN = 9  # of PROGRAMS, the first so many are valid and usual
+
+
+@lru_cache(maxsize=1024)
+def verified(raw: bytes) -> VerifiedProgram | list[Finding]:
+    """`verify_bytes`, remembered: it is pure, and the world submits few programs often."""
+    return verify_bytes(raw)
+
+
+def planner(summary: Summary, shots: int) -> Plan | ProgramTooWide:
+    """Slow and fast programs, a bound on width, one program that needs too much memory."""
+    if summary.peak_logical > WIDTH_MAX:
+        return ProgramTooWide(width=summary.peak_logical, width_max=WIDTH_MAX, why="the world's")
+    return Plan(
+        engine="fake",
+        why="there is one",
+        width=summary.peak_logical,
+        ns_fixed=100_000,
+        ns_per_shot=(200, 3_000, 20_000)[summary.nodes % 3],
+        bytes_peak=2_000 if shots == 77 else 100,
+    )
+
+
+# --- bounds -------------------------------------------------------------------------------------
+
+_BOUNDS: tuple[tuple[tuple[Any, ...], str, Any], ...] = (
+    ((admission,), "INLINE_GRAPH_BYTES_MAX", 640),
+    ((admission,), "verify_bytes", verified),
+    ((jobs, invariants), "JOBS_RETAINED_MAX", 7),
+    ((jobs,), "EVENTS_FREE_MAX", 1),
+    ((waiting, invariants), "PARKED_MAX", 9),
+    ((waiting, invariants), "SUBSCRIPTIONS_MAX", 3),
+    ((sessions, invariants), "SESSIONS_EXPIRED_MAX", 3),
+    ((sessions, invariants), "PEERS_CACHED_MAX", 3),
+    ((sessions,), "SWEEP_EFFECTS_MAX", 4),
+    ((programs, invariants), "PROGRAMS_CACHED_MAX", 4),
+    ((programs, invariants), "PROGRAM_BYTES_CACHED_MAX", 6_000),
+    ((schedule,), "COUNTS_KEYS_MAX", outcomes.COUNTS_KEYS_MAX),
+    ((schedule,), "SLICE_SHOTS_UNMEASURED_MAX", 4096),
+    ((schedule,), "SLICE_SHOTS_MAX", 8192),
+    ((reading,), "RESULTS_INLINE_BYTES_MAX", 4_000),
+)
+
+
+@contextmanager
+def small_bounds() -> Iterator[None]:
+    """The kernel's bounds made so small that the world meets them often."""
+    before = [(each, name, getattr(each, name)) for rooms, name, _ in _BOUNDS for each in rooms]
+    for rooms, name, value in _BOUNDS:
+        for each in rooms:
+            setattr(each, name, value)
+    try:
+        yield
+    finally:
+        for each, name, value in before:
+            setattr(each, name, value)
+
+
+def raw(program: bytes) -> msgspec.Raw:
+    """A program as it stands in a request."""
+    return msgspec.Raw(program)

@@ -1,0 +1,377 @@
+"""What is held against the kernel: a ledger of its own, kept from requests and effects.
+
+It knows who owns what because it saw the replies, and it knows what a job yields because
+`outcomes.py` says so. It looks into the kernel's state only for `invariants.check`, fingerprints,
+and to learn when a job is over.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from enum import Enum
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from qmkd.core import effects as fx
+from qmkd.core.events import Called, Origin
+from qmkd.core.limits import PROGRESS_NS_MIN, SESSION_IDLE_NS
+from qmkd.core.state import State
+from syscalls.errors import (
+    AccessDenied,
+    AuthFailed,
+    Busy,
+    InsufficientCaps,
+    JobNotFound,
+    KernelError,
+    NotAvailable,
+    SessionExpired,
+    TenantSuspended,
+)
+from syscalls.events import JobEvent, Subscribe, Subscribed
+from syscalls.job import FINAL_STATES, Cancel, JobState, JobStatus, Submit, Submitted
+from syscalls.results import ResultsReply
+from syscalls.session import CloseSession, NegotiateCaps, Session, SessionClosed
+from tests.simulation import outcomes
+from tests.simulation.cast import tenant_of
+
+_PARKED = object()  # what is known of an answer that comes later
+_DROPPED = "the results are no longer kept"
+
+
+@dataclasses.dataclass
+class SeenSession:
+    """A session as its replies tell: `closed` when a close was answered."""
+
+    tenant: str
+    admin: bool
+    touched_ns: int
+    closed: bool = False
+    expired: bool = False
+
+
+@dataclasses.dataclass
+class SeenJob:
+    """A job as its submission tells. seq, progress_ns: of its last notification, by connection."""
+
+    session: str
+    tenant: str
+    request: Submit
+    events: int
+    final: JobStatus | None = None
+
+
+@dataclasses.dataclass
+class Rows:
+    """What the shell would hold of a job's packed rows."""
+
+    sealed: bool = False
+
+
+class Witness:
+    """The ledger. `asked` before a step, `saw` after it."""
+
+    def __init__(self) -> None:
+        self.open: dict[Origin, Called] = {}
+        self.arrived: Called | None = None  # in the step under way
+        self.gone: set[int] = set()
+        self.sessions: dict[str, SeenSession] = {}
+        self.jobs: dict[str, SeenJob] = {}
+        self.rows: dict[str, Rows] = {}
+        self.programs: dict[int, bytes] = {}
+        self.forgotten: set[int] = set()
+        self.subscribed: dict[tuple[int, str | None, str], set[str]] = {}
+        self.last_seq: dict[tuple[int, str], int] = {}
+        self.last_progress: dict[tuple[int, str], int] = {}
+        self.epoch = 0
+        self.halts = 0
+        self.answers: dict[str, int] = {}
+
+    # --- what comes in --------------------------------------------------------------------------
+
+    def asked(self, event: Called) -> None:
+        assert event.origin not in self.open
+        self.open[event.origin] = event
+        self.arrived = event
+
+    def client_gone(self, conn: int) -> None:
+        self.gone.add(conn)
+        self.open = {origin: event for origin, event in self.open.items() if origin.conn != conn}
+        for key in [key for key in self.subscribed if key[0] == conn]:
+            del self.subscribed[key]
+
+    # --- what comes out -------------------------------------------------------------------------
+
+    def saw(self, state: State, now_ns: int, out: list[fx.Effect]) -> None:
+        """Hold a step's effects against the ledger."""
+        assert state.epoch >= self.epoch, "an epoch number never goes back"
+        self.epoch = state.epoch
+        for effect in out:
+            match effect:
+                case fx.Reply():
+                    self._reply(state, now_ns, effect)
+                case fx.Notify():
+                    self._notified(now_ns, effect)
+                case fx.RunSegment():
+                    self._run(effect)
+                case fx.ForgetProgram():
+                    self.forgotten.add(effect.program)
+                    assert effect.program in self.programs, "workers forget what they were sent"
+                case fx.SealResults():
+                    self._sealed(state, effect.job_id)
+                case fx.DropResults():
+                    del self.rows[effect.job_id]
+                case fx.Halt():
+                    self.halts += 1
+        if self.subscribed:
+            self._check_told(state)
+        if self.arrived is not None and self.arrived.origin in self.open:
+            self._check_authority(state, now_ns, self.arrived, _PARKED)
+        self.arrived = None
+
+    def _run(self, effect: fx.RunSegment) -> None:
+        assert effect.program not in self.forgotten
+        assert self.programs.setdefault(effect.program, effect.graph) == effect.graph
+        rows = self.rows.setdefault(effect.job_id, Rows())
+        assert not rows.sealed, "sealed rows are never written again"
+
+    def _sealed(self, state: State, name: str) -> None:
+        rows = self.rows[name]
+        assert not rows.sealed
+        rows.sealed = True
+        job = state.jobs.get(name)  # type: ignore[call-overload]
+        if job is not None:
+            assert job.final is not None
+            seen = self.jobs[name]
+            self._check_result(job.final, seen.events, seen.request.policy.counts)
+
+    def _check_result(self, status: JobStatus, events: int, counted: bool) -> None:
+        """Compare a completed job with what its seed yields, however it was sliced and lost."""
+        context = status.execution_context
+        assert context is not None
+        shots = status.progress.shots_total
+        assert status.progress.shots_done == shots
+        counts, leaves, row = outcomes.run(context.seed, 0, shots, events)
+        assert context.results_digest == sha256(leaves if events else b"").hexdigest()
+        if status.counts_omitted == _DROPPED:
+            assert status.counts is None
+            return
+        assert status.events == row
+        if counted and len(counts) <= outcomes.COUNTS_KEYS_MAX:
+            assert status.counts == counts
+            assert status.counts_omitted is None
+        else:
+            assert status.counts is None
+            assert status.counts_omitted
+
+    # --- replies --------------------------------------------------------------------------------
+
+    def _reply(self, state: State, now_ns: int, reply: fx.Reply) -> None:
+        event = self.open.pop(reply.to, None)
+        assert event is not None, "every request is answered once, and nothing else is"
+        body, request = reply.body, event.request
+        kind = body.NAME if isinstance(body, KernelError) else type(body).__name__
+        key = f"{request.METHOD} {kind}"
+        self.answers[key] = self.answers.get(key, 0) + 1
+        if isinstance(body, KernelError):
+            assert type(body) in request.ERRORS, f"{request.METHOD} may not answer {kind}"
+        else:
+            assert type(body) is request.REPLY
+        if event is self.arrived:
+            self._check_authority(state, now_ns, event, body)
+        match body:
+            case Session():
+                rights = set(body.granted)
+                assert isinstance(request, NegotiateCaps)
+                rule = tenant_of(event.peer)
+                assert rule is not None
+                assert rights == set(request.requested) & {r.value for r in rule.grantable}
+                assert rights.isdisjoint(body.denied)
+                admin = "CAP_ADMIN" in rights
+                self.sessions[body.session_id] = SeenSession(rule.name, admin, now_ns)
+            case Submitted():
+                self._submitted(state, event, body)
+            case JobStatus():
+                self._status(body)
+            case Subscribed():
+                assert isinstance(request, Subscribe)
+                key2 = (reply.to.conn, request.job_id, request.session_id)
+                self.subscribed.setdefault(key2, set())
+            case ResultsReply():
+                name = reply.attach or reply.inline or body.job_id
+                assert name == body.job_id
+                assert self.rows[name].sealed, "results travel once they cannot change"
+
+    def _submitted(self, state: State, event: Called, body: Submitted) -> None:
+        request = event.request
+        assert isinstance(request, Submit)
+        seen = self.jobs.get(body.job_id)
+        if body.reused:
+            assert seen is None or (
+                bytes(seen.request.graph) == bytes(request.graph)
+                and seen.request.policy == request.policy
+            )
+            return
+        assert seen is None
+        tenant = self.sessions[request.session_id].tenant
+        job = state.jobs[body.job_id]
+        events = len(job.program.summary.events)
+        self.jobs[body.job_id] = SeenJob(request.session_id, tenant, request, events)
+
+    def _status(self, body: JobStatus) -> None:
+        seen = self.jobs.get(body.job_id)
+        if seen is None or body.state not in FINAL_STATES:
+            return
+        if body.state is JobState.COMPLETED:
+            self._check_result(body, seen.events, seen.request.policy.counts)
+        before = seen.final
+        if before is not None and before != body:
+            assert body.counts_omitted == _DROPPED, "a finished job never changes"
+            mended = msgspec.structs.replace(
+                body,
+                counts=before.counts,
+                counts_omitted=before.counts_omitted,
+                events=before.events,
+            )
+            assert mended == before
+        if before is None:
+            how = body.state.value if body.error is None else f"{body.state} {body.error.type}"
+            self.answers[how] = self.answers.get(how, 0) + 1
+        if before is None or body.counts_omitted == _DROPPED:
+            seen.final = body
+
+    def _check_authority(self, state: State, now_ns: int, event: Called, body: Any) -> None:
+        """Judge, from the ledger alone, what the caller may have been told at all."""
+        request, rule = event.request, tenant_of(event.peer)
+        if isinstance(body, Busy):
+            return
+        if rule is None:
+            assert isinstance(body, AuthFailed)
+            return
+        if rule.suspended:
+            named = getattr(request, "tenant_id", None)
+            assert isinstance(body, TenantSuspended if named in (None, rule.name) else AuthFailed)
+            return
+        assert not isinstance(body, TenantSuspended)
+        name = getattr(request, "session_id", None)
+        if name is None:
+            return
+        seen = self.sessions.get(name)
+        if seen is None or seen.tenant != rule.name or (seen.closed and not seen.expired):
+            assert isinstance(body, AuthFailed)
+            return
+        if isinstance(body, SessionExpired):
+            assert now_ns - seen.touched_ns > SESSION_IDLE_NS
+            seen.closed = seen.expired = True
+            return
+        if isinstance(body, AuthFailed):
+            # Expired long ago, and its name no longer remembered; or closed meanwhile.
+            assert now_ns - seen.touched_ns > SESSION_IDLE_NS or seen.closed or seen.expired
+            return
+        self._check_job_named(state, seen, request, body)
+        if isinstance(body, SessionClosed):
+            seen.closed = True
+        seen.touched_ns = now_ns
+
+    def _check_job_named(self, state: State, asker: SeenSession, request: Any, body: Any) -> None:
+        if not request.AVAILABLE:
+            assert isinstance(body, NotAvailable)
+            return
+        if isinstance(request, CloseSession | Submit) or getattr(request, "job_id", None) is None:
+            return
+        job = self.jobs.get(request.job_id)
+        if job is None:
+            assert request.job_id not in state.jobs, "no job is made whose submitter is not told"
+            assert isinstance(body, JobNotFound | InsufficientCaps)
+        elif asker.admin:
+            foreign = request.session_id != job.session
+            assert not (foreign and isinstance(request, Cancel)) or isinstance(
+                body, JobNotFound | AccessDenied
+            )
+        elif job.tenant != asker.tenant:
+            assert isinstance(body, JobNotFound | InsufficientCaps), "as if there were no job"
+        elif job.session != request.session_id:
+            assert isinstance(body, AccessDenied | JobNotFound | InsufficientCaps)
+        else:
+            assert not isinstance(body, AccessDenied)
+            assert not isinstance(body, JobNotFound) or request.job_id not in state.jobs
+
+    # --- notifications --------------------------------------------------------------------------
+
+    def _notified(self, now_ns: int, effect: fx.Notify) -> None:
+        body = effect.body
+        assert isinstance(body, JobEvent)
+        assert effect.conn not in self.gone, "nothing is sent to who has gone"
+        told = [
+            finals
+            for (conn, job, session), finals in self.subscribed.items()
+            if conn == effect.conn and self._about(body.job_id, job, session)
+        ]
+        assert told, "only subscribers are told"
+        key = (effect.conn, body.job_id)
+        assert body.seq >= self.last_seq.get(key, 0)
+        if body.kind == "progress":
+            if self.last_seq.get(key) != body.seq:
+                since = now_ns - self.last_progress.get(key, -PROGRESS_NS_MIN)
+                assert since >= PROGRESS_NS_MIN, "progress is told ten times a second at most"
+            self.last_progress[key] = now_ns
+        self.last_seq[key] = body.seq
+        if body.state in FINAL_STATES:
+            for finals in told:
+                finals.add(body.job_id)
+
+    def _about(self, name: str, job: str | None, session: str) -> bool:
+        if job is not None:
+            return job == name
+        seen = self.jobs.get(name)
+        return seen is None or seen.session == session
+
+    def _check_told(self, state: State) -> None:
+        """Whoever subscribed to a job has heard of its end once it is over."""
+        for (conn, job, session), finals in list(self.subscribed.items()):
+            closed = session not in state.sessions
+            if job is not None:
+                record = state.jobs.get(job)  # type: ignore[call-overload]
+                if record is None or record.final is not None:
+                    assert job in finals or closed, "the end is always told"
+                    del self.subscribed[conn, job, session]
+                    continue
+            if closed:
+                del self.subscribed[conn, job, session]
+
+
+# --- fingerprints -------------------------------------------------------------------------------
+
+_UNSEEN = {"now_ns", "out", "notices", "peers", "touched_ns", "stirred", "planner", "machine"}
+
+
+def fingerprint(state: State) -> list[Any]:
+    """Everything the kernel knows, as plain values; times of last use and caches left out."""
+    numbers: dict[int, int] = {}
+    flat: list[Any] = []
+    queue: deque[Any] = deque([state])
+    while queue:
+        value = queue.popleft()
+        if isinstance(value, Enum) or not dataclasses.is_dataclass(value):
+            if isinstance(value, dict):
+                flat.append(len(value))
+                for key, each in value.items():
+                    queue.append(key)
+                    queue.append(each)
+            elif isinstance(value, list | tuple | deque):
+                flat.append(len(value))
+                queue.extend(value)
+            else:
+                flat.append(value if not isinstance(value, bytearray | set) else repr(value))
+            continue
+        number = numbers.get(id(value))
+        if number is not None:
+            flat.append(("again", number))
+            continue
+        numbers[id(value)] = len(numbers)
+        for field in dataclasses.fields(value):
+            if field.name not in _UNSEEN:
+                queue.append(getattr(value, field.name))
+    return flat

@@ -1,0 +1,435 @@
+"""The simulated world: clients, workers, timers and a clock around one kernel, all from a seed.
+
+A step is one event. A life is one kernel from its start to its halt; a run is as many lives as
+its steps allow. In some lives all work ends before the kernel is shut down, and then every counter
+must be where it started; in others the shutdown comes in the middle.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec import UNSET
+
+from qmkd.core import effects as fx
+from qmkd.core import events as ev
+from qmkd.core import invariants
+from qmkd.core.kernel import Kernel
+from qmkd.core.limits import ENTROPY_BYTES, MS, SECOND, SESSION_IDLE_NS
+from qvm.findings import Findings
+from qvm.program import VerifiedProgram
+from syscalls.channel import OpenChan
+from syscalls.checkpoint import Checkpoint
+from syscalls.errors import AuthFailed, KernelError, SessionExpired
+from syscalls.events import Subscribe
+from syscalls.ids import JobId, SessionId, TenantId
+from syscalls.job import FINAL_STATES, Cancel, Noise, Policy, Status, Submit, Submitted, Wait
+from syscalls.results import Results
+from syscalls.rights import Right
+from syscalls.session import CloseSession, NegotiateCaps, Session
+from syscalls.telemetry import GetTelemetry
+from tests.simulation import cast, outcomes
+from tests.simulation.witness import Witness, fingerprint
+
+LIFE_STEPS = 2500
+START_NS = 1_700_000_000 * SECOND
+FINGERPRINT_EVERY = 24
+ENDING_STEPS_MAX = 20_000
+
+
+class Client:
+    """A caller: whose it is, its connection, and what it has been told."""
+
+    def __init__(self, number: int, peer: ev.Peer, kind: str) -> None:
+        self.peer, self.kind, self.conn, self.calls = peer, kind, number, 0
+        self.sessions: list[SessionId] = []
+        self.jobs: list[JobId] = []
+
+
+class Process:
+    """A worker process: what it holds, what it was asked to stop, whether it is being killed."""
+
+    def __init__(self) -> None:
+        self.up = False
+        self.doomed = False
+        self.held: dict[int, fx.RunSegment | fx.CheckProgram] = {}
+        self.stopping: set[int] = set()
+
+
+class Life:
+    """One kernel from start to halt."""
+
+    def __init__(self, rng: random.Random, now_ns: int) -> None:
+        self.rng, self.now_ns = rng, now_ns
+        self.kernel = Kernel(cast.machine(rng.randint(1, 3)), cast.planner)
+        self.witness = Witness()
+        self.processes = [Process() for _ in self.kernel.state.workers]
+        self.timers: dict[int, int] = {}
+        self.fired: list[int] = []
+        self.told: list[ev.Event] = []
+        self.conns = 0
+        self.clients = [self._client(peer) for peer in cast.PEERS]
+        self.busy = [client for client in self.clients if cast.may_call(client.peer)]
+        self.halted = False
+        self.steps = 0
+        self.unlucky = rng.choice((0.0, 0.02, 0.1))  # how often workers do badly
+        self.asking = rng.choice((0.4, 0.6, 0.8))  # how much of what happens is calls
+
+    def _client(self, peer: ev.Peer) -> Client:
+        self.conns += 1
+        kind = self.rng.choice(("normal", "normal", "hostile", "vanishing"))
+        return Client(self.conns, peer, kind)
+
+    # --- a step ---------------------------------------------------------------------------------
+
+    def step(self, event: ev.Event) -> list[fx.Effect]:
+        """Hand one event to the kernel, perform its effects, check everything."""
+        self.steps += 1
+        kernel, before = self.kernel, None
+        if isinstance(event, ev.Called):
+            self.witness.asked(event)
+            if self.steps % FINGERPRINT_EVERY == 0:
+                before = fingerprint(kernel.state)
+        elif isinstance(event, ev.ClientGone):
+            self.witness.client_gone(event.conn)
+        out = kernel.step(self.now_ns, event)
+        if before is not None:
+            assert isinstance(event, ev.Called)
+            mine = [one for one in out if isinstance(one, fx.Reply) and one.to == event.origin]
+            if mine and isinstance(mine[0].body, KernelError):
+                assert len(out) == 1, "a refusal has no effects"
+                assert before == fingerprint(kernel.state), "a refused request changes nothing"
+        self.witness.saw(kernel.state, self.now_ns, out)
+        for effect in out:
+            self._perform(effect)
+        invariants.check(kernel.state)
+        return out
+
+    def _perform(self, effect: fx.Effect) -> None:
+        match effect:
+            case fx.RunSegment() | fx.CheckProgram():
+                process = self.processes[effect.worker]
+                assert process.up, "work goes only to workers that are there"
+                process.held[effect.ticket] = effect
+            case fx.StopSegment():
+                assert effect.ticket in self.processes[effect.worker].held
+                self.processes[effect.worker].stopping.add(effect.ticket)
+            case fx.KillWorker():
+                assert not self.processes[effect.worker].doomed
+                self.processes[effect.worker].doomed = True
+            case fx.SetTimer():
+                assert effect.at_ns >= self.now_ns
+                self.timers[effect.token] = effect.at_ns
+            case fx.CancelTimer():
+                del self.timers[effect.token]
+                self.fired.append(effect.token)
+            case fx.Halt():
+                self.halted = True
+
+    def random_step(self) -> None:
+        """Whatever happens next."""
+        self._let_time_pass()
+        event = self._due_timer() if self.rng.random() < 0.6 else None
+        if event is None:
+            works = self.rng.random() >= self.asking and self._something_to_do()
+            event = self._work() if works else self._call()
+        self.learn(event, self.step(event))
+
+    def _something_to_do(self) -> bool:
+        """Whether a worker would say more than that it is there; now and then it says just that."""
+        idle = all(process.up and not process.held for process in self.processes)
+        return not idle or self.rng.random() < 0.1
+
+    def _let_time_pass(self) -> None:
+        chance = self.rng.random()
+        if chance < 0.0004:
+            self.now_ns += SESSION_IDLE_NS + self.rng.randrange(SECOND)
+        elif chance < 0.01:
+            self.now_ns += self.rng.randrange(2 * SECOND)
+        elif chance < 0.1:
+            self.now_ns += self.rng.randrange(40 * MS)
+        else:
+            self.now_ns += self.rng.randrange(200_000)
+
+    def _due_timer(self) -> ev.Event | None:
+        for token, at_ns in self.timers.items():
+            if at_ns <= self.now_ns:
+                del self.timers[token]
+                self.fired.append(token)
+                return ev.TimerFired(token)
+        return None
+
+    # --- workers --------------------------------------------------------------------------------
+
+    def _work(self, unlucky: float | None = None) -> ev.Event:
+        """A worker says something; or a timer that was cancelled, or is not due, fires."""
+        unlucky = self.unlucky if unlucky is None else unlucky
+        rng = self.rng
+        number = rng.randrange(len(self.processes))
+        process = self.processes[number]
+        if not process.up:
+            process.up = True
+            return ev.WorkerReady(number)
+        dies = rng.random() < unlucky / 4
+        if dies or (process.doomed and rng.random() < 0.5):
+            self.processes[number] = Process()
+            return ev.WorkerGone(number)
+        if unlucky and rng.random() < 0.01:
+            return self._nonsense()
+        if not process.held:
+            return ev.WorkerReady(number)
+        ticket = rng.choice(list(process.held))
+        unit = process.held[ticket]
+        event = self._said(unit, ticket in process.stopping, unlucky)
+        if event is None:
+            return ev.WorkerReady(number)
+        del process.held[ticket]
+        process.stopping.discard(ticket)
+        self.told = [*self.told[-4:], event]
+        return event
+
+    def _nonsense(self) -> ev.Event:
+        if self.told and self.rng.random() < 0.5:
+            return self.rng.choice(self.told)  # told twice
+        if self.fired and self.rng.random() < 0.7:
+            return ev.TimerFired(self.rng.choice(self.fired[-5:]))
+        return ev.TimerFired(self.rng.choice(list(self.timers) or [0]))
+
+    def _said(
+        self, unit: fx.RunSegment | fx.CheckProgram, stopping: bool, unlucky: float
+    ) -> ev.Event | None:
+        if isinstance(unit, fx.CheckProgram):
+            return self._checked(unit, unlucky)
+        chance = self.rng.random()
+        if stopping and chance < 0.9:
+            if chance < 0.3:
+                return None  # late
+            epoch = self.rng.randrange(3)
+            return ev.SegmentFailed(unit.worker, unit.ticket, "stopped", "", epoch)
+        if self.rng.random() < unlucky / 2:
+            reason = self.rng.choice(("refused", "memory", "internal", "stopped"))
+            return ev.SegmentFailed(unit.worker, unit.ticket, reason, "it did", 1)
+        return ev.SegmentDone(unit.worker, unit.ticket, self._report(unit, unlucky))
+
+    def _checked(self, unit: fx.CheckProgram, unlucky: float) -> ev.Event:
+        if self.rng.random() < unlucky / 2:
+            return ev.ProgramChecked(unit.ticket, None)
+        found = cast.verified(unit.graph)
+        if isinstance(found, VerifiedProgram):
+            return ev.ProgramChecked(unit.ticket, found.summary, warnings=found.warnings)
+        assert isinstance(found, Findings)
+        return ev.ProgramChecked(unit.ticket, None, tuple(found), found.total)
+
+    def _report(self, unit: fx.RunSegment, unlucky: float) -> ev.SegmentReport:
+        events = len(cast.verified(unit.graph).summary.events)  # type: ignore[union-attr]
+        counts, leaves, row = outcomes.run(unit.seed, unit.shot_first, unit.shots, events)
+        shots = unit.shots
+        if self.rng.random() < unlucky / 8:
+            shots, leaves = self.rng.choice(((shots + 1, leaves), (shots, leaves + b"x")))
+        known = unit.counts and len(counts) <= outcomes.COUNTS_KEYS_MAX
+        return ev.SegmentReport(
+            shots=shots,
+            counts=counts if known else None,
+            first_row=row,
+            leaves=leaves,
+            engine=unit.engine,
+            cpu_ns=self.rng.choice((50, 800, 30_000)) * unit.shots,
+            notes={},
+        )
+
+    # --- clients --------------------------------------------------------------------------------
+
+    def _call(self) -> ev.Event:
+        client = self.rng.choice(self.busy if self.rng.random() < 0.97 else self.clients)
+        vanishes = 0.08 if client.kind == "vanishing" else 0.004
+        if self.rng.random() < vanishes:
+            conn = client.conn
+            self.conns += 1
+            client.conn = self.conns
+            return ev.ClientGone(conn)
+        return self.called(client, self._request(client))
+
+    def called(self, client: Client, request: Any) -> ev.Called:
+        """A client's request, as it arrives."""
+        client.calls += 1
+        entropy = self.rng.randbytes(ENTROPY_BYTES) if request.CHANCE else b""
+        return ev.Called(ev.Origin(client.conn, client.calls), client.peer, request, entropy)
+
+    def _known(self, client: Client) -> tuple[SessionId, JobId]:
+        """A session and a job to name: mostly one's own, for the hostile mostly another's."""
+        rng, whose = self.rng, client
+        if rng.random() < (0.6 if client.kind == "hostile" else 0.03):
+            whose = rng.choice(self.clients)
+        session = rng.choice(whose.sessions) if whose.sessions else SessionId("sess_none")
+        if client.kind == "hostile" and client.sessions and rng.random() < 0.7:
+            session = rng.choice(client.sessions)  # another's job through one's own session
+        recent = whose.jobs[-rng.choice((1, 2, 12)) :]
+        job = rng.choice(recent) if recent else JobId("job_none")
+        return session, job
+
+    def _request(self, client: Client) -> Any:
+        rng = self.rng
+        session, job = self._known(client)
+        if rng.random() < (0.015 if client.sessions else 0.4):
+            return self._negotiate(client)
+        match rng.choices(range(9), (30, 20, 16, 9, 6, 5, 6, 1, 2))[0]:
+            case 0:
+                return self._submit(session)
+            case 1:
+                return Status(session_id=session, job_id=job)
+            case 2:
+                limit = rng.choice((None, 0, 1, 20, 500))
+                return Wait(session_id=session, job_id=job, timeout_ms=limit)
+            case 3:
+                return Cancel(session_id=session, job_id=job)
+            case 4:
+                form = rng.choice(("packed", "counts", "order"))
+                way = rng.choice(("inline", "fd"))
+                return Results(session_id=session, job_id=job, format=form, transport=way)  # type: ignore[arg-type]
+            case 5:
+                return Subscribe(session_id=session, job_id=rng.choice((job, None)))
+            case 6:
+                machine, listed = rng.random() < 0.2, rng.random() < 0.5
+                named = rng.choice((job, None))
+                return GetTelemetry(
+                    session_id=session, job_id=named, machine=machine, list_jobs=listed
+                )
+            case 7:
+                return CloseSession(session_id=session)
+        if rng.random() < 0.5:
+            return Checkpoint(session_id=session, job_id=job)
+        return OpenChan(session_id=session, vq_a="a", vq_b="b")
+
+    def _negotiate(self, client: Client) -> NegotiateCaps:
+        rng = self.rng
+        rights = [right.value for right in Right if rng.random() < 0.95]
+        tenant = rng.choice((None, None, TenantId("alice"), TenantId("mallory")))
+        return NegotiateCaps(
+            requested=[*rights, "CAP_FLY"] if rng.random() < 0.3 else rights,
+            tenant_id=tenant if client.kind == "hostile" else None,
+        )
+
+    def _submit(self, session: SessionId) -> Submit:
+        rng = self.rng
+        usual = rng.random() < 0.85
+        number = rng.randrange(cast.SEEN_OFTEN if usual else len(cast.PROGRAMS))
+        most = rng.choice((1, 100, 1024, 5_000, 20_000, 60_000))
+        policy = Policy(
+            shots=77 if rng.random() < 0.04 else rng.randint(1, most),
+            seed=rng.choice((None, rng.randrange(2**64))),
+            priority=rng.choice((0, 0, 0, 1, -1)),
+            deadline_epochs=rng.choice((None, None, None, None, None, 2)),
+            timeout_ms=rng.choice((None, None, 30, 1_000)),
+            noise=rng.choice((UNSET,) * 8 + (Noise.IDEAL, Noise.PROFILE)),
+            counts=rng.random() < 0.8,
+            debug=rng.random() < 0.02,
+            idempotency_key=rng.choice((None,) * 12 + ("k1", "k2", "k3")),
+        )
+        return Submit(session_id=session, graph=cast.raw(cast.PROGRAMS[number]), policy=policy)
+
+    def learn(self, event: ev.Event, out: list[fx.Effect]) -> None:
+        """Clients remember the names they are given; most drop sessions that are no more."""
+        if not out:
+            return
+        by_conn = {client.conn: client for client in self.clients}
+        for effect in out:
+            if isinstance(effect, fx.Reply) and effect.to.conn in by_conn:
+                client = by_conn[effect.to.conn]
+                if isinstance(effect.body, Session):
+                    client.sessions = [*client.sessions[-2:], effect.body.session_id]
+                elif isinstance(effect.body, Submitted):
+                    client.jobs = [*client.jobs[-20:], effect.body.job_id]
+                elif isinstance(effect.body, AuthFailed | SessionExpired):
+                    gone = getattr(getattr(event, "request", None), "session_id", None)
+                    if gone in client.sessions and self.rng.random() < 0.7:
+                        client.sessions.remove(gone)
+
+    # --- endings --------------------------------------------------------------------------------
+
+    def quiet_events(self) -> Iterator[ev.Event]:
+        """Nobody calls; workers do well; time passes until nothing is under way."""
+        state = self.kernel.state
+        for _ in range(ENDING_STEPS_MAX):
+            if not (state.live or state.parked or state.checks):
+                return
+            self.now_ns += self.rng.randrange(20 * MS)
+            yield self._due_timer() or self._work(unlucky=0.0)
+        raise AssertionError("work ends when all workers do well")
+
+    def closing_events(self) -> Iterator[ev.Event]:
+        """Every session is closed by whoever opened it, or grows too old."""
+        state = self.kernel.state
+        while state.sessions and self.rng.random() < 0.9:
+            session = next(iter(state.sessions.values()))
+            rule = session.tenant.rule
+            owner = next(c for c in self.clients if cast.tenant_of(c.peer) is rule)
+            yield self.called(owner, CloseSession(session_id=session.id))
+        for client in self.clients:
+            yield ev.ClientGone(client.conn)
+        while state.sessions:
+            self.now_ns += SESSION_IDLE_NS
+            yield self._due_timer() or self._work(unlucky=0.0)
+
+    def check_as_at_the_start(self) -> None:
+        """Nothing is left of all that was."""
+        state = self.kernel.state
+        for left in (state.jobs, state.sessions, state.connections, state.checks):
+            assert not left
+        assert state.live == state.parked == state.physical == 0
+        assert not any(state.tally.values())
+        for tenant in state.tenants.values():
+            assert tenant.sessions == tenant.live == tenant.checking == tenant.parked == 0
+            assert tenant.held_bytes == tenant.logical == tenant.physical == 0
+            assert tenant.rows_live == tenant.kept_bytes == 0
+            assert not tenant.keys
+            assert not tenant.finished
+        assert not self.witness.rows, "no rows are kept for nobody"
+        assert set(state.timers) <= {state.sweep}
+
+    def shutdown_events(self) -> Iterator[ev.Event]:
+        """A shutdown in the middle of things; clients go on calling until the halt."""
+        yield ev.ShutDown(50 * MS)
+        for _ in range(ENDING_STEPS_MAX):
+            if self.halted:
+                return
+            self._let_time_pass()
+            calls = self.rng.random() < 0.3
+            yield self._due_timer() or (self._call() if calls else self._work())
+        raise AssertionError("a shutdown comes to its end")
+
+    def check_halted(self) -> None:
+        """Everything was stopped and answered."""
+        assert self.witness.halts == 1
+        assert not self.witness.open, "every request was answered"
+        assert all(job.state in FINAL_STATES for job in self.kernel.state.jobs.values())
+
+
+def run(seed: int, steps: int) -> dict[str, int]:
+    """Run `steps` steps or a few more, from a seed. Returns how often each answer was given."""
+    rng = random.Random(seed)
+    answers: dict[str, int] = {}
+    done, now_ns = 0, START_NS
+    with cast.small_bounds():
+        while done < steps:
+            life = Life(rng, now_ns)
+            for _ in range(min(LIFE_STEPS, steps - done)):
+                life.random_step()
+            if rng.random() < 0.6:
+                _play(life, life.quiet_events())
+                _play(life, life.closing_events())
+                _play(life, life.quiet_events())
+                life.check_as_at_the_start()
+            _play(life, life.shutdown_events())
+            life.check_halted()
+            done += life.steps
+            now_ns = life.now_ns
+            for kind, count in life.witness.answers.items():
+                answers[kind] = answers.get(kind, 0) + count
+    return answers
+
+
+def _play(life: Life, events: Iterator[ev.Event]) -> None:
+    for event in events:
+        life.learn(event, life.step(event))
