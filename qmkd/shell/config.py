@@ -2,7 +2,7 @@
 
 Every key is known here with its type and its bounds; any other is refused with its path. Nothing
 is opened but the configuration file and the user database. What the keys mean is in
-`docs/configuration.md`; what is done with them, in `daemon.py`.
+`docs/operating.md`; what is done with them, in `daemon.py`.
 """
 
 from __future__ import annotations
