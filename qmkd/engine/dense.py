@@ -220,7 +220,7 @@ class _Batch:
         if not (outcome | (threshold == 0)).all():
             drawn = fraction(self.chance.words(*at, self.shot_first, self.shots))
             bits = drawn < (threshold[self.of] if branches > 1 else threshold[0])
-            parents, chosen = self.split(bits, 2)
+            parents, chosen = self.split(bits.astype(np.intp), 2)
             outcome = chosen == 1
         measured = np.ones(len(parents), dtype=np.bool_) if where is None else where[parents]
         kept = np.where(outcome, ones[parents], zeros[parents])

@@ -529,9 +529,9 @@ class _Form:
         flip_where = _Where(step.epoch, step.node, each.flip_draw)
         if step.op == "MEASURE_BELL":
             starts = [self.starts[event][0] for event in step.events]
-            rows = (starts[0] + 1, starts[0]) if len(starts) == 1 else (starts[0], starts[1])
+            rows = [starts[0] + 1, starts[0]] if len(starts) == 1 else starts
         else:
-            rows = (self.starts[step.events[0]][0],)
+            rows = [self.starts[step.events[0]][0]]
         parts = tuple(
             (
                 qubit,

@@ -42,7 +42,7 @@ class SegmentReport(msgspec.Struct, frozen=True, kw_only=True):
     notes: dict[str, int]
 
 
-# --- to the worker ----------------------------------------------------------------------------------
+# --- to the worker --------------------------------------------------------------------------------
 
 
 class Load(msgspec.Struct, frozen=True, tag=True):
@@ -86,7 +86,7 @@ class Drop(msgspec.Struct, frozen=True, tag=True):
     program: int
 
 
-# --- from the worker --------------------------------------------------------------------------------
+# --- from the worker ------------------------------------------------------------------------------
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -128,8 +128,8 @@ Request = Load | Run | Check | Drop
 Answer = Ready | Done | Failed | Checked
 
 _encoder: Final = msgspec.msgpack.Encoder()
-_requests: Final = msgspec.msgpack.Decoder(Request)
-_answers: Final = msgspec.msgpack.Decoder(Answer)
+_requests: Final[msgspec.msgpack.Decoder[Request]] = msgspec.msgpack.Decoder(Request)
+_answers: Final[msgspec.msgpack.Decoder[Answer]] = msgspec.msgpack.Decoder(Answer)
 
 
 class BadFrame(Exception):

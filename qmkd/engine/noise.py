@@ -31,7 +31,8 @@ class PauliChannel(msgspec.Struct, frozen=True):
     def thresholds(self) -> Words:
         """Cumulative probabilities in units of 2^-40, for `struck`."""
         total = np.cumsum([chance for _, chance in self.terms])
-        return np.rint(np.minimum(total, 1.0) * ONE).astype(np.uint64)
+        whole: Words = np.rint(np.minimum(total, 1.0) * ONE).astype(np.uint64)
+        return whole
 
 
 def struck(thresholds: Words, words: Words) -> NDArray[np.intp]:

@@ -11,7 +11,6 @@ Nothing numeric is imported before `main` has set the number of threads.
 from __future__ import annotations
 
 import argparse
-import array
 import contextlib
 import ctypes
 import mmap
@@ -143,10 +142,10 @@ class Worker:
         import numpy as np
         import stim
 
-        from qmkd.engine import run
+        from qmkd.engine import choose, run
 
         program = run.prepare(_WARM_UP)
-        for engine in run.ENGINES:
+        for engine in choose.ENGINES:
             run.run_segment(program, 1, 0, 2, engine)
         versions = {"numpy": np.__version__, "stim": stim.__version__}
         self._connection.sendall(messages.frame(Ready(os.getpid(), versions)))
@@ -266,7 +265,7 @@ class Worker:
             if file is None:
                 parts.append(packed.tobytes())
             else:
-                view = memoryview(packed.reshape(-1))
+                view = packed.reshape(-1).data
                 while view:
                     written = os.pwrite(file, view, offset)
                     offset += written

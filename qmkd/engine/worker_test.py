@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -80,8 +81,8 @@ def peer() -> Iterator[Peer]:
     found.close()
 
 
-def a_run(ticket: int, program: int = 1, **changes: object) -> Run:
-    fields: dict[str, object] = {
+def a_run(ticket: int, program: int = 1, **changes: Any) -> Run:
+    fields: dict[str, Any] = {
         "ticket": ticket,
         "program": program,
         "engine": "frames",
@@ -92,7 +93,7 @@ def a_run(ticket: int, program: int = 1, **changes: object) -> Run:
         "row_bytes": 2,
         "counts": True,
     }
-    return Run(**{**fields, **changes})  # type: ignore[arg-type]
+    return Run(**{**fields, **changes})
 
 
 def endless(gates: int = 400, fences: int = 2000) -> bytes:
@@ -191,7 +192,7 @@ def test_a_program_that_is_not_held_is_asked_for_again(peer: Peer) -> None:
     ],
 )
 def test_a_run_that_cannot_be_done_is_refused(
-    peer: Peer, changes: dict[str, object], said: str
+    peer: Peer, changes: dict[str, Any], said: str
 ) -> None:
     failed = peer.ask(Load(1, load("bell")), a_run(90, **changes))
     assert isinstance(failed, Failed)

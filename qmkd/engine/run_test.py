@@ -1,0 +1,157 @@
+"""Packing, counting and hashing, each against a slow way of doing the same."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from qmkd.core import limits
+from qmkd.engine import messages, run
+from qmkd.engine.prepared import ABSENT, Rows, Stopped, Unable
+from qvm.examples import load, names
+from qvm.program import EventField
+from syscalls import results
+
+
+def slow_row(row: list[int], events: tuple[EventField, ...]) -> bytes:
+    """One packed row, bit by bit, after the text of `syscalls.results`."""
+    values, validity, place = 0, 0, 0
+    for at, (value, field) in enumerate(zip(row, events, strict=True)):
+        if value != ABSENT:
+            values |= value << place
+            validity |= 1 << at
+        place += field.bits
+    return values.to_bytes(-(-place // 8), "little") + validity.to_bytes(
+        -(-len(events) // 8), "little"
+    )
+
+
+def key(row: list[int]) -> str:
+    return "".join("-" if value == ABSENT else str(value) for value in row)
+
+
+def made_up(
+    events: int, wide: bool, shots: int, rng: random.Random
+) -> tuple[Rows, tuple[EventField, ...]]:
+    fields = tuple(
+        EventField(f"e{at}", 2 if wide and rng.random() < 0.4 else 1) for at in range(events)
+    )
+    rows = [
+        [ABSENT if rng.random() < 0.2 else rng.randrange(2**field.bits) for field in fields]
+        for _ in range(shots)
+    ]
+    return np.array(rows, dtype=np.uint8).reshape(shots, events), fields
+
+
+@pytest.mark.parametrize("events", [0, 1, 4, 5, 7, 8, 9, 16, 31, 32, 33, 70])
+@pytest.mark.parametrize("wide", [False, True])
+def test_rows_are_packed_and_counted_as_documented(events: int, wide: bool) -> None:
+    rng = random.Random(events)
+    rows, fields = made_up(events, wide, 300, rng)
+    packed = run.pack_rows(rows, fields)
+    assert [row.tobytes() for row in packed] == [slow_row(row, fields) for row in rows.tolist()]
+    wire = [results.EventField(name=field.name, bits=field.bits) for field in fields]
+    assert packed.shape[1] == run.packed_row_bytes(fields) == results.row_bytes(wire)
+    counting = run._Counting(fields)
+    counting.add(packed[:100], rows[:100])
+    counting.add(packed[100:], rows[100:])
+    assert counting.result() == dict(sorted(Counter(map(key, rows.tolist())).items()))
+
+
+def test_counting_gives_up_where_too_many_rows_differ() -> None:
+    fields = tuple(EventField(f"e{at}", 1) for at in range(40))
+    number = messages.COUNTS_KEYS_MAX
+    codes = np.arange(number + 1, dtype="<u8")
+    rows = np.unpackbits(codes.view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")[:, :40]
+    for most, counted in ((number, True), (number + 1, False)):
+        counting = run._Counting(fields)
+        counting.add(run.pack_rows(rows[:most], fields), rows[:most])
+        assert (counting.result() is not None) == counted
+
+
+def test_counting_gives_up_where_keys_take_too_many_characters() -> None:
+    fields = tuple(EventField(f"e{at}", 1) for at in range(messages.COUNTS_CHARS_MAX // 2))
+    rows = np.zeros((3, len(fields)), dtype=np.uint8)
+    rows[np.arange(3), np.arange(3)] = 1
+    for most, counted in ((2, True), (3, False)):
+        counting = run._Counting(fields)
+        counting.add(run.pack_rows(rows[:most], fields), rows[:most])
+        assert (counting.result() is not None) == counted
+
+
+@pytest.mark.parametrize("name", names())
+def test_rows_do_not_depend_on_segments_or_batches(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = run.prepare(load(name))
+    engine = "frames" if program.summary.clifford else "dense"
+    whole, rows = run.run_segment(program, 11, 0, 5000, engine)
+    assert whole.counts is not None
+    assert sum(whole.counts.values()) == 5000
+    size = run.packed_row_bytes(program.lowered.events)
+    assert len(rows) == 5000 * size
+    block = size * run.SHOT_BLOCK
+    leaves = [hashlib.sha256(rows[at : at + block]).digest() for at in range(0, len(rows), block)]
+    assert whole.leaves == b"".join(leaves)
+    monkeypatch.setattr(run, "CHUNK_SHOTS_MAX", 256)
+    parts = [
+        run.run_segment(program, 11, first, min(2048, 5000 - first), engine)
+        for first in range(0, 5000, 2048)
+    ]
+    assert b"".join(part for _, part in parts) == rows
+    assert b"".join(report.leaves for report, _ in parts) == whole.leaves
+    assert sum((Counter(report.counts) for report, _ in parts), Counter()) == whole.counts
+    first = dict(
+        zip(
+            (field.name for field in program.lowered.events),
+            key_values(rows, program.lowered.events),
+            strict=True,
+        )
+    )
+    assert whole.first_row == {name: value for name, value in first.items() if value != ABSENT}
+
+
+def key_values(rows: bytes, events: tuple[EventField, ...]) -> list[int]:
+    """The first row, unpacked bit by bit."""
+    widths = sum(field.bits for field in events)
+    values = int.from_bytes(rows[: -(-widths // 8)], "little")
+    size = run.packed_row_bytes(events)
+    validity = int.from_bytes(rows[-(-widths // 8) : size], "little")
+    found, place = [], 0
+    for at, field in enumerate(events):
+        found.append(values >> place & 2**field.bits - 1 if validity >> at & 1 else ABSENT)
+        place += field.bits
+    return found
+
+
+def test_what_cannot_be_run_is_refused_in_words() -> None:
+    bell, magic = run.prepare(load("bell")), run.prepare(load("t_injection"))
+    with pytest.raises(Unable, match="no engine"):
+        run.run_segment(bell, 0, 0, 1, "abacus")
+    with pytest.raises(Unable, match="no noise model"):
+        run.run_segment(bell, 0, 0, 1, "frames", noise="loud")
+    for engine in ("tableau", "frames"):
+        with pytest.raises(Unable, match="INJECT_T_STATE is no Clifford op"):
+            run.run_segment(magic, 0, 0, 1, engine)
+    with pytest.raises(Unable, match="not valid"):
+        run.prepare(b"{}")
+
+
+@pytest.mark.parametrize("engine", ["tableau", "frames", "dense"])
+def test_a_run_stops_at_the_fence_at_which_it_is_asked(engine: str) -> None:
+    program = run.prepare(load("adaptive_rounds"))
+    assert program.lowered.epochs >= 3
+    asked = iter([False, True])
+    with pytest.raises(Stopped) as stopped:
+        run.run_segment(program, 0, 0, 5, engine, stop=lambda: next(asked))
+    fences = [step for step in program.lowered.steps if step.op == "FENCE_EPOCH"]
+    assert stopped.value.epoch == fences[1].epoch
+
+
+def test_bounds_agree_with_the_kernels() -> None:
+    assert run.SHOT_BLOCK == limits.SHOT_BLOCK
+    assert messages.COUNTS_KEYS_MAX == limits.COUNTS_KEYS_MAX
