@@ -291,15 +291,17 @@ class _Batch:
         self.apply_matrix(one, _HADAMARD)
         self.apply_pair("CX", one, two)
         next_at = flip_at._replace(draw=flip_at.draw + 1)
+        # Events are written before readout flips, which split branches further.
         if len(step.events) == 1:
-            (event,) = step.events
-            self.events[event, measured] = (2 * m0 + m1)[measured]
-            self.flip(event, 2, flip, flip_at)
-            self.flip(event, 1, flip, next_at)
+            self.events[step.events[0], measured] = (2 * m0 + m1)[measured]
+            self.flip(step.events[0], 2, flip, flip_at)
+            self.flip(step.events[0], 1, flip, next_at)
         else:
-            for event, bit, its_at in zip(step.events, (m0, m1), (flip_at, next_at), strict=True):
-                self.events[event, measured] = bit[measured]
-                self.flip(event, 1, flip, its_at)
+            first, second = step.events
+            self.events[first, measured] = m0[measured]
+            self.events[second, measured] = m1[measured]
+            self.flip(first, 1, flip, flip_at)
+            self.flip(second, 1, flip, next_at)
 
     def flip(self, event: int, bit: int, probability: float, at: _Where) -> None:
         """Report the bit wrongly, with that probability, where there is a report."""
