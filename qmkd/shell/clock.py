@@ -16,13 +16,13 @@ STALE_TIMERS_MAX = 1024  # cancelled ones kept in the heap before it is built an
 
 
 class Clock:
-    """Unix nanoseconds that never decrease."""
+    """Unix nanoseconds that never decrease. offset_ns: added to the monotonic clock's."""
 
     def __init__(self) -> None:
-        self._offset_ns = time.time_ns() - time.monotonic_ns()
+        self.offset_ns = time.time_ns() - time.monotonic_ns()
 
     def now_ns(self) -> int:
-        return self._offset_ns + time.monotonic_ns()
+        return self.offset_ns + time.monotonic_ns()
 
 
 class Timers:

@@ -8,6 +8,7 @@ gets a turn is the hub's; which connections there may be is the server's.
 
 from __future__ import annotations
 
+import builtins
 import os
 import socket
 from collections import deque
@@ -33,10 +34,12 @@ from qmkd.shell.outbox import FDS_PER_MESSAGE_MAX, Outbox
 from syscalls.errors import Busy, KernelError, ParseError
 from syscalls.events import JobEvent
 from syscalls.framing import Scanner
+from syscalls.job import FINAL_STATES, JobStatus
 from syscalls.jsonrpc import (
     Batch,
     Failure,
     Id,
+    Message,
     Request,
     encode_batch,
     encode_error,
@@ -45,6 +48,13 @@ from syscalls.jsonrpc import (
     parse,
 )
 from syscalls.syscall import Reply, Syscall
+
+FINALS_KEPT_MAX = 256  # encoded statuses of jobs that are over
+FINAL_BYTES_KEPT_MAX = 16 * 1024  # of one
+
+_OPENER = ord("{")
+_RESULT = (Reply, msgspec.Raw)
+_encode = msgspec.json.Encoder().encode
 
 
 class Host(Protocol):
@@ -107,10 +117,10 @@ class Connection:
     """A connected client. All methods return at once."""
 
     __slots__ = (
-        "_answers", "_begun", "_behind_since", "_buffered", "_ended", "_fd", "_finished", "_host",
-        "_hub", "_hung_up", "_in_background", "_in_turn", "_inbox", "_limits", "_mask", "_outbox",
-        "_partial_since", "_scanner", "_sent_before", "_slots", "_sock", "_unfed", "_watched",
-        "ages_watched", "notifications_dropped", "number", "peer",
+        "_answers", "_begun", "_behind_since", "_buffered", "_called", "_calls_max", "_ended",
+        "_fd", "_finished", "_host", "_hub", "_hung_up", "_in_background", "_in_turn", "_inbox",
+        "_limits", "_mask", "_outbox", "_partial_since", "_scanner", "_sent_before", "_slots",
+        "_sock", "_unfed", "_watched", "ages_watched", "notifications_dropped", "number", "peer",
     )  # fmt: skip
 
     def __init__(self, host: Host, sock: socket.socket, number: int, peer: Peer) -> None:
@@ -120,6 +130,8 @@ class Connection:
         self.ages_watched = False
         self._host = host
         self._hub = host.hub
+        self._called = host.called
+        self._calls_max = host.limits.calls_in_flight
         self._limits = host.limits
         self._sock = sock
         self._fd = sock.fileno()
@@ -169,65 +181,90 @@ class Connection:
 
         again: having answered what was read, look whether there is more.
         """
-        inbox, left = self._inbox, CALLS_PER_TURN_MAX
-        until_ns = monotonic_ns() + TURN_NS_MAX
+        inbox, answers, slots = self._inbox, self._answers, self._slots
+        left, until_ns, calls_max = CALLS_PER_TURN_MAX, 0, self._calls_max
+        if self._outbox.waiting >= UNREAD_BYTES_PAUSE:
+            left = 0
         self._in_turn = True
-        while left and not self._held_back():
-            if not inbox:
-                if self._answers:
+        while left and len(slots) < calls_max:
+            if inbox:
+                item = inbox.popleft()
+            else:
+                if answers:
                     self._push()
-                    if not again:
+                    if not again or self._outbox.waiting >= UNREAD_BYTES_PAUSE:
                         break
-                if not self._read():
+                line = self._read()
+                if line is None:
                     break
-                continue
-            self._serve(inbox.popleft())
+                if not line:
+                    continue
+                item = line
+            if isinstance(item, bytes):
+                message = parse(item)
+                if type(message) is Request:
+                    self._begun = call = self._begun + 1
+                    slots[call] = NOBODY if message.is_notification else message.id
+                    self._called(self, call, message.call)
+                else:
+                    self._serve_line(item, message)
+            else:
+                self._serve_part(item)
             left -= 1
-            if monotonic_ns() >= until_ns:
+            now_ns = monotonic_ns()
+            if not until_ns:
+                until_ns = now_ns + TURN_NS_MAX
+            elif now_ns >= until_ns:
                 left = 0
         self._in_turn = False
-        if self._answers:
+        if answers:
             self._push()
         if not left:
             self._go_on_later()
+        elif (
+            self._mask == EPOLLIN
+            and len(slots) < calls_max
+            and not (inbox or self._partial_since or self._buffered or self._ended)
+            and not self._outbox.waiting
+        ):
+            return  # by far the most common: everything is as it was before
         self._settle()
 
     def _held_back(self) -> bool:
-        return (
-            len(self._slots) >= self._limits.calls_in_flight
-            or self._outbox.waiting >= UNREAD_BYTES_PAUSE
-        )
+        return len(self._slots) >= self._calls_max or self._outbox.waiting >= UNREAD_BYTES_PAUSE
 
-    def _read(self) -> bool:
-        """Take in what is at hand; whether that was anything."""
+    def _read(self) -> bytes | None:
+        """Take in what is at hand: one whole message, b"" for other bytes, None for nothing."""
         if self._unfed:
             self._feed(self._unfed)
-            return True
+            return b""
         if self._ended:
-            return False
-        size = READ_BYTES_MAX if self._partial_since else READ_BYTES_MIN
+            return None
         try:
-            data = self._sock.recv(size)
+            data = self._sock.recv(READ_BYTES_MAX if self._partial_since else READ_BYTES_MIN)
         except BlockingIOError:
-            return False
+            return None
         except OSError as error:
             self.close(f"reading failed: {error.strerror}")
-            return False
+            return None
         if not data:
             self._ended, self._partial_since = True, 0
             self._inbox += self._scanner.feed_lines(b"\n")
-            return bool(self._inbox)
-        self._feed(data)
-        return True
+            return b"" if self._inbox else None
+        if len(data) > READ_BYTES_MIN:
+            self._feed(data)
+        elif self._partial_since or data[0] != _OPENER or data.find(b"\n") != len(data) - 1:
+            self._take(self._scanner.feed_lines(data))
+        else:
+            return data  # as the scanner, which holds nothing, would give it
+        return b""
 
     def _feed(self, data: bytes) -> None:
         """Cut off messages: a large one at its end, of small ones a few dozen at a time."""
-        if len(data) > READ_BYTES_MIN:
-            line_end = data.find(b"\n") + 1 or len(data)
-            size = max(line_end, READ_BYTES_MIN) if data is not self._unfed else READ_BYTES_MIN
-            self._unfed, data = data[size:], data[:size]
-        else:
-            self._unfed = b""
+        size = READ_BYTES_MIN
+        if data is not self._unfed:
+            size = max(size, data.find(b"\n") + 1 or len(data))
+        self._unfed, data = data[size:], data[:size]
         self._take(self._scanner.feed_lines(data))
 
     def _take(self, lines: list[bytes]) -> None:
@@ -245,42 +282,32 @@ class Connection:
 
     # --- serving --------------------------------------------------------------------------------
 
-    def _serve(self, item: Item) -> None:
-        if type(item) is bytes:
-            message = parse(item)
-            if type(message) is Request:
-                self._begin(message, NOBODY if message.is_notification else message.id)
-            elif type(message) is Batch:
-                batch = BatchReply(len(message.items), len(item))
-                self._inbox.extendleft((part, batch) for part in reversed(message.items))
-            else:
-                assert type(message) is Failure
-                self._refuse_line(item, message)
-        elif type(item) is tuple:
-            message, batch = item
-            if type(message) is Request:
-                whom = NOBODY if message.is_notification else message.id
-                self._begin(message, (whom, batch))
-            else:
-                assert type(message) is Failure
-                self._refuse(message, batch)
-        else:
-            assert type(item) is Failure
-            self._refuse(item, None)
-
-    def _begin(self, request: Request, slot: Slot) -> None:
-        self._begun = call = self._begun + 1
-        self._slots[call] = slot
-        self._host.called(self, call, request.call)
-
-    def _refuse_line(self, line: bytes, failure: Failure) -> None:
-        """Answer a line that is no call, unless it turns out to be several messages."""
-        if type(failure.error) is ParseError:
+    def _serve_line(self, line: bytes, message: Message) -> None:
+        """Serve what is not a call on its own: a batch, a fault, or several messages in a line."""
+        if isinstance(message, Batch):
+            batch = BatchReply(len(message.items), len(line))
+            self._inbox.extendleft((part, batch) for part in reversed(message.items))
+            return
+        assert isinstance(message, Failure)
+        if isinstance(message.error, ParseError):
             pieces = self._scanner.cut(line)
             if len(pieces) > 1:
                 self._inbox.extendleft(reversed(pieces))
                 return
-        self._refuse(failure, None)
+        self._refuse(message, None)
+
+    def _serve_part(self, item: Failure | tuple[Request | Failure, BatchReply]) -> None:
+        """Serve an element of a batch, or give the error for which nothing more is read."""
+        if isinstance(item, Failure):
+            self._refuse(item, None)
+            return
+        message, batch = item
+        if isinstance(message, Failure):
+            self._refuse(message, batch)
+            return
+        self._begun = call = self._begun + 1
+        self._slots[call] = (NOBODY if message.is_notification else message.id, batch)
+        self._called(self, call, message.call)
 
     def _refuse(self, failure: Failure, batch: BatchReply | None) -> None:
         data = b"" if failure.is_notification else encode_error(failure.id, failure.error)
@@ -301,11 +328,12 @@ class Connection:
             slot, batch = slot
         if isinstance(slot, _Nobody):
             self._answer(None, b"", fds, batch)
-        elif isinstance(body, KernelError):
-            self._answer(slot, encode_error(slot, body), fds, batch)
+            return
+        data = encoded(slot, body)
+        if batch is None and not fds and self._in_turn:
+            self._answers.append(data)
         else:
-            assert isinstance(body, Reply | msgspec.Raw)
-            self._answer(slot, encode_reply(slot, body), fds, batch)
+            self._answer(slot, data, fds, batch)
 
     def _answer(self, id: Id, data: bytes, fds: tuple[int, ...], batch: BatchReply | None) -> None:
         if batch is not None:
@@ -490,3 +518,28 @@ def _size(item: Item) -> int:
     if type(item) is bytes:
         return len(item)
     return item[1].share_bytes if type(item) is tuple else 0
+
+
+_finals: dict[int, tuple[JobStatus, bytes]] = {}
+
+
+def encoded(id: Id, body: msgspec.Struct | msgspec.Raw) -> bytes:
+    """An answer as a line. The status of a job that is over never changes: it is encoded once."""
+    if type(body) is JobStatus:
+        # The entry keeps its status alive, so nothing else can have the same identity.
+        known = _finals.get(builtins.id(body))
+        if known is not None:
+            head = known[1]
+        elif body.state in FINAL_STATES:
+            head = b'{"jsonrpc":"2.0","result":' + _encode(body) + b',"id":'
+            if len(head) <= FINAL_BYTES_KEPT_MAX:
+                if len(_finals) >= FINALS_KEPT_MAX:
+                    _finals.clear()
+                _finals[builtins.id(body)] = (body, head)
+        else:
+            return encode_reply(id, body)
+        return head + (b"%d}\n" % id if type(id) is int else _encode(id) + b"}\n")
+    if isinstance(body, KernelError):
+        return encode_error(id, body)
+    assert isinstance(body, _RESULT)
+    return encode_reply(id, body)

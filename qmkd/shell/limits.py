@@ -38,6 +38,7 @@ Scheduling = Literal["other", "batch", "idle"]
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 _Bytes = Annotated[int, msgspec.Meta(ge=1024, le=1 << 40)]
+_Message = Annotated[int, msgspec.Meta(ge=READ_BYTES_MIN, le=MESSAGE_BYTES_MAX)]
 _Millis = Annotated[int, msgspec.Meta(ge=10, le=86_400_000)]
 
 
@@ -54,7 +55,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     connections: _Count = 8192
     connections_per_uid: _Count = 4096
-    message_bytes: _Bytes = MESSAGE_BYTES_MAX
+    message_bytes: _Message = MESSAGE_BYTES_MAX
     message_age_ms: _Millis = 30_000
     calls_in_flight: _Count = 1024
     unread_ms: _Millis = 30_000
@@ -64,8 +65,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __post_init__(self) -> None:
         if self.connections_per_uid > self.connections:
             raise ValueError("connections_per_uid may not exceed connections")
-        if self.message_bytes > MESSAGE_BYTES_MAX:
-            raise ValueError(f"message_bytes may not exceed {MESSAGE_BYTES_MAX}")
         if self.calls_in_flight < BATCH_MAX:
             raise ValueError(f"calls_in_flight must hold one batch, {BATCH_MAX} calls")
         if self.unread_bytes < BATCH_REPLY_BYTES_MAX:

@@ -21,7 +21,7 @@ assert FDS_PER_MESSAGE_MAX <= 253
 class Outbox:
     """What waits for room in one socket, in order.
 
-    waiting: bytes not yet taken by the socket. sent: bytes it has taken, ever.
+    waiting: bytes not yet taken by the socket. sent: bytes that had to wait and were taken.
     """
 
     __slots__ = ("_parts", "_sock", "sent", "waiting")
@@ -49,8 +49,8 @@ class Outbox:
             taken = self._sock.send(data)
         except BlockingIOError:
             taken = 0
-        self.sent += taken
         if taken < len(data):
+            self.sent += taken
             self._parts.append((memoryview(data)[taken:], ()))
             self.waiting = len(data) - taken
 

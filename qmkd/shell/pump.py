@@ -11,6 +11,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable
+from time import monotonic_ns
 from typing import Any, Protocol
 
 import msgspec
@@ -63,7 +64,7 @@ class Pump:
         # An answer is one line, so the document in it must not hold line breaks.
         self._openrpc = msgspec.Raw(msgspec.json.format(openrpc, indent=-1))
         self._clock = Clock()
-        self._now_ns = self._clock.now_ns
+        self._offset_ns = self._clock.offset_ns
         self._events: deque[ev.Event] = deque()
         self._pumping = False
         self.timers = Timers(self._clock, lambda token: self.feed(ev.TimerFired(token)))
@@ -86,16 +87,17 @@ class Pump:
 
     def feed(self, event: ev.Event) -> None:
         """Take one event to the kernel and do what it wishes."""
-        self._events.append(event)
         if self._pumping:
+            self._events.append(event)
             return
         self._pumping = True
-        try:
-            while self._events:
-                for effect in self._step(self._now_ns(), self._events.popleft()):
-                    self._perform[type(effect)](effect)
-        finally:
-            self._pumping = False
+        while True:
+            for effect in self._step(monotonic_ns() + self._offset_ns, event):
+                self._perform[type(effect)](effect)
+            if not self._events:
+                break
+            event = self._events.popleft()
+        self._pumping = False
 
     # --- what the server asks (server.Calls) ----------------------------------------------------
 
@@ -113,10 +115,14 @@ class Pump:
     # --- effects --------------------------------------------------------------------------------
 
     def _reply(self, effect: fx.Reply) -> None:
-        connection = self.connections.get(effect.to.conn)
+        to = effect.to
+        connection = self.connections.get(to.conn)
         if connection is None:
             return  # it ended while this event was on its way
         body = effect.body
+        if effect.attach is None is effect.inline:
+            connection.reply(to.call, body)
+            return
         if effect.attach is not None:
             try:
                 fd = self._results.descriptor(effect.attach)
