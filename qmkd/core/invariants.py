@@ -182,6 +182,9 @@ def _check_machine(state: State) -> None:
     assert all(state.tally[each] == tally[each] for each in JobState)
     assert len(state.peers) <= PEERS_CACHED_MAX
     assert not state.halted or not (state.live or state.parked)
+    if state.stopping and not state.draining:
+        live = [job for job in state.jobs.values() if job.final is None]
+        assert all(job.stop is not None for job in live), "a shutdown reaches every job"
 
 
 def _check_workers(state: State) -> None:

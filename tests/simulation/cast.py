@@ -113,6 +113,9 @@ PROGRAMS: tuple[bytes, ...] = (
     graph(1, 2, _FENCE) + b" " * 900,
     graph(3, 3) + b"\n" * 1_500,
     PLAIN + b" " * 4_000,
+    # Two that are looked up by the same key: alike in length, beginning and end.
+    graph(1, 1, {"op": "APPLY_X", "vqs": ["q0"]}),
+    graph(1, 1, {"op": "APPLY_Y", "vqs": ["q0"]}),
     graph(1, 1, {"op": "APPLY_T", "vqs": ["q0"]}),
     graph(WIDTH_MAX + 1, 1),
     graph(2, 1, profile="logical:Surface(d=9)"),
@@ -122,7 +125,7 @@ PROGRAMS: tuple[bytes, ...] = (
     PLAIN[:-1] + b" " * 700,
     PLAIN.replace(b"MEASURE_Z", b"MEASURE_W") + b" " * 700,
 )
-SEEN_OFTEN = 9  # of PROGRAMS, the first so many are valid and usual
+SEEN_OFTEN = 11  # of PROGRAMS, the first so many are valid and usual
 
 
 @lru_cache(maxsize=1024)

@@ -86,6 +86,7 @@ class Witness:
         self.last_seq: dict[tuple[int, str], int] = {}
         self.last_progress: dict[tuple[int, str], int] = {}
         self.epoch = 0
+        self.busy: set[str] = set()  # sessions that the last step left with something under way
         self.halts = 0
         self.answers: dict[str, int] = {}
 
@@ -108,6 +109,11 @@ class Witness:
         """Hold a step's effects against the ledger."""
         assert state.epoch >= self.epoch, "an epoch number never goes back"
         self.epoch = state.epoch
+        busy: set[str] = {name for name, each in state.sessions.items() if each.live or each.checks}
+        for name in busy | self.busy:
+            if name in self.sessions:
+                self.sessions[name].touched_ns = now_ns
+        self.busy = busy
         for effect in out:
             match effect:
                 case fx.Reply():
@@ -270,6 +276,7 @@ class Witness:
             # Expired long ago, and its name no longer remembered; or closed meanwhile.
             assert now_ns - seen.touched_ns > SESSION_IDLE_NS or seen.closed or seen.expired
             return
+        assert now_ns - seen.touched_ns <= SESSION_IDLE_NS, "an expired session is of no use"
         self._check_job_named(state, seen, request, body)
         if isinstance(body, SessionClosed):
             seen.closed = True

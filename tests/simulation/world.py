@@ -36,6 +36,7 @@ from tests.simulation.witness import Witness, fingerprint
 LIFE_STEPS = 2500
 START_NS = 1_700_000_000 * SECOND
 FINGERPRINT_EVERY = 24
+POISON = 666  # a seed over which every worker dies
 ENDING_STEPS_MAX = 20_000
 
 
@@ -182,6 +183,13 @@ class Life:
             return ev.WorkerReady(number)
         ticket = rng.choice(list(process.held))
         unit = process.held[ticket]
+        if (
+            isinstance(unit, fx.RunSegment)
+            and unit.seed == POISON
+            and ticket not in process.stopping
+        ):
+            self.processes[number] = Process()
+            return ev.WorkerGone(number)
         event = self._said(unit, ticket in process.stopping, unlucky)
         if event is None:
             return ev.WorkerReady(number)
@@ -318,7 +326,7 @@ class Life:
         most = rng.choice((1, 100, 1024, 5_000, 20_000, 60_000))
         policy = Policy(
             shots=77 if rng.random() < 0.04 else rng.randint(1, most),
-            seed=rng.choice((None, rng.randrange(2**64))),
+            seed=POISON if rng.random() < 0.02 else rng.choice((None, rng.randrange(2**64))),
             priority=rng.choice((0, 0, 0, 1, -1)),
             deadline_epochs=rng.choice((None, None, None, None, None, 2)),
             timeout_ms=rng.choice((None, None, 30, 1_000)),
