@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from msgspec import UNSET
-
 from qmkd.core import programs
 from qmkd.core.capabilities import check_rights
 from qmkd.core.effects import Note
@@ -155,7 +153,7 @@ def _check_available(program: Program, policy: Policy) -> KernelError | None:
     for op in program.summary.ops:
         if op in ABSENT_OPS:
             return NotAvailable(feature=f"the operation {op}", remedy="Write it without.")
-    if policy.noise is not UNSET and policy.noise is Noise.PROFILE and not program.summary.ideal:
+    if policy.noise == Noise.PROFILE and not program.summary.ideal:
         remedy = "Leave policy.noise out, or ask for ideal."
         return NotAvailable(feature="noise of code profiles", remedy=remedy)
     return None
