@@ -184,10 +184,14 @@ class Line:
 
     def ask(self, method: str, **params: Any) -> Any:
         """Call, and the whole answer."""
-        number = self.begin(method, **params)
-        answer = self.answer()
-        assert answer["id"] == number, answer
+        answer = self.ask_any(method, **params)
+        assert answer["id"] == self._serial, answer
         return answer
+
+    def ask_any(self, method: str, **params: Any) -> Any:
+        """Call, and whatever is answered first."""
+        self.begin(method, **params)
+        return self.answer()
 
     def call(self, method: str, **params: Any) -> Any:
         """Call, and the result; a refusal is an AssertionError."""

@@ -41,6 +41,7 @@ from syscalls.version import ABI_VERSION, QVM_VERSION, schema_digest
 EXIT_STOPPED = 0
 EXIT_FAILED = 1
 EXIT_BROKEN = 70  # EX_SOFTWARE of sysexits(3)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 LOCK_NAME = "lock"
 DRAIN_S_MAX = 2.0  # for answers still unread when all is stopped
 STOP_S_EXTRA = 10.0  # beyond the grace, until stopping is given up
@@ -71,6 +72,8 @@ def versions() -> dict[str, str]:
 
 def main(config: Config) -> int:
     """Serve until told to stop. Returns the exit status."""
+    # From here on there is something to clean up; a signal waits until we can.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         with _locked(Path(config.state_dir)), _listeners(config) as listeners:
             return trio.run(_serve, config, listeners)
@@ -91,10 +94,10 @@ async def _serve(config: Config, listeners: list[socket.socket]) -> int:
     pump.workers, pump.connections = pool, server.connections
     status = EXIT_FAILED
     async with trio.open_nursery() as nursery:
+        stopping = trio.Event()
+        await nursery.start(_stop_on_signals, config, pump, hub, stopping)
         for task in (hub.run, pool.keep, pump.timers.run, server.sweep):
             nursery.start_soon(task)
-        stopping = trio.Event()
-        nursery.start_soon(_stop_on_signals, config, pump, hub, stopping)
         try:
             await _either(pool.settled, stopping)
             if pool.broken:
@@ -135,9 +138,17 @@ async def _either(*events: trio.Event) -> None:
             nursery.start_soon(wait, event)
 
 
-async def _stop_on_signals(config: Config, pump: Pump, hub: Hub, stopping: trio.Event) -> None:
+async def _stop_on_signals(
+    config: Config,
+    pump: Pump,
+    hub: Hub,
+    stopping: trio.Event,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
     """First signal: stop everything at its next fence and answer. Second: end at once."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        task_status.started()
         async for number in signals:
             name = signal.Signals(number).name
             if stopping.is_set():

@@ -14,6 +14,7 @@ turn is, is said in `connection.py`.
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 from collections import deque
@@ -37,6 +38,9 @@ class Hub:
         self._background: deque[Callable[[], None]] = deque()
         self._closing: list[socket.socket] = []
         self._looked_after: list[Callable[[], None]] = []
+        self._asleep = False
+        self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.watch(self._alarm, select.EPOLLIN, lambda events: self._wake_up())
         self.ready_count = 0  # how many descriptors were ready at the last look
 
     def watch(self, fd: int, events: int, handler: Handler) -> None:
@@ -60,6 +64,8 @@ class Hub:
     def later(self, turn: Callable[[], None]) -> None:
         """Give a turn in the background."""
         self._background.append(turn)
+        if self._asleep:
+            os.eventfd_write(self._alarm, 1)
 
     def at_end_of_round(self, action: Callable[[], None]) -> None:
         """Do something once, after whatever is being served now. Outside a round: see `settle`."""
@@ -71,12 +77,18 @@ class Hub:
             if self._background:
                 await trio.lowlevel.checkpoint()
             else:
+                self._asleep = True
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
+                self._asleep = False
             self._serve(monotonic_ns() + NS_WITHOUT_TRIO_MAX)
 
     def close(self) -> None:
         self.settle()
         self._epoll.close()
+        os.close(self._alarm)
+
+    def _wake_up(self) -> None:
+        os.eventfd_read(self._alarm)
 
     def settle(self) -> None:
         """Do what was put off to the end of the round."""
