@@ -17,6 +17,7 @@ import pytest
 from scipy.stats import chi2
 
 from qmkd.engine import choose, dense, frames, run, tableau
+from qmkd.engine.layout import pack_rows
 from qmkd.engine.noise import IDEAL, NoiseModel, PauliChannel
 from qmkd.engine.prepared import Prepared, Rows
 from qvm.examples import load, names
@@ -115,6 +116,20 @@ def test_all_engines_give_the_same_bits_on_thousands_of_programs() -> None:
             check_alike(program(seed, NARROW), seed, 70, Depolarizing(0.05, 0.03), engines)
 
 
+def test_packed_rows_are_the_rows() -> None:
+    for seed in range(30):
+        prepared = run.prepare(program(seed, TALL))
+        for noise in (IDEAL, Depolarizing(0.05, 0.03)):
+            for packer, engine in (
+                (tableau.run_packed, tableau.run),
+                (frames.run_packed, frames.run),
+                (dense.run_packed, dense.run),
+            ):
+                packed = packer(prepared, seed, 3, 77, noise, lambda: False)
+                rows = engine(prepared, seed, 3, 77, noise, lambda: False)
+                assert np.array_equal(packed, pack_rows(rows, prepared.lowered.events)), seed
+
+
 @pytest.mark.parametrize(("engine", "magic"), [(frames, False), (dense, True), (tableau, False)])
 def test_rows_do_not_depend_on_where_shots_are_cut(engine: object, magic: bool) -> None:
     work: Engine = engine.run  # type: ignore[attr-defined]
@@ -135,7 +150,9 @@ def test_rows_do_not_depend_on_how_many_shots_an_engine_takes_at_a_time(
     whole = [rows_of(frames.run, run.prepare(program(at, TALL)), at, 500) for at in range(10)]
     narrow = Shape(qubits_max=3, magic=True, angles=True)
     vectors = [rows_of(dense.run, run.prepare(program(at, narrow)), at, 500) for at in range(10)]
-    monkeypatch.setattr(frames, "BATCH_SHOTS", 64)
+    monkeypatch.setattr(frames, "BATCH_SHOTS", 192)
+    monkeypatch.setattr(frames, "FOLDS_MAX", 2)  # kicks come from a table
+    monkeypatch.setattr(frames, "GROUP_BYTES_MAX", 100_000)  # some twenty references
     monkeypatch.setattr(dense, "BATCH_SHOTS", 256)
     monkeypatch.setattr(dense, "STATE_BYTES_MAX", 16 << 3 << 3)  # eight vectors of three qubits
     for at in range(10):

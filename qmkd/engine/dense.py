@@ -12,13 +12,14 @@ Vectors are complex128, shape (2^slots, branches); slot i is bit i of the first 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qmkd.engine.chance import ONE, Chance, Words, fraction, quantise
+from qmkd.engine.layout import Packed, pack_rows
 from qmkd.engine.limits import DENSE_QUBITS_MAX
 from qmkd.engine.noise import NoiseModel, PauliChannel, flipped, struck
 from qmkd.engine.prepared import (
@@ -56,10 +57,26 @@ def run(
     Raises `Unable` where the program is too wide, `Stopped` where `stop()` was true at a fence or
     between batches.
     """
+    parts = [each.rows() for each in _batches(program, seed, shot_first, shots, noise, stop)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def run_packed(
+    program: Prepared, seed: int, shot_first: int, shots: int, noise: NoiseModel, stop: Stop
+) -> Packed:
+    """As `run`, but the rows packed."""
+    parts = [each.packed() for each in _batches(program, seed, shot_first, shots, noise, stop)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _batches(
+    program: Prepared, seed: int, shot_first: int, shots: int, noise: NoiseModel, stop: Stop
+) -> Iterator[_Batch]:
+    """The shots, batch by batch, each run to its end."""
     form = program.form(_Form, noise)
     chance = Chance(seed)
     program.notes = {"branches_peak": 1}
-    parts, first, end = [], shot_first, shot_first + shots
+    first, end = shot_first, shot_first + shots
     while first < end:
         size = min(form.batch_shots, end - first)
         batch = _Batch(form, chance, first, size, stop)
@@ -71,11 +88,10 @@ def run(
             form.batch_shots = max(form.branches_max, form.batch_shots // 8)
             continue
         program.notes["branches_peak"] = max(program.notes["branches_peak"], batch.branches_peak)
-        parts.append(batch.rows())
+        yield batch
         first += size
         if first < end and stop():
             raise Stopped(0)
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 class _TooManyBranches(Exception):
@@ -114,6 +130,10 @@ class _Batch:
     def rows(self) -> Rows:
         """The events of all shots so far."""
         return np.ascontiguousarray(self.events.T)[self.of]
+
+    def packed(self) -> Packed:
+        """The same, packed."""
+        return pack_rows(self.events.T, self.form.fields)[self.of]
 
     # --- branches ---------------------------------------------------------------------------------
 
@@ -351,6 +371,7 @@ class _Form:
         if lowered.slots > DENSE_QUBITS_MAX:
             raise Unable(f"{lowered.slots} qubits are more than {DENSE_QUBITS_MAX}")
         self.slots = lowered.slots
+        self.fields = lowered.events
         self.events = len(lowered.events)
         self.branches_max = STATE_BYTES_MAX // (16 << self.slots)
         self.batch_shots = max(self.branches_max, BATCH_SHOTS)

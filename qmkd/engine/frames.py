@@ -18,13 +18,14 @@ stands for a row of zeros, which makes what no chance has touched cost nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import stim
 
 from qmkd.engine.chance import Chance, Words, pack, unpack
+from qmkd.engine.layout import Packed, pack_bits
 from qmkd.engine.noise import NoiseModel, PauliChannel, flipped, struck
 from qmkd.engine.prepared import (
     ABSENT,
@@ -49,7 +50,8 @@ from qvm.program import LoweredGuard, Step
 BATCH_SHOTS: Final = 1 << 16
 BATCH_SHOTS_MIN: Final = 64
 FRAME_BYTES_MAX: Final = 64 << 20  # frames and events of one batch
-GROUP_BYTES_MAX: Final = 256 << 20  # references of one batch, if every shot had its own
+GROUP_BYTES_MAX: Final = 256 << 20  # references of one batch, with their masks
+FOLDS_MAX: Final = 48  # groups up to which folding one by one is cheaper than by table
 
 assert BATCH_SHOTS % BATCH_SHOTS_MIN == 0
 
@@ -66,20 +68,46 @@ def run(
     Raises `Unable` where an opcode is no Clifford op, `Stopped` where `stop()` was true at a fence
     or between batches.
     """
+    parts = [each.rows() for each in _batches(program, seed, shot_first, shots, noise, stop)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def run_packed(
+    program: Prepared, seed: int, shot_first: int, shots: int, noise: NoiseModel, stop: Stop
+) -> Packed:
+    """As `run`, but the rows packed."""
+    parts = [each.packed() for each in _batches(program, seed, shot_first, shots, noise, stop)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _batches(
+    program: Prepared, seed: int, shot_first: int, shots: int, noise: NoiseModel, stop: Stop
+) -> Iterator[_Batch]:
+    """The shots, batch by batch, each run to its end."""
     form = program.form(_Form, noise)
     chance = Chance(seed)
     program.notes = {"groups_peak": 1}
-    size = form.batch_shots
-    parts = []
-    for first in range(shot_first, shot_first + shots, size):
-        batch = _Batch(form, chance, first, min(size, shot_first + shots - first), stop)
-        for act, arguments in form.actions:
-            act(batch, *arguments)
+    first, end = shot_first, shot_first + shots
+    while first < end:
+        size = min(form.batch_shots, end - first)
+        batch = _Batch(form, chance, first, size, stop)
+        try:
+            for act, arguments in form.actions:
+                act(batch, *arguments)
+        except _TooManyGroups:
+            # No outcome depends on the batch, so a smaller one just starts over.
+            assert size > form.groups_max, "there are no more groups than shots"
+            form.batch_shots = max(form.groups_max, size // 8)
+            continue
         program.notes["groups_peak"] = max(program.notes["groups_peak"], batch.groups_peak)
-        parts.append(batch.rows())
-        if first + size < shot_first + shots and stop():
+        yield batch
+        first += size
+        if first < end and stop():
             raise Stopped(0)
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+class _TooManyGroups(Exception):
+    """The references would outgrow GROUP_BYTES_MAX."""
 
 
 class _Where(NamedTuple):
@@ -130,6 +158,7 @@ class _Batch:
         self.bits: list[_Row] = [None] * form.bit_rows
         self.ran: list[_Row] = [None] * len(form.starts)
         self.groups = [_Group(reference(form.slots), self.full)]
+        self.of = np.zeros(shots, dtype=np.int32)
         self.groups_peak = 1
         self.merge_at = 2
 
@@ -149,6 +178,10 @@ class _Batch:
             if ran is not self.full:
                 column[unpack(ran, shots) == 0] = ABSENT
         return np.ascontiguousarray(columns.T)
+
+    def packed(self) -> Packed:
+        """The same, packed."""
+        return pack_bits(self.bits, self.ran, self.shots)
 
     # --- frames -----------------------------------------------------------------------------------
 
@@ -233,22 +266,29 @@ class _Batch:
 
     def split(self, where: Words) -> list[_Group]:
         """Cut every group in two along `where`; returns the groups inside."""
-        inside = []
-        for group in list(self.groups):
+        inside, moved = [], {}
+        for number, group in enumerate(self.groups[:]):
             chosen = group.mask & where
             if not chosen.any():
                 continue
+            inside.append(group)
             if not np.array_equal(chosen, group.mask):
+                if len(self.groups) >= self.form.groups_max:
+                    raise _TooManyGroups
                 make_room(2 * tableau_bytes(self.form.slots))
+                moved[number] = len(self.groups)
                 self.groups.append(_Group(group.sim.copy(), group.mask & ~where))
                 group.mask = chosen
-            inside.append(group)
-        self.groups_peak = max(self.groups_peak, len(self.groups))
+        if moved:
+            outside = np.arange(len(self.groups), dtype=np.int32)
+            outside[list(moved)] = list(moved.values())
+            there = unpack(where, self.shots).view(np.bool_)
+            self.of = np.where(there, self.of, outside[self.of])
+            self.groups_peak = max(self.groups_peak, len(self.groups))
         return inside
 
     def project(self, qubit: int, where: Words | None, at: _Where) -> Words:
         """Measure Z of `qubit` in the shots of `where` (None for all): their outcomes, packed."""
-        coins: Words | None = None
         ones: _Row = None
         uncertain = []
         for group in self.groups:
@@ -259,22 +299,49 @@ class _Batch:
                 uncertain.append(group)
         if uncertain and where is not None:
             uncertain = [group for group in self.split(where) if not group.sim.peek_z(qubit)]
-        for group in uncertain:
-            if coins is None:
-                coins = self.chance.coins(*at, self.shot_first, self.shots)
-            fell, kick = group.sim.measure_kickback(qubit)
-            if fell:
-                ones = group.mask if ones is None else ones | group.mask
-            said = _xor(self.x[qubit], ones)
-            differs = coins if said is None else coins ^ said
-            if len(self.groups) > 1:
-                differs = differs & group.mask
-            xs, zs = kick.to_numpy()
-            self.fold(differs, xs.nonzero()[0].tolist(), zs.nonzero()[0].tolist())
+        if uncertain:
+            coins = self.chance.coins(*at, self.shot_first, self.shots)
+            fell = self.collapse(qubit, uncertain, coins, ones)
+            ones = _xor(ones, fell)
         outcome = _xor(self.x[qubit], ones)
         if outcome is None:
             return np.zeros_like(self.full)
         return outcome if where is None else outcome & where
+
+    def collapse(self, qubit: int, groups: list[_Group], coins: Words, ones: _Row) -> _Row:
+        """Measure Z of `qubit`, uncertain in `groups`, so that their shots get `coins`.
+
+        ones: shots of the other groups whose reference says 1. Returns those of these groups.
+        """
+        fell, kicks = [], []
+        for group in groups:
+            one, kick = group.sim.measure_kickback(qubit)
+            fell.append(one)
+            kicks.append(kick.to_numpy())
+        if len(groups) <= FOLDS_MAX:
+            said: _Row = None
+            for group, one in zip(groups, fell, strict=True):
+                if one:
+                    said = _xor(said, group.mask)
+            differs = _xor(coins, _xor(_xor(said, ones), self.x[qubit]))
+            assert differs is not None
+            for group, (xs, zs) in zip(groups, kicks, strict=True):
+                mine = differs & group.mask if len(self.groups) > 1 else differs
+                self.fold(mine, xs.nonzero()[0].tolist(), zs.nonzero()[0].tolist())
+            return said
+        # Many groups: look every shot's own kick up, row by row.
+        number = {id(group): at for at, group in enumerate(groups)}
+        mine = np.array([number.get(id(group), len(groups)) for group in self.groups])[self.of]
+        table = np.zeros((2, self.form.slots, len(groups) + 1), dtype=np.bool_)
+        table[:, :, :-1] = np.array(kicks).transpose(1, 2, 0)
+        said = pack(np.array([*fell, False])[mine])
+        differs = coins ^ said
+        for row in (ones, self.x[qubit]):
+            differs = differs if row is None else differs ^ row
+        for rows, kicked in zip((self.x, self.z), table, strict=True):
+            for at in np.flatnonzero(kicked.any(axis=1)).tolist():
+                rows[at] = _xor(rows[at], pack(kicked[at][mine]) & differs)
+        return said
 
     # --- actions ----------------------------------------------------------------------------------
 
@@ -382,20 +449,26 @@ class _Batch:
         """Join groups whose references differ by a Pauli, if it may be worth looking.
 
         Looking costs O(slots^2) a group. It is done when the groups are twice as many as were left
-        the last time, so that it is paid for by the splitting in between.
+        the last time, or four times where nothing merged, so the splitting in between pays for it.
         """
         if len(self.groups) < self.merge_at:
             return
         seen: dict[tuple[bytes, ...], tuple[_Group, _Reference]] = {}
+        place: dict[int, int] = {}
+        into = []
         for group in self.groups:
             state = _Reference(group.sim)
             first, other = seen.setdefault(state.key, (group, state))
+            into.append(place.setdefault(id(first), len(place)))
             if first is not group:
                 xs, zs = other.difference(state)
                 self.fold(group.mask, xs, zs)
                 first.mask = first.mask | group.mask
-        self.groups = [group for group, _ in seen.values()]
-        self.merge_at = 2 * len(self.groups)
+        merged = len(self.groups) - len(seen)
+        if merged:
+            self.groups = [group for group, _ in seen.values()]
+            self.of = np.array(into, dtype=np.int32)[self.of]
+        self.merge_at = (2 if merged else 4) * len(self.groups)
 
 
 class _Reference:
@@ -436,7 +509,8 @@ def _choose(where: Words, yes: _Row, no: _Row) -> _Row:
 class _Form:
     """A program compiled for this engine under one noise model.
 
-    starts: (first bit row, bits) of each event. batch_shots: shots at a time.
+    starts: (first bit row, bits) of each event. groups_max: references at a time. batch_shots:
+    shots at a time, lowered where they needed more references.
     """
 
     def __init__(self, program: Prepared, noise: NoiseModel) -> None:
@@ -455,16 +529,11 @@ class _Form:
                 self._add(each)
             self._noisy(each, each.after)
         self._flush()
-        self.batch_shots = self._batch_shots(program.summary.pauli_guards)
-
-    def _batch_shots(self, pauli_guards: bool) -> int:
-        """Shots at a time, so that frames and, at worst, one reference per shot stay in bounds."""
-        row_bits = 2 * self.slots + self.bit_rows + len(self.starts)
-        most = FRAME_BYTES_MAX * 8 // max(1, row_bits + 8 * len(self.starts))
-        if not pauli_guards:
-            most = min(most, GROUP_BYTES_MAX // tableau_bytes(self.slots))
-        most = max(BATCH_SHOTS_MIN, min(BATCH_SHOTS, most))
-        return 1 << most.bit_length() - 1
+        row_bits = 2 * self.slots + self.bit_rows + 9 * len(self.starts)
+        most = min(BATCH_SHOTS, FRAME_BYTES_MAX * 8 // max(1, row_bits))
+        self.batch_shots = max(BATCH_SHOTS_MIN, most // 64 * 64)
+        group_bytes = tableau_bytes(self.slots) + self.batch_shots // 8
+        self.groups_max = max(1, GROUP_BYTES_MAX // group_bytes)
 
     def _flush(self) -> None:
         if self._lines:

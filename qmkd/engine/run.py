@@ -1,9 +1,8 @@
 """Runs shots of a prepared program with a chosen engine; packs, counts and hashes the rows.
 
 `prepare` turns graph bytes into what the engines run. `run_rows` hands packed rows to a sink as
-they come, so that memory stays bounded; `run_segment` returns them whole. The packed layout is the
-one of `syscalls.results`. Of an event of two bits the low bit of its value comes first; the value
-is 2*m0 + m1, so that is m1.
+they come, so that memory stays bounded; `run_segment` returns them whole. Their form is in
+`layout.py`.
 """
 
 from __future__ import annotations
@@ -18,9 +17,10 @@ from numpy.typing import NDArray
 
 from qmkd.engine import dense, frames, tableau
 from qmkd.engine.choose import DENSE, ENGINES, FRAMES, TABLEAU
+from qmkd.engine.layout import Packed, unpack_rows
 from qmkd.engine.messages import COUNTS_CHARS_MAX, COUNTS_KEYS_MAX, SegmentReport
 from qmkd.engine.noise import IDEAL, NoiseModel
-from qmkd.engine.prepared import ABSENT, Prepared, Rows, Stop, Unable
+from qmkd.engine.prepared import ABSENT, Prepared, Stop, Unable
 from qvm.lower import lower
 from qvm.program import EventField, VerifiedProgram
 from qvm.verify import verify_bytes
@@ -30,11 +30,13 @@ CHUNK_BYTES: Final = 32 << 20  # unpacked rows at a time
 CHUNK_SHOTS_MAX: Final = 1 << 16
 COUNT_BINS_MAX: Final = 1 << 16
 
-Packed = NDArray[np.uint8]
-"""shape (shots, row_bytes)."""
 Sink = Callable[[Packed], None]
 
-_RUN: Final = {TABLEAU: tableau.run, FRAMES: frames.run, DENSE: dense.run}
+_RUN: Final = {
+    TABLEAU: tableau.run_packed,
+    FRAMES: frames.run_packed,
+    DENSE: dense.run_packed,
+}
 _NOISE: Final[dict[str, NoiseModel]] = {"ideal": IDEAL}
 _CHARACTERS: Final = np.full(256, ord("-"), dtype=np.uint8)
 _CHARACTERS[:4] = np.frombuffer(b"0123", dtype=np.uint8)
@@ -108,13 +110,12 @@ def run_rows(
     size = chunk_shots(len(program.lowered.events))
     for first in range(shot_first, shot_first + shots, size):
         number = min(size, shot_first + shots - first)
-        rows = _RUN[engine](program, seed, first, number, model, stop)
+        packed = _RUN[engine](program, seed, first, number, model, stop)
         if first == shot_first:
-            first_row = _named(program.lowered.events, rows[0])
-        packed = pack_rows(rows, program.lowered.events)
+            first_row = _named(program.lowered.events, packed[:1])
         leaves.add(packed)
         if counting is not None:
-            counting.add(packed, rows)
+            counting.add(packed)
         sink(packed)
     return SegmentReport(
         shots=shots,
@@ -133,40 +134,10 @@ def chunk_shots(events: int) -> int:
     return 1 << most.bit_length() - 1
 
 
-def packed_row_bytes(events: tuple[EventField, ...]) -> int:
-    """Bytes of a packed row."""
-    return -(-sum(field.bits for field in events) // 8) + -(-len(events) // 8)
-
-
-def pack_rows(rows: Rows, events: tuple[EventField, ...]) -> Packed:
-    """uint8 rows of 0..3 and ABSENT -> packed rows, as `syscalls.results` lays them out."""
-    ran = rows != ABSENT
-    if any(field.bits > 1 for field in events):
-        widths = np.array([field.bits for field in events], dtype=np.intp)
-        first = np.cumsum(widths) - widths
-        bits = np.zeros((len(rows), int(widths.sum())), dtype=np.bool_)
-        bits[:, first] = (rows & 1).astype(np.bool_) & ran
-        wide = widths > 1
-        bits[:, first[wide] + 1] = (rows[:, wide] & 2).astype(np.bool_) & ran[:, wide]
-    else:
-        bits = rows == 1
-    if ran.all():
-        validity = np.broadcast_to(
-            np.packbits(np.ones(len(events), dtype=np.uint8), bitorder="little"),
-            (len(rows), -(-len(events) // 8)),
-        )
-    else:
-        validity = np.packbits(ran, axis=1, bitorder="little")
-    return np.concatenate([np.packbits(bits, axis=1, bitorder="little"), validity], axis=1)
-
-
-def _named(events: tuple[EventField, ...], row: Rows) -> dict[str, int]:
-    """A row by event name, absent events left out."""
-    return {
-        field.name: value
-        for field, value in zip(events, row.tolist(), strict=True)
-        if value != ABSENT
-    }
+def _named(events: tuple[EventField, ...], packed: Packed) -> dict[str, int]:
+    """The only row of `packed` by event name, absent events left out."""
+    (row,) = unpack_rows(packed, events).tolist()
+    return {field.name: value for field, value in zip(events, row, strict=True) if value != ABSENT}
 
 
 class _Leaves:
@@ -202,20 +173,19 @@ class _Counting:
     """How often each row occurs, keyed as on the wire; gives up where keys get too many."""
 
     def __init__(self, events: tuple[EventField, ...]) -> None:
-        self._events = len(events)
-        self._keys_max = min(COUNTS_KEYS_MAX, COUNTS_CHARS_MAX // max(1, self._events))
+        self._events = events
+        self._keys_max = min(COUNTS_KEYS_MAX, COUNTS_CHARS_MAX // max(1, len(events)))
         self._total: dict[str, int] | None = {}
 
-    def add(self, packed: Packed, rows: Rows) -> None:
-        """The same shots, packed and not."""
+    def add(self, packed: Packed) -> None:
         if self._total is None:
             return
         example, numbers = _distinct(packed)
         if len(example) > self._keys_max:
             self._total = None
             return
-        text = _CHARACTERS[rows[example]].tobytes().decode("ascii")
-        size, total = self._events, self._total
+        text = _CHARACTERS[unpack_rows(packed[example], self._events)].tobytes().decode("ascii")
+        size, total = len(self._events), self._total
         for at, number in enumerate(numbers.tolist()):
             key = text[at * size : (at + 1) * size]
             total[key] = total.get(key, 0) + number

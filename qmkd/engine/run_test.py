@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from qmkd.core import limits
-from qmkd.engine import messages, run
+from qmkd.engine import chance, layout, messages, run
 from qmkd.engine.prepared import ABSENT, Rows, Stopped, Unable
 from qvm.examples import load, names
 from qvm.program import EventField
@@ -52,13 +52,22 @@ def made_up(
 def test_rows_are_packed_and_counted_as_documented(events: int, wide: bool) -> None:
     rng = random.Random(events)
     rows, fields = made_up(events, wide, 300, rng)
-    packed = run.pack_rows(rows, fields)
+    packed = layout.pack_rows(rows, fields)
+    assert np.array_equal(layout.unpack_rows(packed, fields), rows)
+    ran = [chance.pack(column != ABSENT) for column in rows.T]
+    values = []
+    for column, field in zip(np.where(rows == ABSENT, 0, rows).T, fields, strict=True):
+        values += [chance.pack(column >> at & 1 == 1) for at in range(field.bits)]
+    for shots in (300, 257, 64, 5, 1):
+        words = -(-shots // 64)
+        cut = layout.pack_bits([row[:words] for row in values], [row[:words] for row in ran], shots)
+        assert np.array_equal(cut, packed[:shots])
     assert [row.tobytes() for row in packed] == [slow_row(row, fields) for row in rows.tolist()]
     wire = [results.EventField(name=field.name, bits=field.bits) for field in fields]
-    assert packed.shape[1] == run.packed_row_bytes(fields) == results.row_bytes(wire)
+    assert packed.shape[1] == layout.packed_row_bytes(fields) == results.row_bytes(wire)
     counting = run._Counting(fields)
-    counting.add(packed[:100], rows[:100])
-    counting.add(packed[100:], rows[100:])
+    counting.add(packed[:100])
+    counting.add(packed[100:])
     assert counting.result() == dict(sorted(Counter(map(key, rows.tolist())).items()))
 
 
@@ -69,7 +78,7 @@ def test_counting_gives_up_where_too_many_rows_differ() -> None:
     rows = np.unpackbits(codes.view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")[:, :40]
     for most, counted in ((number, True), (number + 1, False)):
         counting = run._Counting(fields)
-        counting.add(run.pack_rows(rows[:most], fields), rows[:most])
+        counting.add(layout.pack_rows(rows[:most], fields))
         assert (counting.result() is not None) == counted
 
 
@@ -79,7 +88,7 @@ def test_counting_gives_up_where_keys_take_too_many_characters() -> None:
     rows[np.arange(3), np.arange(3)] = 1
     for most, counted in ((2, True), (3, False)):
         counting = run._Counting(fields)
-        counting.add(run.pack_rows(rows[:most], fields), rows[:most])
+        counting.add(layout.pack_rows(rows[:most], fields))
         assert (counting.result() is not None) == counted
 
 
@@ -92,7 +101,7 @@ def test_rows_do_not_depend_on_segments_or_batches(
     whole, rows = run.run_segment(program, 11, 0, 5000, engine)
     assert whole.counts is not None
     assert sum(whole.counts.values()) == 5000
-    size = run.packed_row_bytes(program.lowered.events)
+    size = layout.packed_row_bytes(program.lowered.events)
     assert len(rows) == 5000 * size
     block = size * run.SHOT_BLOCK
     leaves = [hashlib.sha256(rows[at : at + block]).digest() for at in range(0, len(rows), block)]
@@ -119,7 +128,7 @@ def key_values(rows: bytes, events: tuple[EventField, ...]) -> list[int]:
     """The first row, unpacked bit by bit."""
     widths = sum(field.bits for field in events)
     values = int.from_bytes(rows[: -(-widths // 8)], "little")
-    size = run.packed_row_bytes(events)
+    size = layout.packed_row_bytes(events)
     validity = int.from_bytes(rows[-(-widths // 8) : size], "little")
     found, place = [], 0
     for at, field in enumerate(events):

@@ -14,6 +14,7 @@ import numpy as np
 import stim
 
 from qmkd.engine.chance import Chance
+from qmkd.engine.layout import Packed, pack_rows
 from qmkd.engine.noise import NoiseModel, PauliChannel, flipped, struck
 from qmkd.engine.prepared import (
     ABSENT,
@@ -55,6 +56,13 @@ def run(
         if at + 1 < shots and stop():
             raise Stopped(0)
     return rows
+
+
+def run_packed(
+    program: Prepared, seed: int, shot_first: int, shots: int, noise: NoiseModel, stop: Stop
+) -> Packed:
+    """As `run`, but the rows packed."""
+    return pack_rows(run(program, seed, shot_first, shots, noise, stop), program.lowered.events)
 
 
 class _Where(NamedTuple):

@@ -41,8 +41,8 @@ from qvm.program import VerifiedProgram
 from qvm.verify import verify_bytes
 
 if TYPE_CHECKING:
+    from qmkd.engine.layout import Packed
     from qmkd.engine.prepared import Prepared
-    from qmkd.engine.run import Packed
 
 STOP_BYTES: Final = 8
 RECEIVE_BYTES: Final = 1 << 18
@@ -250,8 +250,9 @@ class Worker:
                 os.close(file)
 
     def _rows(self, run: Run, file: int | None) -> Done:
+        from qmkd.engine.layout import packed_row_bytes
         from qmkd.engine.prepared import Unable
-        from qmkd.engine.run import packed_row_bytes, run_rows
+        from qmkd.engine.run import run_rows
 
         program = self._program(run.program)
         row_bytes = packed_row_bytes(program.lowered.events)
