@@ -219,6 +219,8 @@ def _check_connections(state: State) -> None:
             assert (one.origin.conn, one.origin.call) == (number, call)
             assert (one.job is None) != (one.check is None)
             parked[one.tenant] += 1
+            assert bool(one.timer) == bool(one.timeout_ms), "a bounded wait has a timer"
+            assert not one.timer or one.timer in state.timers
             if one.job is not None:
                 waiting[one.job] += 1
                 assert one in one.job.waiting
