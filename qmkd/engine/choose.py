@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from qmkd.core.ports import Plan
-from qmkd.engine.limits import CLIFFORD_QUBITS_MAX, DENSE_QUBITS_MAX
+from qmkd.engine.limits import CLIFFORD_QUBITS_MAX, DENSE_QUBITS_MAX, GROUP_BYTES_MAX
 from qvm.program import Summary
 from syscalls.errors import ProgramTooWide
 
@@ -18,21 +18,29 @@ FRAMES: Final = "frames"
 DENSE: Final = "dense"
 ENGINES: Final = (TABLEAU, FRAMES, DENSE)
 
-TABLEAU_SHOTS_MAX: Final = 2
-"""Shots up to which a tableau each is cheaper than frames."""
+TABLEAU_SHOTS_MAX: Final = 4
+"""Shots up to which a tableau each is cheaper than frames, on programs of TABLEAU_WIDTH_MAX."""
+TABLEAU_WIDTH_MAX: Final = 256
 
-SETUP_NS: Final = 30_000
-NODE_SETUP_NS: Final = 1_500  # verifying, lowering and compiling a node
-TABLEAU_NODE_NS: Final = 700
-FRAMES_NODE_NS: Final = 2_000  # per batch
-FRAMES_NODE_SHOT_NS: Final = 0.05
-DENSE_NODE_NS: Final = 12_000  # per batch
-DENSE_AMPLITUDE_NS: Final = 3.0
-EVENT_SHOT_NS: Final = 15.0  # drawing, unpacking, packing, hashing
-GROUPS_GUESSED_MAX: Final = 64
+# Nanoseconds of one core, fitted to programs of 2 to 1000 qubits and 7 to 10,000 nodes.
+SETUP_NS: Final = 60_000
+NODE_SETUP_NS: Final = 2_500  # verifying, lowering and compiling a node
+NODE_TABLEAU_NS: Final = 250  # applying a node to a tableau
+SHOT_TABLEAU_NS: Final = 20_000
+EVENT_NS: Final = 5_000  # measuring, for a tableau or a whole batch
+EVENT_SQUARE_NS: Final = 0.14  # and on top of it, times width squared
+NODE_FRAMES_NS: Final = 1_000  # per batch
+NODE_SHOT_NS: Final = 0.015
+EVENT_SHOT_NS: Final = 6.0  # drawing, folding, packing, hashing
+NODE_DENSE_NS: Final = 5_000  # per batch
+AMPLITUDE_NS: Final = 0.5
+AMPLITUDE_FAR_NS: Final = 4.0  # where the vectors are beyond the caches
+CACHE_BYTES: Final = 8 << 20
+GROUPS_GUESSED_MAX: Final = 16
 
 WORKER_BYTES: Final = 96 << 20
 BATCH_BYTES: Final = 192 << 20  # frames, rows and scratch of one batch
+VECTOR_BYTES: Final = 256 << 20  # vectors and scratch of one batch
 
 # Opcodes after which shots may differ in what they hold.
 _BRANCHING: Final = frozenset(
@@ -45,15 +53,16 @@ _BRANCHING: Final = frozenset(
 
 def plan(summary: Summary, shots: int) -> Plan | ProgramTooWide:
     """How to run `shots` shots of a verified program, or why nothing here can."""
+    width = summary.peak_logical
     if not summary.clifford:
         return _dense(summary, shots)
-    if summary.peak_logical > CLIFFORD_QUBITS_MAX:
+    if width > CLIFFORD_QUBITS_MAX:
         return ProgramTooWide(
-            width=summary.peak_logical,
+            width=width,
             width_max=CLIFFORD_QUBITS_MAX,
             why=f"a stabilizer tableau that wide takes {_tableau_bytes(summary) >> 20} MiB",
         )
-    if shots <= TABLEAU_SHOTS_MAX:
+    if shots == 1 or (shots <= TABLEAU_SHOTS_MAX and width <= TABLEAU_WIDTH_MAX):
         return _tableau(summary, shots)
     return _frames(summary, shots)
 
@@ -64,7 +73,7 @@ def _tableau(summary: Summary, shots: int) -> Plan:
         why=f"Clifford operations, {shots} shot{'s' if shots > 1 else ''}: one tableau per shot",
         width=summary.peak_logical,
         ns_fixed=SETUP_NS + NODE_SETUP_NS * summary.nodes,
-        ns_per_shot=int(TABLEAU_NODE_NS * summary.nodes + _tableau_bytes(summary)),
+        ns_per_shot=SHOT_TABLEAU_NS + _reference_ns(summary),
         bytes_peak=WORKER_BYTES + 3 * _tableau_bytes(summary) + _graph_bytes(summary),
     )
 
@@ -73,22 +82,24 @@ def _frames(summary: Summary, shots: int) -> Plan:
     groups = 1 if summary.pauli_guards else min(shots, GROUPS_GUESSED_MAX)
     guards = "Pauli guards" if summary.pauli_guards else "guards on more than Paulis"
     grouping = "one reference" if summary.pauli_guards else "references by history"
-    row = FRAMES_NODE_SHOT_NS * summary.nodes + EVENT_SHOT_NS * len(summary.events)
+    nodes, events = summary.nodes, len(summary.events)
     return Plan(
         engine=FRAMES,
         why=f"Clifford operations, {shots} shots, {guards}: Pauli frames around {grouping}",
         width=summary.peak_logical,
-        ns_fixed=SETUP_NS + (NODE_SETUP_NS + FRAMES_NODE_NS * groups) * summary.nodes,
-        ns_per_shot=1 + int(row),
+        ns_fixed=SETUP_NS
+        + (NODE_SETUP_NS + NODE_FRAMES_NS) * nodes
+        + groups * _reference_ns(summary),
+        ns_per_shot=1 + int(NODE_SHOT_NS * nodes + EVENT_SHOT_NS * events),
         bytes_peak=WORKER_BYTES
         + BATCH_BYTES
         + _graph_bytes(summary)
-        + (3 if summary.pauli_guards else 64) * _tableau_bytes(summary),
+        + (3 * _tableau_bytes(summary) if summary.pauli_guards else _groups_bytes(summary)),
     )
 
 
 def _dense(summary: Summary, shots: int) -> Plan | ProgramTooWide:
-    width = summary.peak_logical
+    width, nodes = summary.peak_logical, summary.nodes
     if width > DENSE_QUBITS_MAX:
         return ProgramTooWide(
             width=width,
@@ -98,23 +109,34 @@ def _dense(summary: Summary, shots: int) -> Plan | ProgramTooWide:
         )
     histories = 1 << min(24, sum(summary.ops.get(op, 0) for op in _BRANCHING))
     branches = min(shots, histories)
-    vectors = DENSE_AMPLITUDE_NS * summary.nodes * branches * (1 << width)
+    near = branches * (16 << width) <= CACHE_BYTES
+    vectors = int((AMPLITUDE_NS if near else AMPLITUDE_FAR_NS) * nodes * branches * (1 << width))
+    shared = branches < shots
     return Plan(
         engine=DENSE,
         why=f"operations outside the Clifford group on {width} qubits: state vectors by history",
         width=width,
-        ns_fixed=SETUP_NS
-        + (NODE_SETUP_NS + DENSE_NODE_NS) * summary.nodes
-        + (int(vectors) if branches < shots else 0),
+        ns_fixed=SETUP_NS + (NODE_SETUP_NS + NODE_DENSE_NS) * nodes + (vectors if shared else 0),
         ns_per_shot=1
         + int(EVENT_SHOT_NS * len(summary.events))
-        + (int(vectors) // shots if branches == shots else 0),
-        bytes_peak=WORKER_BYTES + BATCH_BYTES + _graph_bytes(summary) + (256 << 20),
+        + (0 if shared else vectors // shots),
+        bytes_peak=WORKER_BYTES + BATCH_BYTES + VECTOR_BYTES + _graph_bytes(summary),
     )
+
+
+def _reference_ns(summary: Summary) -> int:
+    """Running one shot's worth of operations on one tableau."""
+    event = EVENT_NS + EVENT_SQUARE_NS * summary.peak_logical**2
+    return int(NODE_TABLEAU_NS * summary.nodes + event * len(summary.events))
 
 
 def _tableau_bytes(summary: Summary) -> int:
     return summary.peak_logical**2 // 2
+
+
+def _groups_bytes(summary: Summary) -> int:
+    """Groups are bounded by bytes, but two tableaus there always are."""
+    return max(GROUP_BYTES_MAX, 3 * _tableau_bytes(summary))
 
 
 def _graph_bytes(summary: Summary) -> int:

@@ -85,7 +85,8 @@ def _batches(
                 act(batch, *arguments)
         except _TooManyBranches:
             # No outcome depends on the batch, so a smaller one just starts over.
-            form.batch_shots = max(form.branches_max, form.batch_shots // 8)
+            assert size > form.branches_max, "there are no more branches than shots"
+            form.batch_shots = max(form.branches_max, size // 8)
             continue
         program.notes["branches_peak"] = max(program.notes["branches_peak"], batch.branches_peak)
         yield batch
@@ -373,8 +374,8 @@ class _Form:
         self.slots = lowered.slots
         self.fields = lowered.events
         self.events = len(lowered.events)
-        self.branches_max = STATE_BYTES_MAX // (16 << self.slots)
-        self.batch_shots = max(self.branches_max, BATCH_SHOTS)
+        self.branches_max = max(1, STATE_BYTES_MAX // max(16 << self.slots, self.events))
+        self.batch_shots = BATCH_SHOTS
         self.actions: list[_Action] = []
         for each in numbered(lowered, noise):
             self._noisy(each, each.before)

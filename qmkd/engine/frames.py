@@ -26,6 +26,7 @@ import stim
 
 from qmkd.engine.chance import Chance, Words, pack, unpack
 from qmkd.engine.layout import Packed, pack_bits
+from qmkd.engine.limits import GROUP_BYTES_MAX
 from qmkd.engine.noise import NoiseModel, PauliChannel, flipped, struck
 from qmkd.engine.prepared import (
     ABSENT,
@@ -50,7 +51,6 @@ from qvm.program import LoweredGuard, Step
 BATCH_SHOTS: Final = 1 << 16
 BATCH_SHOTS_MIN: Final = 64
 FRAME_BYTES_MAX: Final = 64 << 20  # frames and events of one batch
-GROUP_BYTES_MAX: Final = 256 << 20  # references of one batch, with their masks
 FOLDS_MAX: Final = 48  # groups up to which folding one by one is cheaper than by table
 
 assert BATCH_SHOTS % BATCH_SHOTS_MIN == 0

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from qmkd.engine import dense, frames, tableau
 from qmkd.engine.choose import DENSE, ENGINES, FRAMES, TABLEAU
-from qmkd.engine.layout import Packed, unpack_rows
+from qmkd.engine.layout import Packed, packed_row_bytes, unpack_rows
 from qmkd.engine.messages import COUNTS_CHARS_MAX, COUNTS_KEYS_MAX, SegmentReport
 from qmkd.engine.noise import IDEAL, NoiseModel
 from qmkd.engine.prepared import ABSENT, Prepared, Stop, Unable
@@ -26,7 +26,7 @@ from qvm.program import EventField, VerifiedProgram
 from qvm.verify import verify_bytes
 
 SHOT_BLOCK: Final = 1024  # shots under one leaf of the record's hash
-CHUNK_BYTES: Final = 32 << 20  # unpacked rows at a time
+CHUNK_BYTES: Final = 32 << 20  # packed rows at a time
 CHUNK_SHOTS_MAX: Final = 1 << 16
 COUNT_BINS_MAX: Final = 1 << 16
 
@@ -107,7 +107,7 @@ def run_rows(
     leaves = _Leaves()
     counting = _Counting(program.lowered.events) if counts else None
     first_row: dict[str, int] = {}
-    size = chunk_shots(len(program.lowered.events))
+    size = chunk_shots(packed_row_bytes(program.lowered.events))
     for first in range(shot_first, shot_first + shots, size):
         number = min(size, shot_first + shots - first)
         packed = _RUN[engine](program, seed, first, number, model, stop)
@@ -128,9 +128,9 @@ def run_rows(
     )
 
 
-def chunk_shots(events: int) -> int:
-    """Shots whose unpacked rows are held at a time: a power of two, so blocks are never torn."""
-    most = max(1, min(CHUNK_SHOTS_MAX, CHUNK_BYTES // max(1, events)))
+def chunk_shots(row_bytes: int) -> int:
+    """Shots whose rows are held at a time: a power of two, so blocks are never torn."""
+    most = max(1, min(CHUNK_SHOTS_MAX, CHUNK_BYTES // max(1, row_bytes)))
     return 1 << most.bit_length() - 1
 
 
