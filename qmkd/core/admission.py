@@ -168,7 +168,6 @@ def _check_quota(submission: Submission, program: Program) -> KernelError | None
         # Running jobs share these; one that fits alone waits its turn.
         _over("logical qubits", quota.logical_qubits, 0, summary.peak_logical)
         or _over("physical qubits", quota.physical_qubits, 0, summary.peak_physical)
-        or _over("channels", quota.channels, 0, summary.peak_channels)
         or check_room(tenant, quota, held)
         or _over("bytes of results of live jobs", quota.result_bytes, tenant.rows_live, rows)
     )

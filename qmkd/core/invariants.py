@@ -31,10 +31,13 @@ def check(state: State) -> None:
     jobs, checks = _live_jobs(state), _live_checks(state)
     for tenant in state.tenants.values():
         _check_tenant(state, tenant, jobs[tenant], checks[tenant])
-    for session in state.sessions.values():
-        _check_session(session)
+    tallies: dict[Session, dict[JobState, int]] = defaultdict(dict)
     for job in state.jobs.values():
-        _check_job(state, job)
+        _check_job(job)
+        tally = tallies[job.session]
+        tally[job.state] = tally.get(job.state, 0) + 1
+    for session in state.sessions.values():
+        _check_session(session, tallies[session])
     _check_machine(state)
     _check_workers(state)
     _check_connections(state)
@@ -112,17 +115,18 @@ def _check_programs(tenant: Tenant, uses: Counter[Program]) -> None:
 # --- sessions and jobs --------------------------------------------------------------------------
 
 
-def _check_session(session: Session) -> None:
+def _check_session(session: Session, tally: dict[JobState, int]) -> None:
+    """tally: of those of the kernel's jobs that are this session's, each in `session.jobs`."""
     assert session.open
     assert session.granted <= session.tenant.rule.grantable, "authority only shrinks"
     assert len(session.subscriptions) <= SUBSCRIPTIONS_MAX
-    assert session.wide.keys() == {one for one in session.subscriptions if one.job is None}
-    tally = Counter(job.state for job in session.jobs.values())
+    if session.subscriptions or session.wide:
+        assert session.wide.keys() == {one for one in session.subscriptions if one.job is None}
     assert {each: n for each, n in session.tally.items() if n} == tally
-    assert all(job.session is session for job in session.jobs.values())
+    assert len(session.jobs) == sum(tally.values())
 
 
-def _check_job(state: State, job: Job) -> None:
+def _check_job(job: Job) -> None:
     assert job.tenant is job.session.tenant
     assert job.session.jobs[job.id] is job
     assert job.session.open or job.final is None, "a closed session keeps no finished job"

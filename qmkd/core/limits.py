@@ -20,7 +20,7 @@ SESSION_IDLE_NS: Final = 3600 * SECOND
 SESSIONS_EXPIRED_MAX: Final = 1024  # expired ids remembered, per tenant
 SWEEP_NS_MIN: Final = SECOND
 PEERS_CACHED_MAX: Final = 4096
-PARKED_MAX: Final = 4096  # requests waiting for an answer, per tenant whose jobs they wait for
+PARKED_MAX: Final = 2048  # requests waiting for an answer, per tenant whose jobs they wait for
 SUBSCRIPTIONS_MAX: Final = 8  # per session, and per job
 PROGRESS_NS_MIN: Final = 100 * MS  # between two progress notifications of a job
 BUSY_RETRY_MS: Final = 250
@@ -72,6 +72,12 @@ _CLOSE_EFFECTS: Final = (
     + 2 * WORKERS_MAX * SEGMENTS_PER_WORKER_MAX
 )
 assert _CLOSE_EFFECTS + WORKERS_MAX * SEGMENTS_PER_WORKER_MAX <= EFFECTS_PER_STEP_MAX
+# A lost worker may end all jobs it held, of as many tenants, and answer all who waited for them.
+assert (
+    SEGMENTS_PER_WORKER_MAX * (2 * PARKED_MAX + 2 * SUBSCRIPTIONS_MAX + _EFFECTS_PER_JOB)
+    + WORKERS_MAX * SEGMENTS_PER_WORKER_MAX
+    <= EFFECTS_PER_STEP_MAX
+)
 assert SWEEP_EFFECTS_MAX + _CLOSE_EFFECTS <= EFFECTS_PER_STEP_MAX
 assert SLICE_SHOTS_MAX % SHOT_BLOCK == 0
 assert SLICE_SHOTS_UNMEASURED_MAX % SHOT_BLOCK == 0

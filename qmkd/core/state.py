@@ -214,7 +214,6 @@ class Job:
     first_row: dict[str, int] = field(default_factory=dict)
     leaves: bytearray = field(default_factory=bytearray)
     workers: set[int] = field(default_factory=set)
-    engine: str = ""
     rows: bool = False
     result_bytes: int = 0
     epoch: int = 0

@@ -35,7 +35,7 @@ from tests.simulation.witness import Witness, fingerprint
 
 LIFE_STEPS = 2500
 START_NS = 1_700_000_000 * SECOND
-FINGERPRINT_EVERY = 40
+FINGERPRINT_EVERY = 100
 POISON = 666  # a seed over which every worker dies
 ENDING_STEPS_MAX = 20_000
 
