@@ -91,24 +91,27 @@ def perform(calls: Sequence[Syscall], clock: Clock, deadline: float | None) -> S
     Raises Unreachable or DeadlinePassed where one cannot be had.
     """
     outcomes: list[Outcome] = [Lost("not sent", sent=False)] * len(calls)
-    missing = list(range(len(calls)))
+    asked = missing = list(range(len(calls)))
     attempt = 0
     while True:
-        answers = yield Exchange([calls[index] for index in missing], deadline)
-        for index, answer in zip(missing, answers, strict=True):
+        answers = yield Exchange([calls[index] for index in asked], deadline)
+        for index, answer in zip(asked, answers, strict=True):
             outcomes[index] = answer
+        before = len(missing)
         missing = [index for index, call in enumerate(calls) if _again(call, outcomes[index])]
         if not missing:
             break
-        attempt += 1
+        # While some get through, the others need not wait longer and longer.
+        attempt = attempt + 1 if len(missing) >= before else 1
         pause = max(_pause_s(outcomes[index], attempt) for index in missing)
         late = deadline is not None and clock() + pause >= deadline
         if late or (deadline is None and attempt >= ATTEMPTS_MAX):
             break
+        asked = missing
         if any(isinstance(outcomes[index], Lost) for index in missing):
             # A subscription ends with its connection, so it is renewed with the rest.
             renewed = {index for index, call in enumerate(calls) if isinstance(call, Subscribe)}
-            missing = sorted(renewed.union(missing))
+            asked = sorted(renewed.union(missing))
         yield Pause(pause)
     return [_answered(outcome) for outcome in outcomes]
 

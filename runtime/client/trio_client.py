@@ -200,15 +200,16 @@ class AsyncClient:
 
     async def _drive(self, steps: Steps[T]) -> T:
         """Perform an operation's steps; returns what it returns."""
-        outcomes: list[Outcome] = []
         try:
+            step = next(steps)
             while True:
-                match steps.send(outcomes) if outcomes else next(steps):
-                    case Exchange() as step:
+                outcomes: list[Outcome] = []
+                match step:
+                    case Exchange():
                         outcomes = await self._exchange(step)
                     case Pause(seconds=seconds):
                         await trio.sleep(seconds)
-                        outcomes = []
+                step = steps.send(outcomes)
         except StopIteration as finished:
             value: T = finished.value
             return value

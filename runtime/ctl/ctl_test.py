@@ -217,11 +217,16 @@ def test_an_interrupt_cancels_the_job_politely(
         [sys.executable, "-m", "runtime.ctl", "run", str(source), "--shots", "10000000"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment,
     ) as process:  # fmt: skip
-        deadline = time.monotonic() + 30
-        while not (jobs := object_in(ctl("jobs", "--json"))["jobs"]):
-            assert time.monotonic() < deadline
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        try:
+            deadline = time.monotonic() + 30
+            jobs: list[Any] = []
+            while not any(job["started_at"] for job in jobs):
+                assert time.monotonic() < deadline
+                jobs = object_in(ctl("jobs", "--json"))["jobs"]
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert process.returncode == Exit.INTERRUPTED
     assert "cancelling" in said
     assert "Traceback" not in said

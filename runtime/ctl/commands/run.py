@@ -110,13 +110,13 @@ def wait_and_show(
             with suppress(QmkError):
                 job.cancel(timeout=CLOSE_S)
         raise
-    if plot is not None:
-        result.plot(plot)
     if as_json:
         print_json(result.status)
     else:
         result.counts  # noqa: B018 - counted here where the kernel left it out
         console().print(result)
+    if plot is not None:
+        result.plot(plot)
 
 
 @contextmanager
