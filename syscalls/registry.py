@@ -13,7 +13,9 @@ from syscalls.errors import (
     InternalError,
     InvalidRequest,
     MethodNotFound,
+    NotAvailable,
     ParseError,
+    ResourceExhausted,
     Timeout,
     WorkerLost,
 )
@@ -52,7 +54,8 @@ CALLS: tuple[type[Syscall], ...] = (
 METHODS: dict[str, type[Syscall]] = {call.METHOD: call for call in CALLS}
 NOTIFICATIONS: dict[str, type[JobEvent]] = {JobEvent.METHOD: JobEvent}
 WIRE_ERRORS = {ParseError, InvalidRequest, MethodNotFound}  # refused before a call is known
-JOB_FAILURES = (Timeout, WorkerLost, InternalError)  # what a FAILED job's `error` may hold
+# What a FAILED job's `error` may hold.
+JOB_FAILURES = (NotAvailable, ResourceExhausted, Timeout, WorkerLost, InternalError)
 SESSIONLESS = (Discover, NegotiateCaps)
 
 assert len(METHODS) == len(CALLS), "method names are unique"

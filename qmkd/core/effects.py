@@ -89,7 +89,7 @@ class SealResults(msgspec.Struct, frozen=True, gc=False):
 
 
 class DropResults(msgspec.Struct, frozen=True, gc=False):
-    """Nobody may read the job's rows any more."""
+    """Nobody may read the job's rows any more. Once at most, for a job of which something ran."""
 
     job_id: str
 

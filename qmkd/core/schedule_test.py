@@ -22,6 +22,7 @@ from qmkd.core.ports import Quota, TenantRule
 from syscalls.errors import InternalError, NotAvailable, ResourceExhausted, WorkerLost
 from syscalls.ids import JobId
 from syscalls.job import Cancel, JobState, JobStatus, Status
+from syscalls.registry import JOB_FAILURES
 from syscalls.session import CloseSession
 
 
@@ -280,6 +281,7 @@ def test_a_failed_segment_fails_its_job_with_a_typed_error(
     assert ended.state is JobState.FAILED
     assert ended.error is not None
     assert ended.error.type == error.NAME  # type: ignore[attr-defined]
+    assert error in JOB_FAILURES
     if error is InternalError:
         assert "so it is" not in ended.error.message, "a worker's words stay in the log"
 
