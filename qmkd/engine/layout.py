@@ -18,6 +18,8 @@ from qvm.program import EventField
 Packed = NDArray[np.uint8]
 """shape (shots, row_bytes)."""
 
+FEW_EVENTS: Final = 64
+
 # Exchange blocks of 1, 2 and 4 bits across the diagonal of an 8 x 8 matrix of bits in a word
 # (Warren, Hacker's Delight, section 7-3).
 _TURNS: Final = tuple(
@@ -61,12 +63,32 @@ def unpack_rows(packed: Packed, events: Sequence[EventField]) -> Rows:
     return rows
 
 
+def unpack_row(row: bytes, events: Sequence[EventField]) -> list[int]:
+    """One packed row: the value of each event, or ABSENT. Without NumPy's overhead where short."""
+    if len(events) > FEW_EVENTS:
+        found: list[int] = unpack_rows(np.frombuffer(row, dtype=np.uint8)[None], events)[0].tolist()
+        return found
+    values_bytes = len(row) - -(-len(events) // 8)
+    values = int.from_bytes(row[:values_bytes], "little")
+    ran = int.from_bytes(row[values_bytes:], "little")
+    out = []
+    for field in events:
+        out.append(values & (1 << field.bits) - 1 if ran & 1 else ABSENT)
+        values >>= field.bits
+        ran >>= 1
+    return out
+
+
 def pack_bits(values: Sequence[Words | None], ran: Sequence[Words | None], shots: int) -> Packed:
     """Bit rows, as `chance.pack` packs them and None for zeros, -> packed rows.
 
     values: one row per value bit, in row order; 0 where the event is absent. ran: one per event.
     """
-    return np.concatenate([_turned(values, shots), _turned(ran, shots)], axis=1)
+    size = -(-len(values) // 8)
+    packed = np.empty((-(-shots // 8) * 8, size + -(-len(ran) // 8)), dtype=np.uint8)
+    _turn(values, packed[:, :size])
+    _turn(ran, packed[:, size:])
+    return packed[:shots]
 
 
 def _places(events: Sequence[EventField]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
@@ -75,17 +97,24 @@ def _places(events: Sequence[EventField]) -> tuple[NDArray[np.intp], NDArray[np.
     return np.cumsum(widths) - widths, widths > 1
 
 
-def _turned(rows: Sequence[Words | None], shots: int) -> Packed:
-    """Bit rows by event -> bytes by shot: uint8, shape (shots, ceil(len(rows) / 8))."""
-    turned = np.zeros((-(-shots // 8) * 8, -(-len(rows) // 8)), dtype=np.uint8)
-    for column in range(turned.shape[1]):
-        block = np.zeros(len(turned) // 8, dtype="<u8")
-        for at, row in enumerate(rows[8 * column : 8 * column + 8]):
+def _turn(rows: Sequence[Words | None], into: Packed) -> None:
+    """Bit rows by event -> bytes by shot: `into` is (shots, in eights; ceil(len(rows) / 8))."""
+    for column in range(into.shape[1]):
+        eight = rows[8 * column : 8 * column + 8]
+        block: Words | None = None
+        for at, row in enumerate(eight):
             if row is not None:
-                bits = row.view(np.uint8)[: len(block)]
-                block |= bits.astype("<u8") << np.uint64(8 * at)
+                bits = row.view(np.uint8)[: len(into) // 8].astype("<u8")
+                bits <<= np.uint64(8 * at)
+                block = bits if block is None else block | bits
+        if block is None:
+            into[:, column] = 0
+            continue
         for shift, mask in _TURNS:
-            off = (block ^ (block >> shift)) & mask
-            block ^= off ^ (off << shift)
-        turned[:, column] = block.view(np.uint8)
-    return turned[:shots]
+            off = block >> shift
+            off ^= block
+            off &= mask
+            block ^= off
+            off <<= shift
+            block ^= off
+        into[:, column] = block.view(np.uint8)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from qmkd.engine import dense, frames, tableau
 from qmkd.engine.choose import DENSE, ENGINES, FRAMES, TABLEAU
-from qmkd.engine.layout import Packed, packed_row_bytes, unpack_rows
+from qmkd.engine.layout import FEW_EVENTS, Packed, packed_row_bytes, unpack_row, unpack_rows
 from qmkd.engine.messages import COUNTS_CHARS_MAX, COUNTS_KEYS_MAX, SegmentReport
 from qmkd.engine.noise import IDEAL, NoiseModel
 from qmkd.engine.prepared import ABSENT, Prepared, Stop, Unable
@@ -40,6 +40,7 @@ _RUN: Final = {
 _NOISE: Final[dict[str, NoiseModel]] = {"ideal": IDEAL}
 _CHARACTERS: Final = np.full(256, ord("-"), dtype=np.uint8)
 _CHARACTERS[:4] = np.frombuffer(b"0123", dtype=np.uint8)
+_CHARACTER: Final = _CHARACTERS.tobytes().decode("ascii")
 
 assert set(_RUN) == set(ENGINES)
 assert CHUNK_SHOTS_MAX % SHOT_BLOCK == 0
@@ -136,7 +137,7 @@ def chunk_shots(row_bytes: int) -> int:
 
 def _named(events: tuple[EventField, ...], packed: Packed) -> dict[str, int]:
     """The only row of `packed` by event name, absent events left out."""
-    (row,) = unpack_rows(packed, events).tolist()
+    row = unpack_row(packed.tobytes(), events)
     return {field.name: value for field, value in zip(events, row, strict=True) if value != ABSENT}
 
 
@@ -184,13 +185,20 @@ class _Counting:
         if len(example) > self._keys_max:
             self._total = None
             return
-        text = _CHARACTERS[unpack_rows(packed[example], self._events)].tobytes().decode("ascii")
-        size, total = len(self._events), self._total
-        for at, number in enumerate(numbers.tolist()):
-            key = text[at * size : (at + 1) * size]
+        total = self._total
+        for key, number in zip(self._keys(packed[example]), numbers.tolist(), strict=True):
             total[key] = total.get(key, 0) + number
         if len(total) > self._keys_max:
             self._total = None
+
+    def _keys(self, packed: Packed) -> list[str]:
+        """Each row as it is keyed on the wire."""
+        rows, size = len(packed), len(self._events)
+        if rows * size <= FEW_EVENTS:
+            values = [unpack_row(row.tobytes(), self._events) for row in packed]
+            return ["".join(map(_CHARACTER.__getitem__, row)) for row in values]
+        text = _CHARACTERS[unpack_rows(packed, self._events)].tobytes().decode("ascii")
+        return [text[at * size : (at + 1) * size] for at in range(rows)]
 
     def result(self) -> dict[str, int] | None:
         """Sorted by key."""

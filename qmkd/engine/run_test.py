@@ -54,6 +54,7 @@ def test_rows_are_packed_and_counted_as_documented(events: int, wide: bool) -> N
     rows, fields = made_up(events, wide, 300, rng)
     packed = layout.pack_rows(rows, fields)
     assert np.array_equal(layout.unpack_rows(packed, fields), rows)
+    assert [layout.unpack_row(row.tobytes(), fields) for row in packed] == rows.tolist()
     ran = [chance.pack(column != ABSENT) for column in rows.T]
     values = []
     for column, field in zip(np.where(rows == ABSENT, 0, rows).T, fields, strict=True):
