@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from qmkd.shell.config import FLAT, BadConfig, default_socket, load, printed
+from qmkd.core.ports import Quota
+from qmkd.shell.config import FLAT, BadConfig, TenantTable, default_socket, load, printed
+from qmkd.shell.limits import Limits
 from syscalls.rights import Right
 from tests.daemon import ROOT, clean_environment, command
 
@@ -176,3 +178,14 @@ def test_version_names_the_abi_the_program_format_and_the_schema() -> None:
         "qvm",
         "schema",
     ]
+
+
+def test_the_reference_page_names_every_key_and_its_example_is_valid(tmp_path: Path) -> None:
+    page = (ROOT / "docs/operating.md").read_text()
+    keys = (*FLAT, *Limits.__struct_fields__, *TenantTable.__struct_fields__)
+    keys += Quota.__struct_fields__
+    assert [key for key in keys if key not in page] == []
+    example = page.split("```toml\n")[1].split("```")[0]
+    known = example.replace("ada", "root").replace('"chem"', '"root"')
+    (rule,) = load(PLACES, HOME, written(tmp_path, known)).machine({}).tenants
+    assert rule.quota.jobs == 32

@@ -45,6 +45,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 LOCK_NAME = "lock"
 DRAIN_S_MAX = 2.0  # for answers still unread when all is stopped
 STOP_S_EXTRA = 10.0  # beyond the grace, until stopping is given up
+KILL_S_MAX = 5.0  # for killed workers to be gone
 FDS_PER_WORKER = 4
 GC_THRESHOLD = 50_000  # allocations between collections; nearly nothing here makes cycles
 
@@ -94,8 +95,8 @@ async def _serve(config: Config, listeners: list[socket.socket]) -> int:
     pump.workers, pump.connections = pool, server.connections
     status = EXIT_FAILED
     async with trio.open_nursery() as nursery:
-        stopping = trio.Event()
-        await nursery.start(_stop_on_signals, config, pump, hub, stopping)
+        stopping, forced = trio.Event(), trio.Event()
+        await nursery.start(_stop_on_signals, config, pump, hub, stopping, forced)
         for task in (hub.run, pool.keep, pump.timers.run, server.sweep):
             nursery.start_soon(task)
         try:
@@ -111,12 +112,13 @@ async def _serve(config: Config, listeners: list[socket.socket]) -> int:
             notify(os.environ, "STOPPING=1")
             server.stop_listening()
             with trio.move_on_after(config.stop_grace_ms / 1e3 + STOP_S_EXTRA):
-                await pump.halted.wait()
-                await server.drain(DRAIN_S_MAX)
-                status = EXIT_STOPPED
+                await _either(pump.halted, forced)
+                if not forced.is_set():
+                    await server.drain(DRAIN_S_MAX)
+                    status = EXIT_STOPPED
         except CannotStart as error:
             _log.error("cannot start: %s", error)
-        with trio.CancelScope(shield=True):
+        with trio.move_on_after(KILL_S_MAX, shield=True):
             await pool.close()
         server.close()
         nursery.cancel_scope.cancel()
@@ -143,6 +145,7 @@ async def _stop_on_signals(
     pump: Pump,
     hub: Hub,
     stopping: trio.Event,
+    forced: trio.Event,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """First signal: stop everything at its next fence and answer. Second: end at once."""
@@ -153,7 +156,7 @@ async def _stop_on_signals(
             name = signal.Signals(number).name
             if stopping.is_set():
                 _log.warning("ending at once", extra={"signal": name})
-                pump.halted.set()
+                forced.set()
                 continue
             _log.info("stopping", extra={"signal": name})
             stopping.set()

@@ -192,6 +192,19 @@ def test_a_signal_stops_running_jobs_answers_their_waits_and_ends_cleanly(number
         assert not any(lives(pid) for pid in workers)
 
 
+def test_a_second_signal_ends_the_daemon_at_once() -> None:
+    config = "stop_grace_ms = 60000"
+    with running_daemon(config=config, status=1) as daemon, Line(daemon.socket) as line:
+        begun(line, line.session())
+        (worker,) = daemon.children()
+        os.kill(worker, signal.SIGSTOP)
+        daemon.process.send_signal(signal.SIGTERM)
+        while "stopping" not in daemon.log:
+            time.sleep(0.01)
+        assert daemon.stop() == 1
+        assert not lives(worker)
+
+
 def test_killing_the_daemon_takes_its_workers_along_and_the_next_one_starts() -> None:
     with short_folder() as folder:
         with running_daemon(folder, status=-signal.SIGKILL) as daemon:

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import logging
 import re
+import select
 import sys
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import msgspec
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["text", "json"]
+
+LINE_CHARS_MAX = 3_000  # below PIPE_BUF, so that a pipe with room at all has room for a line
+WINDOW_S = 10.0
+PER_WINDOW_MAX = 200  # of one message
 
 _SESSION = re.compile(r"(sess_[0-9a-f]{6})[0-9a-f]+")
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -48,7 +53,7 @@ class TextFormatter(logging.Formatter):
         line = f"{_time(record)} {level} {record.name}: {shortened(record.getMessage())}{fields}"
         if record.exc_info:
             line += "\n" + shortened(self.formatException(record.exc_info))
-        return line
+        return line[:LINE_CHARS_MAX]
 
 
 class JsonFormatter(logging.Formatter):
@@ -63,13 +68,44 @@ class JsonFormatter(logging.Formatter):
             **_fields(record),
         }
         if record.exc_info:
-            line["traceback"] = shortened(self.formatException(record.exc_info))
+            line["traceback"] = shortened(self.formatException(record.exc_info))[-LINE_CHARS_MAX:]
         return msgspec.json.encode(line, enc_hook=str).decode()
+
+
+class Restraint(logging.Filter):
+    """Lets one message through only so often, whoever provokes it, and counts the rest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._windows: dict[str, tuple[float, int]] = {}  # message -> (window's begin, how many)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        begin, count = self._windows.get(record.msg, (0.0, 0))
+        if record.created - begin >= WINDOW_S:
+            if count > PER_WINDOW_MAX:
+                record.suppressed_before = count - PER_WINDOW_MAX
+            begin, count = record.created, 0
+        self._windows[record.msg] = (begin, count + 1)
+        return count < PER_WINDOW_MAX
+
+
+class Handler(logging.StreamHandler[TextIO]):
+    """Writes to standard error, but never waits for it: a line without room is dropped."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        room = select.poll()
+        try:
+            room.register(self.stream, select.POLLOUT)
+            if room.poll(0):
+                super().emit(record)
+        except (OSError, ValueError):
+            return  # standard error is closed: there is nobody to tell
 
 
 def start_log(level: Level, format: Format) -> None:
     """Send the log of this process to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = Handler(sys.stderr)
+    handler.addFilter(Restraint())
     handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
