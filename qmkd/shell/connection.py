@@ -323,6 +323,9 @@ class Connection:
         body: a `KernelError` refuses; a `Raw` result is JSON already. No call is answered twice.
         """
         slot = self._slots.pop(call)
+        if type(slot) is int and self._in_turn and not fds:
+            self._answers.append(encoded(slot, body))
+            return
         batch = None
         if isinstance(slot, tuple):
             slot, batch = slot
@@ -330,10 +333,7 @@ class Connection:
             self._answer(None, b"", fds, batch)
             return
         data = encoded(slot, body)
-        if batch is None and not fds and self._in_turn:
-            self._answers.append(data)
-        else:
-            self._answer(slot, data, fds, batch)
+        self._answer(slot, data, fds, batch)
 
     def _answer(self, id: Id, data: bytes, fds: tuple[int, ...], batch: BatchReply | None) -> None:
         if batch is not None:

@@ -19,6 +19,8 @@ import trio
 
 from qmkd.core import effects as fx
 from qmkd.core import events as ev
+from qmkd.core.effects import Reply
+from qmkd.core.events import Called, Origin
 from qmkd.core.limits import ENTROPY_BYTES
 from qmkd.shell.clock import Clock, Timers
 from qmkd.shell.connection import Connection
@@ -91,13 +93,15 @@ class Pump:
             self._events.append(event)
             return
         self._pumping = True
-        while True:
+        self._events.append(event)
+        self._drain()
+        self._pumping = False
+
+    def _drain(self) -> None:
+        while self._events:
+            event = self._events.popleft()
             for effect in self._step(monotonic_ns() + self._offset_ns, event):
                 self._perform[type(effect)](effect)
-            if not self._events:
-                break
-            event = self._events.popleft()
-        self._pumping = False
 
     # --- what the server asks (server.Calls) ----------------------------------------------------
 
@@ -106,8 +110,23 @@ class Pump:
             connection.reply(call, self._openrpc)
             return
         entropy = os.urandom(ENTROPY_BYTES) if request.CHANCE else b""
-        origin = ev.Origin(connection.number, call)
-        self.feed(ev.Called(origin, connection.peer, request, entropy))
+        origin = Origin(connection.number, call)
+        event = Called(origin, connection.peer, request, entropy)
+        # What `feed` would do, with the way of the one plain answer cut short.
+        assert not self._pumping, "connections are served one after the other"
+        self._pumping = True
+        for effect in self._step(monotonic_ns() + self._offset_ns, event):
+            if (
+                type(effect) is Reply
+                and effect.to is origin
+                and effect.attach is None is effect.inline
+            ):
+                connection.reply(call, effect.body)
+            else:
+                self._perform[type(effect)](effect)
+        if self._events:
+            self._drain()
+        self._pumping = False
 
     def gone(self, connection: Connection) -> None:
         self.feed(ev.ClientGone(connection.number))
