@@ -3,7 +3,7 @@
 Packed layout, row-major, one row of `row_bytes` bytes per shot. A row is two parts:
 
 1. values: the bits of all events, in the order of `resources.events`. An event takes one bit; a
-   MEASURE_BELL reported as a single event takes two, the low bit (m0) first.
+   MEASURE_BELL reported as a single event (2*m0 + m1) takes two, the low bit, m1, first.
 2. validity: one bit per event, in the same order; 0 where the measurement did not run in that
    shot, and then its value bits are 0 as well.
 
@@ -27,6 +27,9 @@ from syscalls.errors import (
 from syscalls.ids import JobId, JobIdIn
 from syscalls.syscall import Errors, Reply, SessionCall
 
+SHOT_BLOCK = 1024  # shots under one leaf of a results digest
+COUNTS_KEYS_MAX = 65_536  # outcomes that `counts` tells apart; beyond, read packed rows
+COUNTS_CHARS_MAX = 4 << 20  # characters of all its keys
 EVENT_BITS_MAX = 2  # value bits of the widest event, a MEASURE_BELL reported as one
 
 

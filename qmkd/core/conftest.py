@@ -14,7 +14,7 @@ from qmkd.core import events as ev
 from qmkd.core import invariants
 from qmkd.core.kernel import Kernel
 from qmkd.core.limits import ENTROPY_BYTES, SECOND
-from qmkd.core.ports import Machine, Plan, Quota, TenantRule
+from qmkd.core.ports import Machine, Plan, Quota, SegmentReport, TenantRule
 from qvm.program import Summary, VerifiedProgram
 from qvm.verify import verify_bytes
 from syscalls.errors import ProgramTooWide
@@ -154,7 +154,7 @@ class Desk:
             "cpu_ns": 1000 * run.shots,
             "notes": {},
         } | report
-        return self.step(ev.SegmentDone(run.worker, run.ticket, ev.SegmentReport(**fields)))
+        return self.step(ev.SegmentDone(run.worker, run.ticket, SegmentReport(**fields)))
 
     def failed(self, run: fx.RunSegment, reason: str, epoch: int = 0) -> list[fx.Effect]:
         """The worker could not run it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from qmkd.core.ports import SegmentReport
 from qvm.program import Summary
 from syscalls.findings import Finding
 from syscalls.syscall import Syscall
@@ -54,24 +55,6 @@ class ProgramChecked(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...] = ()
     findings_total: int = 0
     warnings: tuple[Finding, ...] = ()
-
-
-class SegmentReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker says of the shots it ran.
-
-    first_row: event name -> value for the segment's first shot (absent events left out).
-    counts: None where not asked for or where over `counts_keys_max` differ.
-    leaves: SHA-256 (32 bytes each) of the packed rows of every 1,024 shots.
-    nodes_executed: graph nodes run per shot (all of them; guards decide per shot).
-    """
-
-    shots: int
-    counts: dict[str, int] | None
-    first_row: dict[str, int]
-    leaves: bytes
-    engine: str
-    cpu_ns: int
-    notes: dict[str, int]
 
 
 class SegmentDone(msgspec.Struct, frozen=True):

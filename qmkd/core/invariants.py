@@ -18,12 +18,12 @@ from qmkd.core.limits import (
     PROGRAMS_CACHED_MAX,
     SEGMENTS_PER_WORKER_MAX,
     SESSIONS_EXPIRED_MAX,
-    SHOT_BLOCK,
     SUBSCRIPTIONS_MAX,
 )
 from qmkd.core.state import Check, Job, Program, Session, State, Tenant, TimerKind, Worker
 from qmkd.core.wording import blocked
 from syscalls.job import FINAL_STATES, JobState
+from syscalls.results import SHOT_BLOCK
 
 
 def check(state: State) -> None:

@@ -23,7 +23,6 @@ from qmkd.core.limits import (
     JOBS_RETAINED_MAX,
     LEAF_BYTES,
     MS,
-    SHOT_BLOCK,
     STOP_GRACE_NS,
 )
 from qmkd.core.state import Job, Session, State, Stop, Tenant, Timer, TimerKind
@@ -32,6 +31,7 @@ from qmkd.core.wording import final_status, time_text
 from syscalls.errors import AccessDenied, AlreadyCompleted, JobNotFound, KernelError, Timeout
 from syscalls.ids import JobId
 from syscalls.job import JobState
+from syscalls.results import SHOT_BLOCK
 from syscalls.rights import Right
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from qmkd.core.ports import Machine
+from syscalls.results import SHOT_BLOCK
 
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
@@ -36,7 +37,6 @@ KEY_BYTES: Final = 64  # of a graph's beginning and end, to find it again
 # --- running ------------------------------------------------------------------------------------
 
 WORKERS_MAX: Final = 64
-SHOT_BLOCK: Final = 1024
 LEAF_BYTES: Final = 32
 SEGMENT_NS_TARGET: Final = 30 * MS
 SLICE_SHOTS_MAX: Final = 1 << 20
@@ -49,7 +49,6 @@ JOBS_LIVE_MAX: Final = 1024  # the largest `Quota.jobs`
 
 # --- results ------------------------------------------------------------------------------------
 
-COUNTS_KEYS_MAX: Final = 65_536
 COUNTS_KEY_BYTES: Final = 128  # what one outcome costs beside its characters
 EVENTS_FREE_MAX: Final = 64  # with more events, a finished job's event names count as results
 EVENT_BYTES: Final = 256  # what one event costs: its name, place and value

@@ -1,4 +1,4 @@
-"""What the core must be handed because it may not fetch it: who the tenants are, how to plan a run.
+"""What the core is handed because it may not fetch it: tenants, how to plan a run, what a run gave.
 
 Plain values and pure functions only; the shell builds them once from the configuration.
 """
@@ -68,3 +68,22 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     worker_bytes: int = 4 << 30
     tenants: tuple[TenantRule, ...] = ()
     versions: dict[str, str] = {}
+
+
+class SegmentReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker says of the shots it ran.
+
+    first_row: event name -> value for the segment's first shot (absent events left out).
+    counts: keyed as on the wire; None where not asked for, or where there are more than
+        COUNTS_KEYS_MAX different rows or their keys would take more than COUNTS_CHARS_MAX.
+    leaves: SHA-256 (32 bytes each) of the packed rows of every SHOT_BLOCK shots.
+    cpu_ns: CPU time of the run. notes: figures of the engine, for the log.
+    """
+
+    shots: int
+    counts: dict[str, int] | None
+    first_row: dict[str, int]
+    leaves: bytes
+    engine: str
+    cpu_ns: int
+    notes: dict[str, int]

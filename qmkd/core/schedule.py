@@ -14,22 +14,20 @@ from qmkd.core.events import (
     ProgramChecked,
     SegmentDone,
     SegmentFailed,
-    SegmentReport,
     WorkerGone,
     WorkerReady,
 )
 from qmkd.core.jobs import complete, fail, has_shots, set_ready, settle, start, want_turn
 from qmkd.core.limits import (
     ATTEMPTS_MAX,
-    COUNTS_KEYS_MAX,
     LEAF_BYTES,
     SEGMENT_NS_TARGET,
     SEGMENTS_PER_WORKER_MAX,
     SEGMENTS_SMALL_NS_MAX,
-    SHOT_BLOCK,
     SLICE_SHOTS_MAX,
     SLICE_SHOTS_UNMEASURED_MAX,
 )
+from qmkd.core.ports import SegmentReport
 from qmkd.core.state import Check, Job, Segment, Slice, State, Tenant, Worker
 from qmkd.core.waiting import announce_progress
 from qmkd.core.wording import blocked
@@ -41,6 +39,7 @@ from syscalls.errors import (
     WorkerLost,
 )
 from syscalls.job import JobState
+from syscalls.results import COUNTS_CHARS_MAX, COUNTS_KEYS_MAX, SHOT_BLOCK
 
 NOISE = "ideal"
 
@@ -325,9 +324,10 @@ def merge(job: Job, given: Slice, report: SegmentReport) -> None:
         counts = job.counts
         for outcome, shots in report.counts.items():
             counts[outcome] = counts.get(outcome, 0) + shots
-    if report.counts is None or len(job.counts) > COUNTS_KEYS_MAX:
+    keys_max = min(COUNTS_KEYS_MAX, COUNTS_CHARS_MAX // max(1, len(job.program.order)))
+    if report.counts is None or len(job.counts) > keys_max:
         job.counts = None
-        job.counts_omitted = f"more than {COUNTS_KEYS_MAX} outcomes differ"
+        job.counts_omitted = f"more than {keys_max} outcomes differ; read the packed rows"
 
 
 def _measure(job: Job, report: SegmentReport) -> None:

@@ -15,7 +15,6 @@ from qmkd.core.limits import (
     ATTEMPTS_MAX,
     INLINE_GRAPH_BYTES_MAX,
     SEGMENTS_PER_WORKER_MAX,
-    SHOT_BLOCK,
     SLICE_SHOTS_UNMEASURED_MAX,
 )
 from qmkd.core.ports import Quota, TenantRule
@@ -23,6 +22,7 @@ from syscalls.errors import InternalError, NotAvailable, ResourceExhausted, Work
 from syscalls.ids import JobId
 from syscalls.job import Cancel, JobState, JobStatus, Status
 from syscalls.registry import JOB_FAILURES
+from syscalls.results import SHOT_BLOCK
 from syscalls.session import CloseSession
 
 
@@ -119,7 +119,7 @@ def test_counts_are_given_up_where_too_many_outcomes_differ(
     desk.done(desk.segments()[0], counts={"00": 1, "01": 1, "11": 1})
     ended = status(desk, session, job)
     assert ended.counts is None
-    assert ended.counts_omitted == "more than 2 outcomes differ"
+    assert ended.counts_omitted == "more than 2 outcomes differ; read the packed rows"
 
 
 def test_a_job_that_asked_for_no_counts_says_so(desk: Desk) -> None:

@@ -11,35 +11,16 @@ from typing import Final, Literal
 
 import msgspec
 
+from qmkd.core.ports import SegmentReport
 from qvm.program import Summary
 from syscalls.findings import Finding
+from syscalls.results import COUNTS_CHARS_MAX
 
 MESSAGE_BYTES_MAX: Final = 256 << 20
 LENGTH: Final = struct.Struct("<I")
-COUNTS_KEYS_MAX: Final = 65_536
-COUNTS_CHARS_MAX: Final = 16 << 20
 
 assert MESSAGE_BYTES_MAX < 1 << 32
 assert 2 * COUNTS_CHARS_MAX < MESSAGE_BYTES_MAX, "a report with counts fits a message"
-
-
-class SegmentReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker says of the shots it ran; the kernel's event of that name, field by field.
-
-    first_row: event name -> value for the segment's first shot (absent events left out).
-    counts: keyed as on the wire; None where not asked for, or where there are more than
-        COUNTS_KEYS_MAX different rows or their keys would take more than COUNTS_CHARS_MAX.
-    leaves: SHA-256 (32 bytes each) of the packed rows of every SHOT_BLOCK shots.
-    cpu_ns: CPU time of the run. notes: figures of the engine, for the curious.
-    """
-
-    shots: int
-    counts: dict[str, int] | None
-    first_row: dict[str, int]
-    leaves: bytes
-    engine: str
-    cpu_ns: int
-    notes: dict[str, int]
 
 
 # --- to the worker --------------------------------------------------------------------------------

@@ -15,17 +15,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from qmkd.core.ports import SegmentReport
 from qmkd.engine import dense, frames, tableau
 from qmkd.engine.choose import DENSE, ENGINES, FRAMES, TABLEAU
 from qmkd.engine.layout import FEW_EVENTS, Packed, packed_row_bytes, unpack_row, unpack_rows
-from qmkd.engine.messages import COUNTS_CHARS_MAX, COUNTS_KEYS_MAX, SegmentReport
 from qmkd.engine.noise import IDEAL, NoiseModel
 from qmkd.engine.prepared import ABSENT, Prepared, Stop, Unable
 from qvm.lower import lower
 from qvm.program import EventField, VerifiedProgram
 from qvm.verify import verify_bytes
+from syscalls.results import COUNTS_CHARS_MAX, COUNTS_KEYS_MAX, SHOT_BLOCK
 
-SHOT_BLOCK: Final = 1024  # shots under one leaf of the record's hash
 CHUNK_BYTES: Final = 32 << 20  # packed rows at a time
 CHUNK_SHOTS_MAX: Final = 1 << 16
 COUNT_BINS_MAX: Final = 1 << 16

@@ -9,12 +9,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from qmkd.core import limits
-from qmkd.engine import chance, layout, messages, run
+from qmkd.engine import chance, layout, run
 from qmkd.engine.prepared import ABSENT, Rows, Stopped, Unable
 from qvm.examples import load, names
 from qvm.program import EventField
 from syscalls import results
+from syscalls.results import COUNTS_KEYS_MAX, SHOT_BLOCK
 
 
 def slow_row(row: list[int], events: tuple[EventField, ...]) -> bytes:
@@ -74,7 +74,7 @@ def test_rows_are_packed_and_counted_as_documented(events: int, wide: bool) -> N
 
 def test_counting_gives_up_where_too_many_rows_differ() -> None:
     fields = tuple(EventField(f"e{at}", 1) for at in range(40))
-    number = messages.COUNTS_KEYS_MAX
+    number = COUNTS_KEYS_MAX
     codes = np.arange(number + 1, dtype="<u8")
     rows = np.unpackbits(codes.view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")[:, :40]
     for most, counted in ((number, True), (number + 1, False)):
@@ -107,7 +107,7 @@ def test_rows_do_not_depend_on_segments_or_batches(
     assert sum(whole.counts.values()) == 5000
     size = layout.packed_row_bytes(program.lowered.events)
     assert len(rows) == 5000 * size
-    block = size * run.SHOT_BLOCK
+    block = size * SHOT_BLOCK
     leaves = [hashlib.sha256(rows[at : at + block]).digest() for at in range(0, len(rows), block)]
     assert whole.leaves == b"".join(leaves)
     monkeypatch.setattr(run, "CHUNK_SHOTS_MAX", 256)
@@ -187,8 +187,3 @@ def test_a_run_stops_at_the_fence_at_which_it_is_asked(engine: str) -> None:
         run.run_segment(program, 0, 0, 5, engine, stop=lambda: next(asked))
     fences = [step for step in program.lowered.steps if step.op == "FENCE_EPOCH"]
     assert stopped.value.epoch == fences[1].epoch
-
-
-def test_bounds_agree_with_the_kernels() -> None:
-    assert run.SHOT_BLOCK == limits.SHOT_BLOCK
-    assert messages.COUNTS_KEYS_MAX == limits.COUNTS_KEYS_MAX

@@ -276,12 +276,6 @@ def test_a_killed_worker_closes_the_connection() -> None:
     peer.close()
 
 
-def test_the_report_has_the_fields_of_the_kernels_event() -> None:
-    from qmkd.core import events
-
-    assert messages.SegmentReport.__struct_fields__ == events.SegmentReport.__struct_fields__
-
-
 def test_frames_are_cut_alike_whatever_the_chunks() -> None:
     whole = b"".join(messages.frame(Drop(number)) for number in range(50))
     frames = messages.Frames()

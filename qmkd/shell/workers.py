@@ -367,8 +367,7 @@ class Pool:
             if done.rows is None or len(done.rows) != asked.shots * asked.row_bytes:
                 raise _Unasked("rows of another size")
             rows.write(asked.shot_first * asked.row_bytes, done.rows)
-        fields = {name: getattr(report, name) for name in ev.SegmentReport.__struct_fields__}
-        self._feed(ev.SegmentDone(worker.number, done.ticket, ev.SegmentReport(**fields)))
+        self._feed(ev.SegmentDone(worker.number, done.ticket, report))
 
     def _failed(self, worker: Worker, asked: fx.RunSegment, rows: Rows, failed: msg.Failed) -> None:
         if failed.reason == "unloaded":

@@ -23,13 +23,19 @@ from numpy.typing import NDArray
 from runtime.client.errors import ResultsCorrupt, ResultsUnavailable
 from syscalls.ids import JobId
 from syscalls.job import ExecutionContext, JobState, JobStatus, JobTelemetry
-from syscalls.results import EVENT_BITS_MAX, EventField, ResultsReply, row_bytes, values_bytes
+from syscalls.results import (
+    EVENT_BITS_MAX,
+    SHOT_BLOCK,
+    EventField,
+    ResultsReply,
+    row_bytes,
+    values_bytes,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 ABSENT = 255  # in `samples`: the measurement did not run in that shot
-LEAF_ROWS = 1024  # rows under one leaf of the results digest
 ROWS_SHOWN_MAX = 16  # outcomes in a printed table; the rest is summed up
 REPR_OUTCOMES_MAX = 6
 BAR_CHARS = 24
@@ -76,10 +82,10 @@ def _bits(part: Bytes, number: int) -> Bytes:
 def results_digest(rows: bytes | memoryview, width: int) -> str:
     """Name packed rows of `width` bytes: SHA-256, in hex, of the leaves' SHA-256 digests.
 
-    A leaf is LEAF_ROWS consecutive rows; the last one may be shorter. Empty rows have no leaves.
+    A leaf is SHOT_BLOCK consecutive rows; the last one may be shorter. Empty rows have no leaves.
     """
     view = memoryview(rows)
-    step = LEAF_ROWS * width
+    step = SHOT_BLOCK * width
     if step == 0:
         return sha256(b"").hexdigest()
     leaves = (sha256(view[at : at + step]).digest() for at in range(0, len(view), step))

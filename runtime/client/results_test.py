@@ -17,7 +17,6 @@ from runtime.client import errors
 from runtime.client.conftest import DONE
 from runtime.client.results import (
     ABSENT,
-    LEAF_ROWS,
     ROWS_SHOWN_MAX,
     Result,
     no_longer,
@@ -25,7 +24,7 @@ from runtime.client.results import (
     results_digest,
 )
 from syscalls.ids import JobId
-from syscalls.results import EventField, ResultsReply, row_bytes, values_bytes
+from syscalls.results import SHOT_BLOCK, EventField, ResultsReply, row_bytes, values_bytes
 
 
 def packed_slowly(samples: list[list[int]], order: list[EventField]) -> bytes:
@@ -46,8 +45,8 @@ def packed_slowly(samples: list[list[int]], order: list[EventField]) -> bytes:
 def reply_with(rows: bytes, order: list[EventField], shots: int) -> ResultsReply:
     width = row_bytes(order)
     leaves = b"".join(
-        sha256(rows[first * width : (first + LEAF_ROWS) * width]).digest()
-        for first in range(0, shots, LEAF_ROWS)
+        sha256(rows[first * width : (first + SHOT_BLOCK) * width]).digest()
+        for first in range(0, shots, SHOT_BLOCK)
     )
     return ResultsReply(
         job_id=JobId("job_1"),
@@ -99,7 +98,7 @@ def test_unpacking_undoes_a_slow_packing(data: st.DataObject) -> None:
 
 
 def test_rows_in_a_memory_file_are_mapped_and_the_descriptor_is_closed() -> None:
-    shots = 3 * LEAF_ROWS + 5
+    shots = 3 * SHOT_BLOCK + 5
     rows = np.random.default_rng(5).integers(0, 8, size=(shots, 2), dtype=np.uint8).tobytes()
     fd = memory_file(rows)
     packed = read_packed(replace(reply_with(rows, ORDER, shots), data=None, fd=True), fd)
@@ -110,9 +109,9 @@ def test_rows_in_a_memory_file_are_mapped_and_the_descriptor_is_closed() -> None
 
 
 def test_the_digest_changes_with_any_row() -> None:
-    rows = bytearray(2 * (LEAF_ROWS + 1))
+    rows = bytearray(2 * (SHOT_BLOCK + 1))
     digests = {results_digest(bytes(rows), 2)}
-    for at in (0, 2 * LEAF_ROWS - 1, 2 * LEAF_ROWS, len(rows) - 1):
+    for at in (0, 2 * SHOT_BLOCK - 1, 2 * SHOT_BLOCK, len(rows) - 1):
         rows[at] ^= 1
         digests.add(results_digest(bytes(rows), 2))
     assert len(digests) == 5

@@ -18,6 +18,7 @@ from qmkd.core import events as ev
 from qmkd.core import invariants
 from qmkd.core.kernel import Kernel
 from qmkd.core.limits import ENTROPY_BYTES, MS, SECOND, SESSION_IDLE_NS
+from qmkd.core.ports import SegmentReport
 from qvm.findings import Findings
 from qvm.program import VerifiedProgram
 from syscalls.channel import OpenChan
@@ -230,14 +231,14 @@ class Life:
         assert isinstance(found, Findings)
         return ev.ProgramChecked(unit.ticket, None, tuple(found), found.total)
 
-    def _report(self, unit: fx.RunSegment, unlucky: float) -> ev.SegmentReport:
+    def _report(self, unit: fx.RunSegment, unlucky: float) -> SegmentReport:
         events = len(cast.verified(unit.graph).summary.events)  # type: ignore[union-attr]
         counts, leaves, row = outcomes.run(unit.seed, unit.shot_first, unit.shots, events)
         shots = unit.shots
         if self.rng.random() < unlucky / 8:
             shots, leaves = self.rng.choice(((shots + 1, leaves), (shots, leaves + b"x")))
         known = unit.counts and len(counts) <= outcomes.COUNTS_KEYS_MAX
-        return ev.SegmentReport(
+        return SegmentReport(
             shots=shots,
             counts=counts if known else None,
             first_row=row,
