@@ -10,6 +10,9 @@ Packed layout, row-major, one row of `row_bytes` bytes per shot. A row is two pa
 Inside each part bits fill bytes from the least significant up (NumPy's `bitorder="little"`), and
 the part is padded with zero bits to a whole byte. So, with V value bits and E events,
 `values_bytes = ceil(V / 8)` and `row_bytes = ceil(V / 8) + ceil(E / 8)`.
+
+The results digest is SHA-256 over the concatenated SHA-256 of every SHOT_BLOCK rows, so that workers
+can hash what they run and the whole still has one digest.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -68,7 +71,13 @@ class ResultsReply(Reply, frozen=True, kw_only=True):
     counts: Annotated[
         dict[str, int] | None, Meta(description="Shots per outcome, as in the job's status.")
     ] = None
-    digest: Annotated[str, Meta(description="SHA-256 of the packed rows, in hex.")]
+    digest: Annotated[
+        str,
+        Meta(
+            description="SHA-256, in hex, over the SHA-256 of every 1,024 consecutive packed rows "
+            "(the last may be fewer); over nothing where rows are empty."
+        ),
+    ]
 
 
 class Results(SessionCall, frozen=True, kw_only=True):
