@@ -65,7 +65,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     socket: Annotated[str, Meta(min_length=1)]
     state_dir: Annotated[str, Meta(min_length=1)]
     workers: Annotated[int, Meta(ge=1, le=WORKERS_MAX)]
-    worker_scheduling: Scheduling = "batch"
+    worker_scheduling: Scheduling = "idle"
     worker_nice: Annotated[int, Meta(ge=0, le=19)] = 5
     worker_bytes: Annotated[int, Meta(ge=64 << 20, le=1 << 50)] = 4 << 30
     physical_qubits: Annotated[int, Meta(ge=1, le=2**53)] = 1_000_000

@@ -34,7 +34,13 @@ assert READ_BYTES_MIN <= READ_BYTES_MAX <= MESSAGE_BYTES_MAX
 assert UNREAD_BYTES_NOTIFY < UNREAD_BYTES_PAUSE < BATCH_REPLY_BYTES_MAX
 
 Scheduling = Literal["other", "batch", "idle"]
-"""How the host schedules workers: like anything else, never preempting, only on idle cores."""
+"""How the host schedules workers: like anything else, never preempting, only on idle cores.
+
+The last is the default. Where two simulations keep two cores busy, anything above it delays the
+99th percentile of a call at 1,000 calls a second by milliseconds, ten times what it is without
+them; with it the delay is within 1.5 times. Its price: on a host whose cores are all wanted by
+others, jobs get hardly any time.
+"""
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 _Bytes = Annotated[int, msgspec.Meta(ge=1024, le=1 << 40)]
