@@ -146,13 +146,30 @@ class Scanner:
     `feed` gives exact frames. `feed_lines` gives the same, except that a line which might hold
     more than one frame comes whole; `cut` takes such a line apart. A reader that decodes every
     line anyway uses the latter pair, and cuts only what does not decode.
+
+    frames_max: how many frames that no newline ends one call looks for, for a reader that must not
+    be held up by a mass of tiny ones. `more` then says that `finish_idle` has others at hand, which
+    are to be taken before anything else is fed.
     """
 
-    __slots__ = ("_brackets", "_buffer", "_message_bytes_max", "_scanned", "failed")
+    __slots__ = (
+        "_brackets",
+        "_buffer",
+        "_frames_max",
+        "_message_bytes_max",
+        "_scanned",
+        "failed",
+        "more",
+    )
 
-    def __init__(self, message_bytes_max: int = MESSAGE_BYTES_MAX) -> None:
+    def __init__(
+        self, message_bytes_max: int = MESSAGE_BYTES_MAX, frames_max: int = MESSAGE_BYTES_MAX
+    ) -> None:
         assert message_bytes_max >= 2, "a message has at least its brackets"
+        assert frames_max >= 1, "every call gets further"
         self._message_bytes_max = message_bytes_max
+        self._frames_max = frames_max
+        self.more = False
         self._buffer = bytearray()  # a frame begun and not ended; starts with no whitespace
         self._scanned = 0  # bytes of it that `_brackets` has taken in
         self._brackets: Brackets | None = None
@@ -260,7 +277,12 @@ class Scanner:
     def _take_closed(self, frames: list[bytes]) -> None:
         """Move every bracketed value that is complete from the head of the buffer."""
         buffer = self._buffer
+        enough = len(frames) + self._frames_max
+        self.more = False
         while buffer and buffer[0] in _OPENERS:
+            if len(frames) == enough:
+                self.more = True
+                return
             if self._brackets is None:
                 self._brackets = Brackets(buffer[0])
                 self._scanned = 1

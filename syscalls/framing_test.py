@@ -186,3 +186,13 @@ def test_many_small_values_without_newlines_cost_each_its_own_length() -> None:
         at = brackets.advance(data, at + 1, len(data))
         work += brackets.work
     assert work <= 2000 * (len(one) + WINDOW_BYTES_MIN)
+
+
+def test_a_reader_that_wants_few_frames_at_once_gets_the_same_ones_in_portions() -> None:
+    scanner = Scanner(frames_max=3)
+    portions = [scanner.feed_lines(b"{}[] {}{}{}{}{}")]
+    while scanner.more:
+        portions.append(scanner.finish_idle())
+    assert [len(portion) for portion in portions] == [3, 3, 1]
+    assert [frame for portion in portions for frame in portion] == [b"{}", b"[]"] + [b"{}"] * 5
+    assert scanner.pending_bytes == 0

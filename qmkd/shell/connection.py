@@ -23,6 +23,7 @@ from qmkd.shell.hub import Hub
 from qmkd.shell.limits import (
     BATCH_REPLY_BYTES_MAX,
     CALLS_PER_TURN_MAX,
+    FRAMES_AT_ONCE_MAX,
     READ_BYTES_MAX,
     READ_BYTES_MIN,
     TURN_NS_MAX,
@@ -33,7 +34,7 @@ from qmkd.shell.limits import (
 from qmkd.shell.outbox import FDS_PER_MESSAGE_MAX, Outbox
 from syscalls.errors import Busy, KernelError, ParseError
 from syscalls.events import JobEvent
-from syscalls.framing import Scanner
+from syscalls.framing import MESSAGE_BYTES_MAX, Scanner
 from syscalls.job import FINAL_STATES, JobStatus
 from syscalls.jsonrpc import (
     Batch,
@@ -80,6 +81,10 @@ class _Nobody:
     """In the place of an id: a notification, which is never answered."""
 
 
+class Exact(bytes):
+    """A message that is known to be one, and is not looked into for others."""
+
+
 class BatchReply:
     """The answers of one batch, until all are there.
 
@@ -117,10 +122,11 @@ class Connection:
     """A connected client. All methods return at once."""
 
     __slots__ = (
-        "_answers", "_begun", "_behind_since", "_buffered", "_called", "_calls_max", "_ended",
-        "_fd", "_finished", "_host", "_hub", "_hung_up", "_in_background", "_in_turn", "_inbox",
-        "_limits", "_mask", "_outbox", "_partial_since", "_scanner", "_sent_before", "_slots",
-        "_sock", "_unfed", "_watched", "ages_watched", "notifications_dropped", "number", "peer",
+        "_answers", "_begun", "_behind", "_behind_since", "_buffered", "_called", "_calls_max",
+        "_cutting", "_ended", "_fd", "_finished", "_host", "_hub", "_hung_up", "_in_background",
+        "_in_turn", "_inbox", "_limits", "_mask", "_outbox", "_partial_since", "_scanner",
+        "_sent_before", "_slots", "_sock", "_unfed", "_watched", "ages_watched",
+        "notifications_dropped", "number", "peer",
     )  # fmt: skip
 
     def __init__(self, host: Host, sock: socket.socket, number: int, peer: Peer) -> None:
@@ -135,7 +141,9 @@ class Connection:
         self._limits = host.limits
         self._sock = sock
         self._fd = sock.fileno()
-        self._scanner = Scanner(host.limits.message_bytes)
+        self._scanner = Scanner(host.limits.message_bytes, FRAMES_AT_ONCE_MAX)
+        self._cutting: Scanner | None = None  # holds a bad line that may be several messages
+        self._behind: list[Item] = []  # what came after that line
         self._inbox: deque[Item] = deque()  # complete messages, not served yet
         self._unfed = b""  # read, and not yet cut into messages
         self._slots: dict[int, Slot] = {}  # calls begun and not answered
@@ -225,6 +233,7 @@ class Connection:
             self._mask == EPOLLIN
             and len(slots) < calls_max
             and not (inbox or self._partial_since or self._buffered or self._ended)
+            and self._cutting is None
             and not self._outbox.waiting
         ):
             return  # by far the most common: everything is as it was before
@@ -235,6 +244,12 @@ class Connection:
 
     def _read(self) -> bytes | None:
         """Take in what is at hand: one whole message, b"" for other bytes, None for nothing."""
+        if self._cutting is not None:
+            self._cut()
+            return b""
+        if self._scanner.more:
+            self._take(self._scanner.finish_idle())
+            return b""
         if self._unfed:
             self._feed(self._unfed)
             return b""
@@ -289,12 +304,26 @@ class Connection:
             self._inbox.extendleft((part, batch) for part in reversed(message.items))
             return
         assert isinstance(message, Failure)
-        if isinstance(message.error, ParseError):
-            pieces = self._scanner.cut(line)
-            if len(pieces) > 1:
-                self._inbox.extendleft(reversed(pieces))
-                return
+        if isinstance(message.error, ParseError) and type(line) is bytes:
+            # Look for several messages in it, a few at a time: they may be very many.
+            assert self._cutting is None, "what is cut off is not cut again"
+            self._cutting = Scanner(MESSAGE_BYTES_MAX, FRAMES_AT_ONCE_MAX)
+            self._behind += self._inbox
+            self._inbox.clear()
+            self._inbox += map(Exact, self._cutting.feed_lines(line.rstrip(b"\r\n")))
+            return
         self._refuse(message, None)
+
+    def _cut(self) -> None:
+        """Take the next few messages out of a bad line."""
+        assert self._cutting is not None
+        frames = self._cutting.finish_idle()
+        self._inbox += map(Exact, frames)
+        if not (frames or self._cutting.more):
+            self._inbox += map(Exact, self._cutting.feed_lines(b"\n"))
+            self._inbox += self._behind
+            self._behind.clear()
+            self._cutting = None
 
     def _serve_part(self, item: Failure | tuple[Request | Failure, BatchReply]) -> None:
         """Serve an element of a batch, or give the error for which nothing more is read."""
@@ -397,6 +426,8 @@ class Connection:
             return
         waiting = self._outbox.waiting
         held = waiting + self._scanner.pending_bytes
+        if self._cutting is not None:
+            held += self._cutting.pending_bytes + sum(map(_size, self._behind))
         if self._inbox:
             held += len(self._unfed) + sum(map(_size, self._inbox))
         if held or self._buffered:
@@ -408,7 +439,7 @@ class Connection:
             if self._hung_up:
                 self.close("hung up")
                 return
-        elif self._inbox or self._unfed:
+        elif self._inbox or self._unfed or self._cutting is not None or self._scanner.more:
             self._go_on_later()
         elif self._ended:
             if not (self._slots or waiting or self._answers) or self._hung_up:
@@ -499,6 +530,8 @@ class Connection:
                 slot[1].fds = ()
         self._slots.clear()
         self._inbox.clear()
+        self._behind.clear()
+        self._cutting = None
         self._unfed = b""
         self._answers.clear()
         self._outbox.clear()

@@ -19,6 +19,7 @@ DESCRIPTORS_SPARE = 64  # kept free of connections, for workers, results and the
 
 CALLS_PER_TURN_MAX = 16
 TURN_NS_MAX = 100_000
+FRAMES_AT_ONCE_MAX = 64  # messages without a newline between them, looked for at once
 READ_BYTES_MIN = 4 * 1024  # one read while small calls come in: at most a few dozen of them
 READ_BYTES_MAX = 256 * 1024  # one read within a large message
 

@@ -398,3 +398,28 @@ def test_clients_that_vanish_leave_nothing_behind(daemon: Daemon) -> None:
     while len(os.listdir(f"/proc/{daemon.process.pid}/fd")) > before:
         assert time.monotonic() < deadline, "descriptors are left behind"
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("end", [b"\n", b""])
+def test_a_mass_of_tiny_messages_in_one_line_is_taken_apart_without_holding_up_others(
+    daemon: Daemon, end: bytes
+) -> None:
+    count = 300_000
+    with Line(daemon.socket) as flood, Line(daemon.socket) as other:
+        flood.sock.settimeout(0.2)
+        # Unread, so it goes in as far as the daemon takes it.
+        with contextlib.suppress(TimeoutError):
+            flood.sock.sendall(b"[" * (end == b"") + b"{}" * count + end)
+        waits = []
+        for _ in range(100):
+            began = time.monotonic()
+            other.ask("q_status", **NOBODY)
+            waits.append(time.monotonic() - began)
+        assert max(waits) < 0.5
+
+
+def test_every_message_of_a_line_that_holds_many_is_answered(line: Line) -> None:
+    count = 2_000
+    answers = exchanged(line, b"{}" * count + b" x\n", count + 1)
+    codes = [msgspec.json.decode(one)["error"]["code"] for one in answers]
+    assert codes == [REQUEST] * count + [PARSE]
