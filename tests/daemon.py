@@ -58,9 +58,13 @@ def command(*flags: str) -> list[str]:
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    """This process's environment without what configures a daemon."""
+    """This process's environment without what configures a daemon.
+
+    Workers share the cores with the tests; on idle cores only, they would wait for them.
+    """
     private = ("QMKD_", "QMK_", "LISTEN_", "NOTIFY_")
-    return {k: v for k, v in os.environ.items() if not k.startswith(private)} | more
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(private)}
+    return kept | {"QMKD_WORKER_SCHEDULING": "other"} | more
 
 
 def answers(path: Path) -> bool:

@@ -60,14 +60,15 @@ def _listening(path: Path) -> bool:
 @contextlib.contextmanager
 def server(command: Sequence[str], path: Path) -> Iterator[int]:
     """Run a server until the block ends; yields its process id once `path` answers."""
-    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    log = path.with_suffix(".log")
+    with log.open("wb") as errors:
+        process = subprocess.Popen(command, stderr=errors)
     try:
         deadline = time.monotonic() + START_SECONDS_MAX
         while not _listening(path):
             if process.poll() is not None or time.monotonic() > deadline:
-                process.kill()
-                _, problem = process.communicate()
-                raise RuntimeError(f"{command[0]} did not start: {problem.decode()[-2000:]}")
+                problem = log.read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"{' '.join(command)} did not start: {problem}")
             time.sleep(0.02)
         yield process.pid
     finally:
@@ -77,8 +78,6 @@ def server(command: Sequence[str], path: Path) -> Iterator[int]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        assert process.stderr is not None
-        process.stderr.close()
 
 
 def daemon_command(folder: Path, name: str, workers: int = 2) -> list[str]:

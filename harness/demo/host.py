@@ -35,7 +35,7 @@ def daemon() -> Iterator[Path]:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={k: v for k, v in os.environ.items() if not k.startswith("QMKD_")},
+                env=_environment(),
             )
         try:
             _wait_accepting(path, process, log_path)
@@ -84,3 +84,9 @@ def _end(process: subprocess.Popen[bytes]) -> int:
 def _tail(log_path: Path) -> str:
     lines = log_path.read_text(errors="replace").splitlines()
     return "\n".join(["Its log ends:", *lines[-LOG_LINES_SHOWN:]])
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without what configures a daemon; workers take their share of a busy machine."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("QMKD_")}
+    return kept | {"QMKD_WORKER_SCHEDULING": "batch"}
