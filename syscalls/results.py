@@ -11,8 +11,8 @@ Inside each part bits fill bytes from the least significant up (NumPy's `bitorde
 the part is padded with zero bits to a whole byte. So, with V value bits and E events,
 `values_bytes = ceil(V / 8)` and `row_bytes = ceil(V / 8) + ceil(E / 8)`.
 
-The results digest is SHA-256 over the concatenated SHA-256 of every SHOT_BLOCK rows, so that workers
-can hash what they run and the whole still has one digest.
+The results digest is SHA-256 over the concatenated SHA-256 of every SHOT_BLOCK rows, so that
+workers can hash what they run and the whole still has one digest.
 """
 
 from typing import Annotated, ClassVar, Literal
