@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qmkd.engine.batches import Action, TooManyParts, Where, run_batches
 from qmkd.engine.chance import ONE, Chance, Words, fraction, quantise
 from qmkd.engine.layout import Packed, pack_rows
 from qmkd.engine.limits import DENSE_QUBITS_MAX
@@ -45,7 +46,6 @@ assert 16 << DENSE_QUBITS_MAX <= STATE_BYTES_MAX, "one branch of the widest prog
 _Complexes = NDArray[np.complex128]
 _Mask = NDArray[np.bool_]
 _Numbers = NDArray[np.intp]
-_Action = tuple[Callable[..., None], tuple[Any, ...]]
 _Matrix = tuple[tuple[complex, complex], tuple[complex, complex]]
 
 
@@ -72,39 +72,8 @@ def run_packed(
 def _batches(
     program: Prepared, seed: int, shot_first: int, shots: int, noise: NoiseModel, stop: Stop
 ) -> Iterator[_Batch]:
-    """The shots, batch by batch, each run to its end."""
     form = program.form(_Form, noise)
-    chance = Chance(seed)
-    program.notes = {"branches_peak": 1}
-    first, end = shot_first, shot_first + shots
-    while first < end:
-        size = min(form.batch_shots, end - first)
-        batch = _Batch(form, chance, first, size, stop)
-        try:
-            for act, arguments in form.actions:
-                act(batch, *arguments)
-        except _TooManyBranches:
-            # No outcome depends on the batch, so a smaller one just starts over.
-            assert size > form.branches_max, "there are no more branches than shots"
-            form.batch_shots = max(form.branches_max, size // 8)
-            continue
-        program.notes["branches_peak"] = max(program.notes["branches_peak"], batch.branches_peak)
-        yield batch
-        first += size
-        if first < end and stop():
-            raise Stopped(0)
-
-
-class _TooManyBranches(Exception):
-    """The vectors would outgrow STATE_BYTES_MAX."""
-
-
-class _Where(NamedTuple):
-    """Chance address of a node's draw, without the shot."""
-
-    epoch: int
-    node: int
-    draw: int
+    return run_batches(program, form, _Batch, seed, shot_first, shots, stop, "branches_peak")
 
 
 class _Batch:
@@ -126,7 +95,7 @@ class _Batch:
         self.psi[0] = 1
         self.of = np.zeros(shots, dtype=np.intp)
         self.events: Rows = np.full((form.events, 1), ABSENT, dtype=np.uint8)
-        self.branches_peak = 1
+        self.parts_peak = 1
 
     def rows(self) -> Rows:
         """The events of all shots so far."""
@@ -157,8 +126,8 @@ class _Batch:
         branches = self.psi.shape[1]
         code = self.of * choices + choice
         there = np.flatnonzero(np.bincount(code, minlength=branches * choices))
-        if len(there) > self.form.branches_max:
-            raise _TooManyBranches
+        if len(there) > self.form.parts_max:
+            raise TooManyParts
         number = np.empty(branches * choices, dtype=np.intp)
         number[there] = np.arange(len(there))
         self.of = number[code]
@@ -166,7 +135,7 @@ class _Batch:
         if len(there) != branches:
             self.psi = self.psi[:, parents]
             self.events = self.events[:, parents]
-            self.branches_peak = max(self.branches_peak, len(there))
+            self.parts_peak = max(self.parts_peak, len(there))
         return parents, chosen
 
     def halves(self, qubit: int) -> tuple[_Complexes, _Complexes]:
@@ -225,7 +194,7 @@ class _Batch:
             if letter != "I":
                 self.apply_matrix(qubit, _PAULIS[letter])
 
-    def project(self, qubit: int, where: _Mask | None, at: _Where) -> tuple[_Numbers, _Mask, _Mask]:
+    def project(self, qubit: int, where: _Mask | None, at: Where) -> tuple[_Numbers, _Mask, _Mask]:
         """Measure Z of `qubit` in the branches of `where` (None for all), splitting them.
 
         Returns of each branch that there is now: its parent, its outcome, whether it was measured.
@@ -289,7 +258,7 @@ class _Batch:
         self.on_some(where, self.apply_paulis, letters, qubits)
 
     def measure(
-        self, step: Step, turn: _Matrix | None, at: _Where, flip: float, flip_at: _Where
+        self, step: Step, turn: _Matrix | None, at: Where, flip: float, flip_at: Where
     ) -> None:
         (qubit,), (event,) = step.qubits, step.events
         if turn is not None:
@@ -300,7 +269,7 @@ class _Batch:
             self.apply_matrix(qubit, _adjoint(turn))
         self.flip(event, 1, flip, flip_at)
 
-    def bell(self, step: Step, at: _Where, flip: float, flip_at: _Where) -> None:
+    def bell(self, step: Step, at: Where, flip: float, flip_at: Where) -> None:
         one, two = step.qubits
         where = self.truth(step.guard)
         self.apply_pair("CX", one, two)
@@ -324,7 +293,7 @@ class _Batch:
             self.flip(first, 1, flip, flip_at)
             self.flip(second, 1, flip, next_at)
 
-    def flip(self, event: int, bit: int, probability: float, at: _Where) -> None:
+    def flip(self, event: int, bit: int, probability: float, at: Where) -> None:
         """Report the bit wrongly, with that probability, where there is a report."""
         if probability:
             wrong = flipped(probability, self.chance.words(*at, self.shot_first, self.shots))
@@ -332,7 +301,7 @@ class _Batch:
             _, chosen = self.split((wrong & ran).astype(np.intp), 2)
             self.events[event] ^= (bit * chosen).astype(np.uint8)
 
-    def reset(self, step: Step, at: _Where, matrix: _Matrix | None) -> None:
+    def reset(self, step: Step, at: Where, matrix: _Matrix | None) -> None:
         """Measure away, put |0>, and then apply `matrix` if there is one."""
         for place, qubit in enumerate(step.qubits):
             where = self.truth(step.guard)
@@ -348,7 +317,7 @@ class _Batch:
             raise Stopped(epoch)
 
     def noise(
-        self, channel: PauliChannel, thresholds: Words, guard: LoweredGuard | None, at: _Where
+        self, channel: PauliChannel, thresholds: Words, guard: LoweredGuard | None, at: Where
     ) -> None:
         where = self.truth(guard)
         term_of = struck(thresholds, self.chance.words(*at, self.shot_first, self.shots))
@@ -363,7 +332,7 @@ class _Batch:
 class _Form:
     """A program compiled for this engine under one noise model.
 
-    branches_max: most vectors at once. batch_shots: shots at a time, lowered where they were too
+    parts_max: most vectors at once. batch_shots: shots at a time, lowered where they were too
     many.
     """
 
@@ -374,9 +343,9 @@ class _Form:
         self.slots = lowered.slots
         self.fields = lowered.events
         self.events = len(lowered.events)
-        self.branches_max = max(1, STATE_BYTES_MAX // max(16 << self.slots, self.events))
+        self.parts_max = max(1, STATE_BYTES_MAX // max(16 << self.slots, self.events))
         self.batch_shots = BATCH_SHOTS
-        self.actions: list[_Action] = []
+        self.actions: list[Action] = []
         for each in numbered(lowered, noise):
             self._noisy(each, each.before)
             if each.step.op not in PASSIVE:
@@ -387,14 +356,14 @@ class _Form:
         step = each.step
         guard = None if step.op == "FENCE_EPOCH" else step.guard
         for draw, channel in channels:
-            at = _Where(step.epoch, step.node, draw)
+            at = Where(step.epoch, step.node, draw)
             self.actions.append((_Batch.noise, (channel, channel.thresholds(), guard, at)))
 
 
-def _act(each: Numbered) -> _Action:
+def _act(each: Numbered) -> Action:
     step = each.step
-    at = _Where(step.epoch, step.node, each.draw)
-    flip_at = _Where(step.epoch, step.node, each.flip_draw)
+    at = Where(step.epoch, step.node, each.draw)
+    flip_at = Where(step.epoch, step.node, each.flip_draw)
     if step.op in _PAIRS:
         return _Batch.pair, (_PAIRS[step.op], *step.qubits, step.guard)
     if step.op in _TURNS:

@@ -24,6 +24,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import stim
 
+from qmkd.engine.batches import Action, TooManyParts, Where, run_batches
 from qmkd.engine.chance import Chance, Words, pack, unpack
 from qmkd.engine.layout import Packed, pack_bits
 from qmkd.engine.limits import GROUP_BYTES_MAX
@@ -56,7 +57,6 @@ FOLDS_MAX: Final = 48  # groups up to which folding one by one is cheaper than b
 assert BATCH_SHOTS % BATCH_SHOTS_MIN == 0
 
 _Row = Words | None
-_Action = tuple[Callable[..., None], tuple[Any, ...]]
 _Moves = tuple[tuple[str, int, int], ...]
 
 
@@ -83,39 +83,8 @@ def run_packed(
 def _batches(
     program: Prepared, seed: int, shot_first: int, shots: int, noise: NoiseModel, stop: Stop
 ) -> Iterator[_Batch]:
-    """The shots, batch by batch, each run to its end."""
     form = program.form(_Form, noise)
-    chance = Chance(seed)
-    program.notes = {"groups_peak": 1}
-    first, end = shot_first, shot_first + shots
-    while first < end:
-        size = min(form.batch_shots, end - first)
-        batch = _Batch(form, chance, first, size, stop)
-        try:
-            for act, arguments in form.actions:
-                act(batch, *arguments)
-        except _TooManyGroups:
-            # No outcome depends on the batch, so a smaller one just starts over.
-            assert size > form.groups_max, "there are no more groups than shots"
-            form.batch_shots = max(form.groups_max, size // 8)
-            continue
-        program.notes["groups_peak"] = max(program.notes["groups_peak"], batch.groups_peak)
-        yield batch
-        first += size
-        if first < end and stop():
-            raise Stopped(0)
-
-
-class _TooManyGroups(Exception):
-    """The references would outgrow GROUP_BYTES_MAX."""
-
-
-class _Where(NamedTuple):
-    """Chance address of a node's draw, without the shot."""
-
-    epoch: int
-    node: int
-    draw: int
+    return run_batches(program, form, _Batch, seed, shot_first, shots, stop, "groups_peak")
 
 
 class _Guard(NamedTuple):
@@ -159,7 +128,7 @@ class _Batch:
         self.ran: list[_Row] = [None] * len(form.starts)
         self.groups = [_Group(reference(form.slots), self.full)]
         self.of = np.zeros(shots, dtype=np.int32)
-        self.groups_peak = 1
+        self.parts_peak = 1
         self.merge_at = 2
 
     def rows(self) -> Rows:
@@ -273,8 +242,8 @@ class _Batch:
                 continue
             inside.append(group)
             if not np.array_equal(chosen, group.mask):
-                if len(self.groups) >= self.form.groups_max:
-                    raise _TooManyGroups
+                if len(self.groups) >= self.form.parts_max:
+                    raise TooManyParts
                 make_room(2 * tableau_bytes(self.form.slots))
                 moved[number] = len(self.groups)
                 self.groups.append(_Group(group.sim.copy(), group.mask & ~where))
@@ -284,10 +253,10 @@ class _Batch:
             outside[list(moved)] = list(moved.values())
             there = unpack(where, self.shots).view(np.bool_)
             self.of = np.where(there, self.of, outside[self.of])
-            self.groups_peak = max(self.groups_peak, len(self.groups))
+            self.parts_peak = max(self.parts_peak, len(self.groups))
         return inside
 
-    def project(self, qubit: int, where: Words | None, at: _Where) -> Words:
+    def project(self, qubit: int, where: Words | None, at: Where) -> Words:
         """Measure Z of `qubit` in the shots of `where` (None for all): their outcomes, packed."""
         ones: _Row = None
         uncertain = []
@@ -381,7 +350,7 @@ class _Batch:
     def measure(
         self,
         turns: tuple[tuple[stim.Circuit, _Moves], tuple[stim.Circuit, _Moves]] | None,
-        parts: tuple[tuple[int, int, _Where, _Where], ...],
+        parts: tuple[tuple[int, int, Where, Where], ...],
         events: tuple[int, ...],
         guard: _Guard | None,
         flip: float,
@@ -405,7 +374,7 @@ class _Batch:
             self.ran[event] = self.full if where is None else where
         self.merge()
 
-    def reset(self, qubits: tuple[int, ...], at: _Where, guard: _Guard | None) -> None:
+    def reset(self, qubits: tuple[int, ...], at: Where, guard: _Guard | None) -> None:
         where = self.truth(guard)
         if where is not None and not where.any():
             return
@@ -433,7 +402,7 @@ class _Batch:
         thresholds: Words,
         supports: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...],
         guard: _Guard | None,
-        at: _Where,
+        at: Where,
     ) -> None:
         where = self.truth(guard)
         term_of = struck(thresholds, self.chance.words(*at, self.shot_first, self.shots))
@@ -509,7 +478,7 @@ def _choose(where: Words, yes: _Row, no: _Row) -> _Row:
 class _Form:
     """A program compiled for this engine under one noise model.
 
-    starts: (first bit row, bits) of each event. groups_max: references at a time. batch_shots:
+    starts: (first bit row, bits) of each event. parts_max: references at a time. batch_shots:
     shots at a time, lowered where they needed more references.
     """
 
@@ -520,7 +489,7 @@ class _Form:
         for field in program.lowered.events:
             self.starts.append((self.bit_rows, field.bits))
             self.bit_rows += field.bits
-        self.actions: list[_Action] = []
+        self.actions: list[Action] = []
         self._lines: list[str] = []
         self._moves: list[tuple[str, int, int]] = []
         for each in numbered(program.lowered, noise):
@@ -533,7 +502,7 @@ class _Form:
         most = min(BATCH_SHOTS, FRAME_BYTES_MAX * 8 // max(1, row_bits))
         self.batch_shots = max(BATCH_SHOTS_MIN, most // 64 * 64)
         group_bytes = tableau_bytes(self.slots) + self.batch_shots // 8
-        self.groups_max = max(1, GROUP_BYTES_MAX // group_bytes)
+        self.parts_max = max(1, GROUP_BYTES_MAX // group_bytes)
 
     def _flush(self) -> None:
         if self._lines:
@@ -559,13 +528,13 @@ class _Form:
         guard = None if step.op == "FENCE_EPOCH" else self._guard(step.guard)
         for draw, channel in channels:
             supports = tuple(_support(letters, channel.qubits) for letters, _ in channel.terms)
-            at = _Where(step.epoch, step.node, draw)
+            at = Where(step.epoch, step.node, draw)
             self._do(_Batch.noise, channel.thresholds(), supports, guard, at)
 
     def _add(self, each: Numbered) -> None:
         step = each.step
         guard = self._guard(step.guard)
-        where = _Where(step.epoch, step.node, each.draw)
+        where = Where(step.epoch, step.node, each.draw)
         if step.op in PAULIS and guard is not None:
             self._do(_Batch.pauli, *_support(PAULIS[step.op], step.qubits), (), guard)
         elif step.op in GATES:
@@ -594,8 +563,8 @@ class _Form:
 
     def _measure(self, each: Numbered, guard: _Guard | None) -> None:
         step = each.step
-        where = _Where(step.epoch, step.node, each.draw)
-        flip_where = _Where(step.epoch, step.node, each.flip_draw)
+        where = Where(step.epoch, step.node, each.draw)
+        flip_where = Where(step.epoch, step.node, each.flip_draw)
         if step.op == "MEASURE_BELL":
             starts = [self.starts[event][0] for event in step.events]
             rows = [starts[0] + 1, starts[0]] if len(starts) == 1 else starts

@@ -8,11 +8,12 @@ the same programs over many shots and gives the same bits.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import stim
 
+from qmkd.engine.batches import Where
 from qmkd.engine.chance import Chance
 from qmkd.engine.layout import Packed, pack_rows
 from qmkd.engine.noise import NoiseModel, PauliChannel, flipped, struck
@@ -65,14 +66,6 @@ def run_packed(
     return pack_rows(run(program, seed, shot_first, shots, noise, stop), program.lowered.events)
 
 
-class _Where(NamedTuple):
-    """Where a random word of a node lies: chance address without the shot."""
-
-    epoch: int
-    node: int
-    draw: int
-
-
 class _Shot:
     """One shot under way. events: one byte per event, ABSENT until written."""
 
@@ -90,7 +83,7 @@ class _Shot:
             return any(events[event] == wanted for event, wanted in guard.tests)
         return all(events[event] == wanted for event, wanted in guard.tests)
 
-    def outcome(self, qubit: int, where: _Where) -> int:
+    def outcome(self, qubit: int, where: Where) -> int:
         """Measure Z, projecting."""
         expected = self.sim.peek_z(qubit)
         if expected:
@@ -116,9 +109,7 @@ class _Shot:
         ):
             self.sim.do(circuit)
 
-    def measure(
-        self, basis: str, step: Step, where: _Where, flip: float, flip_where: _Where
-    ) -> None:
+    def measure(self, basis: str, step: Step, where: Where, flip: float, flip_where: Where) -> None:
         if step.guard is not None and not self.holds(step.guard):
             return
         (qubit,) = step.qubits
@@ -131,7 +122,7 @@ class _Shot:
             turn(qubit)
         self.events[step.events[0]] = bit ^ self.flips(flip, flip_where)
 
-    def bell(self, step: Step, where: _Where, flip: float, flip_where: _Where) -> None:
+    def bell(self, step: Step, where: Where, flip: float, flip_where: Where) -> None:
         if step.guard is not None and not self.holds(step.guard):
             return
         one, two = step.qubits
@@ -148,7 +139,7 @@ class _Shot:
         else:
             self.events[step.events[0]], self.events[step.events[1]] = m0, m1
 
-    def reset(self, step: Step, where: _Where) -> None:
+    def reset(self, step: Step, where: Where) -> None:
         if step.guard is not None and not self.holds(step.guard):
             return
         for at, qubit in enumerate(step.qubits):
@@ -160,7 +151,7 @@ class _Shot:
             raise Stopped(epoch)
 
     def noise(
-        self, channel: PauliChannel, thresholds: Any, guard: LoweredGuard | None, where: _Where
+        self, channel: PauliChannel, thresholds: Any, guard: LoweredGuard | None, where: Where
     ) -> None:
         if guard is not None and not self.holds(guard):
             return
@@ -170,7 +161,7 @@ class _Shot:
                 if letter != "I":
                     self.sim.do(stim.Circuit(f"{letter} {qubit}"))
 
-    def flips(self, probability: float, where: _Where) -> int:
+    def flips(self, probability: float, where: Where) -> int:
         if not probability:
             return 0
         return int(flipped(probability, self.chance.words(*where, self.shot, 1))[0])
@@ -206,7 +197,7 @@ def _noisy(each: Numbered, channels: tuple[tuple[int, PauliChannel], ...]) -> li
     return [
         (
             _Shot.noise,
-            (channel, channel.thresholds(), guard, _Where(step.epoch, step.node, draw)),
+            (channel, channel.thresholds(), guard, Where(step.epoch, step.node, draw)),
         )
         for draw, channel in channels
     ]
@@ -214,8 +205,8 @@ def _noisy(each: Numbered, channels: tuple[tuple[int, PauliChannel], ...]) -> li
 
 def _act(each: Numbered) -> list[_Action]:
     step = each.step
-    where = _Where(step.epoch, step.node, each.draw)
-    flip = (each.flip, _Where(step.epoch, step.node, each.flip_draw))
+    where = Where(step.epoch, step.node, each.draw)
+    flip = (each.flip, Where(step.epoch, step.node, each.flip_draw))
     if step.op in GATES:
         circuit = stim.Circuit(instruction(GATES[step.op], step.qubits))
         if step.guard is None:
