@@ -14,6 +14,8 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from qmkd.engine import choose, dense, frames, run, tableau
@@ -217,9 +219,30 @@ ANGLES = Shape(qubits_max=6, magic=True, angles=True)
 
 
 @pytest.mark.parametrize("shape", [Shape(), MAGIC, ANGLES], ids=["clifford", "magic", "angles"])
-def test_random_programs_are_distributed_as_the_reference_says(shape: Shape) -> None:
+def test_large_random_programs_are_distributed_as_the_reference_says(shape: Shape) -> None:
+    """Hypothesis likes small programs; these use the room that their shape gives."""
     for seed in range(110):
         assert p_value(program(seed, shape), seed, 4000) > P_MIN, f"seed {seed}"
+
+
+@settings(
+    max_examples=330,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(
+    chance=st.randoms(use_true_random=False),
+    shape=st.sampled_from((Shape(), MAGIC, ANGLES)),
+    seed=st.integers(0, 2**64 - 1),
+)
+def test_random_programs_are_distributed_as_the_reference_says(
+    chance: random.Random, shape: Shape, seed: int
+) -> None:
+    """Derandomized, so a fixed set of programs; a failing one is shrunk before it is shown."""
+    graph = shaped_program(chance, shape)
+    assert p_value(json.dumps(graph).encode(), seed, 4000) > P_MIN, json.dumps(graph)
 
 
 @pytest.mark.slow
