@@ -97,7 +97,7 @@ BAD: list[tuple[bytes, int]] = [
     (b'{"jsonrpc":"2.0","id":1,"method":"q_status","params":{"job_id":Infinity}}', PARSE),
     (b"[" * 100_000, PARSE),
     (b'{"a":' * 100_000, PARSE),
-    (b'{"jsonrpc":"2.0","id":1,"method":"q_status","params":' + b"[" * 5000 + b"]" * 5000 + b"}",
+    (b'{"jsonrpc":"2.0","id":1,"method":"q_status","params":' + b"[" * 50_000 + b"]" * 50_000 + b"}",
      PARSE),
     (b"{}", REQUEST),
     (b"1", REQUEST),
