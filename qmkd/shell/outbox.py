@@ -60,9 +60,11 @@ class Outbox:
             data, fds = self._next()
             try:
                 taken = self._send(data, fds)
-            except BlockingIOError:
-                self._parts.appendleft((data, fds))
-                return
+            except OSError as error:
+                self._parts.appendleft((data, fds))  # whatever happens, `clear` finds them
+                if isinstance(error, BlockingIOError):
+                    return
+                raise
             for fd in fds:
                 os.close(fd)
             self.waiting -= taken

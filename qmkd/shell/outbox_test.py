@@ -78,3 +78,17 @@ def test_a_reader_that_is_gone_is_an_error_and_not_a_signal(pair: Pair) -> None:
     theirs.close()
     with pytest.raises(BrokenPipeError):
         Outbox(ours).send(b"x")
+
+
+def test_descriptors_are_closed_though_their_reader_was_gone(pair: Pair) -> None:
+    ours, theirs = pair
+    outbox = Outbox(ours)
+    readable, writable = os.pipe()
+    theirs.close()
+    outbox.put(b"x", (readable,))
+    with pytest.raises(BrokenPipeError):
+        outbox.flush()
+    outbox.clear()
+    with pytest.raises(BrokenPipeError):
+        os.write(writable, b"nobody reads")
+    os.close(writable)
