@@ -146,7 +146,7 @@ def check_admission(
 
 def _same_key(submission: Submission) -> Job | None:
     key = submission.policy.idempotency_key
-    return None if key is None else submission.session.tenant.keys.get(key)
+    return None if key is None else submission.session.keys.get(key)
 
 
 def _check_available(program: Program, policy: Policy) -> KernelError | None:

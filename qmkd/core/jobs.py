@@ -112,7 +112,7 @@ def enqueue(state: State, job: Job) -> None:
     tenant.live += 1
     tenant.rows_live += job.row_total
     if job.policy.idempotency_key is not None:
-        tenant.keys[job.policy.idempotency_key] = job
+        session.keys[job.policy.idempotency_key] = job
     insort(tenant.queued, (*job.rank, job))
     want_turn(state, tenant)
     state.version += 1
@@ -348,7 +348,7 @@ def forget(state: State, job: Job) -> None:
     state.tally[job.state] -= 1
     key = job.policy.idempotency_key
     if key is not None:
-        del tenant.keys[key]
+        del session.keys[key]
     state.version += 1
 
 
