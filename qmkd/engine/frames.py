@@ -26,6 +26,7 @@ import stim
 
 from qmkd.engine.batches import Action, TooManyParts, Where, run_batches
 from qmkd.engine.chance import Chance, Words, pack, unpack
+from qmkd.engine.common import PAIRS, Common, Moves, Support, carry
 from qmkd.engine.layout import Packed, pack_bits
 from qmkd.engine.limits import GROUP_BYTES_MAX
 from qmkd.engine.noise import NoiseModel, PauliChannel, flipped, struck
@@ -57,7 +58,6 @@ FOLDS_MAX: Final = 48  # groups up to which folding one by one is cheaper than b
 assert BATCH_SHOTS % BATCH_SHOTS_MIN == 0
 
 _Row = Words | None
-_Moves = tuple[tuple[str, int, int], ...]
 
 
 def run(
@@ -108,7 +108,8 @@ class _Batch:
     """Shots under way.
 
     x, z: one row per slot: where the frame has an X or Z there. bits: one row per event bit, low
-    bit first. ran: one row per event: in which shots its measurement ran.
+    bit first. ran: one row per event: in which shots its measurement ran. common: stabilizers of
+    all groups, where there are several. alike: whether groups may have become the same.
     """
 
     def __init__(
@@ -130,6 +131,8 @@ class _Batch:
         self.of = np.zeros(shots, dtype=np.int32)
         self.parts_peak = 1
         self.merge_at = 2
+        self.common: Common | None = None
+        self.alike = False
 
     def rows(self) -> Rows:
         """The events of all shots so far."""
@@ -188,38 +191,9 @@ class _Batch:
             row = z[at]
             z[at] = difference if row is None else row ^ difference
 
-    def move(self, moves: _Moves) -> None:
+    def move(self, moves: Moves) -> None:
         """Carry the frames of all shots through gates. Rows are never changed in place."""
-        x, z = self.x, self.z
-        for gate, one, two in moves:
-            if gate == "CX":
-                if (row := x[one]) is not None:
-                    old = x[two]
-                    x[two] = row if old is None else old ^ row
-                if (row := z[two]) is not None:
-                    old = z[one]
-                    z[one] = row if old is None else old ^ row
-            elif gate == "H":
-                x[one], z[one] = z[one], x[one]
-            elif gate == "S":
-                if (row := x[one]) is not None:
-                    old = z[one]
-                    z[one] = row if old is None else old ^ row
-            elif gate == "CZ":
-                if (row := x[one]) is not None:
-                    old = z[two]
-                    z[two] = row if old is None else old ^ row
-                if (row := x[two]) is not None:
-                    old = z[one]
-                    z[one] = row if old is None else old ^ row
-            elif gate == "H_YZ":
-                if (row := z[one]) is not None:
-                    old = x[one]
-                    x[one] = row if old is None else old ^ row
-            else:
-                assert gate == "SWAP", gate
-                x[one], x[two] = x[two], x[one]
-                z[one], z[two] = z[two], z[one]
+        carry(self.x, self.z, moves)
 
     def move_where(self, gate: str, one: int, two: int, where: Words) -> None:
         """Carry the frames of the shots in `where` through one gate."""
@@ -236,6 +210,8 @@ class _Batch:
     def split(self, where: Words) -> list[_Group]:
         """Cut every group in two along `where`; returns the groups inside."""
         inside, moved = [], {}
+        if self.common is None:
+            self.common = Common(self.groups[0].sim)
         for number, group in enumerate(self.groups[:]):
             chosen = group.mask & where
             if not chosen.any():
@@ -258,6 +234,9 @@ class _Batch:
 
     def project(self, qubit: int, where: Words | None, at: Where) -> Words:
         """Measure Z of `qubit` in the shots of `where` (None for all): their outcomes, packed."""
+        kick = self.common.kick(qubit) if self.common is not None else None
+        if kick is not None:
+            return self.project_alike(qubit, where, at, kick)
         ones: _Row = None
         uncertain = []
         for group in self.groups:
@@ -272,10 +251,31 @@ class _Batch:
             coins = self.chance.coins(*at, self.shot_first, self.shots)
             fell = self.collapse(qubit, uncertain, coins, ones)
             ones = _xor(ones, fell)
+            if self.common is not None:
+                self.common.project(qubit, everywhere=where is None)
+                self.alike = True
         outcome = _xor(self.x[qubit], ones)
         if outcome is None:
             return np.zeros_like(self.full)
         return outcome if where is None else outcome & where
+
+    def project_alike(self, qubit: int, where: Words | None, at: Where, kick: Support) -> Words:
+        """As `project`, where `kick` stabilizes every group and anticommutes with the Z.
+
+        Different groups stay different: of what is left of each, all that commutes with `kick` was
+        there before, and with `kick` it is all that was there before.
+        """
+        assert self.common is not None
+        for group in self.groups if where is None else self.split(where):
+            group.sim.postselect_z(qubit, desired_value=False)
+        self.common.project(qubit, everywhere=where is None)
+        coins = self.chance.coins(*at, self.shot_first, self.shots)
+        differs = coins if (row := self.x[qubit]) is None else coins ^ row
+        if where is None:
+            self.fold(differs, *kick)
+            return coins
+        self.fold(differs & where, *kick)
+        return coins & where
 
     def collapse(self, qubit: int, groups: list[_Group], coins: Words, ones: _Row) -> _Row:
         """Measure Z of `qubit`, uncertain in `groups`, so that their shots get `coins`.
@@ -314,10 +314,12 @@ class _Batch:
 
     # --- actions ----------------------------------------------------------------------------------
 
-    def gates(self, circuit: stim.Circuit, moves: _Moves) -> None:
+    def gates(self, circuit: stim.Circuit, moves: Moves) -> None:
         for group in self.groups:
             group.sim.do(circuit)
         self.move(moves)
+        if self.common is not None:
+            self.common.move(moves)
 
     def guarded_gate(
         self, circuit: stim.Circuit, move: tuple[str, int, int], guard: _Guard
@@ -329,8 +331,14 @@ class _Batch:
             group.sim.do(circuit)
         if len(inside) == len(self.groups):
             self.move((move,))
+            if self.common is not None:
+                self.common.move((move,))
         elif inside:
             self.move_where(*move, where)
+            assert self.common is not None
+            # A stabilizer and what H or S make of it anticommute, so no group has both.
+            if not self.common.restrict(*move) or move[0] in PAIRS:
+                self.alike = True
 
     def pauli(
         self, xs: tuple[int, ...], zs: tuple[int, ...], xor: tuple[int, ...], guard: _Guard | None
@@ -349,7 +357,7 @@ class _Batch:
 
     def measure(
         self,
-        turns: tuple[tuple[stim.Circuit, _Moves], tuple[stim.Circuit, _Moves]] | None,
+        turns: tuple[tuple[stim.Circuit, Moves], tuple[stim.Circuit, Moves]] | None,
         parts: tuple[tuple[int, int, Where, Where], ...],
         events: tuple[int, ...],
         guard: _Guard | None,
@@ -420,8 +428,9 @@ class _Batch:
         Looking costs O(slots^2) a group. It is done when the groups are twice as many as were left
         the last time, or four times where nothing merged, so the splitting in between pays for it.
         """
-        if len(self.groups) < self.merge_at:
+        if not self.alike or len(self.groups) < self.merge_at:
             return
+        self.alike = False
         seen: dict[tuple[bytes, ...], tuple[_Group, _Reference]] = {}
         place: dict[int, int] = {}
         into = []
@@ -437,6 +446,8 @@ class _Batch:
         if merged:
             self.groups = [group for group, _ in seen.values()]
             self.of = np.array(into, dtype=np.int32)[self.of]
+            if len(self.groups) == 1:
+                self.common = None
         self.merge_at = (2 if merged else 4) * len(self.groups)
 
 
@@ -596,7 +607,7 @@ def _move(gate: str, qubits: tuple[int, ...]) -> tuple[str, int, int]:
 
 def _turns(
     step: Step,
-) -> tuple[tuple[stim.Circuit, _Moves], tuple[stim.Circuit, _Moves]] | None:
+) -> tuple[tuple[stim.Circuit, Moves], tuple[stim.Circuit, Moves]] | None:
     """Gates that turn the measured observables into Z of each qubit, and the gates back."""
     if step.op == "MEASURE_Z":
         return None
@@ -605,7 +616,7 @@ def _turns(
     else:
         there = [({"X": "H", "Y": "H_YZ"}[BASES[step.op]], step.qubits)]
 
-    def form(gates: list[tuple[str, tuple[int, ...]]]) -> tuple[stim.Circuit, _Moves]:
+    def form(gates: list[tuple[str, tuple[int, ...]]]) -> tuple[stim.Circuit, Moves]:
         circuit = stim.Circuit("\n".join(instruction(*each) for each in gates))
         return circuit, tuple(_move(*each) for each in gates)
 
