@@ -9,6 +9,7 @@ the engine's (`qmkd/engine/messages.py`).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import mmap
 import os
@@ -47,34 +48,31 @@ class Worker:
     """One process. `ready`: it has said so. `running`: segments and checks it has not answered."""
 
     def __init__(self, number: int, options: Sequence[str]) -> None:
+        """Start it. Raises OSError out of descriptors or processes, and then leaves nothing."""
         self.number = number
         self.started = monotonic()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.stop_fd = os.memfd_create("qmk-stop", os.MFD_CLOEXEC)
-        os.ftruncate(self.stop_fd, STOP_WORD.size)
-        self.stop_word = mmap.mmap(self.stop_fd, STOP_WORD.size)
-        with theirs:
-            self.process = subprocess.Popen(
-                [
-                    sys.executable, "-m", "qmkd.engine.worker",
-                    str(theirs.fileno()), str(self.stop_fd), *options,
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                pass_fds=(theirs.fileno(), self.stop_fd),
-                env=_worker_environment(),
-                process_group=0,
-            )  # fmt: skip
-        self.pidfd = os.pidfd_open(self.process.pid)
-        ours.setblocking(False)
-        self.sock = ours
-        self.outbox = Outbox(ours)
+        with contextlib.ExitStack() as undo:
+            self.sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            undo.callback(self.sock.close)
+            with theirs:
+                self.stop_fd = os.memfd_create("qmk-stop", os.MFD_CLOEXEC)
+                undo.callback(os.close, self.stop_fd)
+                os.ftruncate(self.stop_fd, STOP_WORD.size)
+                self.stop_word = mmap.mmap(self.stop_fd, STOP_WORD.size)
+                undo.callback(self.stop_word.close)
+                self.process = _start_process(theirs.fileno(), self.stop_fd, options)
+                undo.enter_context(self.process)
+                undo.callback(self.process.kill)
+            self.pidfd = os.pidfd_open(self.process.pid)
+            undo.pop_all()
+        self.sock.setblocking(False)
+        self.outbox = Outbox(self.sock)
         self.frames = msg.Frames()
         self.mask = EPOLLIN
         self.said_open = True
         self.ready = False
         self.connected = True
+        self.blameless = False  # it is ended on the kernel's wish
         self.programs: set[int] = set()
         self.running: dict[int, tuple[fx.RunSegment, Rows] | fx.CheckProgram] = {}
         self.stopping: list[int] = []  # tickets asked to stop, in the order they will be met
@@ -200,6 +198,7 @@ class Pool:
     def kill(self, number: int) -> None:
         worker = self._workers.get(number)
         if worker is not None:
+            worker.blameless = True
             self._kill(worker)
 
     def forget(self, program: int) -> None:
@@ -216,7 +215,7 @@ class Pool:
         except OSError as error:
             _log.error("no worker could be started", extra={"why": error.strerror})
             self._failures[number] += 1
-            self._start_later(number)
+            self._start_later(number, f"no worker could be started: {error.strerror}")
             return
         self._workers[number] = worker
         assert worker.process.stdout is not None
@@ -226,8 +225,13 @@ class Pool:
         hub.watch(worker.process.stdout.fileno(), EPOLLIN, lambda events: self._said(worker))
         _log.debug("worker started", extra={"worker": number, "pid": worker.process.pid})
 
-    def _start_later(self, number: int) -> None:
+    def _start_later(self, number: int, why: str) -> None:
+        """Start another, the later the more have failed; give up if none ever gets ready."""
         failures = self._failures[number]
+        if not self._ever_ready and failures >= START_FAILURES_MAX:
+            self.broken = why
+            self.settled.set()
+            return
         delay = 0.0 if not failures else min(BACKOFF_S_MAX, BACKOFF_S_MIN * 2 ** (failures - 1))
         self._start_at[number] = trio.current_time() + delay
         self._due.set()
@@ -256,9 +260,10 @@ class Pool:
             self._hub.forget(worker.process.stdout.fileno())
         worker.close()
         lived_s = monotonic() - worker.started
-        self._failures[worker.number] = (
-            0 if worker.ready and lived_s >= HEALTHY_S else self._failures[worker.number] + 1
-        )
+        if worker.ready and lived_s >= HEALTHY_S:
+            self._failures[worker.number] = 0
+        elif not worker.blameless:
+            self._failures[worker.number] += 1
         if not self._ending:
             _log.warning(
                 "worker ended",
@@ -266,12 +271,9 @@ class Pool:
             )
         if worker.ready:
             self._feed(ev.WorkerGone(worker.number))
-        elif not self._ever_ready and self._failures[worker.number] >= START_FAILURES_MAX:
-            self.broken = f"a worker died {START_FAILURES_MAX} times before it was ready"
-            self.settled.set()
-            return
         if not self._ending:
-            self._start_later(worker.number)
+            why = f"a worker died {START_FAILURES_MAX} times before it was ready"
+            self._start_later(worker.number, why)
 
     def _said(self, worker: Worker) -> None:
         """Log what a worker wrote to its standard output or error."""
@@ -402,6 +404,18 @@ def _checked(message: msg.Checked | msg.Failed) -> ev.ProgramChecked:
         message=message.message,
     )
     return ev.ProgramChecked(message.ticket, None, (finding,), 1)
+
+
+def _start_process(sock: int, stop: int, options: Sequence[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "qmkd.engine.worker", str(sock), str(stop), *options],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        pass_fds=(sock, stop),
+        env=_worker_environment(),
+        process_group=0,
+    )
 
 
 def _worker_environment() -> dict[str, str]:
