@@ -102,6 +102,37 @@ def test_frames_and_tableau_give_the_same_bits_on_programs_too_wide_for_vectors(
         check_alike(program(seed, WIDE), seed, 70, IDEAL, [tableau.run, frames.run])
 
 
+@pytest.mark.parametrize("noise", [IDEAL, Depolarizing(0.05, 0.03)])
+def test_measuring_the_last_qubits_together_gives_the_bits_of_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, noise: NoiseModel
+) -> None:
+    for seed in range(60):
+        prepared = run.prepare(with_measured_end(program(seed, NARROW)))
+        monkeypatch.setattr(frames, "LAST_SLOTS_MAX", 2048)
+        monkeypatch.setattr(frames, "LAST_SHOTS_LEAST", 0)
+        together = rows_of(frames.run, prepared, seed, 130, noise)
+        monkeypatch.setattr(frames, "LAST_SLOTS_MAX", 0)
+        assert np.array_equal(rows_of(frames.run, prepared, seed, 130, noise), together), seed
+
+
+def with_measured_end(raw: bytes) -> bytes:
+    """The same, but every qubit that is left at the end is measured there."""
+    document = json.loads(raw)
+    nodes, resources = document["program"]["nodes"], document["resources"]
+    live: dict[str, None] = {}
+    for node in nodes:
+        for name in node.get("vqs", ()):
+            if node["op"] == "FREE_LQ":
+                live.pop(name, None)
+            elif node["op"] == "ALLOC_LQ":
+                live[name] = None
+    for name in live:
+        event = f"end_{name}"
+        resources["events"].append(event)
+        nodes.append({"id": event, "op": "MEASURE_Z", "vqs": [name], "produces": [event]})
+    return json.dumps(document).encode()
+
+
 def test_all_engines_apply_the_same_errors() -> None:
     engines: list[Engine] = [tableau.run, frames.run, dense.run]
     for seed in range(60):

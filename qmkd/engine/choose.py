@@ -135,8 +135,8 @@ def _tableau_bytes(summary: Summary) -> int:
 
 
 def _groups_bytes(summary: Summary) -> int:
-    """Groups are bounded by bytes, but two tableaus there always are."""
-    return max(GROUP_BYTES_MAX, 3 * _tableau_bytes(summary))
+    """Groups are bounded by bytes, but two tableaus there always are, and copies to compare."""
+    return max(GROUP_BYTES_MAX, 4 * _tableau_bytes(summary))
 
 
 def _graph_bytes(summary: Summary) -> int:

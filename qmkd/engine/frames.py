@@ -23,11 +23,13 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import stim
+from numpy.typing import NDArray
 
 from qmkd.engine.batches import Action, TooManyParts, Where, run_batches
 from qmkd.engine.chance import Chance, Words, pack, unpack
 from qmkd.engine.common import PAIRS, Common, Moves, Support, carry
-from qmkd.engine.layout import Packed, pack_bits
+from qmkd.engine.last import CONSTANT, LAST_MAX, relations
+from qmkd.engine.layout import Packed, pack_bits, turn_bits
 from qmkd.engine.limits import GROUP_BYTES_MAX
 from qmkd.engine.noise import NoiseModel, PauliChannel, flipped, struck
 from qmkd.engine.prepared import (
@@ -53,11 +55,16 @@ from qvm.program import LoweredGuard, Step
 BATCH_SHOTS: Final = 1 << 16
 BATCH_SHOTS_MIN: Final = 64
 FRAME_BYTES_MAX: Final = 64 << 20  # frames and events of one batch
+LAST_SHOTS_LEAST: Final = 4096  # from here on one group's last measurements are done together
+LAST_SLOTS_MAX: Final = 2048  # up to here a copy of a tableau is small
 FOLDS_MAX: Final = 48  # groups up to which folding one by one is cheaper than by table
 
 assert BATCH_SHOTS % BATCH_SHOTS_MIN == 0
 
 _Row = Words | None
+_Mask = NDArray[np.bool_]
+_Part = tuple[int, int, Where, Where]
+"""What is measured: qubit, bit row, word, word of its flip."""
 
 
 def run(
@@ -211,6 +218,7 @@ class _Batch:
         """Cut every group in two along `where`; returns the groups inside."""
         inside, moved = [], {}
         if self.common is None:
+            make_room(3 * tableau_bytes(self.form.slots))
             self.common = Common(self.groups[0].sim)
         for number, group in enumerate(self.groups[:]):
             chosen = group.mask & where
@@ -358,12 +366,12 @@ class _Batch:
     def measure(
         self,
         turns: tuple[tuple[stim.Circuit, Moves], tuple[stim.Circuit, Moves]] | None,
-        parts: tuple[tuple[int, int, Where, Where], ...],
+        parts: tuple[_Part, ...],
         events: tuple[int, ...],
         guard: _Guard | None,
         flip: float,
     ) -> None:
-        """Turn the basis, measure the parts (qubit, bit row, word, word of its flip), turn back."""
+        """Turn the basis, measure the parts, turn back."""
         where = self.truth(guard)
         if where is not None and not where.any():
             return
@@ -372,8 +380,7 @@ class _Batch:
         for qubit, row, at, flip_at in parts:
             outcome = self.project(qubit, where, at)
             if flip:
-                words = self.chance.words(*flip_at, self.shot_first, self.shots)
-                wrong = pack(flipped(flip, words))
+                wrong = self.wrong(flip, flip_at)
                 outcome = outcome ^ (wrong if where is None else wrong & where)
             self.bits[row] = outcome
         if turns is not None:
@@ -381,6 +388,62 @@ class _Batch:
         for event in events:
             self.ran[event] = self.full if where is None else where
         self.merge()
+
+    def wrong(self, flip: float, at: Where) -> Words:
+        """Where a readout flips."""
+        return pack(flipped(flip, self.chance.words(*at, self.shot_first, self.shots)))
+
+    def measure_last(self, parts: tuple[_Part, ...], events: tuple[int, ...], flip: float) -> None:
+        """Measure Z of different qubits, in all shots, after which the states do not matter."""
+        few = len(self.groups) == 1 and self.shots < LAST_SHOTS_LEAST
+        if few or self.form.slots > LAST_SLOTS_MAX:
+            for part, event in zip(parts, events, strict=True):
+                self.measure(None, (part,), (event,), None, flip)
+            return
+        sims = [group.sim for group in self.groups]
+        certain, parities = relations(sims, tuple(qubit for qubit, *_ in parts))
+        followers: list[int] = []
+        free: list[_Row] = [None] * 64  # by measurement: outcome, less what the frame makes of it
+        free[CONSTANT] = self.full
+        for place, (qubit, row, at, _) in enumerate(parts):
+            if certain[place].any():
+                followers.append(place)
+            if not certain[place].all():
+                self.bits[row] = coins = self.chance.coins(*at, self.shot_first, self.shots)
+                free[place] = _xor(coins, self.x[qubit])
+        follow = self.follower(free) if followers else None
+        for place in followers:
+            assert follow is not None
+            qubit, row, *_ = parts[place]
+            outcome = _xor(follow(certain[place], parities[place]), self.x[qubit])
+            if not certain[place].all():
+                there = pack(certain[place][self.of])
+                outcome = _choose(there, outcome, self.bits[row])
+            self.bits[row] = outcome
+        for (_, row, _, flip_at), event in zip(parts, events, strict=True):
+            if flip:
+                self.bits[row] = _xor(self.bits[row], self.wrong(flip, flip_at))
+            self.ran[event] = self.full
+
+    def follower(self, free: list[_Row]) -> Callable[[_Mask, Words], _Row]:
+        """What gives, in the groups of a mask, the parity that is asked for of the rows `free`."""
+        turned: list[Words] = []
+
+        def follow(there: _Mask, parities: Words) -> _Row:
+            asked = parities[there]
+            if (asked == asked[0]).all():
+                total: _Row = None
+                for place, row in enumerate(free):
+                    if int(asked[0]) >> place & 1:
+                        total = _xor(total, row)
+                return total
+            if not turned:
+                by_shot = np.empty((len(self.full) * 64, 8), dtype=np.uint8)
+                turn_bits(free, by_shot)
+                turned.append(by_shot[: self.shots].view("<u8")[:, 0])
+            return pack((np.bitwise_count(turned[0] & parities[self.of]) & 1).view(np.bool_))
+
+        return follow
 
     def reset(self, qubits: tuple[int, ...], at: Where, guard: _Guard | None) -> None:
         where = self.truth(guard)
@@ -509,6 +572,7 @@ class _Form:
                 self._add(each)
             self._noisy(each, each.after)
         self._flush()
+        self._join_last()
         row_bits = 2 * self.slots + self.bit_rows + 9 * len(self.starts)
         most = min(BATCH_SHOTS, FRAME_BYTES_MAX * 8 // max(1, row_bits))
         self.batch_shots = max(BATCH_SHOTS_MIN, most // 64 * 64)
@@ -520,6 +584,27 @@ class _Form:
             circuit = stim.Circuit("\n".join(self._lines))
             self.actions.append((_Batch.gates, (circuit, tuple(self._moves))))
             self._lines, self._moves = [], []
+
+    def _join_last(self) -> None:
+        """Make one action of the measurements at the end."""
+        parts: list[_Part] = []
+        events: list[int] = []
+        flips: set[float] = set()
+        while self.actions and len(parts) < LAST_MAX:
+            act, arguments = self.actions[-1]
+            if act is not _Batch.measure:
+                break
+            turns, (part, *more), (event, *_), guard, flip = arguments
+            again = part[0] in (qubit for qubit, *_ in parts)
+            if turns is not None or more or guard is not None or again or {flip} | flips != {flip}:
+                break
+            parts.append(part)
+            events.append(event)
+            flips.add(flip)
+            self.actions.pop()
+        if parts:
+            arguments = (tuple(parts[::-1]), tuple(events[::-1]), flips.pop())
+            self.actions.append((_Batch.measure_last, arguments))
 
     def _do(self, act: Callable[..., None], *arguments: Any) -> None:
         self._flush()

@@ -86,8 +86,8 @@ def pack_bits(values: Sequence[Words | None], ran: Sequence[Words | None], shots
     """
     size = -(-len(values) // 8)
     packed = np.empty((-(-shots // 8) * 8, size + -(-len(ran) // 8)), dtype=np.uint8)
-    _turn(values, packed[:, :size])
-    _turn(ran, packed[:, size:])
+    turn_bits(values, packed[:, :size])
+    turn_bits(ran, packed[:, size:])
     return packed[:shots]
 
 
@@ -97,8 +97,11 @@ def _places(events: Sequence[EventField]) -> tuple[NDArray[np.intp], NDArray[np.
     return np.cumsum(widths) - widths, widths > 1
 
 
-def _turn(rows: Sequence[Words | None], into: Packed) -> None:
-    """Bit rows by event -> bytes by shot: `into` is (shots, in eights; ceil(len(rows) / 8))."""
+def turn_bits(rows: Sequence[Words | None], into: Packed) -> None:
+    """Bit rows by event, None for zeros -> bytes by shot.
+
+    into: shape (shots, in eights; ceil(len(rows) / 8)).
+    """
     for column in range(into.shape[1]):
         eight = rows[8 * column : 8 * column + 8]
         block: Words | None = None
