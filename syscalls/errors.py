@@ -236,13 +236,13 @@ class ChannelNotFound(KernelError, frozen=True, kw_only=True):
 
 
 class IdempotencyConflict(KernelError, frozen=True, kw_only=True):
-    """This idempotency key already stands for a different submission, `job_id`. Use a new key."""
+    """The key stands for another submission, or another session's: `job_id`. Use a new key."""
 
     CODE: ClassVar[int] = -32305
     job_id: JobId
 
     def sentence(self) -> str:
-        return f"This idempotency key already stands for a different request, {self.job_id}."
+        return f"This idempotency key already stands for another submission, {self.job_id}."
 
 
 class AlreadyCompleted(KernelError, frozen=True, kw_only=True):

@@ -97,7 +97,10 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     debug: Annotated[bool, Meta(description="Keep what is needed to look into the job.")] = False
     idempotency_key: Annotated[
         Annotated[str, Meta(min_length=1, max_length=IDEMPOTENCY_KEY_CHARS_MAX)] | None,
-        Meta(description="Submitting the same twice under one key of a session makes one job."),
+        Meta(
+            description="Unique within the tenant. Submitting the same twice under one key makes "
+            "one job; another submission or session is refused the key while the job is known."
+        ),
     ] = None
 
     def __post_init__(self) -> None:

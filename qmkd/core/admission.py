@@ -132,7 +132,12 @@ def check_admission(
         return refusal
     earlier = _same_key(submission)
     if earlier is not None:
-        same = earlier.policy == policy and earlier.digest == sha256(submission.graph).digest()
+        # A session is never given a job that it may not ask about, so another's key is taken.
+        same = (
+            earlier.session is session
+            and earlier.policy == policy
+            and earlier.digest == sha256(submission.graph).digest()
+        )
         return earlier if same else IdempotencyConflict(job_id=earlier.id)
     plan = state.planner(summary, policy.shots)
     if isinstance(plan, KernelError):
@@ -146,7 +151,7 @@ def check_admission(
 
 def _same_key(submission: Submission) -> Job | None:
     key = submission.policy.idempotency_key
-    return None if key is None else submission.session.keys.get(key)
+    return None if key is None else submission.session.tenant.keys.get(key)
 
 
 def _check_available(program: Program, policy: Policy) -> KernelError | None:

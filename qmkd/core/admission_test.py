@@ -153,7 +153,7 @@ def test_the_same_graph_is_held_once_whatever_the_number_of_jobs(
 # --- idempotency --------------------------------------------------------------------------------
 
 
-def test_a_key_stands_for_one_submission_of_its_session(desk: Desk) -> None:
+def test_a_key_stands_for_one_submission_of_its_tenant(desk: Desk) -> None:
     session = desk.open()
     first = desk.try_submit(session, shots=3, idempotency_key="k")
     again = desk.try_submit(session, shots=3, idempotency_key="k")
@@ -163,8 +163,11 @@ def test_a_key_stands_for_one_submission_of_its_session(desk: Desk) -> None:
     conflict = IdempotencyConflict(job_id=first.job_id)
     assert desk.try_submit(session, shots=4, idempotency_key="k") == conflict
     assert desk.try_submit(session, bell(1), shots=3, idempotency_key="k") == conflict
-    other = desk.try_submit(desk.open(), shots=3, idempotency_key="k")
-    assert not other.reused, "a session is never given a job that it may not ask about"
+    # A session is never given a job that it may not ask about.
+    assert desk.try_submit(desk.open(), shots=3, idempotency_key="k") == conflict
+    other = desk.try_submit(desk.open(uid=2), uid=2, shots=3, idempotency_key="k")
+    assert isinstance(other, Submitted)
+    assert other.job_id != first.job_id
 
 
 def test_a_key_does_not_lead_to_a_job_that_its_closed_session_left_stopping(desk: Desk) -> None:

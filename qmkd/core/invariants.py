@@ -92,6 +92,11 @@ def _check_tenant(state: State, tenant: Tenant, live: list[Job], checks: list[Ch
     assert not any(name in state.sessions for name in tenant.expired)
     assert tenant.queued == sorted((*j.rank, j) for j in live if j.state is JobState.QUEUED)
     assert tenant.ready == sorted((*j.rank, j) for j in running if has_shots(j))
+    for key, job in tenant.keys.items():
+        assert state.jobs[job.id] is job
+        assert job.tenant is tenant
+        assert job.session.open
+        assert job.policy.idempotency_key == key
     _check_programs(tenant, uses)
 
 
@@ -120,9 +125,6 @@ def _check_session(session: Session, tally: dict[JobState, int]) -> None:
         assert session.wide.keys() == {one for one in session.subscriptions if one.job is None}
     assert {each: n for each, n in session.tally.items() if n} == tally
     assert len(session.jobs) == sum(tally.values())
-    for key, job in session.keys.items():
-        assert session.jobs[job.id] is job
-        assert job.policy.idempotency_key == key
 
 
 def _check_job(job: Job) -> None:

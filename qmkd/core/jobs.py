@@ -112,7 +112,7 @@ def enqueue(state: State, job: Job) -> None:
     tenant.live += 1
     tenant.rows_live += job.row_total
     if job.policy.idempotency_key is not None:
-        session.keys[job.policy.idempotency_key] = job
+        tenant.keys[job.policy.idempotency_key] = job
     insort(tenant.queued, (*job.rank, job))
     want_turn(state, tenant)
     state.version += 1
@@ -346,10 +346,15 @@ def forget(state: State, job: Job) -> None:
     del session.jobs[job.id]
     session.tally[job.state] -= 1
     state.tally[job.state] -= 1
-    key = job.policy.idempotency_key
-    if key is not None:
-        del session.keys[key]
+    free_key(job)
     state.version += 1
+
+
+def free_key(job: Job) -> None:
+    """Nobody may ask about the job any more, so its key may name another."""
+    key, keys = job.policy.idempotency_key, job.tenant.keys
+    if key is not None and keys.get(key) is job:
+        del keys[key]
 
 
 def fire(state: State, timer: Timer) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from qmkd.core.capabilities import negotiate
 from qmkd.core.events import Called, Peer
-from qmkd.core.jobs import cancel, forget
+from qmkd.core.jobs import cancel, forget, free_key
 from qmkd.core.limits import (
     JOB_RETAINED_NS,
     PEERS_CACHED_MAX,
@@ -159,6 +159,7 @@ def _close(state: State, session: Session) -> SessionClosed:
             answer(state, check.parked, AuthFailed())
     for job in list(session.jobs.values()):
         if job.final is None:
+            free_key(job)
             cancel(state, job)
         else:
             forget(state, job)

@@ -62,16 +62,14 @@ class Tenant:
     ready: list[tuple[int, int, Job]] = field(default_factory=list)
     queued: list[tuple[int, int, Job]] = field(default_factory=list)
     finished: dict[Job, None] = field(default_factory=dict)
+    keys: dict[str, Job] = field(default_factory=dict)
     programs: dict[ProgramKey, Program] = field(default_factory=dict)
     expired: dict[SessionId, None] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """An open session.
-
-    keys: its jobs by idempotency key. wide: subscriptions to all of its jobs. tally: jobs by state.
-    """
+    """An open session. tally: its jobs by state. wide: subscriptions to all of its jobs."""
 
     id: SessionId
     tenant: Tenant
@@ -80,7 +78,6 @@ class Session:
     open: bool = True
     named: int = 0
     jobs: dict[JobId, Job] = field(default_factory=dict)
-    keys: dict[str, Job] = field(default_factory=dict)
     live: dict[Job, None] = field(default_factory=dict)
     checks: dict[Check, None] = field(default_factory=dict)
     subscriptions: dict[Subscription, None] = field(default_factory=dict)

@@ -128,7 +128,7 @@ def test_one_key_makes_one_job(ctl: Ctl) -> None:
     run = ("run", BELL, "--seed", "1", "--key", "mine", "--no-wait")
     assert ctl(*run).stdout == ctl(*run).stdout
     done = ctl(*run, "--shots", "7", status=Exit.REFUSED)
-    assert "different request" in done.stderr
+    assert "another submission" in done.stderr
 
 
 def test_the_session_is_kept_for_its_owner_alone_and_closed_on_request(

@@ -86,6 +86,7 @@ def assert_alive_soon(daemon: Daemon) -> None:
 
 # --- what is not a call -------------------------------------------------------------------------
 
+DEEP = b"[" * 50_000 + b"]" * 50_000
 BAD: list[tuple[bytes, int]] = [
     (b"{", PARSE),
     (b"nonsense", PARSE),
@@ -97,8 +98,7 @@ BAD: list[tuple[bytes, int]] = [
     (b'{"jsonrpc":"2.0","id":1,"method":"q_status","params":{"job_id":Infinity}}', PARSE),
     (b"[" * 100_000, PARSE),
     (b'{"a":' * 100_000, PARSE),
-    (b'{"jsonrpc":"2.0","id":1,"method":"q_status","params":' + b"[" * 50_000 + b"]" * 50_000 + b"}",
-     PARSE),
+    (b'{"jsonrpc":"2.0","id":1,"method":"q_status","params":' + DEEP + b"}", PARSE),
     (b"{}", REQUEST),
     (b"1", REQUEST),
     (b"[]", REQUEST),
@@ -147,9 +147,8 @@ def test_huge_integers_in_a_program_are_findings_or_errors_and_never_a_crash(lin
 
 def test_a_program_nested_deep_is_refused_and_not_recursed_into(line: Line) -> None:
     session = line.session()
-    deep = b"[" * 50_000 + b"]" * 50_000
     head = b'{"jsonrpc":"2.0","id":1,"method":"q_submit","params":{"session_id":"'
-    line.send(head + session.encode() + b'","graph":{"metadata":' + deep + b"}}}\n")
+    line.send(head + session.encode() + b'","graph":{"metadata":' + DEEP + b"}}}\n")
     assert line.answer()["error"]["code"] in (PARSE, PARAMS, -32200)
 
 

@@ -392,6 +392,7 @@ class Life:
             assert tenant.sessions == tenant.live == tenant.checking == tenant.parked == 0
             assert tenant.held_bytes == tenant.logical == tenant.physical == 0
             assert tenant.rows_live == tenant.kept_bytes == 0
+            assert not tenant.keys
             assert not tenant.finished
         assert not self.witness.rows, "no rows are kept for nobody"
         assert set(state.timers) <= {state.sweep}
