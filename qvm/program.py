@@ -90,7 +90,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     peak_logical, peak_physical: largest numbers live at once (whole blocks); width = peak_logical.
     t_states: T states consumed if every guard holds. ops: how often each opcode occurs.
     clifford: every op is a Clifford op. pauli_guards: guards stand only on Pauli unitaries,
-        fences and barriers. ideal: every profile is `ideal`.
+        fences and barriers. branching_guards: how many guards stand on anything else.
+        ideal: every profile is `ideal`.
     """
 
     digest: str
@@ -107,6 +108,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     t_states: int
     clifford: bool
     pauli_guards: bool
+    branching_guards: int
     ideal: bool
 
 

@@ -121,7 +121,7 @@ class _Pass:
         self.profiles: dict[int, Profile] = {}
         self.angles: dict[int, float] = {}
         self.angle_texts: dict[str, float | str] = {}
-        self.pauli_guards = True
+        self.branching_guards = 0
         self.stated = None if graph.caps is UNSET else set(graph.caps)
 
     def run(self) -> VerifiedProgram | list[Finding]:
@@ -427,7 +427,7 @@ class _Pass:
                 message = f"{op.name} begins or ends a lifetime and takes no guard"
                 self._error("guard.forbidden", index, ".guard", message)
             if op.name not in _PAULI_OPS:
-                self.pauli_guards = False
+                self.branching_guards += 1
             self._guard(index, guard)
         if op.inputs.most:
             if guard is None and not inputs:
@@ -731,7 +731,8 @@ class _Pass:
             peak_channels=peak_channels,
             t_states=sum(number for name, number in ops.items() if OPS[name].right is Right.MAGIC),
             clifford=all(OPS[name].clifford for name in ops),
-            pauli_guards=self.pauli_guards,
+            pauli_guards=not self.branching_guards,
+            branching_guards=self.branching_guards,
             ideal=all(profile.code == "ideal" for profile in self.profiles.values()),
         )
 

@@ -402,6 +402,7 @@ def test_the_summary_tells_what_the_kernel_needs() -> None:
     # One block of SHYPS(d=16) holds (2^5 - 1)^2 = 961 data qubits, more than two patches of 17.
     assert (summary.peak_logical, summary.peak_physical, summary.peak_channels) == (2, 3 * 961, 0)
     assert (summary.clifford, summary.pauli_guards, summary.ideal) == (False, False, False)
+    assert summary.branching_guards == 1
 
 
 def test_the_digest_sees_nodes_and_resources_but_no_metadata() -> None:

@@ -11,6 +11,7 @@ import msgspec
 
 from qvm.program import Summary
 from syscalls.errors import ProgramTooWide
+from syscalls.results import SHOT_BLOCK
 from syscalls.rights import Right
 
 
@@ -46,6 +47,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How an engine means to run a program.
 
     ns_fixed, ns_per_shot: predicted CPU nanoseconds. bytes_peak: predicted working memory.
+    shots_least: shots below which a slice would mostly pay what each slice pays again.
     """
 
     engine: str
@@ -54,6 +56,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     ns_fixed: int
     ns_per_shot: int
     bytes_peak: int
+    shots_least: int = SHOT_BLOCK
 
 
 Planner = Callable[[Summary, int], Plan | ProgramTooWide]

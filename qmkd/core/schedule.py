@@ -91,11 +91,14 @@ def _next_slice(job: Job) -> Slice:
 
 
 def _slice_shots(job: Job) -> int:
-    """How many shots to run at a time: a multiple of SHOT_BLOCK, near SEGMENT_NS_TARGET long."""
+    """How many shots to run at a time: a multiple of SHOT_BLOCK, near SEGMENT_NS_TARGET long.
+
+    Longer where the plan says that shorter slices would be waste.
+    """
     measured = job.program.ns_per_shot
     most = SLICE_SHOTS_MAX if measured else SLICE_SHOTS_UNMEASURED_MAX
     shots = SEGMENT_NS_TARGET // (measured or max(1, job.plan.ns_per_shot))
-    return min(most, max(SHOT_BLOCK, shots // SHOT_BLOCK * SHOT_BLOCK))
+    return min(most, max(SHOT_BLOCK, job.plan.shots_least, shots) // SHOT_BLOCK * SHOT_BLOCK)
 
 
 def _predict_ns(job: Job, given: Slice) -> int:

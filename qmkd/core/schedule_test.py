@@ -17,7 +17,7 @@ from qmkd.core.limits import (
     SEGMENTS_PER_WORKER_MAX,
     SLICE_SHOTS_UNMEASURED_MAX,
 )
-from qmkd.core.ports import Quota, TenantRule
+from qmkd.core.ports import Plan, Quota, TenantRule
 from syscalls.errors import InternalError, NotAvailable, ResourceExhausted, WorkerLost
 from syscalls.ids import JobId
 from syscalls.job import Cancel, JobState, JobStatus, Status
@@ -62,6 +62,25 @@ def test_a_job_is_cut_into_slices_of_whole_blocks_that_cover_it_once(desk: Desk)
 def test_several_slices_of_a_job_run_at_once(desk: Desk) -> None:
     desk.submit(desk.open(), shots=200_000)
     assert {run.worker for run in desk.segments()} == {0, 1}
+
+
+def test_slices_are_no_shorter_than_planned(make_desk: Callable[..., Desk]) -> None:
+    desk = one_worker(make_desk)
+    desk.kernel.state.planner = lambda summary, shots: Plan(
+        engine="fake",
+        why="test",
+        width=summary.peak_logical,
+        ns_fixed=100_000,
+        ns_per_shot=1_000,
+        bytes_peak=1000,
+        shots_least=50 * SHOT_BLOCK,
+    )
+    desk.submit(desk.open(), shots=10_000_000)
+    (run,) = desk.segments()
+    assert run.shots == 50 * SHOT_BLOCK
+    desk.done(run, cpu_ns=run.shots * 10_000)
+    (run,) = desk.segments()
+    assert run.shots == 50 * SHOT_BLOCK
 
 
 def test_slices_take_about_thirty_milliseconds_as_planned_and_then_as_measured(

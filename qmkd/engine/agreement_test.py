@@ -184,6 +184,7 @@ def test_rows_do_not_depend_on_how_many_shots_an_engine_takes_at_a_time(
     narrow = Shape(qubits_max=3, magic=True, angles=True)
     vectors = [rows_of(dense.run, run.prepare(program(at, narrow)), at, 500) for at in range(10)]
     monkeypatch.setattr(frames, "BATCH_SHOTS", 192)
+    monkeypatch.setattr(frames, "BATCH_SHOTS_MAX", 192)
     monkeypatch.setattr(frames, "FOLDS_MAX", 2)  # kicks come from a table
     monkeypatch.setattr(frames, "GROUP_BYTES_MAX", 100_000)  # some twenty references
     monkeypatch.setattr(dense, "BATCH_SHOTS", 256)

@@ -12,6 +12,7 @@ from qmkd.core.ports import Plan
 from qmkd.engine.limits import CLIFFORD_QUBITS_MAX, DENSE_QUBITS_MAX, GROUP_BYTES_MAX
 from qvm.program import Summary
 from syscalls.errors import ProgramTooWide
+from syscalls.results import SHOT_BLOCK
 
 TABLEAU: Final = "tableau"
 FRAMES: Final = "frames"
@@ -36,7 +37,12 @@ NODE_DENSE_NS: Final = 5_000  # per batch
 AMPLITUDE_NS: Final = 0.5
 AMPLITUDE_FAR_NS: Final = 4.0  # where the vectors are beyond the caches
 CACHE_BYTES: Final = 8 << 20
-GROUPS_GUESSED_MAX: Final = 16
+GROUPS_GUESSED_MAX: Final = 1 << 12
+GROUP_NS: Final = 20_000  # splitting off a reference, and on top of it:
+GROUP_SQUARE_NS: Final = 0.5  # times width squared
+GROUP_EVENT_NS: Final = 300
+GROUP_NODE_NS: Final = 6
+SLICE_NS_MOST: Final = 100_000_000  # that shots_least may make a slice take
 
 WORKER_BYTES: Final = 96 << 20
 BATCH_BYTES: Final = 192 << 20  # frames, rows and scratch of one batch
@@ -79,18 +85,23 @@ def _tableau(summary: Summary, shots: int) -> Plan:
 
 
 def _frames(summary: Summary, shots: int) -> Plan:
-    groups = 1 if summary.pauli_guards else min(shots, GROUPS_GUESSED_MAX)
+    splits = min(summary.branching_guards, GROUPS_GUESSED_MAX.bit_length())
+    groups_ns = min(shots, GROUPS_GUESSED_MAX, 1 << splits) * _group_ns(summary) if splits else 0
     guards = "Pauli guards" if summary.pauli_guards else "guards on more than Paulis"
     grouping = "one reference" if summary.pauli_guards else "references by history"
     nodes, events = summary.nodes, len(summary.events)
+    ns_per_shot = 1 + int(NODE_SHOT_NS * nodes + EVENT_SHOT_NS * events)
+    amortised = max(0, min(groups_ns, SLICE_NS_MOST - groups_ns)) // ns_per_shot
     return Plan(
         engine=FRAMES,
         why=f"Clifford operations, {shots} shots, {guards}: Pauli frames around {grouping}",
         width=summary.peak_logical,
         ns_fixed=SETUP_NS
         + (NODE_SETUP_NS + NODE_FRAMES_NS) * nodes
-        + groups * _reference_ns(summary),
-        ns_per_shot=1 + int(NODE_SHOT_NS * nodes + EVENT_SHOT_NS * events),
+        + _reference_ns(summary)
+        + groups_ns,
+        ns_per_shot=ns_per_shot,
+        shots_least=max(1, amortised // SHOT_BLOCK) * SHOT_BLOCK,
         bytes_peak=WORKER_BYTES
         + BATCH_BYTES
         + _graph_bytes(summary)
@@ -128,6 +139,14 @@ def _reference_ns(summary: Summary) -> int:
     """Running one shot's worth of operations on one tableau."""
     event = EVENT_NS + EVENT_SQUARE_NS * summary.peak_logical**2
     return int(NODE_TABLEAU_NS * summary.nodes + event * len(summary.events))
+
+
+def _group_ns(summary: Summary) -> int:
+    """One more reference: half of them live only from the last guard on."""
+    square = GROUP_SQUARE_NS * summary.peak_logical**2
+    return int(
+        GROUP_NS + square + GROUP_EVENT_NS * len(summary.events) + GROUP_NODE_NS * summary.nodes
+    )
 
 
 def _tableau_bytes(summary: Summary) -> int:

@@ -14,6 +14,7 @@ from qmkd.engine.limits import CLIFFORD_QUBITS_MAX, DENSE_QUBITS_MAX
 from qvm.examples import load, names
 from qvm.program import Summary
 from syscalls.errors import ProgramTooWide
+from syscalls.results import SHOT_BLOCK
 
 BELL: Summary = run.prepare(load("bell")).summary
 
@@ -65,3 +66,20 @@ def test_planning_needs_no_numerics() -> None:
         "assert not {'numpy', 'stim'} & set(sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_slices_are_long_enough_for_many_references_and_never_much_too_long() -> None:
+    few = msgspec.structs.replace(BELL, pauli_guards=True, branching_guards=0)
+    found = choose.plan(few, 100_000)
+    assert isinstance(found, Plan)
+    assert found.shots_least == SHOT_BLOCK
+    for guards in range(1, 40):
+        found = choose.plan(msgspec.structs.replace(BELL, branching_guards=guards), 1 << 20)
+        assert isinstance(found, Plan)
+        least = found.shots_least
+        assert least % SHOT_BLOCK == 0
+        assert least == SHOT_BLOCK or least * found.ns_per_shot <= choose.SLICE_NS_MOST
+    ten = msgspec.structs.replace(BELL, branching_guards=10)
+    found = choose.plan(ten, 1 << 20)
+    assert isinstance(found, Plan)
+    assert found.shots_least > 16 * SHOT_BLOCK

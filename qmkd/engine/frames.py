@@ -53,6 +53,7 @@ from qmkd.engine.prepared import (
 from qvm.program import LoweredGuard, Step
 
 BATCH_SHOTS: Final = 1 << 16
+BATCH_SHOTS_MAX: Final = 1 << 19  # where there may be many groups: each is paid for per batch
 BATCH_SHOTS_MIN: Final = 64
 FRAME_BYTES_MAX: Final = 64 << 20  # frames and events of one batch
 LAST_SHOTS_LEAST: Final = 4096  # from here on one group's last measurements are done together
@@ -574,7 +575,8 @@ class _Form:
         self._flush()
         self._join_last()
         row_bits = 2 * self.slots + self.bit_rows + 9 * len(self.starts)
-        most = min(BATCH_SHOTS, FRAME_BYTES_MAX * 8 // max(1, row_bits))
+        wanted = min(BATCH_SHOTS_MAX, BATCH_SHOTS << min(16, program.summary.branching_guards))
+        most = min(wanted, FRAME_BYTES_MAX * 8 // max(1, row_bits))
         self.batch_shots = max(BATCH_SHOTS_MIN, most // 64 * 64)
         group_bytes = tableau_bytes(self.slots) + self.batch_shots // 8
         self.parts_max = max(1, GROUP_BYTES_MAX // group_bytes)

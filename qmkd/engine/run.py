@@ -108,7 +108,9 @@ def run_rows(
     leaves = _Leaves()
     counting = _Counting(program.lowered.events) if counts else None
     first_row: dict[str, int] = {}
-    size = chunk_shots(packed_row_bytes(program.lowered.events))
+    branching = program.summary.branching_guards
+    most = frames.BATCH_SHOTS_MAX if branching else CHUNK_SHOTS_MAX
+    size = chunk_shots(packed_row_bytes(program.lowered.events), most)
     for first in range(shot_first, shot_first + shots, size):
         number = min(size, shot_first + shots - first)
         packed = _RUN[engine](program, seed, first, number, model, stop)
@@ -129,9 +131,9 @@ def run_rows(
     )
 
 
-def chunk_shots(row_bytes: int) -> int:
+def chunk_shots(row_bytes: int, most: int) -> int:
     """Shots whose rows are held at a time: a power of two, so blocks are never torn."""
-    most = max(1, min(CHUNK_SHOTS_MAX, CHUNK_BYTES // max(1, row_bytes)))
+    most = max(1, min(most, CHUNK_BYTES // max(1, row_bytes)))
     return 1 << most.bit_length() - 1
 
 
