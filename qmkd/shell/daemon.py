@@ -46,6 +46,7 @@ LOCK_NAME = "lock"
 DRAIN_S_MAX = 2.0  # for answers still unread when all is stopped
 STOP_S_EXTRA = 10.0  # beyond the grace, until stopping is given up
 KILL_S_MAX = 5.0  # for killed workers to be gone
+NUMERICS = ("numpy", "stim")  # what workers compute with; this process never imports them
 FDS_PER_WORKER = 4
 GC_THRESHOLD = 50_000  # allocations between collections; nearly nothing here makes cycles
 
@@ -62,9 +63,9 @@ def openrpc_document() -> bytes:
 
 
 def versions() -> dict[str, str]:
-    """What this build is, by name."""
-    return {
-        "qmkd": metadata.version("qmkd"),
+    """What this build is and what it computes with, by name."""
+    installed = {name: metadata.version(name) for name in ("qmkd", *NUMERICS)}
+    return installed | {
         "abi": ABI_VERSION,
         "qvm": QVM_VERSION,
         "schema": schema_digest(openrpc_document()),

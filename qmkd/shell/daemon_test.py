@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy
 import pytest
+import stim
 
 from tests.daemon import (
     ROOT,
@@ -235,6 +237,17 @@ def test_the_same_seed_gives_the_same_bits_for_any_number_of_workers_and_after_a
     first = digests(1)
     assert digests(2) == first
     assert digests(1) == first
+
+
+def test_a_job_tells_the_versions_of_what_computed_it() -> None:
+    with running_daemon() as daemon, Line(daemon.socket) as line:
+        session = line.session()
+        policy = {"shots": 1}
+        asked = line.call("q_submit", session_id=session, graph=example("bell"), policy=policy)
+        done = line.call("q_wait", session_id=session, job_id=asked["job_id"])
+        versions = done["execution_context"]["versions"]
+        assert versions["numpy"] == numpy.__version__
+        assert versions["stim"] == stim.__version__
 
 
 def test_a_job_whose_worker_is_killed_gives_the_same_bits() -> None:
