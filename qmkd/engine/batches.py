@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from qmkd.engine.chance import Chance
-from qmkd.engine.prepared import Prepared, Stop, Stopped
+from qmkd.engine.prepared import Poll, Prepared, Stop, Stopped
 
 Action = tuple[Callable[..., None], tuple[Any, ...]]
 """A method of the engine's batch, and what it is called with besides the batch."""
@@ -52,7 +52,7 @@ _F = TypeVar("_F", bound=Form)
 def run_batches(
     program: Prepared,
     form: _F,
-    make: Callable[[_F, Chance, int, int, Stop], _B],
+    make: Callable[[_F, Chance, int, int, Poll], _B],
     seed: int,
     shot_first: int,
     shots: int,
@@ -62,17 +62,20 @@ def run_batches(
     """The shots [shot_first, shot_first + shots), batch by batch, each run to its end.
 
     note: the name in `program.notes` under which the most parts of a batch are left.
-    Raises `Stopped` where `stop()` was true between batches; a batch asks at its fences itself.
+    Raises `Stopped` where `stop()` was true between batches or, now and then, between actions; a
+    batch asks at its fences itself.
     """
     chance = Chance(seed)
     program.notes = {note: 1}
     first, end = shot_first, shot_first + shots
     while first < end:
         size = min(form.batch_shots, end - first)
-        batch = make(form, chance, first, size, stop)
+        poll = Poll(stop)
+        batch = make(form, chance, first, size, poll)
         try:
             for act, arguments in form.actions:
                 act(batch, *arguments)
+                poll()
         except TooManyParts:
             assert size > form.parts_max, "there are no more parts than shots"
             form.batch_shots = max(form.parts_max, size // 8)

@@ -27,10 +27,10 @@ from qmkd.engine.prepared import (
     ABSENT,
     PASSIVE,
     Numbered,
+    Poll,
     Prepared,
     Rows,
     Stop,
-    Stopped,
     Unable,
     numbered,
 )
@@ -54,8 +54,8 @@ def run(
 ) -> Rows:
     """Run shots [shot_first, shot_first + shots).
 
-    Raises `Unable` where the program is too wide, `Stopped` where `stop()` was true at a fence or
-    between batches.
+    Raises `Unable` where the program is too wide, `Stopped` where `stop()` was true at a fence,
+    between batches or some time between operations.
     """
     parts = [each.rows() for each in _batches(program, seed, shot_first, shots, noise, stop)]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -84,13 +84,13 @@ class _Batch:
     """
 
     def __init__(
-        self, form: _Form, chance: Chance, shot_first: int, shots: int, stop: Stop
+        self, form: _Form, chance: Chance, shot_first: int, shots: int, poll: Poll
     ) -> None:
         self.form = form
         self.chance = chance
         self.shot_first = shot_first
         self.shots = shots
-        self.stop = stop
+        self.poll = poll
         self.psi: _Complexes = np.zeros((1 << form.slots, 1), dtype=np.complex128)
         self.psi[0] = 1
         self.of = np.zeros(shots, dtype=np.intp)
@@ -313,8 +313,7 @@ class _Batch:
                 self.on_some(self.truth(step.guard), self.apply_matrix, qubit, matrix)
 
     def fence(self, epoch: int) -> None:
-        if self.stop():
-            raise Stopped(epoch)
+        self.poll.fence(epoch)
 
     def noise(
         self, channel: PauliChannel, thresholds: Words, guard: LoweredGuard | None, at: Where

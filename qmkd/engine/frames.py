@@ -39,10 +39,10 @@ from qmkd.engine.prepared import (
     PASSIVE,
     PAULIS,
     Numbered,
+    Poll,
     Prepared,
     Rows,
     Stop,
-    Stopped,
     Unable,
     instruction,
     make_room,
@@ -73,8 +73,8 @@ def run(
 ) -> Rows:
     """Run shots [shot_first, shot_first + shots).
 
-    Raises `Unable` where an opcode is no Clifford op, `Stopped` where `stop()` was true at a fence
-    or between batches.
+    Raises `Unable` where an opcode is no Clifford op, `Stopped` where `stop()` was true at a fence,
+    between batches or some time between operations.
     """
     parts = [each.rows() for each in _batches(program, seed, shot_first, shots, noise, stop)]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -121,13 +121,13 @@ class _Batch:
     """
 
     def __init__(
-        self, form: _Form, chance: Chance, shot_first: int, shots: int, stop: Stop
+        self, form: _Form, chance: Chance, shot_first: int, shots: int, poll: Poll
     ) -> None:
         self.form = form
         self.chance = chance
         self.shot_first = shot_first
         self.shots = shots
-        self.stop = stop
+        self.poll = poll
         self.full = np.full(-(-shots // 64), ~np.uint64(0))
         if shots % 64:
             self.full[-1] = (1 << shots % 64) - 1
@@ -293,6 +293,7 @@ class _Batch:
         """
         fell, kicks = [], []
         for group in groups:
+            self.poll()
             one, kick = group.sim.measure_kickback(qubit)
             fell.append(one)
             kicks.append(kick.to_numpy())
@@ -465,8 +466,7 @@ class _Batch:
         self.merge()
 
     def fence(self, epoch: int) -> None:
-        if self.stop():
-            raise Stopped(epoch)
+        self.poll.fence(epoch)
         self.merge()
 
     def noise(
@@ -499,6 +499,7 @@ class _Batch:
         place: dict[int, int] = {}
         into = []
         for group in self.groups:
+            self.poll()
             state = _Reference(group.sim)
             first, other = seen.setdefault(state.key, (group, state))
             into.append(place.setdefault(id(first), len(place)))

@@ -6,6 +6,7 @@ engines have in common: how rows look, how a run is stopped, which Stim gate an 
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, TypeVar
@@ -24,6 +25,7 @@ ABSENT: Final = 255
 
 Stop = Callable[[], bool]
 
+POLL_NS: Final = 10_000_000
 TABLEAU_BYTES_LEAST: Final = 4096
 FORMS_MAX: Final = 4  # compiled forms kept per program
 
@@ -54,6 +56,29 @@ class Stopped(Exception):
     def __init__(self, epoch: int) -> None:
         super().__init__(f"stopped in epoch {epoch}")
         self.epoch = epoch
+
+
+class Poll:
+    """Asks `stop` between actions, but rarely. epoch: what a run that stops here stops in."""
+
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
+        self._next_ns = time.monotonic_ns() + POLL_NS
+        self.epoch = 0
+
+    def __call__(self) -> None:
+        """Raises `Stopped` where it is time to ask, and the answer is yes."""
+        now = time.monotonic_ns()
+        if now >= self._next_ns:
+            self._next_ns = now + POLL_NS
+            if self._stop():
+                raise Stopped(self.epoch)
+
+    def fence(self, epoch: int) -> None:
+        """At a fence it always is time. Raises `Stopped`."""
+        if self._stop():
+            raise Stopped(epoch)
+        self.epoch = epoch + 1
 
 
 class Unable(Exception):

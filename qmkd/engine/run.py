@@ -97,7 +97,8 @@ def run_rows(
     """Run shots and hand their packed rows to `sink`, in order.
 
     shot_first is a multiple of SHOT_BLOCK. Raises `Unable` where engine or noise model do not exist
-    or do not fit the program, `Stopped` where `stop()` was true at a fence or between batches.
+    or do not fit the program, `Stopped` where `stop()` was true at a fence, between batches or some
+    time between operations.
     """
     assert shot_first % SHOT_BLOCK == 0, shot_first
     assert shots >= 1, shots

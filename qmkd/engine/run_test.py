@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from qmkd.engine import chance, layout, run
+from qmkd.engine import chance, layout, prepared, run
 from qmkd.engine.prepared import ABSENT, Rows, Stopped, Unable
 from qvm.examples import load, names
 from qvm.program import EventField
@@ -179,7 +180,10 @@ def test_what_cannot_be_run_is_refused_in_words() -> None:
 
 
 @pytest.mark.parametrize("engine", ["tableau", "frames", "dense"])
-def test_a_run_stops_at_the_fence_at_which_it_is_asked(engine: str) -> None:
+def test_a_run_stops_at_the_fence_at_which_it_is_asked(
+    monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    monkeypatch.setattr(prepared, "POLL_NS", 1 << 60)
     program = run.prepare(load("adaptive_rounds"))
     assert program.lowered.epochs >= 3
     asked = iter([False, True])
@@ -187,3 +191,19 @@ def test_a_run_stops_at_the_fence_at_which_it_is_asked(engine: str) -> None:
         run.run_segment(program, 0, 0, 5, engine, stop=lambda: next(asked))
     fences = [step for step in program.lowered.steps if step.op == "FENCE_EPOCH"]
     assert stopped.value.epoch == fences[1].epoch
+
+
+@pytest.mark.parametrize("engine", ["tableau", "frames", "dense"])
+def test_a_run_without_fences_stops_between_operations_once_some_time_has_passed(
+    monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    document = json.loads(load("bell"))
+    nodes = document["program"]["nodes"]
+    nodes[:] = [node for node in nodes if node["op"] != "FENCE_EPOCH"]
+    program = run.prepare(json.dumps(document).encode())
+    assert program.lowered.epochs == 1
+    run.run_segment(program, 0, 0, 1, engine, stop=lambda: True)
+    monkeypatch.setattr(prepared, "POLL_NS", 0)
+    with pytest.raises(Stopped) as stopped:
+        run.run_segment(program, 0, 0, 1, engine, stop=lambda: True)
+    assert stopped.value.epoch == 0

@@ -23,6 +23,7 @@ from qmkd.engine.prepared import (
     GATES,
     PASSIVE,
     Numbered,
+    Poll,
     Prepared,
     Rows,
     Stop,
@@ -42,17 +43,19 @@ def run(
 ) -> Rows:
     """Run shots [shot_first, shot_first + shots).
 
-    Raises `Unable` where an opcode is no Clifford op, `Stopped` where `stop()` was true at a fence
-    or between shots.
+    Raises `Unable` where an opcode is no Clifford op, `Stopped` where `stop()` was true at a fence,
+    between shots or some time between operations.
     """
     actions = program.form(_compile, noise)
     chance = Chance(seed)
     program.notes = {}
     rows: Rows = np.empty((shots, len(program.lowered.events)), dtype=np.uint8)
     for at in range(shots):
-        shot = _Shot(program, chance, shot_first + at, stop)
+        poll = Poll(stop)
+        shot = _Shot(program, chance, shot_first + at, poll)
         for act, arguments in actions:
             act(shot, *arguments)
+            poll()
         rows[at] = np.frombuffer(shot.events, dtype=np.uint8)
         if at + 1 < shots and stop():
             raise Stopped(0)
@@ -69,10 +72,10 @@ def run_packed(
 class _Shot:
     """One shot under way. events: one byte per event, ABSENT until written."""
 
-    def __init__(self, program: Prepared, chance: Chance, shot: int, stop: Stop) -> None:
+    def __init__(self, program: Prepared, chance: Chance, shot: int, poll: Poll) -> None:
         self.chance = chance
         self.shot = shot
-        self.stop = stop
+        self.poll = poll
         self.events = bytearray([ABSENT]) * len(program.lowered.events)
         self.sim = reference(program.lowered.slots)
 
@@ -147,8 +150,7 @@ class _Shot:
                 self.sim.x(qubit)
 
     def fence(self, epoch: int) -> None:
-        if self.stop():
-            raise Stopped(epoch)
+        self.poll.fence(epoch)
 
     def noise(
         self, channel: PauliChannel, thresholds: Any, guard: LoweredGuard | None, where: Where
