@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from qmkd.core.ports import Machine
-from syscalls.results import SHOT_BLOCK
+from syscalls.results import COUNTS_KEYS_MAX, SHOT_BLOCK
 
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
@@ -50,6 +50,8 @@ JOBS_LIVE_MAX: Final = 1024  # the largest `Quota.jobs`
 # --- results ------------------------------------------------------------------------------------
 
 COUNTS_KEY_BYTES: Final = 128  # what one outcome costs beside its characters
+COUNTS_NS_PER_KEY: Final = 300  # to read one outcome of a slice's report and add it up
+COUNTS_NS_MAX: Final = 2 * MS  # how long one slice's counts may hold up every call
 EVENTS_FREE_MAX: Final = 64  # with more events, a finished job's event names count as results
 EVENT_BYTES: Final = 256  # what one event costs: its name, place and value
 RESULTS_INLINE_BYTES_MAX: Final = 1 << 20
@@ -80,6 +82,7 @@ assert (
 assert SWEEP_EFFECTS_MAX + _CLOSE_EFFECTS <= EFFECTS_PER_STEP_MAX
 assert SLICE_SHOTS_MAX % SHOT_BLOCK == 0
 assert SLICE_SHOTS_UNMEASURED_MAX % SHOT_BLOCK == 0
+assert COUNTS_KEYS_MAX * COUNTS_NS_PER_KEY <= COUNTS_NS_MAX
 assert SHOT_BLOCK <= SLICE_SHOTS_UNMEASURED_MAX <= SLICE_SHOTS_MAX
 assert SEGMENTS_SMALL_NS_MAX < SEGMENT_NS_TARGET < STOP_GRACE_NS
 assert INLINE_GRAPH_BYTES_MAX < PROGRAM_BYTES_CACHED_MAX
