@@ -27,7 +27,7 @@ OPERATIONS: Final = 10_000
 MANY_SHOTS: Final = 65_536
 GUARDED_QUBITS: Final = 50
 GUARDED_LAYERS: Final = 40
-GUARDED_SHOTS: Final = 65_536
+GUARDED: Final = ((5, 65_536), (10, 65_536), (10, 524_288))  # guards, shots
 PEER_SHOTS: Final = 16
 TELEPORT_SHOTS: Final = 262_144
 SMALL_JOBS: Final = 300
@@ -98,25 +98,26 @@ def _many_shots(rounds: int) -> list[Row]:
 
 def _guards(rounds: int) -> list[Row]:
     found = []
-    for guards in (5, 10):
+    for guards, shots in GUARDED:
         program = prepare(guarded_program(GUARDED_QUBITS, GUARDED_LAYERS, guards))
         sampler = as_circuit(program).compile_sampler(seed=1)
         peer = PerShot(program)
         ours, theirs, without = _interleaved(
             rounds,
-            lambda program=program: run_segment(  # type: ignore[misc]
-                program, 1, 0, GUARDED_SHOTS, "frames", counts=False
+            lambda program=program, shots=shots: run_segment(  # type: ignore[misc]
+                program, 1, 0, shots, "frames", counts=False
             ),
             lambda peer=peer: [peer.shot() for _ in range(PEER_SHOTS)],  # type: ignore[misc]
-            lambda sampler=sampler: sampler.sample(GUARDED_SHOTS, bit_packed=True),  # type: ignore[misc]
+            lambda sampler=sampler, shots=shots: sampler.sample(shots, bit_packed=True),  # type: ignore[misc]
         )
         what = f"{GUARDED_QUBITS} qubits, {len(program.lowered.steps):,} ops, {guards} guarded H/S"
-        per_shot = [seconds / PEER_SHOTS * GUARDED_SHOTS for seconds in theirs]
+        what += f", {shots:,} shots"
+        per_shot = [seconds / PEER_SHOTS * shots for seconds in theirs]
         median = statistics.median
         found += [
-            row(f"{what}: own frames", GUARDED_SHOTS / median(ours), "shots/s"),
+            row(f"{what}: own frames", shots / median(ours), "shots/s"),
             row(f"{what}: groups", program.notes["groups_peak"], ""),
-            row(f"{what}: TableauSimulator per shot", GUARDED_SHOTS / median(per_shot), "shots/s"),
+            row(f"{what}: TableauSimulator per shot", shots / median(per_shot), "shots/s"),
             row(f"{what}: own / per shot", median_ratio(per_shot, ours), "x"),
             row(f"{what}: own / Stim without guards", median_ratio(without, ours), "x"),
         ]
