@@ -263,6 +263,15 @@ def test_listing_holds_nothing_that_a_terminal_would_act_on() -> None:
     assert caught.value.listing().splitlines()[1:] == ["     NOPE  [2J", "     ^"]
 
 
+def test_listing_of_a_long_line_shows_the_part_with_the_mistake() -> None:
+    for line, mark in (("[" * 5_000, "["), ("APPLY_CNOT " + "q, " * 5_000 + "?", "?")):
+        with pytest.raises(AsmError) as caught:
+            assemble(line)
+        _, shown, below = caught.value.listing().splitlines()
+        assert len(shown) < 300
+        assert shown[below.index("^")] == mark
+
+
 def test_error_in_an_included_file_names_that_file() -> None:
     with pytest.raises(AsmError) as caught:
         assemble('.include "lib"', include={"lib": "\nNOPE"}.__getitem__, file="main")

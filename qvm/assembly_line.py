@@ -25,6 +25,7 @@ BARE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 """The name of a value in expressions, or of a macro."""
 RESERVED: Final = frozenset({"if"})
+LISTED_CHARS_MAX: Final = 200  # of the line that an error shows
 
 
 class AsmError(ValueError):
@@ -48,10 +49,16 @@ class AsmError(ValueError):
         return f"{self.file or 'assembly'}:{self.line}:{self.column}: {self.message}"
 
     def listing(self) -> str:
-        """The error with its line of text and a mark under the column."""
+        """The error with its line of text and a mark under the column.
+
+        Of a long line, LISTED_CHARS_MAX characters about the column.
+        """
         if not self.line:
             return str(self)
-        return f"{self}\n    {self.source}\n    {' ' * (self.column - 1)}^"
+        at = self.column - 1
+        begin = max(0, at - LISTED_CHARS_MAX // 2) if len(self.source) > LISTED_CHARS_MAX else 0
+        shown = self.source[begin : begin + LISTED_CHARS_MAX]
+        return f"{self}\n    {shown}\n    {' ' * (at - begin)}^"
 
 
 class Line(msgspec.Struct, frozen=True, gc=False):

@@ -63,7 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = options.run
     try:
-        return command(options)
+        status = command(options)
+        sys.stdout.flush()
+        return status
+    except OSError as error:
+        print(f"the output cannot be written: {_reason(error)}", file=sys.stderr)
+        return UNUSABLE
     except _Refused as refused:
         if options.json:
             _print_json({"ok": False, **refused.body})

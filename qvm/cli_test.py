@@ -236,3 +236,14 @@ def test_the_module_runs_as_a_program(bell: str) -> None:
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (OK, "")
     assert done.stdout.startswith("events: m n\n")
+
+
+def test_output_that_cannot_be_written_is_said_so(bell: str) -> None:
+    root = Path(__file__).parent.parent
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "qvm", "asm", bell],
+            cwd=root, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    told = "the output cannot be written: no space left on device\n"
+    assert (done.returncode, done.stderr) == (UNUSABLE, told)
