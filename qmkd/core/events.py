@@ -66,7 +66,8 @@ class SegmentDone(msgspec.Struct, frozen=True):
 class SegmentFailed(msgspec.Struct, frozen=True):
     """The segment ended without a result.
 
-    reason: `stopped` (asked to), `refused` (the engine cannot run it), `memory`, `internal`.
+    reason: `stopped` (asked to), `refused` (the engine cannot run it), `memory`, `internal`,
+    `results` (the shell has no place for its rows).
     epoch: program epoch reached.
     """
 

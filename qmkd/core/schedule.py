@@ -365,6 +365,16 @@ def _failure(state: State, job: Job, event: SegmentFailed) -> KernelError:
             asked=job.plan.bytes_peak,
             waiting_helps=False,
         )
+    if event.reason == "results":
+        held = sum(each.kept_bytes + each.rows_live for each in state.tenants.values())
+        state.out.append(Note("no place for results", {"job_id": job.id, "why": event.message}))
+        return ResourceExhausted(
+            what="room for results, in bytes",
+            limit=held - job.row_total,
+            in_use=held - job.row_total,
+            asked=job.row_total,
+            waiting_helps=True,
+        )
     return _internal(state, job, f"{event.reason}: {event.message}")
 
 

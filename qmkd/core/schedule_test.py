@@ -283,6 +283,7 @@ def test_a_job_over_which_workers_die_again_and_again_has_failed(desk: Desk) -> 
     [
         ("refused", NotAvailable),
         ("memory", ResourceExhausted),
+        ("results", ResourceExhausted),
         ("internal", InternalError),
         ("stopped", InternalError),  # nobody asked it to
     ],

@@ -11,6 +11,7 @@ import pytest
 
 from qmkd.core.ports import Quota
 from qmkd.shell.config import FLAT, BadConfig, TenantTable, default_socket, load, printed
+from qmkd.shell.daemon import NUMERICS
 from qmkd.shell.limits import Limits
 from syscalls.rights import Right
 from tests.daemon import ROOT, clean_environment, command
@@ -169,7 +170,7 @@ def test_check_config_prints_what_is_in_force_or_what_is_wrong() -> None:
     assert run("--check-config", QMKD_NONSENSE="1").returncode == 2
 
 
-def test_version_names_the_abi_the_program_format_and_the_schema() -> None:
+def test_version_names_the_abi_the_program_format_the_schema_and_the_numerics() -> None:
     done = run("--version")
     assert done.returncode == 0
     assert [line.split()[0] for line in done.stdout.splitlines()] == [
@@ -177,6 +178,7 @@ def test_version_names_the_abi_the_program_format_and_the_schema() -> None:
         "abi",
         "qvm",
         "schema",
+        *NUMERICS,
     ]
 
 

@@ -27,13 +27,14 @@ import trio
 
 from qmkd.core import events as ev
 from qmkd.core.kernel import Kernel
+from qmkd.core.limits import JOBS_RETAINED_MAX
 from qmkd.engine.choose import plan
 from qmkd.shell.activation import BadActivation, notify, taken_sockets
 from qmkd.shell.config import Config
 from qmkd.shell.hub import Hub
 from qmkd.shell.limits import BACKLOG, DESCRIPTORS_SPARE, Limits
 from qmkd.shell.pump import Pump
-from qmkd.shell.results import Results
+from qmkd.shell.results import ROWS_KEPT_BYTES_MAX, Results
 from qmkd.shell.server import Server
 from qmkd.shell.workers import Pool
 from syscalls.version import ABI_VERSION, QVM_VERSION, schema_digest
@@ -64,12 +65,13 @@ def openrpc_document() -> bytes:
 
 def versions() -> dict[str, str]:
     """What this build is and what it computes with, by name."""
-    installed = {name: metadata.version(name) for name in ("qmkd", *NUMERICS)}
-    return installed | {
+    ours = {
+        "qmkd": metadata.version("qmkd"),
         "abi": ABI_VERSION,
         "qvm": QVM_VERSION,
         "schema": schema_digest(openrpc_document()),
     }
+    return ours | {name: metadata.version(name) for name in NUMERICS}
 
 
 def main(config: Config) -> int:
@@ -184,11 +186,13 @@ def _fitting(config: Config) -> Limits:
     """The limits, with as many connections as descriptors allow, having asked for enough."""
     limits = config.limits
     needed = limits.connections + DESCRIPTORS_SPARE + FDS_PER_WORKER * config.workers
+    wanted = needed + _rows_max(config)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard == resource.RLIM_INFINITY or hard >= needed:
-        reached = needed if soft == resource.RLIM_INFINITY else max(soft, needed)
+    if hard == resource.RLIM_INFINITY or hard >= wanted:
+        reached = wanted if soft == resource.RLIM_INFINITY else max(soft, wanted)
     else:
         reached = hard
+    if reached < needed:
         fewer = max(1, hard - (needed - limits.connections))
         _log.warning(
             "fewer connections than configured: descriptors are limited",
@@ -201,6 +205,14 @@ def _fitting(config: Config) -> Limits:
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (reached, hard))
     return limits
+
+
+def _rows_max(config: Config) -> int:
+    """How many descriptors the rows of large jobs may take, live ones and kept ones."""
+    return sum(
+        quota.jobs + min(JOBS_RETAINED_MAX, quota.result_bytes // ROWS_KEPT_BYTES_MAX)
+        for quota in (rule.quota for rule in config.machine({}).tenants)
+    )
 
 
 # --- places on the file system ------------------------------------------------------------------

@@ -154,7 +154,7 @@ class Pool:
             rows = self._results.rows(segment.job_id, size)
             self._send_run(worker, segment, rows)
         except OSError as error:
-            self._fail(worker, segment.ticket, "memory", f"results: {error.strerror}")
+            self._fail(worker, segment.ticket, "results", str(error.strerror))
 
     def _send_run(self, worker: Worker, segment: fx.RunSegment, rows: Rows) -> None:
         """Raises OSError out of descriptors."""
