@@ -302,6 +302,7 @@ def test_a_failed_segment_fails_its_job_with_a_typed_error(
     assert ended.error is not None
     assert ended.error.type == error.NAME  # type: ignore[attr-defined]
     assert error in JOB_FAILURES
+    assert ("worker" in ended.error.message) == (reason == "memory")
     if error is InternalError:
         assert "so it is" not in ended.error.message, "a worker's words stay in the log"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import base64
 import os
+import resource
 import signal
 import socket
 import stat
@@ -19,6 +20,10 @@ import numpy
 import pytest
 import stim
 
+from qmkd.core.ports import Quota
+from qmkd.shell import daemon
+from qmkd.shell.config import load
+from qmkd.shell.results import ROWS_KEPT_BYTES_MAX
 from tests.daemon import (
     ROOT,
     Daemon,
@@ -106,6 +111,19 @@ def test_a_second_daemon_is_refused_by_socket_and_by_state_and_disturbs_nothing(
         assert f"another daemon, process {daemon.process.pid}, holds" in same_state.stderr
         with Line(daemon.socket) as line:
             line.session()
+
+
+def test_descriptors_suffice_for_connections_beside_all_results_that_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 1 << 20))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: given.append(limits))
+    limits = daemon._fitting(load({}, {"HOME": "/", "XDG_RUNTIME_DIR": "/"}))
+    ((soft, hard),) = given
+    kept = Quota().result_bytes // ROWS_KEPT_BYTES_MAX
+    assert soft >= limits.connections + kept + Quota().jobs
+    assert hard == 1 << 20
 
 
 def test_what_is_not_a_socket_is_left_alone() -> None:
