@@ -31,8 +31,8 @@ from syscalls.ids import JobId, JobIdIn
 from syscalls.syscall import Errors, Reply, SessionCall
 
 SHOT_BLOCK = 1024  # shots under one leaf of a results digest
-COUNTS_KEYS_MAX = 4096  # outcomes that `counts` tells apart; beyond, read packed rows
-COUNTS_CHARS_MAX = 1 << 20  # characters of all its keys
+COUNTS_KEYS_MAX = 1 << 15  # outcomes that `counts` tells apart; beyond, read packed rows
+COUNTS_CHARS_MAX = 4 << 20  # characters of all its keys
 EVENT_BITS_MAX = 2  # value bits of the widest event, a MEASURE_BELL reported as one
 
 

@@ -51,7 +51,7 @@ JOBS_LIVE_MAX: Final = 1024  # the largest `Quota.jobs`
 
 COUNTS_KEY_BYTES: Final = 128  # what one outcome costs beside its characters
 COUNTS_NS_PER_KEY: Final = 300  # to read one outcome of a slice's report and add it up
-COUNTS_NS_MAX: Final = 2 * MS  # how long one slice's counts may hold up every call
+COUNTS_NS_MAX: Final = 10 * MS  # how long one slice's counts may hold up every call
 EVENTS_FREE_MAX: Final = 64  # with more events, a finished job's event names count as results
 EVENT_BYTES: Final = 256  # what one event costs: its name, place and value
 RESULTS_INLINE_BYTES_MAX: Final = 1 << 20
