@@ -20,7 +20,7 @@ env: .venv/.ready
 	@echo "Installing the pinned dependencies into .venv ..."
 	@$(RUN) -m pip install -q --disable-pip-version-check -c constraints.txt setuptools
 	@$(RUN) -m pip install -q --disable-pip-version-check -c constraints.txt \
-	  --no-build-isolation -e '.[plot,test]'
+	  --no-build-isolation -e '.[peers,plot,qldpc,test]'
 	@touch $@
 
 demo: env
