@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "qmkd": {"msgspec", "syscalls", "qvm", "qmkd"},
     "qmkd.core": {"msgspec", "syscalls", "qvm"},
     "qmkd.engine": {"msgspec", "numpy", "stim", "qvm", "qmkd.core.ports", "syscalls"},
+    "qmkd.qec": {"msgspec", "numpy", "scipy", "stim", "pymatching", "ldpc", "syscalls", "qvm"},
     "qmkd.shell": {"msgspec", "trio", "syscalls", "qvm", "qmkd.core", "qmkd.engine"},
     "runtime": {"msgspec", "numpy", "trio", "syscalls", "qvm", "policy"},
     "runtime.client": {"msgspec", "numpy", "trio", "syscalls", "qvm", "rich", "matplotlib"},

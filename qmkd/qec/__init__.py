@@ -1,0 +1,1 @@
+"""Error correction as numerics: codes, noise, decoders, calibration and resources. No I/O."""
