@@ -8,13 +8,12 @@ real codes do not live here.
 
 from __future__ import annotations
 
+import itertools
 from typing import Final, Protocol
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from qmkd.engine.chance import NOISE_DRAWS, ONE, Words, fraction
+from qmkd.engine.chance import NOISE_DRAWS, Strikes, strikes
 from qvm.program import Step
 
 
@@ -28,28 +27,16 @@ class PauliChannel(msgspec.Struct, frozen=True):
     qubits: tuple[int, ...]
     terms: tuple[tuple[str, float], ...]
 
-    def thresholds(self) -> Words:
-        """Cumulative probabilities in units of 2^-40, for `struck`."""
-        total = np.cumsum([chance for _, chance in self.terms])
-        whole: Words = np.rint(np.minimum(total, 1.0) * ONE).astype(np.uint64)
-        return whole
-
-
-def struck(thresholds: Words, words: Words) -> NDArray[np.intp]:
-    """Which term each word picks, shape as `words`; `len(thresholds)` where none."""
-    return np.asarray(np.searchsorted(thresholds, fraction(words), side="right"))
-
-
-def flipped(probability: float, words: Words) -> NDArray[np.bool_]:
-    """Where a readout flips, shape as `words`."""
-    return np.asarray(fraction(words) < np.uint64(round(probability * ONE)))
+    def strikes(self) -> Strikes | None:
+        """Its terms as kinds of strikes; None where nothing ever happens."""
+        return strikes(tuple(chance for _, chance in self.terms))
 
 
 class NoiseModel(Protocol):
     """What errors surround a step. Hashable: engines keep compiled programs by it.
 
     Draws of a step are numbered from NOISE_DRAW_FIRST: one per channel, those before the step
-    first, then one per event for its readout flip.
+    first, then one per outcome bit for its readout flip.
     """
 
     @property
@@ -83,5 +70,42 @@ class Ideal(msgspec.Struct, frozen=True):
 
 IDEAL: Final = Ideal()
 
-CHANNELS_PER_STEP_MAX: Final = NOISE_DRAWS - 2
-assert CHANNELS_PER_STEP_MAX > 0
+
+class Uniform(msgspec.Struct, frozen=True):
+    """Depolarizing after each operation on one or two qubits, X after a reset, readout flips.
+
+    one, two: probability that some Pauli but the identity strikes, all equally likely. Allocation,
+    fences, barriers and COND_PAULI are free of errors.
+    """
+
+    one: float
+    two: float
+    reset: float
+    readout: float
+    ideal: bool = False
+
+    def before(self, step: Step) -> tuple[PauliChannel, ...]:
+        return ()
+
+    def after(self, step: Step) -> tuple[PauliChannel, ...]:
+        if step.op in ("RESET", "INJECT_T_STATE"):
+            return tuple(PauliChannel((qubit,), (("X", self.reset),)) for qubit in step.qubits)
+        if step.op.startswith(("APPLY_", "TELEPORT_")):
+            return (_depolarizing(step.qubits, self.one if len(step.qubits) == 1 else self.two),)
+        return ()
+
+    def flips(self, step: Step) -> float:
+        return self.readout
+
+
+def _depolarizing(qubits: tuple[int, ...], rate: float) -> PauliChannel:
+    letters = _LETTERS[len(qubits)]
+    return PauliChannel(qubits, tuple((each, rate / len(letters)) for each in letters))
+
+
+_LETTERS: Final = {
+    count: tuple(map("".join, itertools.product("IXYZ", repeat=count)))[1:] for count in (1, 2)
+}
+
+CHANNELS_PER_STEP_MAX: Final = NOISE_DRAWS - 3
+assert CHANNELS_PER_STEP_MAX > 0, "and two readout flips"

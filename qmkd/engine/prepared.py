@@ -15,7 +15,14 @@ import numpy as np
 import stim
 from numpy.typing import NDArray
 
-from qmkd.engine.chance import NOISE_DRAW_FIRST, NOISE_DRAWS, OWN_DRAWS, STEPS_PER_NODE_MAX
+from qmkd.engine.chance import (
+    NOISE_DRAW_FIRST,
+    NOISE_DRAWS,
+    OWN_DRAWS,
+    STEPS_PER_NODE_MAX,
+    Strikes,
+    strikes,
+)
 from qmkd.engine.noise import CHANNELS_PER_STEP_MAX, NoiseModel, PauliChannel
 from qvm.program import Lowered, Step, Summary
 
@@ -114,14 +121,17 @@ class Prepared:
 
 
 class Numbered(NamedTuple):
-    """A step with its draws: `draw` is its first own one; channels and flips have theirs."""
+    """A step with its draws: `draw` is its first own one; channels and flips have theirs.
+
+    flips: what readout flips strike with, None where they never do.
+    """
 
     step: Step
     draw: int
     before: tuple[tuple[int, PauliChannel], ...]
     after: tuple[tuple[int, PauliChannel], ...]
     flip_draw: int
-    flip: float
+    flips: Strikes | None
 
 
 def numbered(lowered: Lowered, noise: NoiseModel) -> Iterator[Numbered]:
@@ -134,7 +144,7 @@ def numbered(lowered: Lowered, noise: NoiseModel) -> Iterator[Numbered]:
         draw = part * OWN_DRAWS
         if noise.ideal:
             if step.op not in PASSIVE:
-                yield Numbered(step, draw, (), (), 0, 0.0)
+                yield Numbered(step, draw, (), (), 0, None)
             continue
         before, after = noise.before(step), noise.after(step)
         assert len(before) + len(after) <= CHANNELS_PER_STEP_MAX
@@ -146,7 +156,7 @@ def numbered(lowered: Lowered, noise: NoiseModel) -> Iterator[Numbered]:
             tuple(enumerate(before, first)),
             tuple(enumerate(after, between)),
             between + len(after),
-            noise.flips(step) if step.events else 0.0,
+            strikes((noise.flips(step),)) if step.events else None,
         )
 
 

@@ -1,0 +1,358 @@
+"""Runs many shots of a program at once: its parts in lockstep, each by an engine that suits it.
+
+`Builder` compiles a program: it gives out rows of bits (`rows.py`) for events and for whatever the
+engines keep there, says where guards hold, and collects actions. `Batch` is shots under way, and
+goes through the actions in order. An engine is met twice: as a `Maker`, told the primitives of its
+part one after another while compiling, and as the state that it makes for each batch.
+
+Shots are cut into batches that fit in memory. No outcome depends on how shots are cut, so a batch
+that would outgrow its memory is thrown away and a smaller one starts over.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from qmkd.engine.chance import Chance, Strikes, Words, unpack
+from qmkd.engine.layout import Packed, pack_bits
+from qmkd.engine.noise import NoiseModel
+from qmkd.engine.parts import Placed, Shape, cut
+from qmkd.engine.prepared import ABSENT, Poll, Prepared, Rows, Stop, Stopped
+from qmkd.engine.primitives import (
+    Fence,
+    Flip,
+    Gate,
+    Guard,
+    Measure,
+    Noise,
+    Pauli,
+    Ran,
+    Reset,
+    primitives,
+)
+from qmkd.engine.rows import FULL, Block, Code, Where
+from qvm.program import EventField
+
+BATCH_SHOTS_MAX: Final = 1 << 19
+BATCH_SHOTS_MIN: Final = 64
+BATCH_BYTES_MAX: Final = 192 << 20  # rows, and what the engines hold per shot
+TRUTHS_KEPT: Final = 8  # rows with where a guard holds
+
+assert BATCH_SHOTS_MAX % BATCH_SHOTS_MIN == 0
+assert BATCH_SHOTS_MIN % 64 == 0
+
+Supports = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+"""By kind of strike: the qubits that get an X, and those that get a Z."""
+
+
+class TooManyParts(Exception):
+    """The shots of a batch differ in so many ways that what is held for each would not fit.
+
+    shots: how many at a time would surely do.
+    """
+
+    def __init__(self, shots: int) -> None:
+        super().__init__(f"no more than {shots} shots at a time")
+        self.shots = shots
+
+
+class State(Protocol):
+    """A part of a batch. `save` returns arrays and plain numbers, from which `load` of the same
+    maker's fresh state makes it again, bit for bit; both are called at fences only."""
+
+    def save(self) -> dict[str, Any]: ...
+
+    def load(self, saved: dict[str, Any]) -> None: ...
+
+
+class Maker(Protocol):
+    """Compiles the primitives of one part. Qubits are the part's own numbers.
+
+    where: the row of the shots in which it is to happen, None for all. A row is only good until the
+    next call; its bits are there once pending code has run, which `Builder.act` sees to.
+    """
+
+    def gate(self, gate: Gate, where: int | None) -> None: ...
+
+    def pauli(self, xs: tuple[int, ...], zs: tuple[int, ...], where: int) -> None: ...
+
+    def measure(self, qubit: int, into: int, where: int | None, at: Where) -> None:
+        """Measure Z into row `into`, which is to be 0 in shots outside `where`."""
+
+    def reset(self, qubit: int, where: int | None, at: Where, ends: bool) -> None: ...
+
+    def noise(self, kinds: Supports, of: Strikes, at: Where, where: int | None) -> None: ...
+
+    def finish(self) -> None:
+        """There is no more; whatever was put off is to be done."""
+
+    def shot_bits(self) -> int:
+        """How much a batch holds per shot, apart from rows."""
+
+    def start(self, batch: Batch) -> State:
+        """The state in which all qubits are |0>."""
+
+
+class Builder:
+    """A program being compiled.
+
+    bits: of each event the rows of its value bits, low bit first. ran: of each event the row of the
+    shots in which it is there; FULL, or None before its measurement.
+    """
+
+    def __init__(self, events: tuple[EventField, ...]) -> None:
+        self.code = Code()
+        self.actions: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        self.rows = 1
+        self._spare: list[int] = []
+        self.bits = [tuple(self.row() for _ in range(event.bits)) for event in events]
+        self.ran: list[int | None] = [None] * len(events)
+        self._truths: OrderedDict[Any, int] = OrderedDict()
+
+    def row(self) -> int:
+        """A row of its own, for good or until it is given back. What it holds is not said."""
+        if self._spare:
+            return self._spare.pop()
+        self.rows += 1
+        return self.rows - 1
+
+    def give_back(self, row: int) -> None:
+        assert row != FULL
+        self._spare.append(row)
+
+    def act(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Call `function(batch, *arguments)`, after all code so far."""
+        if self.code:
+            self.actions.append((Batch.run_code, (self.code.take(),)))
+        self.actions.append((function, arguments))
+
+    def finish(self) -> None:
+        if self.code:
+            self.actions.append((Batch.run_code, (self.code.take(),)))
+
+    def truth(self, guard: Guard, xor: tuple[int, ...] = ()) -> int | None:
+        """The row of the shots in which the guard holds and the parity of events is odd, if any are
+        given; None for all shots."""
+        if guard is None and not xor:
+            return None
+        key = (guard, xor)
+        if key in self._truths:
+            self._truths.move_to_end(key)
+            return self._truths[key]
+        row = self.row()
+        if guard is not None:
+            self._guard(guard, row)
+        if xor:
+            odd = row if guard is None else self.row()
+            self._parity(xor, odd)
+            if guard is not None:
+                self.code.both(row, row, odd)
+                self.give_back(odd)
+        self._truths[key] = row
+        if len(self._truths) > TRUTHS_KEPT:
+            self.give_back(self._truths.popitem(last=False)[1])
+        return row
+
+    def _guard(self, guard: Guard, into: int) -> None:
+        """An absent event equals no value."""
+        assert guard is not None
+        held = self.row()
+        for place, (event, wanted) in enumerate(guard.tests):
+            self._equals(event, wanted, into if not place else held)
+            if place:
+                (self.code.either if guard.any else self.code.both)(into, into, held)
+        self.give_back(held)
+
+    def _equals(self, event: int, wanted: int, into: int) -> None:
+        ran = self.ran[event]
+        if ran is None:
+            self.code.zero(into)
+            return
+        for at, bits in enumerate(self.bits[event]):
+            keep = self.code.both if wanted >> at & 1 else self.code.but_not
+            keep(into, into if at else ran, bits)
+
+    def _parity(self, events: tuple[int, ...], into: int) -> None:
+        """An absent event counts as 0, as its bits are."""
+        self.code.zero(into)
+        for event in events:
+            if self.ran[event] is not None:
+                self.code.xor(into, self.bits[event][0])
+
+
+class Form:
+    """A program compiled for batches under one noise model.
+
+    fences: places in `actions` just behind each fence. batch_shots: shots at a time, lowered where
+    they differed in too many ways.
+    """
+
+    def __init__(
+        self,
+        program: Prepared,
+        noise: NoiseModel,
+        choose: Callable[[Shape], Callable[[Builder, Shape, int], Maker]],
+    ) -> None:
+        """choose: for the shape of a part what makes its maker, of builder, shape and number."""
+        lowered = program.lowered
+        shapes, placed = cut(primitives(lowered, noise), lowered.slots)
+        self.shapes = shapes
+        builder = Builder(lowered.events)
+        self.makers = [choose(shape)(builder, shape, number) for number, shape in enumerate(shapes)]
+        self.fences: list[int] = []
+        for each in placed:
+            self._place(builder, each)
+        for maker in self.makers:
+            maker.finish()
+        builder.finish()
+        self.actions = builder.actions
+        self.rows = builder.rows
+        self.bits = [row for rows in builder.bits for row in rows]
+        self.ran = builder.ran
+        self.bit_rows = builder.bits
+        shot_bits = self.rows + sum(maker.shot_bits() for maker in self.makers)
+        most = min(BATCH_SHOTS_MAX, BATCH_BYTES_MAX * 8 // shot_bits)
+        self.batch_shots = max(BATCH_SHOTS_MIN, 1 << most.bit_length() - 1)
+
+    def _place(self, builder: Builder, each: Placed) -> None:
+        primitive, maker = each.primitive, self.makers[each.part] if each.part >= 0 else None
+        if isinstance(primitive, Fence):
+            builder.act(Batch.fence, primitive.epoch)
+            self.fences.append(len(builder.actions))
+            return
+        xor = primitive.xor if isinstance(primitive, Pauli) else ()
+        where = builder.truth(primitive.guard, xor)
+        if isinstance(primitive, Ran):
+            if where is None:
+                builder.ran[primitive.event] = FULL
+            else:
+                builder.ran[primitive.event] = row = builder.row()
+                builder.code.copy(row, where)
+        elif isinstance(primitive, Flip):
+            row = builder.bits[primitive.event][primitive.bit]
+            mask = FULL if where is None else where
+            builder.code.strike([[row]], primitive.of, primitive.at, mask)
+        else:
+            assert maker is not None
+            _tell(maker, primitive, where, builder, each.ends)
+
+
+def _tell(
+    maker: Maker,
+    primitive: Gate | Pauli | Measure | Reset | Noise,
+    where: int | None,
+    builder: Builder,
+    ends: bool,
+) -> None:
+    if isinstance(primitive, Gate):
+        maker.gate(primitive, where)
+    elif isinstance(primitive, Pauli):
+        assert where is not None, "an unconditional Pauli is a gate"
+        maker.pauli(primitive.xs, primitive.zs, where)
+    elif isinstance(primitive, Measure):
+        into = builder.bits[primitive.event][primitive.bit]
+        maker.measure(primitive.qubits[0], into, where, primitive.at)
+    elif isinstance(primitive, Reset):
+        maker.reset(primitive.qubits[0], where, primitive.at, ends)
+    else:
+        maker.noise(primitive.kinds, primitive.of, primitive.at, where)
+
+
+class Batch:
+    """Shots [shot_first, shot_first + shots) under way; shot_first is a multiple of 64.
+
+    rows: uint64, shape (rows, words), as in `rows.py`. states: one per part. notes: figures that
+    the parts leave, such as their most groups.
+    """
+
+    def __init__(self, form: Form, chance: Chance, shot_first: int, shots: int, poll: Poll) -> None:
+        assert shot_first % 64 == 0, shot_first
+        self.form = form
+        self.chance = chance
+        self.shot_first = shot_first
+        self.shots = shots
+        self.poll = poll
+        self.rows: Words = np.zeros((form.rows, -(-shots // 64)), dtype=np.uint64)
+        self.rows[FULL] = ~np.uint64(0)
+        if shots % 64:
+            self.rows[FULL, -1] = (1 << shots % 64) - 1
+        self.notes: dict[str, int] = {}
+        self.states: list[Any] = [maker.start(self) for maker in form.makers]
+        self.done = 0
+
+    def run(self, end: int | None = None) -> None:
+        """Go through the actions up to number `end`, or all that are left."""
+        actions = self.form.actions
+        end = len(actions) if end is None else end
+        while self.done < end:
+            act, arguments = actions[self.done]
+            act(self, *arguments)
+            self.done += 1
+            self.poll()
+
+    def values(self) -> Rows:
+        """The events of all shots so far."""
+        columns: Rows = np.empty((len(self.form.ran), self.shots), dtype=np.uint8)
+        for column, ran, bits in zip(columns, self.form.ran, self.form.bit_rows, strict=True):
+            if ran is None:
+                column[:] = ABSENT
+                continue
+            column[:] = unpack(self.rows[bits[0]], self.shots)
+            for at, row in enumerate(bits[1:], 1):
+                column += unpack(self.rows[row], self.shots) << np.uint8(at)
+            if ran != FULL:
+                column[unpack(self.rows[ran], self.shots) == 0] = ABSENT
+        return np.ascontiguousarray(columns.T)
+
+    def packed(self) -> Packed:
+        """The same, packed."""
+        rows = self.rows
+        return pack_bits(
+            [rows[row] for row in self.form.bits],
+            [None if row is None else rows[row] for row in self.form.ran],
+            self.shots,
+        )
+
+    def note(self, name: str, value: int) -> None:
+        """Leave a figure of which the most is kept."""
+        self.notes[name] = max(value, self.notes.get(name, 0))
+
+    # --- actions ----------------------------------------------------------------------------------
+
+    def run_code(self, block: Block) -> None:
+        block.run(self.rows, self.chance.seed, self.shot_first)
+
+    def fence(self, epoch: int) -> None:
+        self.poll.fence(epoch)
+
+
+def run_batches(
+    program: Prepared, form: Form, seed: int, shot_first: int, shots: int, stop: Stop
+) -> Iterator[Batch]:
+    """The shots [shot_first, shot_first + shots), batch by batch, each run to its end.
+
+    Leaves in `program.notes` the most of what the batches noted. Raises `Stopped` where `stop()`
+    was true between batches or, now and then, between actions; a batch asks at its fences itself.
+    """
+    chance = Chance(seed)
+    program.notes = {}
+    first, end = shot_first, shot_first + shots
+    while first < end:
+        size = min(form.batch_shots, end - first)
+        batch = Batch(form, chance, first, size, Poll(stop))
+        try:
+            batch.run()
+        except TooManyParts as too_many:
+            form.batch_shots = max(BATCH_SHOTS_MIN, min(too_many.shots, size // 2) // 64 * 64)
+            assert form.batch_shots < size, "fewer shots differ in fewer ways"
+            continue
+        for name, value in batch.notes.items():
+            program.notes[name] = max(value, program.notes.get(name, 0))
+        yield batch
+        first += size
+        if first < end and stop():
+            raise Stopped(0)

@@ -1,0 +1,134 @@
+"""Code for the row machine: what happens to rows of bits, one bit per shot, without any branch.
+
+A batch of shots is a matrix of rows, uint64, shape (rows, words); shot i of the batch is bit
+i % 64 of word i // 64 of a row, and bits past the last shot stay 0. `Code` collects instructions,
+`Block` is what `native/_rows.c` runs. Everything that frames do to shots is said in these:
+
+    ZERO d           d = 0                      AND d a b        d = a & b
+    COPY d a         d = a                      AND_NOT d a b    d = a & ~b
+    XOR d a          d ^= a                     OR d a b         d = a | b
+    XOR_AND d a b    d ^= a & b                 COIN d           d = coins of a draw
+    STRIKE           where noise strikes, among the shots of a mask, turn the bits of some rows
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qmkd.engine.chance import Strikes, Words
+from qmkd.engine.native import _rows
+
+ZERO, COPY, XOR, AND, AND_NOT, OR, XOR_AND, COIN, STRIKE = range(9)
+FULL: Final = 0
+"""The row that has every shot of the batch."""
+
+
+class Where(NamedTuple):
+    """Chance address of a draw, without seed and shot."""
+
+    epoch: int
+    node: int
+    draw: int
+
+
+class Block(NamedTuple):
+    """Instructions as `native/_rows.c` takes them: all arrays flat, int32 or uint64."""
+
+    code: NDArray[np.int32]
+    addresses: Words
+    noises: NDArray[np.int32]
+    gaps: Words
+    bounds: Words
+    pool: NDArray[np.int32]
+
+    def run(self, rows: Words, seed: int, shot_first: int) -> None:
+        """Change `rows`, whose first shot is number shot_first, a multiple of 64."""
+        _rows.run(
+            self.code, rows, rows.shape[1], self.addresses, self.noises, self.gaps, self.bounds,
+            self.pool, seed, shot_first,
+        )  # fmt: skip
+
+
+class Code:
+    """Instructions under way. Rows are named by number; row FULL is only read."""
+
+    def __init__(self) -> None:
+        self._code: list[int] = []
+        self._addresses: list[int] = []
+        self._noises: list[int] = []
+        self._gaps: dict[int, tuple[int, Words]] = {}
+        self._bounds: list[Words] = []
+        self._bounds_length = 0
+        self._pool: list[int] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._code)
+
+    def zero(self, into: int) -> None:
+        self._code += (ZERO, into, 0, 0)
+
+    def copy(self, into: int, one: int) -> None:
+        self._code += (COPY, into, one, 0)
+
+    def xor(self, into: int, one: int) -> None:
+        self._code += (XOR, into, one, 0)
+
+    def both(self, into: int, one: int, two: int) -> None:
+        self._code += (AND, into, one, two)
+
+    def but_not(self, into: int, one: int, two: int) -> None:
+        self._code += (AND_NOT, into, one, two)
+
+    def either(self, into: int, one: int, two: int) -> None:
+        self._code += (OR, into, one, two)
+
+    def xor_both(self, into: int, one: int, two: int) -> None:
+        self._code += (XOR_AND, into, one, two)
+
+    def coin(self, into: int, at: Where) -> None:
+        self._code += (COIN, into, self._address(at), 0)
+
+    def strike(
+        self, supports: Sequence[Sequence[int]], of: Strikes, at: Where, mask: int = FULL
+    ) -> None:
+        """supports: by kind, the rows whose bits are turned in the struck shots of `mask`."""
+        assert len(supports) == len(of.bounds) + 1
+        table, _ = self._gaps.setdefault(id(of.gaps), (len(self._gaps), of.gaps))
+        support = len(self._pool)
+        end = support + len(supports) + 1
+        ends = [end]
+        for rows in supports:
+            end += len(rows)
+            ends.append(end)
+        self._pool += ends
+        for rows in supports:
+            self._pool += rows
+        self._code += (STRIKE, len(self._noises) // 4, self._address(at), mask)
+        self._noises += (table, self._bounds_length, len(supports), support)
+        self._bounds.append(of.bounds)
+        self._bounds_length += len(of.bounds)
+
+    def take(self) -> Block:
+        """What was collected; nothing is left here."""
+        block = Block(
+            np.array(self._code, dtype=np.int32),
+            np.array(self._addresses, dtype=np.uint64),
+            np.array(self._noises, dtype=np.int32),
+            _joined([gaps for _, gaps in self._gaps.values()]),
+            _joined(self._bounds),
+            np.array(self._pool, dtype=np.int32),
+        )
+        self.__init__()  # type: ignore[misc]
+        return block
+
+    def _address(self, at: Where) -> int:
+        self._addresses += at
+        return len(self._addresses) // 3 - 1
+
+
+def _joined(parts: list[Words]) -> Words:
+    return np.concatenate(parts) if parts else np.empty(0, dtype=np.uint64)
