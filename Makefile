@@ -5,23 +5,31 @@ RUN := $(BIN)/python
 SEED ?= 1
 STEPS ?= 50000
 OUT ?= out
+NATIVE := $(wildcard qmkd/engine/native/*.[ch])
 
-.PHONY: env demo test test-all bench regen check sim clean
+.PHONY: env native demo test test-all bench regen check sim clean
 
 env: .venv/.ready
 
-.venv/.ready: constraints.txt pyproject.toml
+.venv/.ready: constraints.txt pyproject.toml setup.py $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "qmkd needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
 	       "Name one with: make PYTHON=/path/to/python3.11 ..."; exit 1; }
 	@$(PYTHON) -m venv .venv || { \
 	  echo "$(PYTHON) cannot make a virtual environment." \
 	       "On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@command -v $${CC:-cc} >/dev/null || { \
+	  echo "The engines' inner loops are C, and $${CC:-cc} is not here." \
+	       "On Debian and Ubuntu: apt-get install gcc"; exit 1; }
 	@echo "Installing the pinned dependencies into .venv ..."
 	@$(RUN) -m pip install -q --disable-pip-version-check -c constraints.txt setuptools
 	@$(RUN) -m pip install -q --disable-pip-version-check -c constraints.txt \
 	  --no-build-isolation -e '.[peers,plot,qldpc,test]'
 	@touch $@
+
+# The C parts alone, after a change to them.
+native:
+	$(RUN) setup.py -q build_ext --inplace
 
 demo: env
 	@$(RUN) -m harness.demo --out $(OUT)

@@ -126,13 +126,31 @@ class Builder:
 
     def act(self, function: Callable[..., None], *arguments: Any) -> None:
         """Call `function(batch, *arguments)`, after all code so far."""
-        if self.code:
-            self.actions.append((Batch.run_code, (self.code.take(),)))
+        self._take_code()
         self.actions.append((function, arguments))
 
     def finish(self) -> None:
+        """Make the code ready; what no event depends on is left out behind the last other action.
+
+        Further ahead, engines may read any row.
+        """
+        self._take_code()
+        events = {row for rows in self.bits for row in rows}
+        live: set[int] | None = events | {row for row in self.ran if row is not None}
+        for at in range(len(self.actions) - 1, -1, -1):
+            act, arguments = self.actions[at]
+            if act is Batch.run_code:
+                (code,) = arguments
+                if live is not None:
+                    code.prune(live)
+                self.actions[at] = (act, (code.block(),))
+            elif act is not Batch.fence:
+                live = None
+
+    def _take_code(self) -> None:
         if self.code:
-            self.actions.append((Batch.run_code, (self.code.take(),)))
+            self.actions.append((Batch.run_code, (self.code,)))
+            self.code = Code()
 
     def truth(self, guard: Guard, xor: tuple[int, ...] = ()) -> int | None:
         """The row of the shots in which the guard holds and the parity of events is odd, if any are

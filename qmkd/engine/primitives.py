@@ -132,7 +132,7 @@ def _step(each: Numbered) -> Iterator[Primitive]:
             for letter, qubit in zip(step.pauli, step.qubits, strict=True):
                 if letter != "I":
                     yield Gate(letter, (qubit,), None)
-        else:
+        elif xs or zs:
             yield Pauli(xs, zs, step.guard, step.xor)
     elif step.op in BASES or step.op in ("MEASURE_ANGLE", "MEASURE_BELL"):
         yield from _measure(each, at)

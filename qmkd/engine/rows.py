@@ -13,6 +13,7 @@ i % 64 of word i // 64 of a row, and bits past the last shot stay 0. `Code` coll
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -112,9 +113,46 @@ class Code:
         self._bounds.append(of.bounds)
         self._bounds_length += len(of.bounds)
 
-    def take(self) -> Block:
-        """What was collected; nothing is left here."""
-        block = Block(
+    def prune(self, live: set[int]) -> None:
+        """Leave out what no row of `live` depends on; afterwards `live` holds what this reads."""
+        kept: list[tuple[int, int, int, int]] = []
+        for at in range(len(self._code) - 4, -1, -4):
+            op, into, one, two = self._code[at : at + 4]
+            if op == STRIKE:
+                if not self._strike_is_live(into, live):
+                    continue
+                live.add(two)
+            elif into not in live:
+                continue
+            else:
+                if op not in (XOR, XOR_AND):
+                    live.discard(into)
+                if op not in (ZERO, COIN):
+                    live.add(one)
+                if op in (AND, AND_NOT, OR, XOR_AND):
+                    live.add(two)
+            kept.append((op, into, one, two))
+        self._code = [number for each in reversed(kept) for number in each]
+
+    def _strike_is_live(self, noise: int, live: set[int]) -> bool:
+        """Whether it turns bits that matter; it is left to turn only those."""
+        _, _, kinds, support = self._noises[4 * noise : 4 * noise + 4]
+        ends = self._pool[support : support + kinds + 1]
+        fresh = len(self._pool)
+        kept: list[int] = []
+        places = [fresh + kinds + 1]
+        for first, last in itertools.pairwise(ends):
+            kept += [row for row in self._pool[first:last] if row in live]
+            places.append(fresh + kinds + 1 + len(kept))
+        if len(kept) == ends[-1] - ends[0]:
+            return bool(kept)
+        self._pool += places + kept
+        self._noises[4 * noise + 3] = fresh
+        return bool(kept)
+
+    def block(self) -> Block:
+        """What `native/_rows.c` runs."""
+        return Block(
             np.array(self._code, dtype=np.int32),
             np.array(self._addresses, dtype=np.uint64),
             np.array(self._noises, dtype=np.int32),
@@ -122,8 +160,6 @@ class Code:
             _joined(self._bounds),
             np.array(self._pool, dtype=np.int32),
         )
-        self.__init__()  # type: ignore[misc]
-        return block
 
     def _address(self, at: Where) -> int:
         self._addresses += at

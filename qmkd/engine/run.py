@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qmkd.core.ports import SegmentReport
-from qmkd.engine import dense, frames, tableau
-from qmkd.engine.choose import DENSE, ENGINES, FRAMES, TABLEAU
+from qmkd.engine import engines, tableau
+from qmkd.engine.batch import run_batches
 from qmkd.engine.layout import FEW_EVENTS, Packed, packed_row_bytes, unpack_row, unpack_rows
 from qmkd.engine.noise import IDEAL, NoiseModel
-from qmkd.engine.prepared import ABSENT, Prepared, Stop, Unable
+from qmkd.engine.prepared import ABSENT, Prepared, Rows, Stop, Unable
 from qvm.lower import lower
 from qvm.program import EventField, VerifiedProgram
 from qvm.verify import verify_bytes
@@ -32,17 +32,11 @@ COUNT_BINS_MAX: Final = 1 << 16
 
 Sink = Callable[[Packed], None]
 
-_RUN: Final = {
-    TABLEAU: tableau.run_packed,
-    FRAMES: frames.run_packed,
-    DENSE: dense.run_packed,
-}
 _NOISE: Final[dict[str, NoiseModel]] = {"ideal": IDEAL}
 _CHARACTERS: Final = np.full(256, ord("-"), dtype=np.uint8)
 _CHARACTERS[:4] = np.frombuffer(b"0123", dtype=np.uint8)
 _CHARACTER: Final = _CHARACTERS.tobytes().decode("ascii")
 
-assert set(_RUN) == set(ENGINES)
 assert CHUNK_SHOTS_MAX % SHOT_BLOCK == 0
 
 
@@ -102,20 +96,12 @@ def run_rows(
     """
     assert shot_first % SHOT_BLOCK == 0, shot_first
     assert shots >= 1, shots
-    if engine not in _RUN:
-        raise Unable(f"there is no engine {engine!r}; there are {', '.join(ENGINES)}")
-    model = noise_model(noise)
     started = time.thread_time_ns()
     leaves = _Leaves()
     counting = _Counting(program.lowered.events) if counts else None
     first_row: dict[str, int] = {}
-    branching = program.summary.branching_guards
-    most = frames.BATCH_SHOTS_MAX if branching else CHUNK_SHOTS_MAX
-    size = chunk_shots(packed_row_bytes(program.lowered.events), most)
-    for first in range(shot_first, shot_first + shots, size):
-        number = min(size, shot_first + shots - first)
-        packed = _RUN[engine](program, seed, first, number, model, stop)
-        if first == shot_first:
+    for packed in packed_rows(program, seed, shot_first, shots, engine, noise_model(noise), stop):
+        if not first_row:
             first_row = _named(program.lowered.events, packed[:1])
         leaves.add(packed)
         if counting is not None:
@@ -130,6 +116,44 @@ def run_rows(
         cpu_ns=time.thread_time_ns() - started,
         notes=dict(program.notes),
     )
+
+
+def packed_rows(
+    program: Prepared,
+    seed: int,
+    shot_first: int,
+    shots: int,
+    engine: str,
+    noise: NoiseModel,
+    stop: Stop = lambda: False,
+) -> Iterator[Packed]:
+    """The packed rows of the shots, in portions and in order. Raises as `run_rows` does."""
+    if engine == engines.TABLEAU:
+        size = chunk_shots(packed_row_bytes(program.lowered.events), CHUNK_SHOTS_MAX)
+        for first in range(shot_first, shot_first + shots, size):
+            number = min(size, shot_first + shots - first)
+            yield tableau.run_packed(program, seed, first, number, noise, stop)
+        return
+    form = program.form(engines.compiler(engine), noise)
+    for batch in run_batches(program, form, seed, shot_first, shots, stop):
+        yield batch.packed()
+
+
+def event_rows(
+    program: Prepared,
+    seed: int,
+    shot_first: int,
+    shots: int,
+    engine: str,
+    noise: NoiseModel = IDEAL,
+    stop: Stop = lambda: False,
+) -> Rows:
+    """The events of the shots, unpacked. Raises as `run_rows` does."""
+    if engine == engines.TABLEAU:
+        return tableau.run(program, seed, shot_first, shots, noise, stop)
+    form = program.form(engines.compiler(engine), noise)
+    batches = run_batches(program, form, seed, shot_first, shots, stop)
+    return np.concatenate([batch.values() for batch in batches])
 
 
 def chunk_shots(row_bytes: int, most: int) -> int:

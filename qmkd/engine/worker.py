@@ -63,7 +63,7 @@ _WARM_UP: Final = (
     b'{"id":"h","op":"APPLY_H","vqs":["p"]},'
     b'{"id":"c","op":"APPLY_CNOT","vqs":["p","q"]},'
     b'{"id":"m","op":"MEASURE_Z","vqs":["p"],"produces":["m"]},'
-    b'{"id":"s","op":"APPLY_S","vqs":["q"],"guard":{"event":"m","equals":1}},'
+    b'{"id":"x","op":"APPLY_X","vqs":["q"],"guard":{"event":"m","equals":1}},'
     b'{"id":"n","op":"MEASURE_X","vqs":["q"],"produces":["n"]},'
     b'{"id":"f","op":"FREE_LQ","vqs":["p","q"]}]},'
     b'"resources":{"vqs":["p","q"],"chs":[],"events":["m","n"]}}'
@@ -142,10 +142,10 @@ class Worker:
         import numpy as np
         import stim
 
-        from qmkd.engine import choose, run
+        from qmkd.engine import engines, run
 
         program = run.prepare(_WARM_UP)
-        for engine in choose.ENGINES:
+        for engine in (engines.TABLEAU, *engines.MAKERS):
             run.run_segment(program, 1, 0, 2, engine)
         versions = {"numpy": np.__version__, "stim": stim.__version__}
         self._connection.sendall(messages.frame(Ready(os.getpid(), versions)))

@@ -1,0 +1,45 @@
+"""The engines by name, and how a program is compiled for a choice of them.
+
+`choose.py` says which engines suit which parts, and costs no numerics; here are the makers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final
+
+from qmkd.engine import frames
+from qmkd.engine.batch import Builder, Form, Maker
+from qmkd.engine.choose import FRAMES, TABLEAU
+from qmkd.engine.noise import NoiseModel
+from qmkd.engine.parts import Shape
+from qmkd.engine.prepared import Prepared, Unable
+
+__all__ = ["MAKERS", "TABLEAU", "compiler"]
+
+Suits = Callable[[Shape], bool]
+Make = Callable[[Builder, Shape, int], Maker]
+
+MAKERS: Final[dict[str, tuple[Suits, Make]]] = {
+    FRAMES: (frames.suits, frames.Maker),
+}
+"""Which parts an engine can run, and its maker; in order of preference."""
+
+
+@lru_cache(maxsize=64)
+def compiler(engine: str) -> Callable[[Prepared, NoiseModel], Form]:
+    """What compiles for one engine, or for several joined by "+", each part for the first of
+    MAKERS among them that suits it. Raises `Unable` where there is no such engine."""
+    names = engine.split("+")
+    for name in names:
+        if name not in MAKERS:
+            raise Unable(f"there is no engine {name!r}; there are {', '.join((TABLEAU, *MAKERS))}")
+
+    def choose(shape: Shape) -> Make:
+        for name, (suits, make) in MAKERS.items():
+            if name in names and suits(shape):
+                return make
+        raise Unable(f"{engine} cannot run a part of {shape.qubits} qubits: {shape}")
+
+    return lambda program, noise: Form(program, noise, choose)
