@@ -1,0 +1,257 @@
+"""Writes experiments on code blocks as noiseless Stim circuits with detectors.
+
+A `Writer` holds the circuit so far and, for every stabilizer, the results whose parity is its
+value. A stabilizer that is measured again becomes a detector; so detectors are exactly the results
+that the circuit determines, and no experiment lists them by hand. Layers are separated by TICK.
+Noise is written in later, by `qmkd/qec/noise.py`. Experiments are in the neighbouring files.
+
+Detectors have coordinates (x, y, round, part): part is 2 * block + (1 if it compares Z checks, else
+0), blocks in the order in which they were given to the Writer.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
+from typing import Final
+
+import stim
+
+from qmkd.qec.codes.code import MEASURE, RESET, Basis, Code, Coord, Layer
+
+Records = frozenset[int]
+"""Results, counted from the first of the circuit; what is meant is their parity."""
+Operator = tuple[Basis, frozenset[int]]
+"""A product of X or of Z on qubits of the circuit."""
+
+NOTHING: Records = frozenset()
+ROUNDS_UNFOLDED: Final = 2  # rounds after which every round is written as the one before
+
+
+class Block:
+    """A code placed in a circuit.
+
+    number: which block of the writer. at: qubits of the circuit, by the code's own numbers.
+    results: the last result of each gauge. fresh: the basis in which the data was just prepared.
+    commuting, first, last: as `Code.commuting` and `Code.order` say. stabilizers: operator, gauges
+    and place of each.
+    """
+
+    def __init__(self, code: Code, number: int, at: tuple[int, ...]) -> None:
+        self.code = code
+        self.number = number
+        self.at = at
+        self.results: dict[int, int] = {}
+        self.fresh: Basis | None = None
+        self.commuting = code.commuting()
+        self.first, self.last = code.order()[0], code.order()[-1]
+        self.stabilizers: tuple[tuple[Operator, tuple[int, ...], Coord], ...] = tuple(
+            (self.operator(each.basis, code.support(each)), each.gauges, each.at)
+            for each in code.stabilizers
+        )
+
+    @property
+    def data(self) -> tuple[int, ...]:
+        return self.at[: self.code.data]
+
+    def operator(self, basis: Basis, support: Iterable[int]) -> Operator:
+        return basis, frozenset(self.at[qubit] for qubit in support)
+
+    def logical(self, basis: Basis, number: int) -> frozenset[int]:
+        """Qubits of the circuit on which a logical operator acts."""
+        return frozenset(self.at[qubit] for qubit in self.code.logical(basis)[number])
+
+    def part(self, basis: Basis) -> int:
+        return 2 * self.number + (basis == "Z")
+
+
+class Writer:
+    """A circuit under construction.
+
+    values: for each operator whose value the circuit determines, the results it is the parity of.
+    """
+
+    def __init__(self, codes: Sequence[Code]) -> None:
+        self.circuit = stim.Circuit()
+        self.measured = 0
+        self.values: dict[Operator, Records] = {}
+        numbers: dict[Coord, int] = {}
+        self.blocks: list[Block] = []
+        for code in codes:
+            assert len(set(code.qubits)) == len(code.qubits), "no two qubits share a place"
+            at = tuple(numbers.setdefault(place, len(numbers)) for place in code.qubits)
+            self.blocks.append(Block(code, len(self.blocks), at))
+        for place, number in numbers.items():
+            self.circuit.append("QUBIT_COORDS", [number], place)
+        self.numbers = numbers
+
+    # --- layers -----------------------------------------------------------------------------------
+
+    def layer(self, operations: Iterable[tuple[str, Sequence[int]]]) -> Records:
+        """Operations on qubits of the circuit, at once. Returns the results, oldest first."""
+        merged: dict[str, list[int]] = defaultdict(list)
+        for gate, qubits in operations:
+            merged[gate].extend(qubits)
+        first = self.measured
+        for gate, qubits in merged.items():
+            if qubits:
+                self.circuit.append(gate, qubits)
+        self.measured = first + sum(
+            len(qubits) // (2 if gate in ("MXX", "MZZ") else 1)
+            for gate, qubits in merged.items()
+            if gate.startswith("M")
+        )
+        self.circuit.append("TICK")
+        return frozenset(range(first, self.measured))
+
+    def results_of(self, basis: Basis, qubits: Iterable[int]) -> dict[int, int]:
+        """Measure single qubits in one layer. Returns qubit -> result."""
+        chosen = sorted(qubits)
+        first = self.measured
+        self.layer([(MEASURE[basis], chosen)])
+        return {qubit: first + i for i, qubit in enumerate(chosen)}
+
+    # --- annotations ------------------------------------------------------------------------------
+
+    def detector(self, results: Records, at: Coord, part: int) -> None:
+        self.circuit.append("DETECTOR", self._targets(results), (*at, 0, part))
+
+    def observable(self, number: int, results: Records) -> None:
+        self.circuit.append("OBSERVABLE_INCLUDE", self._targets(results), number)
+
+    def _targets(self, results: Records) -> list[stim.GateTarget]:
+        return [stim.target_rec(result - self.measured) for result in sorted(results)]
+
+    def next_round(self) -> None:
+        self.circuit.append("SHIFT_COORDS", [], (0, 0, 1))
+
+    # --- blocks -----------------------------------------------------------------------------------
+
+    def prepare(self, bases: dict[int, Basis]) -> None:
+        """Reset the data of blocks (number -> basis) together with their first ancillas."""
+        operations: list[tuple[str, Sequence[int]]] = []
+        for number, basis in bases.items():
+            block = self.blocks[number]
+            operations.append((RESET[basis], block.data))
+            operations += _placed(block, block.code.opening)
+            self.make_fresh(block, basis)
+        self.layer(operations)
+
+    def make_fresh(self, block: Block, basis: Basis) -> None:
+        """Note that the data of a block was reset in `basis`."""
+        block.fresh = basis
+        for operator, _, _ in block.stabilizers:
+            self.values.pop(operator, None)
+            if operator[0] == basis:
+                self.values[operator] = NOTHING
+
+    def rounds(self, chosen: Sequence[int], count: int, last: bool = False) -> None:
+        """`count` rounds of some blocks in step; what repeats is written once.
+
+        last: nothing follows but measuring the data, so the ancillas are not reset once more.
+        """
+        blocks = [self.blocks[number] for number in chosen]
+        body = count - ROUNDS_UNFOLDED - last
+        if body < 2:
+            for done in range(count):
+                self._round(blocks, last and done == count - 1)
+            return
+        for _ in range(ROUNDS_UNFOLDED):
+            self._round(blocks, False)
+        before, self.circuit = self.circuit, stim.Circuit()
+        first = self.measured
+        self._round(blocks, False)
+        before.append(stim.CircuitRepeatBlock(body, self.circuit))
+        self.circuit = before
+        self._shift(blocks, first, (self.measured - first) * (body - 1))
+        if last:
+            self._round(blocks, True)
+
+    def _shift(self, blocks: Sequence[Block], first: int, by: int) -> None:
+        """After a repeated round: move what refers to its results on to the last repetition."""
+        self.measured += by
+        for block in blocks:
+            block.results = {gauge: result + by for gauge, result in block.results.items()}
+            for operator, _, _ in block.stabilizers:
+                results = self.values[operator]
+                assert all(result >= first for result in results), "a round measures every check"
+                self.values[operator] = frozenset(result + by for result in results)
+
+    def _round(self, blocks: Sequence[Block], last: bool) -> None:
+        for layers in zip_longest(*(block.code.cycle for block in blocks), fillvalue=()):
+            operations: list[tuple[str, Sequence[int]]] = []
+            gauges: dict[str, list[tuple[Block, int]]] = defaultdict(list)
+            for block, layer in zip(blocks, layers, strict=True):
+                kept = tuple(each for each in layer if not (last and each.gate in RESET.values()))
+                operations += _placed(block, kept)
+                for operation in kept:
+                    gauges[operation.gate] += [(block, gauge) for gauge in operation.gauges]
+            if not operations:
+                continue
+            # A layer joins operations of the same gate, in order of their first appearance.
+            results = iter(sorted(self.layer(operations)))
+            for gate in dict.fromkeys(gate for gate, _ in operations):
+                for block, gauge in gauges.get(gate, ()):
+                    block.results[gauge] = next(results)
+        for block in blocks:
+            self._compare(block)
+        self.next_round()
+
+    def _compare(self, block: Block) -> None:
+        """Detectors of a round: each stabilizer with its last value, each relation with nothing."""
+        code = block.code
+        alone = self._determined_alone(block)
+        for basis in ("X", "Z"):
+            if basis == alone:
+                for number, gauge in enumerate(code.gauges):
+                    if gauge.basis == basis:
+                        self.detector(_parity(block, (number,)), gauge.at, block.part(basis))
+                continue
+            for relation in code.relations:
+                if code.gauges[relation[0]].basis == basis:
+                    at = code.gauges[relation[0]].at
+                    self.detector(_parity(block, relation), at, block.part(basis))
+        for operator, gauges, at in block.stabilizers:
+            now = _parity(block, gauges)
+            if operator in self.values and operator[0] != alone:
+                self.detector(self.values[operator] ^ now, at, block.part(operator[0]))
+            self.values[operator] = now
+        block.fresh = None
+
+    def _determined_alone(self, block: Block) -> Basis | None:
+        """The basis whose gauges were just measured in the basis of fresh data, before others."""
+        return block.first if block.fresh == block.first and not block.commuting else None
+
+    def measure(self, chosen: Sequence[int], basis: Basis) -> dict[int, int]:
+        """Measure the data of blocks in one layer and compare. Returns qubit -> result."""
+        blocks = [self.blocks[number] for number in chosen]
+        found = self.results_of(basis, [qubit for block in blocks for qubit in block.data])
+        for block in blocks:
+            code = block.code
+            if not block.commuting and block.last == basis:
+                for number in code.generators:
+                    gauge = code.gauges[number]
+                    if gauge.basis == basis:
+                        results = frozenset(found[block.at[qubit]] for qubit in gauge.support)
+                        last = _parity(block, (number,))
+                        self.detector(results ^ last, gauge.at, block.part(basis))
+                continue
+            for operator, _, at in block.stabilizers:
+                if operator[0] == basis and operator in self.values:
+                    results = frozenset(found[qubit] for qubit in operator[1])
+                    self.detector(results ^ self.values[operator], at, block.part(basis))
+        return found
+
+
+def _placed(block: Block, layer: Layer) -> list[tuple[str, Sequence[int]]]:
+    """Operations of a code on qubits of the circuit."""
+    return [(each.gate, [block.at[qubit] for qubit in each.qubits]) for each in layer]
+
+
+def _parity(block: Block, gauges: Iterable[int]) -> Records:
+    """The product of some gauges, as their last results say."""
+    found: set[int] = set()
+    for gauge in gauges:
+        found ^= {block.results[gauge]}
+    return frozenset(found)
