@@ -312,6 +312,16 @@ class Batch:
             self.done += 1
             self.poll()
 
+    def save(self) -> dict[str, Any]:
+        """Rows and states, at a fence, for `load`."""
+        return {"rows": self.rows, "states": [state.save() for state in self.states]}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        assert saved["rows"].shape == self.rows.shape, "it is of the same form"
+        self.rows = saved["rows"]
+        for state, its in zip(self.states, saved["states"], strict=True):
+            state.load(its)
+
     def values(self) -> Rows:
         """The events of all shots so far."""
         columns: Rows = np.empty((len(self.form.ran), self.shots), dtype=np.uint8)

@@ -54,16 +54,13 @@ def run(
     Raises `Unable` where an opcode is no Clifford op, `Stopped` where `stop()` was true at a fence,
     between shots or some time between operations.
     """
-    actions = program.form(_compile, noise)
+    form = program.form(compiled, noise)
     chance = Chance(seed)
     program.notes = {}
     rows: Rows = np.empty((shots, len(program.lowered.events)), dtype=np.uint8)
     for at in range(shots):
-        poll = Poll(stop)
-        shot = _Shot(program, chance, shot_first + at, poll)
-        for act, arguments in actions:
-            act(shot, *arguments)
-            poll()
+        shot = Shot(program, form, chance, shot_first + at, Poll(stop))
+        shot.run()
         rows[at] = np.frombuffer(shot.events, dtype=np.uint8)
         if at + 1 < shots and stop():
             raise Stopped(0)
@@ -77,15 +74,54 @@ def run_packed(
     return pack_rows(run(program, seed, shot_first, shots, noise, stop), program.lowered.events)
 
 
-class _Shot:
+class Form:
+    """A program compiled for this engine. fences: places in `actions` just behind each fence."""
+
+    def __init__(self, actions: list[_Action]) -> None:
+        self.actions = actions
+        self.fences = [at + 1 for at, (act, _) in enumerate(actions) if act is Shot.fence]
+
+
+class Shot:
     """One shot under way. events: one byte per event, ABSENT until written."""
 
-    def __init__(self, program: Prepared, chance: Chance, shot: int, poll: Poll) -> None:
+    shots = 1
+
+    def __init__(
+        self, program: Prepared, form: Form, chance: Chance, shot: int, poll: Poll
+    ) -> None:
+        self.form = form
+        self.fields = program.lowered.events
         self.chance = chance
-        self.shot = shot
+        self.shot_first = shot
         self.poll = poll
         self.events = bytearray([ABSENT]) * len(program.lowered.events)
         self.sim = reference(program.lowered.slots)
+        self.done = 0
+
+    def run(self, end: int | None = None) -> None:
+        """Go through the actions up to number `end`, or all that are left."""
+        actions, poll = self.form.actions, self.poll
+        end = len(actions) if end is None else end
+        for at in range(self.done, end):
+            act, arguments = actions[at]
+            act(self, *arguments)
+            poll()
+        self.done = end
+
+    def packed(self) -> Packed:
+        """The events so far, as a packed row."""
+        return pack_rows(np.frombuffer(bytes(self.events), dtype=np.uint8)[None], self.fields)
+
+    def save(self) -> dict[str, Any]:
+        """Events and tableau, for `load`."""
+        names = ("x2x", "x2z", "z2x", "z2z", "x_signs", "z_signs")
+        parts = self.sim.current_inverse_tableau().to_numpy(bit_packed=True)
+        return {"events": bytes(self.events), **dict(zip(names, parts, strict=True))}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        self.events = bytearray(saved.pop("events"))
+        self.sim.set_inverse_tableau(stim.Tableau.from_numpy(**saved))
 
     def holds(self, guard: Guard) -> bool:
         """An absent event equals no value."""
@@ -101,7 +137,7 @@ class _Shot:
         expected = self.sim.peek_z(qubit)
         if expected:
             return int(expected < 0)
-        bit = self.chance.coin(*at, self.shot)
+        bit = self.chance.coin(*at, self.shot_first)
         self.sim.postselect_z(qubit, desired_value=bool(bit))
         return bit
 
@@ -122,7 +158,7 @@ class _Shot:
             self.events[event] = value if before == ABSENT else before | value
 
     def flip(self, event: int, bit: int, guard: Guard, of: Strikes, at: Where) -> None:
-        if self.holds(guard) and self.chance.strike(*at, self.shot, of) is not None:
+        if self.holds(guard) and self.chance.strike(*at, self.shot_first, of) is not None:
             self.events[event] ^= 1 << bit
 
     def reset(self, qubit: int, guard: Guard, at: Where) -> None:
@@ -132,7 +168,7 @@ class _Shot:
     def noise(
         self, circuits: tuple[stim.Circuit, ...], guard: Guard, of: Strikes, at: Where
     ) -> None:
-        kind = self.chance.strike(*at, self.shot, of)
+        kind = self.chance.strike(*at, self.shot_first, of)
         if kind is not None and self.holds(guard):
             self.sim.do(circuits[kind])
 
@@ -140,14 +176,14 @@ class _Shot:
         self.poll.fence(epoch)
 
 
-def _compile(program: Prepared, noise: NoiseModel) -> list[_Action]:
-    """Actions on a `_Shot`; unguarded gates that follow one another become one Stim circuit."""
+def compiled(program: Prepared, noise: NoiseModel) -> Form:
+    """Actions on a `Shot`; unguarded gates that follow one another become one Stim circuit."""
     actions: list[_Action] = []
     lines: list[str] = []
 
     def flush() -> None:
         if lines:
-            actions.append((_Shot.gates, (stim.Circuit("\n".join(lines)),)))
+            actions.append((Shot.gates, (stim.Circuit("\n".join(lines)),)))
             lines.clear()
 
     for each in primitives(program.lowered, noise):
@@ -157,7 +193,7 @@ def _compile(program: Prepared, noise: NoiseModel) -> list[_Action]:
             flush()
             actions.append(_act(each))
     flush()
-    return actions
+    return Form(actions)
 
 
 def _act(each: Primitive) -> _Action:
@@ -166,20 +202,20 @@ def _act(each: Primitive) -> _Action:
             if each.name not in CLIFFORDS:
                 raise Unable(f"{each.name} is no Clifford gate")
             circuit = stim.Circuit(instruction(each.name, each.qubits))
-            return _Shot.guarded, (circuit, each.guard, ())
+            return Shot.guarded, (circuit, each.guard, ())
         case Pauli():
-            return _Shot.guarded, (_paulis(each.xs, each.zs), each.guard, each.xor)
+            return Shot.guarded, (_paulis(each.xs, each.zs), each.guard, each.xor)
         case Measure():
-            return _Shot.measure, (each.qubits[0], each.event, each.bit, each.guard, each.at)
+            return Shot.measure, (each.qubits[0], each.event, each.bit, each.guard, each.at)
         case Flip():
-            return _Shot.flip, (each.event, each.bit, each.guard, each.of, each.at)
+            return Shot.flip, (each.event, each.bit, each.guard, each.of, each.at)
         case Reset():
-            return _Shot.reset, (each.qubits[0], each.guard, each.at)
+            return Shot.reset, (each.qubits[0], each.guard, each.at)
         case Noise():
             circuits = tuple(_paulis(xs, zs) for xs, zs in each.kinds)
-            return _Shot.noise, (circuits, each.guard, each.of, each.at)
+            return Shot.noise, (circuits, each.guard, each.of, each.at)
         case Fence():
-            return _Shot.fence, (each.epoch,)
+            return Shot.fence, (each.epoch,)
         case Ran():
             raise AssertionError("an event is there as soon as it is measured")
 

@@ -1,0 +1,187 @@
+"""A run as a value: everything that shots under way hold at a fence, in bytes and back.
+
+A snapshot holds what decides the rest of the run: the events so far, the state of every part, and
+the address of all chance to come, which is the seed and the shots, for no generator has a position.
+It names the program by its digest and all versions on which its inner form depends; what was taken
+under other versions is refused, never guessed at. Compressed, and sealed by a SHA-256.
+
+At a fence nothing is half done: no guard is open, and Paulis that are still to be applied are in
+the frames.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import stim
+
+from qmkd.engine import engines, tableau
+from qmkd.engine.batch import Batch
+from qmkd.engine.chance import VERSION, Chance
+from qmkd.engine.layout import Packed
+from qmkd.engine.noise import NoiseModel
+from qmkd.engine.prepared import Poll, Prepared, Stop
+
+SCHEMA: Final = 1
+MAGIC: Final = b"qmkdsnap"
+COMPRESSION: Final = 1  # of zlib: most of what there is to gain, at 100 MB/s
+BODY_BYTES_MAX: Final = 1 << 31
+
+VERSIONS: Final = {"chance": str(VERSION), "numpy": np.__version__, "stim": stim.__version__}
+
+
+class Unfit(Exception):
+    """The snapshot cannot be continued here; the sentence says why."""
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """What a snapshot says of itself.
+
+    program: digest of the graph. noise: the model's own description. epoch: of the fence, which
+    has been passed. shots: [shot_first, shot_first + shots).
+    """
+
+    schema: int
+    versions: dict[str, str]
+    program: str
+    engine: str
+    noise: str
+    seed: int
+    shot_first: int
+    shots: int
+    epoch: int
+
+
+class _Whole(msgspec.Struct, frozen=True):
+    head: Head
+    body: dict[str, Any]
+
+
+Run = Batch | tableau.Shot
+
+
+def begin(
+    program: Prepared,
+    engine: str,
+    noise: NoiseModel,
+    seed: int,
+    shot_first: int,
+    shots: int,
+    stop: Stop = lambda: False,
+) -> Run:
+    """Shots that have not begun. Raises `Unable` as `engines.compiler` does."""
+    chance, poll = Chance(seed), Poll(stop)
+    if engine == engines.TABLEAU:
+        assert shots == 1, "a tableau runs one shot"
+        form = program.form(tableau.compiled, noise)
+        return tableau.Shot(program, form, chance, shot_first, poll)
+    return Batch(program.form(engines.compiler(engine), noise), chance, shot_first, shots, poll)
+
+
+def run_to_fence(run: Run, epoch: int) -> None:
+    """Go on until the fence that ends `epoch` is passed, or to the end where there is none."""
+    ends = run.form.fences
+    run.run(ends[epoch] if epoch < len(ends) else None)
+
+
+def take(program: Prepared, engine: str, noise: NoiseModel, run: Run) -> bytes:
+    """The snapshot of a run that stands at a fence."""
+    assert run.done in run.form.fences, "state is a value at fences only"
+    head = Head(
+        schema=SCHEMA,
+        versions=VERSIONS,
+        program=program.lowered.digest,
+        engine=engine,
+        noise=repr(noise),
+        seed=run.chance.seed,
+        shot_first=run.shot_first,
+        shots=run.shots,
+        epoch=run.form.fences.index(run.done),
+    )
+    return seal(head, run.save())
+
+
+def resume(
+    program: Prepared, noise: NoiseModel, snapshot: bytes, stop: Stop = lambda: False
+) -> Run:
+    """The run, as it stood. Raises `Unfit` where it is not of this program, noise and build."""
+    head, body = unseal(snapshot)
+    for what, here, there in (
+        ("program", program.lowered.digest, head.program),
+        ("noise", repr(noise), head.noise),
+    ):
+        if here != there:
+            raise Unfit(f"it is of another {what}: {there}, not {here}")
+    run = begin(program, head.engine, noise, head.seed, head.shot_first, head.shots, stop)
+    if head.epoch >= len(run.form.fences):
+        raise Unfit(f"the program has no fence at the end of epoch {head.epoch}")
+    run.load(body)
+    run.done = run.form.fences[head.epoch]
+    return run
+
+
+def finish(run: Run) -> Packed:
+    """The packed rows of all its shots, once the rest has been run."""
+    run.run()
+    return run.packed()
+
+
+# --- bytes ----------------------------------------------------------------------------------------
+
+
+def seal(head: Head, body: dict[str, Any]) -> bytes:
+    """MAGIC, SHA-256 of what follows, compressed MessagePack."""
+    whole = msgspec.msgpack.encode(_Whole(head, body), enc_hook=_array_out)
+    packed = zlib.compress(whole, COMPRESSION)
+    return MAGIC + hashlib.sha256(packed).digest() + packed
+
+
+def unseal(snapshot: bytes) -> tuple[Head, dict[str, Any]]:
+    """The inverse of `seal`. Raises `Unfit` where it is damaged or of another version."""
+    digest, packed = snapshot[8:40], snapshot[40:]
+    if snapshot[:8] != MAGIC:
+        raise Unfit("it is no snapshot")
+    if hashlib.sha256(packed).digest() != digest:
+        raise Unfit("it is damaged: its digest is another")
+    unpacking = zlib.decompressobj()
+    raw = unpacking.decompress(packed, BODY_BYTES_MAX)
+    if unpacking.unconsumed_tail:
+        raise Unfit(f"it holds more than {BODY_BYTES_MAX} bytes")
+    try:
+        whole = msgspec.msgpack.decode(raw, type=_Whole, ext_hook=_array_in)
+    except msgspec.MsgspecError as error:
+        raise Unfit(f"it is of another form: {error}") from error
+    if whole.head.schema != SCHEMA:
+        raise Unfit(f"it is of schema {whole.head.schema}; this build has {SCHEMA}")
+    for name, version in VERSIONS.items():
+        if whole.head.versions.get(name) != version:
+            there = whole.head.versions.get(name)
+            raise Unfit(f"it was taken with {name} {there}; this build has {version}")
+    return whole.head, whole.body
+
+
+_ARRAY: Final = 1
+_pack: Final[Callable[[Any], bytes]] = msgspec.msgpack.Encoder().encode
+
+
+def _array_out(value: object) -> Any:
+    if isinstance(value, np.ndarray):
+        wide = np.ascontiguousarray(value)
+        little = wide.astype(wide.dtype.newbyteorder("<"), copy=False)
+        fields = (little.dtype.str, list(little.shape), little.tobytes())
+        return msgspec.msgpack.Ext(_ARRAY, _pack(fields))
+    if isinstance(value, np.integer):
+        return int(value)
+    raise TypeError(f"no state is made of {type(value).__name__}")
+
+
+def _array_in(code: int, data: memoryview) -> Any:
+    if code != _ARRAY:
+        raise ValueError(f"extension {code}")
+    kind, shape, raw = msgspec.msgpack.decode(data, type=tuple[str, tuple[int, ...], bytes])
+    return np.frombuffer(raw, dtype=np.dtype(kind)).reshape(shape).copy()

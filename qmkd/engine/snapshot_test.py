@@ -1,0 +1,116 @@
+"""Runs cut at fences go on as if they had not been; snapshots that do not fit are refused."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qmkd.engine import engines, run, snapshot
+from qmkd.engine.noise import IDEAL, NoiseModel, Uniform
+from qmkd.engine.prepared import Prepared
+from qmkd.engine.snapshot import Unfit, finish, resume, run_to_fence, take
+from qvm.random_programs import Shape, shaped_program
+
+SHOTS = 70
+NOISE = Uniform(one=0.03, two=0.05, reset=0.1, readout=0.02)
+EVERY = "+".join(engines.MAKERS)
+
+CLIFFORD = Shape(qubits_max=6, nodes_max=90, guards=0.3, channels=True)
+MAGIC = Shape(qubits_max=5, nodes_max=60, guards=0.3, magic=True, angles=True)
+
+
+def prepared(seed: int, shape: Shape) -> tuple[bytes, Prepared]:
+    """A random program with fences."""
+    graph = shaped_program(random.Random(seed), shape)
+    rng, nodes = random.Random(seed), graph["program"]["nodes"]
+    for number in range(3):
+        nodes.insert(rng.randrange(1, len(nodes)), {"id": f"fence-{number}", "op": "FENCE_EPOCH"})
+    raw = json.dumps(graph).encode()
+    return raw, run.prepare(raw)
+
+
+def check(seed: int, shape: Shape, engine: str, shots: int, noise: NoiseModel) -> int:
+    """At each fence: a run restored from bytes, by a program read anew, has the bits of the run
+    that was never cut. Returns how many fences there were."""
+    raw, program = prepared(seed, shape)
+    undisturbed = finish(snapshot.begin(program, engine, noise, seed, 128, shots))
+    cut = snapshot.begin(program, engine, noise, seed, 128, shots)
+    fences = len(cut.form.fences)
+    for epoch in range(fences):
+        run_to_fence(cut, epoch)
+        saved = take(program, engine, noise, cut)
+        again = resume(run.prepare(raw), noise, saved)
+        assert take(program, engine, noise, again) == saved, "a restored run is the same value"
+        assert np.array_equal(finish(again), undisturbed), (seed, epoch)
+    assert np.array_equal(finish(cut), undisturbed), seed
+    return fences
+
+
+def cases(count: int) -> Iterator[tuple[int, Shape, str, int, NoiseModel]]:
+    for seed in range(count):
+        noise = NOISE if seed % 2 else IDEAL
+        if seed % 3 == 0:
+            yield seed, MAGIC, EVERY, SHOTS, noise
+        else:
+            yield seed, CLIFFORD, EVERY, SHOTS, noise
+            yield seed, CLIFFORD, "tableau", 1, noise
+
+
+def test_a_run_restored_at_any_fence_gives_the_bits_of_the_undisturbed_run() -> None:
+    assert sum(check(*case) for case in cases(150)) >= 450
+
+
+@pytest.mark.slow
+def test_runs_restored_at_every_fence_of_500_programs_give_the_undisturbed_bits() -> None:
+    assert sum(check(*case) for case in cases(500)) >= 1500
+
+
+def saved(seed: int = 1) -> tuple[Prepared, bytes]:
+    _, program = prepared(seed, CLIFFORD)
+    cut = snapshot.begin(program, EVERY, IDEAL, seed, 0, SHOTS)
+    run_to_fence(cut, 0)
+    return program, take(program, EVERY, IDEAL, cut)
+
+
+def test_a_damaged_snapshot_is_refused_wherever_the_damage_is() -> None:
+    program, data = saved()
+    rng = random.Random(5)
+    for at in [*range(48), *(rng.randrange(len(data)) for _ in range(100))]:
+        damaged = bytearray(data)
+        damaged[at] ^= 1 << rng.randrange(8)
+        with pytest.raises(Unfit):
+            resume(program, IDEAL, bytes(damaged))
+    for size in (0, 7, 8, 39, 40, len(data) - 1):
+        with pytest.raises(Unfit):
+            resume(program, IDEAL, data[:size])
+
+
+def test_a_snapshot_of_another_program_or_noise_or_version_is_refused() -> None:
+    program, data = saved()
+    other, _ = saved(2)
+    with pytest.raises(Unfit, match="another program"):
+        resume(other, IDEAL, data)
+    with pytest.raises(Unfit, match="another noise"):
+        resume(program, NOISE, data)
+    head, body = snapshot.unseal(data)
+    for field, value, what in (
+        ("schema", 99, "schema 99"),
+        ("versions", {**head.versions, "stim": "0.0"}, r"stim 0\.0"),
+        ("versions", {}, "chance None"),
+    ):
+        changed: dict[str, Any] = {**{each: getattr(head, each) for each in head.__struct_fields__}}
+        changed[field] = value
+        with pytest.raises(Unfit, match=what):
+            resume(program, IDEAL, snapshot.seal(snapshot.Head(**changed), body))
+
+
+def test_state_is_a_value_at_fences_only() -> None:
+    _, program = prepared(1, CLIFFORD)
+    begun = snapshot.begin(program, EVERY, IDEAL, 1, 0, SHOTS)
+    with pytest.raises(AssertionError, match="at fences only"):
+        take(program, EVERY, IDEAL, begun)
