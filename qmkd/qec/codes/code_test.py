@@ -57,9 +57,8 @@ def test_relations_are_all_the_relations_between_gauges(code: Code) -> None:
     sums = np.zeros((len(code.relations), len(code.gauges)), dtype=np.uint8)
     for row, relation in zip(sums, code.relations, strict=True):
         row[list(relation)] = 1
-        assert (
-            not code.matrix(code.gauges[i].support for i in relation).sum(axis=0) % 2)
-        )
+        product = code.matrix(code.gauges[i].support for i in relation).sum(axis=0) % 2
+        assert not product.any()
     assert rank(sums) == count
 
 
