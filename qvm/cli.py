@@ -28,7 +28,7 @@ from qvm.expressions import Value
 from qvm.isa import OPS
 from qvm.program import Graph, VerifiedProgram
 from qvm.reference import Distribution, ReferenceLimit, distribution
-from qvm.rev import rev_segments
+from qvm.rev import NotUndoable, rev_segments, uncomputed
 from qvm.show import WIDTH_DEFAULT, show_svg, show_text
 from qvm.verify import verify
 from syscalls.findings import Finding
@@ -92,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         ("asm", _asm, "assembly text to JSON"),
         ("disasm", _disasm, "JSON to assembly text"),
         ("show", _show, "draw the program as a circuit"),
+        ("undo", _undo, "undo a REV segment by running it backwards further down"),
         ("exact", _exact, "print the exact distribution of the program's record"),
     ):
         each = commands.add_parser(name, help=text, description=text)
@@ -104,7 +105,20 @@ def _parser() -> argparse.ArgumentParser:
             "-p", dest="params", metavar="NAME=VALUE", action="append", type=_param, default=[],
             help="a value for a .param of assembly text",
         )  # fmt: skip
-        if name in ("asm", "disasm"):
+        if name == "undo":
+            each.add_argument(
+                "--segment", metavar="N", type=int, required=True,
+                help="which segment, as `verify` numbers them, from 1",
+            )  # fmt: skip
+            each.add_argument(
+                "--before", metavar="NODE",
+                help="undo it just before this node (default: where its qubits are freed)",
+            )  # fmt: skip
+            each.add_argument(
+                "--witness", action="store_true",
+                help="measure the qubits that are undone before freeing them: all must be 0",
+            )  # fmt: skip
+        if name in ("asm", "disasm", "undo"):
             each.add_argument("-o", dest="out", metavar="OUT", help="write to a file")
         if name == "show":
             each.add_argument("--svg", metavar="OUT", help="write an SVG drawing to a file")
@@ -191,6 +205,29 @@ def _show(options: argparse.Namespace) -> int:
         _print_json({"ok": True, **body, "drawing": draw(program)})
     elif not options.svg:
         print(text, end="")
+    return OK
+
+
+def _undo(options: argparse.Namespace) -> int:
+    source = _read(options)
+    program = _verified(source)
+    segments = rev_segments(program)
+    if not 1 <= options.segment <= len(segments):
+        raise _unusable(f"the program has {len(segments)} REV segments, counted from 1")
+    try:
+        graph = uncomputed(program, segments[options.segment - 1], options.before, options.witness)
+    except KeyError:
+        raise _unusable(f"the program has no node {options.before!r}") from None
+    except NotUndoable as refusal:
+        body = {"error": {"node": refusal.node, "message": str(refusal)}}
+        raise _Refused(FINDINGS, [str(refusal)], body) from None
+    _verified(_Source(source.name, graph))
+    if options.out:
+        _write(options.out, format_graph(graph))
+    if options.json:
+        _print_json({"ok": True, **({"out": options.out} if options.out else {"graph": graph})})
+    elif not options.out:
+        print(format_graph(graph), end="")
     return OK
 
 

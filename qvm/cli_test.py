@@ -247,3 +247,28 @@ def test_output_that_cannot_be_written_is_said_so(bell: str) -> None:
         )  # fmt: skip
     told = "the output cannot be written: no space left on device\n"
     assert (done.returncode, done.stderr) == (UNUSABLE, told)
+
+
+def test_undo_writes_a_program_that_verifies_and_whose_witnesses_are_zero(
+    capsys: Capture, feed: Feed
+) -> None:
+    text = BELL.replace("MEASURE_Z a -> m\nMEASURE_Z b -> n\n", "BAR_REGION tag=t\n")
+    feed(text)
+    status, told = answer(capsys, "undo", "-", "--segment", "1", "--witness")
+    assert (status, told["ok"]) == (OK, True)
+    feed(json.dumps(told["graph"]))
+    status, told = answer(capsys, "exact", "-")
+    assert (status, told["probabilities"]) == (OK, {"00": 1.0})
+
+
+def test_undo_names_the_node_that_stands_against_it(bell: str, capsys: Capture) -> None:
+    status, told = answer(capsys, "undo", bell, "--segment", "1")
+    assert status == FINDINGS
+    assert "cannot be undone to 'a'" in told["error"]["message"]
+    status, told = answer(capsys, "undo", bell, "--segment", "9")
+    assert (status, told["error"]["message"]) == (
+        UNUSABLE,
+        "the program has 1 REV segments, counted from 1",
+    )
+    status, told = answer(capsys, "undo", bell, "--segment", "1", "--before", "nowhere")
+    assert (status, told["error"]["message"]) == (UNUSABLE, "the program has no node 'nowhere'")

@@ -4,15 +4,18 @@ import json
 import random
 from typing import Any
 
+import msgspec
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from qvm.angles import angle_radians
 from qvm.isa import OPS
-from qvm.program import Node, VerifiedProgram
+from qvm.program import Body, Node, VerifiedProgram
 from qvm.random_programs import random_program
-from qvm.rev import inverse, rev_segments
-from qvm.verify import verify_bytes
+from qvm.reference import distribution
+from qvm.rev import NotUndoable, Segment, inverse, rev_segments, uncomputed
+from qvm.verify import verify, verify_bytes
 
 State = NDArray[np.complex128]
 Json = dict[str, Any]
@@ -101,6 +104,104 @@ def test_a_segment_and_its_inverse_leave_any_state_as_it_was() -> None:
             assert np.allclose(state, start, atol=1e-9)
             segments += 1
     assert segments > 500
+
+
+def without(found: VerifiedProgram, segment: Segment) -> VerifiedProgram:
+    """The program as if the segment had never been; what it allocates is never freed either."""
+    nodes = [found.graph.program.nodes[index] for index in found.order]
+    rest = [*nodes[: segment.first], *nodes[segment.last + 1 :]]
+    graph = msgspec.structs.replace(found.graph, program=Body(rest))
+    result = verify(graph)
+    assert isinstance(result, VerifiedProgram), result
+    return result
+
+
+def test_a_program_with_a_segment_undone_is_the_program_without_it() -> None:
+    """By the exact interpreter: the same distribution, and every witness is 0 with certainty."""
+    checked = 0
+    for seed in range(60):
+        document = random_program(random.Random(seed), qubits_max=4, magic=True, angles=True)
+        found = verified(document)
+        for segment in rev_segments(found):
+            if any(node.op == "ALLOC_LQ" for node in segment.nodes):
+                continue
+            undone = verify(uncomputed(found, segment, _next(found, segment), witness=True))
+            assert isinstance(undone, VerifiedProgram), undone
+            one = distribution(undone).probabilities
+            two = distribution(without(found, segment)).probabilities
+            assert one.keys() | two.keys() == {
+                key for key in one.keys() | two.keys()
+                if abs(one.get(key, 0) - two.get(key, 0)) < 1e-9
+            }  # fmt: skip
+            checked += 1
+    assert checked > 50
+
+
+def _next(found: VerifiedProgram, segment: Segment) -> str | None:
+    """The node that runs just after the segment."""
+    after = [found.graph.program.nodes[index] for index in found.order][segment.last + 1 :]
+    return after[0].id if after else None
+
+
+FREE: Json = {"op": "FREE_LQ", "vqs": ["a", "b"]}
+CNOT: Json = {"op": "APPLY_CNOT", "vqs": ["a", "b"]}
+
+
+def scratch(*between: Json) -> VerifiedProgram:
+    """Qubits `a`, `b` are computed on, and `out` is all that is to be left."""
+    alloc: Json = {"op": "ALLOC_LQ", "vqs": ["out"], "args": {"n": 1, "profile": "logical:ideal"}}
+    barrier: Json = {"op": "BAR_REGION", "vqs": [], "args": {"tag": "computed"}}
+    nodes = [
+        alloc, {"op": "FENCE_EPOCH"},
+        ALLOC, {"op": "APPLY_H", "vqs": ["a"]}, {"op": "APPLY_T", "vqs": ["a"]}, CNOT, barrier,
+        *between, FREE, {"op": "MEASURE_Z", "vqs": ["out"], "produces": ["m"]},
+    ]  # fmt: skip
+    return verified(
+        {
+            "version": "0.1",
+            "program": {"nodes": [{"id": f"n{at}", **node} for at, node in enumerate(nodes)]},
+            "resources": {"vqs": ["a", "b", "out"], "events": ["m", "k"]},
+        }
+    )
+
+
+def test_scratch_qubits_come_back_clean_and_are_freed_once() -> None:
+    copy: Json = {"op": "APPLY_CNOT", "vqs": ["b", "out"]}
+    found = scratch(copy, copy)
+    graph = uncomputed(found, rev_segments(found)[1], witness=True)
+    undone = verify(graph)
+    assert isinstance(undone, VerifiedProgram), undone
+    ops = [node.op for node in graph.program.nodes]
+    assert ops[-7:] == [
+        "APPLY_CNOT", "APPLY_TDG", "APPLY_H", "MEASURE_Z", "MEASURE_Z", "FREE_LQ", "MEASURE_Z",
+    ]  # fmt: skip
+    assert distribution(undone).probabilities == {"0-00": pytest.approx(1.0)}
+
+
+def test_a_witness_tells_where_a_qubit_does_not_come_back_clean() -> None:
+    found = scratch({"op": "APPLY_CNOT", "vqs": ["b", "out"]})
+    undone = verify(uncomputed(found, rev_segments(found)[1], witness=True))
+    assert isinstance(undone, VerifiedProgram), undone
+    dirty = sum(
+        chance for key, chance in distribution(undone).probabilities.items() if "1" in key[2:]
+    )
+    assert dirty == pytest.approx(0.5), "the copy is still entangled with what was undone"
+
+
+def test_what_was_measured_in_between_is_not_undone() -> None:
+    found = scratch({"op": "MEASURE_Z", "vqs": ["b"], "produces": ["k"]})
+    with pytest.raises(NotUndoable, match="'n7' does what cannot be undone to 'b'"):
+        uncomputed(found, rev_segments(found)[1])
+
+
+def test_what_is_used_afterwards_is_not_undone() -> None:
+    found = scratch({"op": "APPLY_CNOT", "vqs": ["b", "out"]})
+    with pytest.raises(NotUndoable, match="'n7' still uses 'b'"):
+        uncomputed(found, rev_segments(found)[1], before="n7")
+    with pytest.raises(NotUndoable, match="comes before the segment has ended"):
+        uncomputed(found, rev_segments(found)[1], before="n3")
+    with pytest.raises(KeyError):
+        uncomputed(found, rev_segments(found)[1], before="nowhere")
 
 
 def apply(state: State, node: Node, names: list[str], true: set[str]) -> State:
