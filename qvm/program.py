@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from qvm.parts import Alike
 from qvm.profiles import Profile
 from syscalls.findings import Finding
 
@@ -92,6 +93,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     clifford: every op is a Clifford op. pauli_guards: guards stand only on Pauli unitaries,
         fences and barriers. branching_guards: how many guards stand on anything else.
         ideal: every profile is `ideal`.
+    parts: the shapes of the parts that never touch (`parts.py`), and how many have each.
     """
 
     digest: str
@@ -110,6 +112,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     pauli_guards: bool
     branching_guards: int
     ideal: bool
+    parts: tuple[Alike, ...]
 
 
 class VerifiedProgram(msgspec.Struct, frozen=True, kw_only=True):

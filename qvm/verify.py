@@ -30,6 +30,7 @@ from qvm.names import is_name, is_text
 from qvm.order import execution_order
 from qvm.profiles import Profile, parse_profile
 from qvm.program import Condition, EventField, Graph, Guard, Node, Summary, VerifiedProgram
+from qvm.shapes import part_shapes
 from syscalls.findings import Finding
 from syscalls.rights import Right
 
@@ -734,6 +735,7 @@ class _Pass:
             pauli_guards=not self.branching_guards,
             branching_guards=self.branching_guards,
             ideal=all(profile.code == "ideal" for profile in self.profiles.values()),
+            parts=part_shapes(map(self.nodes.__getitem__, order)),
         )
 
 

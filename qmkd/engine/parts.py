@@ -1,6 +1,7 @@
 """Cuts the primitives of a program into its parts (`qvm/parts.py`) and numbers qubits within each.
 
-A part's qubits are numbered from 0, lowest free number first; a number comes back where a life
+Without noise the parts have the shapes that `qvm/shapes.py` finds, which the planner goes by. A
+part's qubits are numbered from 0, lowest free number first; a number comes back where a life
 ends. So `qubits` is how many of a part are ever live at once, which is what an engine pays for.
 """
 
@@ -22,22 +23,9 @@ from qmkd.engine.primitives import (
     Ran,
     Reset,
 )
-from qvm.parts import Lives
+from qvm.parts import Lives, Shape
 
-
-class Shape(NamedTuple):
-    """What matters of a part for choosing an engine.
-
-    qubits: live at once. operations: primitives on its qubits. measured: of these, measurements and
-    resets. turns: of these, gates outside the Clifford group. branching: guarded ones that are no
-    Paulis.
-    """
-
-    qubits: int
-    operations: int
-    measured: int
-    turns: int
-    branching: int
+__all__ = ["Placed", "Shape", "cut"]
 
 
 class Placed(NamedTuple):
