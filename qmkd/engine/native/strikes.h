@@ -28,47 +28,67 @@ static inline int32_t gap_of(const uint64_t *gaps, uint64_t word)
 {
     if (word < gaps[STRIKE_SHOTS - 1])
         return STRIKE_SHOTS;
-    const uint64_t *guide = gaps + STRIKE_SHOTS;
-    int32_t high = (int32_t)guide[word >> (64 - GUIDE_BITS)];
-    int32_t low = (int32_t)guide[(word >> (64 - GUIDE_BITS)) + 1];
-    while (low < high) { /* The first g in [low, high) with word >= beyond[g], else high. */
-        int32_t middle = (low + high) >> 1;
-        if (word < gaps[middle])
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
+    /* Between two guides the table is nearly straight: guess, then look. */
+    const uint64_t *guide = gaps + STRIKE_SHOTS + (word >> (64 - GUIDE_BITS));
+    uint64_t within = word << GUIDE_BITS >> 32;
+    int32_t gap = (int32_t)(guide[0] - ((guide[0] - guide[1]) * within >> 32));
+    while (gap > 0 && word >= gaps[gap - 1])
+        gap--;
+    while (word < gaps[gap])
+        gap++;
+    return gap;
 }
 
-/* The strikes of one block, in order of shots. */
+/* The strikes of one block, in order of shots. Words are drawn ahead, ever more at a time, since
+   drawing several blocks together takes little longer than drawing one. */
+#define AHEAD_MAX 4
+
 typedef struct {
     const place *at;
     const uint64_t *gaps;
-    uint64_t base;
-    uint64_t drawn;
-    int32_t shot; /* of the last strike, within the block; -1 before the first */
-    philox_block words;
+    uint64_t position;   /* of the next block of words */
+    int32_t shot;        /* of the last strike, within the block; -1 before the first */
+    uint32_t next, left; /* strikes in `words`: which comes next, and how many there still are */
+    uint32_t ahead;
+    philox_block words[AHEAD_MAX]; /* two strikes each */
 } striking;
 
 static inline striking strike_block(const place *at, const uint64_t *gaps, uint64_t block)
 {
-    striking s = {at, gaps, block << STRIKE_SHIFT, 0, -1, {{0, 0, 0, 0}}};
+    striking s;
+    s.at = at;
+    s.gaps = gaps;
+    s.position = block << STRIKE_SHIFT;
+    s.shot = -1;
+    s.next = s.left = 0;
+    s.ahead = 1;
     return s;
+}
+
+static inline void draw_ahead(striking *s)
+{
+    for (uint32_t i = 0; i < s->ahead; i++)
+        s->words[i] = draw_block(s->at, DOMAIN_STRIKES, s->position + i);
+    s->position += s->ahead;
+    s->next = 0;
+    s->left = 2 * s->ahead;
+    if (s->ahead < AHEAD_MAX)
+        s->ahead *= 2;
 }
 
 /* Go to the next strike; false where there is no other. Then `shot` and `*which` are its own. */
 static inline int next_strike(striking *s, uint64_t *which)
 {
-    uint64_t half = s->drawn & 1;
-    if (!half)
-        s->words = draw_block(s->at, DOMAIN_STRIKES, s->base + (s->drawn >> 1));
-    s->drawn++;
-    int32_t shot = s->shot + 1 + gap_of(s->gaps, s->words.word[2 * half]);
+    if (!s->left)
+        draw_ahead(s);
+    const uint64_t *words = s->words[s->next >> 1].word + 2 * (s->next & 1);
+    s->next++;
+    s->left--;
+    int32_t shot = s->shot + 1 + gap_of(s->gaps, words[0]);
     if (shot >= STRIKE_SHOTS)
         return 0;
     s->shot = shot;
-    *which = s->words.word[2 * half + 1];
+    *which = words[1];
     return 1;
 }
 
@@ -76,7 +96,10 @@ static inline int next_strike(striking *s, uint64_t *which)
    floor(2^64 (p_0 + ... + p_i) / p), the last one left out. */
 static inline int32_t pick(const uint64_t *bounds, int32_t count, uint64_t word)
 {
-    int32_t which = 0;
+    /* Where all are equally likely, the guess is right. */
+    int32_t which = (int32_t)((unsigned __int128)word * (uint64_t)count >> 64);
+    while (which > 0 && word < bounds[which - 1])
+        which--;
     while (which < count - 1 && word >= bounds[which])
         which++;
     return which;
