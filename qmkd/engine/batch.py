@@ -352,7 +352,7 @@ class Batch:
     # --- actions ----------------------------------------------------------------------------------
 
     def run_code(self, block: Block) -> None:
-        block.run(self.rows, self.chance.seed, self.shot_first)
+        block.run(self.rows, self.chance.seed, self.shot_first, self.poll)
 
     def fence(self, epoch: int) -> None:
         self.poll.fence(epoch)

@@ -14,18 +14,22 @@ i % 64 of word i // 64 of a row, and bits past the last shot stay 0. `Code` coll
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qmkd.engine.chance import Strikes, Words
+from qmkd.engine.chance import STRIKE_SHOTS, Strikes, Words
 from qmkd.engine.native import _rows
 
 ZERO, COPY, XOR, AND, AND_NOT, OR, XOR_AND, COIN, STRIKE = range(9)
 FULL: Final = 0
 """The row that has every shot of the batch."""
+
+TILE_WORDS: Final = STRIKE_SHOTS // 64
+WORDS_AT_A_TIME: Final = 1 << 27
+"""Words that instructions change between two polls: some 20 ms."""
 
 
 class Where(NamedTuple):
@@ -46,12 +50,20 @@ class Block(NamedTuple):
     bounds: Words
     pool: NDArray[np.int32]
 
-    def run(self, rows: Words, seed: int, shot_first: int) -> None:
-        """Change `rows`, whose first shot is number shot_first, a multiple of 64."""
-        _rows.run(
-            self.code, rows, rows.shape[1], self.addresses, self.noises, self.gaps, self.bounds,
-            self.pool, seed, shot_first,
-        )  # fmt: skip
+    def run(self, rows: Words, seed: int, shot_first: int, poll: Callable[[], None]) -> None:
+        """Change `rows`, whose first shot is number shot_first, a multiple of 64.
+
+        Calls `poll` every now and then; what it raises leaves the rows half changed.
+        """
+        words = rows.shape[1]
+        per_tile = max(1, len(self.code) // 4 * TILE_WORDS)
+        step = max(1, WORDS_AT_A_TIME // per_tile) * TILE_WORDS
+        for at in range(0, words, step):
+            _rows.run(
+                self.code, rows, words, self.addresses, self.noises, self.gaps, self.bounds,
+                self.pool, seed, shot_first, at, min(words, at + step),
+            )  # fmt: skip
+            poll()
 
 
 class Code:

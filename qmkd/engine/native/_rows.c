@@ -154,19 +154,20 @@ WIDE static void run_tile(const program *p, uint64_t seed, uint64_t block, int64
     }
 }
 
-static void run_tiles(const program *p, uint64_t seed, uint64_t word)
+/* Words [at, end) of every row; word 0 is number `word` of all shots. */
+static void run_tiles(const program *p, uint64_t seed, uint64_t word, int64_t at, int64_t end)
 {
-    for (int64_t at = 0; at < p->row_words;) {
+    while (at < end) {
         int64_t first = (int64_t)((word + (uint64_t)at) % TILE_WORDS);
         int64_t words = TILE_WORDS - first;
-        if (words > p->row_words - at)
-            words = p->row_words - at;
+        if (words > end - at)
+            words = end - at;
         run_tile(p, seed, (word + (uint64_t)at) / TILE_WORDS, at, first, words);
         at += words;
     }
 }
 
-/* run(code, rows, row_words, addresses, noises, gaps, bounds, pool, seed, shot_first) */
+/* run(code, rows, row_words, addresses, noises, gaps, bounds, pool, seed, shot_first, at, end) */
 static PyObject *run(PyObject *self, PyObject *const *args, Py_ssize_t given)
 {
     (void)self;
@@ -178,13 +179,15 @@ static PyObject *run(PyObject *self, PyObject *const *args, Py_ssize_t given)
         {"noises", 4, 4, 0, 4}, {"gaps", 5, 8, 0, 1}, {"bounds", 6, 8, 0, 1},
         {"pool", 7, 4, 0, 1},
     };
-    if (given != 10) {
-        PyErr_SetString(PyExc_TypeError, "10 arguments are wanted");
+    if (given != 12) {
+        PyErr_SetString(PyExc_TypeError, "12 arguments are wanted");
         return NULL;
     }
     int64_t row_words = PyLong_AsLongLong(args[2]);
     uint64_t seed = PyErr_Occurred() ? 0 : PyLong_AsUnsignedLongLong(args[8]);
     uint64_t shot_first = PyErr_Occurred() ? 0 : PyLong_AsUnsignedLongLong(args[9]);
+    int64_t at = PyErr_Occurred() ? 0 : PyLong_AsLongLong(args[10]);
+    int64_t end = PyErr_Occurred() ? 0 : PyLong_AsLongLong(args[11]);
     if (PyErr_Occurred())
         return NULL;
     Py_buffer view[7];
@@ -200,14 +203,13 @@ static PyObject *run(PyObject *self, PyObject *const *args, Py_ssize_t given)
         program p = {view[0].buf, count[0] / 4, view[1].buf, row_words > 0 ? count[1] / row_words : 0,
                      row_words,   view[2].buf, count[2] / 3, view[3].buf, count[3] / 4, view[4].buf,
                      count[4],    view[5].buf, count[5],     view[6].buf, count[6]};
-        const char *why = row_words < 1 || count[1] % row_words || !count[1] || shot_first % 64 ||
-                                  count[0] % 4 || count[2] % 3 || count[3] % 4
-                              ? "the buffers do not fit one another"
-                              : fault(&p);
+        int torn = row_words < 1 || count[1] % row_words || !count[1] || shot_first % 64 ||
+                   count[0] % 4 || count[2] % 3 || count[3] % 4 || at < 0 || end > row_words;
+        const char *why = torn ? "the buffers do not fit one another" : fault(&p);
         if (why)
             PyErr_SetString(PyExc_ValueError, why);
         else
-            run_tiles(&p, seed, shot_first / 64);
+            run_tiles(&p, seed, shot_first / 64, at, end);
     }
     while (open--)
         PyBuffer_Release(&view[open]);

@@ -15,4 +15,6 @@ def run(
     pool: Buffer,
     seed: int,
     shot_first: int,
+    at: int,
+    end: int,
 ) -> None: ...
