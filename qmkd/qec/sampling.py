@@ -1,0 +1,183 @@
+"""Logical error rates by sampling and decoding: loops with a seed, when to stop, intervals, units.
+
+Nothing here reads a clock; whoever wants to stop early passes `keep_going`. The shots of a seed are
+those of Stim's sampler: the same for the same circuit, seed, Stim version and machine word size,
+and a longer run begins with the shots of a shorter one. Read `calibration.py` for tables of what is
+measured here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Final, Literal
+
+import msgspec
+import numpy as np
+import stim
+from numpy.typing import NDArray
+from scipy.stats import beta, norm
+
+from qmkd.qec.decoders import Decoder, Packed
+
+CHUNK_SHOTS: Final = 4096
+"""Shots decoded at a time. Larger chunks leave the cache and are slower; 256 divides it, so that
+the bits are the same for 128- and 256-bit builds of Stim."""
+CONFIDENCE: Final = 0.95
+INTERVAL: Final = "Clopper-Pearson 95 %"
+
+assert CHUNK_SHOTS % 256 == 0
+
+Unit = Literal["shot", "round", "d rounds", "gate"]
+
+
+class Stop(msgspec.Struct, frozen=True, kw_only=True):
+    """When to stop, whichever comes first; looked at after every chunk.
+
+    errors: failures that are enough; the relative standard error is then 1 / sqrt(errors).
+    """
+
+    shots: int
+    errors: int | None = None
+
+
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of decoding. errors: shots in which any observable was predicted wrongly.
+
+    patterns: how often which observables were wrong together, as (bits, shots), bit i of `bits` for
+    observable i; shots without error are left out.
+    """
+
+    shots: int
+    errors: int
+    patterns: tuple[tuple[int, int], ...] = ()
+
+    def wrong(self, observable: int) -> int:
+        """Shots in which this observable was predicted wrongly."""
+        return sum(count for bits, count in self.patterns if bits >> observable & 1)
+
+
+def sample_and_decode(
+    circuit: stim.Circuit,
+    decoder: Decoder,
+    stop: Stop,
+    seed: int,
+    keep_going: Callable[[int, int], bool] = lambda shots, errors: True,
+) -> Tally:
+    """Sample the circuit's detectors, decode, count what was predicted wrongly.
+
+    keep_going: asked with (shots, errors) after every chunk; false ends the run.
+    """
+    assert (decoder.detectors, decoder.observables) == (
+        circuit.num_detectors,
+        circuit.num_observables,
+    )
+    shots = errors = 0
+    patterns: Counter[int] = Counter()
+    for wrong in residuals(circuit, decoder, stop.shots, seed):
+        failed = wrong[wrong.any(axis=1)]
+        shots += len(wrong)
+        errors += len(failed)
+        patterns.update(int.from_bytes(row.tobytes(), "little") for row in failed)
+        if (stop.errors is not None and errors >= stop.errors) or not keep_going(shots, errors):
+            break
+    return Tally(shots=shots, errors=errors, patterns=tuple(sorted(patterns.items())))
+
+
+def residuals(circuit: stim.Circuit, decoder: Decoder, shots: int, seed: int) -> Iterator[Packed]:
+    """Chunks of packed rows of observables: what remains flipped after correction."""
+    sampler = circuit.compile_detector_sampler(seed=seed)
+    for start in range(0, shots, CHUNK_SHOTS):
+        # Always whole chunks: Stim's bits would change with the number of shots asked for.
+        detections, observables = sampler.sample(
+            CHUNK_SHOTS, separate_observables=True, bit_packed=True
+        )
+        kept = slice(0, min(CHUNK_SHOTS, shots - start))
+        yield decoder.decode(detections[kept]) ^ observables[kept]
+
+
+def clopper_pearson(errors: int, shots: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Interval that holds the true rate with this confidence or more (Biometrika 26, 404)."""
+    assert 0 <= errors <= shots
+    assert shots > 0
+    tail = (1 - confidence) / 2
+    low = 0.0 if errors == 0 else float(beta.ppf(tail, errors, shots - errors + 1))
+    high = 1.0 if errors == shots else float(beta.ppf(1 - tail, errors + 1, shots - errors))
+    return low, high
+
+
+class Rate(msgspec.Struct, frozen=True, kw_only=True):
+    """A logical error rate with its unit and a 95 % interval (Clopper-Pearson of the counts).
+
+    per: "shot" of `rounds` rounds, "round", "d rounds", or "gate". basis: of the memory ("X", "Z"),
+    or "X+Z" where both kinds of failure count.
+    """
+
+    value: float
+    low: float
+    high: float
+    per: Unit
+    rounds: int
+    basis: str
+    decoder: str
+    shots: int
+    errors: int
+
+
+def rate_per_shot(tally: Tally, rounds: int, basis: str, decoder: str) -> Rate:
+    """Chance that a shot of `rounds` rounds fails in any observable."""
+    low, high = clopper_pearson(tally.errors, tally.shots)
+    return Rate(
+        value=tally.errors / tally.shots,
+        low=low,
+        high=high,
+        per="shot",
+        rounds=rounds,
+        basis=basis,
+        decoder=decoder,
+        shots=tally.shots,
+        errors=tally.errors,
+    )
+
+
+def per_rounds(rate: Rate, pieces: float, per: Unit) -> Rate:
+    """The rate of one of `pieces` equal parts whose flips, odd in number, make those of a shot."""
+    assert rate.per == "shot"
+    return msgspec.structs.replace(
+        rate,
+        value=piece_rate(rate.value, pieces),
+        low=piece_rate(rate.low, pieces),
+        high=piece_rate(rate.high, pieces),
+        per=per,
+    )
+
+
+def piece_rate(chance: float, pieces: float) -> float:
+    """Flip chance of one part, where `pieces` independent ones flip an odd number of times so."""
+    return from_log(to_log(chance) / pieces)
+
+
+def to_log(chance: float) -> float:
+    """-ln(1 - 2 chance) / 2, which adds up over independent flips. Infinite from 1/2 on."""
+    return math.inf if chance >= 0.5 else -math.log1p(-2 * chance) / 2
+
+
+def from_log(length: float) -> float:
+    """The chance that `to_log` makes this of."""
+    return 0.5 if math.isinf(length) else -math.expm1(-2 * length) / 2
+
+
+def syndrome_weights(packed: Packed) -> NDArray[np.int64]:
+    """Detection events of each shot: int64, shape (shots,)."""
+    return np.asarray(np.bitwise_count(packed).sum(axis=1, dtype=np.int64))
+
+
+def two_sided_p(errors_a: int, shots_a: int, errors_b: int, shots_b: int) -> float:
+    """How probable a difference at least as large is if both samples have one rate.
+
+    Pooled normal approximation, for some tens of errors or more.
+    """
+    pooled = (errors_a + errors_b) / (shots_a + shots_b)
+    width = math.sqrt(pooled * (1 - pooled) * (1 / shots_a + 1 / shots_b))
+    return float(2 * norm.sf(abs(errors_a / shots_a - errors_b / shots_b) / width))
