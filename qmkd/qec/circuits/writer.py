@@ -179,13 +179,15 @@ class Writer:
                 self.values[operator] = frozenset(result + by for result in results)
 
     def _round(self, blocks: Sequence[Block], last: bool) -> None:
-        for layers in zip_longest(*(block.code.cycle for block in blocks), fillvalue=()):
+        cycles = [
+            _without_last_resets(block.code.cycle) if last else block.code.cycle for block in blocks
+        ]
+        for layers in zip_longest(*cycles, fillvalue=()):
             operations: list[tuple[str, Sequence[int]]] = []
             gauges: dict[str, list[tuple[Block, int]]] = defaultdict(list)
             for block, layer in zip(blocks, layers, strict=True):
-                kept = tuple(each for each in layer if not (last and each.gate in RESET.values()))
-                operations += _placed(block, kept)
-                for operation in kept:
+                operations += _placed(block, layer)
+                for operation in layer:
                     gauges[operation.gate] += [(block, gauge) for gauge in operation.gauges]
             if not operations:
                 continue
@@ -247,6 +249,21 @@ class Writer:
 def _placed(block: Block, layer: Layer) -> list[tuple[str, Sequence[int]]]:
     """Operations of a code on qubits of the circuit."""
     return [(each.gate, [block.at[qubit] for qubit in each.qubits]) for each in layer]
+
+
+def _without_last_resets(cycle: tuple[Layer, ...]) -> list[Layer]:
+    """A cycle that resets no ancilla which it does not use afterwards."""
+    used: set[int] = set()
+    kept: list[Layer] = []
+    for layer in reversed(cycle):
+        layer = tuple(
+            each
+            for each in layer
+            if each.gate not in RESET.values() or not used.isdisjoint(each.qubits)
+        )
+        used.update(qubit for each in layer for qubit in each.qubits)
+        kept.append(layer)
+    return kept[::-1]
 
 
 def _parity(block: Block, gauges: Iterable[int]) -> Records:

@@ -65,12 +65,14 @@ class Native(msgspec.Struct, frozen=True, kw_only=True):
     """How a code does a logical operation without help from another code.
 
     rounds: rounds of syndrome extraction that it takes, 0 for one layer between two rounds; with
-    `per_distance`, that many for each unit of distance. how: in one sentence.
+    `per_distance`, that many for each unit of distance. block: it acts on all logical qubits of a
+    block alike. how: in one sentence.
     """
 
     rounds: int
     how: str
     per_distance: bool = False
+    block: bool = False
 
     def rounds_at(self, distance: int) -> int:
         return self.rounds * (distance if self.per_distance else 1)
@@ -93,6 +95,8 @@ class Code(msgspec.Struct, frozen=True, kw_only=True):
 
     profile: its name in qvm/profiles.py, or "" if no program can ask for it.
     variant: what tells it from other codes of that name, for tables of results.
+    circuit_distance: the fewest faults of one- and two-qubit depolarizing noise, resets and
+    measurements that make an undetected logical error in a memory.
     qubits: coordinates; the first `data` are data qubits, the rest ancillas. No two are alike.
     stabilizers: independent. relations: sets of gauges whose product is the identity, independent.
     generators: gauges that span all gauges. logical_x, logical_z: supports, one pair per logical
@@ -106,6 +110,7 @@ class Code(msgspec.Struct, frozen=True, kw_only=True):
     profile: str
     variant: str
     distance: int
+    circuit_distance: int
     qubits: tuple[Coord, ...]
     data: int
     gauges: tuple[Gauge, ...]
@@ -211,6 +216,18 @@ def independent(matrix: Bits) -> tuple[int, ...]:
     return tuple(kept)
 
 
+PAULIS: Final = {
+    name: Native(rounds=0, how="Pauli frame: nothing happens to the qubits") for name in "XYZ"
+}
+STATES: Final = {
+    "RESET": Native(rounds=1, how="data reset in Z; the first round fixes the X checks"),
+    "PREP_PLUS": Native(rounds=1, how="data reset in X; the first round fixes the Z checks"),
+    "MEASURE_Z": Native(rounds=0, how="every data qubit measured in Z"),
+    "MEASURE_X": Native(rounds=0, how="every data qubit measured in X"),
+}
+"""What every CSS code of ours does alike."""
+
+
 def ancilla_layers(
     gauges: tuple[Gauge, ...], data: int, steps: list[list[tuple[int, int]]], numbers: list[int]
 ) -> tuple[Layer, list[Layer], Layer]:
@@ -243,3 +260,49 @@ def ancilla_layers(
         qubits = tuple(qubit for pair in pairs for qubit in pair)
         touched.append((Operation(gate="CX", qubits=qubits),))
     return layer(RESET, False), touched, layer(MEASURE, True)
+
+
+def two_phases(
+    gauges: tuple[Gauge, ...], data: int, steps: dict[Basis, list[list[tuple[int, int]]]]
+) -> tuple[Layer, tuple[Layer, ...]]:
+    """Opening and cycle of a code that measures its X gauges by ancillas, then its Z gauges.
+
+    steps: CX layers of each basis as (gauge, data qubit) pairs. Ancillas are reset and measured
+    while the data works with the others; only at the end of a round does the data wait one layer.
+    """
+    numbers: dict[Basis, list[int]] = {
+        basis: [i for i, gauge in enumerate(gauges) if gauge.basis == basis] for basis in ("X", "Z")
+    }
+    reset_x, touch_x, measure_x = ancilla_layers(gauges, data, steps["X"], numbers["X"])
+    reset_z, touch_z, measure_z = ancilla_layers(gauges, data, steps["Z"], numbers["Z"])
+    return reset_x, (
+        *touch_x[:-1],
+        touch_x[-1] + reset_z,
+        touch_z[0] + measure_x,
+        *touch_z[1:],
+        measure_z + reset_x,
+    )
+
+
+def null_space(matrix: Bits) -> Bits:
+    """Rows that span all v with matrix @ v = 0 over GF(2), in reduced form.
+
+    Each row has a column where it alone is 1. Returns uint8, shape (nullity, columns).
+    """
+    left = matrix.copy()
+    pivots: list[int] = []
+    for column in range(left.shape[1]):
+        below = np.flatnonzero(left[len(pivots) :, column])
+        if not below.size:
+            continue
+        top = len(pivots)
+        left[[top, top + below[0]]] = left[[top + below[0], top]]
+        others = np.flatnonzero(left[:, column])
+        left[others[others != top]] ^= left[top]
+        pivots.append(column)
+    free = [column for column in range(left.shape[1]) if column not in pivots]
+    basis = np.zeros((len(free), left.shape[1]), dtype=np.uint8)
+    for row, column in zip(basis, free, strict=True):
+        row[column] = 1
+        row[pivots] = left[: len(pivots), column]
+    return basis

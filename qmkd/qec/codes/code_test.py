@@ -7,13 +7,19 @@ import pytest
 
 from qmkd.qec import noise
 from qmkd.qec.circuits import memory
+from qmkd.qec.codes.bacon_shor import bacon_shor
 from qmkd.qec.codes.code import OTHER, Code, CodeError, independent, rank
+from qmkd.qec.codes.repetition import repetition
+from qmkd.qec.codes.shyps import shyps
 from qmkd.qec.codes.surface import rectangle, surface
 
 CODES = [
-    *(surface(distance) for distance in (2, 3, 4, 5, 6, 7, 9)),
+    *(surface(distance) for distance in (2, 3, 4, 5, 6)),
     rectangle(4, 4, 0, 1, turned=True),
     rectangle(5, 5, 1, 0, turned=True),
+    *(repetition(distance, basis) for distance in (2, 3, 6) for basis in ("X", "Z")),
+    *(bacon_shor(distance, pairs) for distance in (2, 3, 4, 5) for pairs in (False, True)),
+    *(shyps(distance) for distance in (2, 4)),
 ]
 
 
@@ -69,7 +75,7 @@ def test_no_layer_touches_a_qubit_twice(code: Code) -> None:
         assert len(touched) == len(set(touched))
 
 
-@pytest.mark.parametrize("rounds", [1, 2, 3, 8])
+@pytest.mark.parametrize("rounds", [1, 2, 5])
 @pytest.mark.parametrize("code", CODES, ids=name)
 def test_a_memory_has_a_detector_for_all_that_is_determined(code: Code, rounds: int) -> None:
     for basis in code.protects:
@@ -81,10 +87,34 @@ def test_a_memory_has_a_detector_for_all_that_is_determined(code: Code, rounds: 
 
 
 @pytest.mark.parametrize("code", [code for code in CODES if code.matchable], ids=name)
-def test_a_memory_has_the_distance_of_the_code(code: Code) -> None:
+def test_a_memory_has_the_distance_that_the_code_states(code: Code) -> None:
     for basis in code.protects:
         circuit = noise.apply(memory(code, code.distance, basis), noise.uniform(1e-3))
-        assert len(circuit.shortest_graphlike_error()) == code.distance
+        assert len(circuit.shortest_graphlike_error()) == code.circuit_distance
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "code",
+    [maker(distance) for maker in (surface, bacon_shor) for distance in (7, 8, 9, 10, 11, 13, 15)],
+    ids=name,
+)
+def test_large_codes_have_their_distance_too(code: Code) -> None:
+    for basis in code.protects:
+        circuit = memory(code, 4, basis)
+        found = circuit.num_detectors + circuit.num_observables
+        assert circuit.count_determined_measurements() == found
+        noisy = noise.apply(circuit, noise.uniform(1e-3))
+        assert len(noisy.shortest_graphlike_error()) == code.circuit_distance
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("distance", [8, 16])
+def test_large_shyps_memories_have_a_detector_for_all_that_is_determined(distance: int) -> None:
+    for basis in ("X", "Z"):
+        circuit = memory(shyps(distance), 2, basis)
+        found = circuit.num_detectors + circuit.num_observables
+        assert circuit.count_determined_measurements() == found
 
 
 def test_an_experiment_of_no_rounds_is_refused() -> None:

@@ -13,6 +13,8 @@ from typing import Final
 
 from qmkd.qec.codes.code import (
     OTHER,
+    PAULIS,
+    STATES,
     Basis,
     Code,
     CodeError,
@@ -33,13 +35,8 @@ _ROWS: Final = ((-0.5, -0.5), (0.5, -0.5), (-0.5, 0.5), (0.5, 0.5))
 _COLUMNS: Final = ((-0.5, -0.5), (-0.5, 0.5), (0.5, -0.5), (0.5, 0.5))
 
 NATIVE: Final = {
-    "RESET": Native(rounds=1, how="data reset; the first round fixes the other checks"),
-    "PREP_PLUS": Native(rounds=1, how="data reset in X; the first round fixes the other checks"),
-    "MEASURE_Z": Native(rounds=0, how="data measured in Z"),
-    "MEASURE_X": Native(rounds=0, how="data measured in X"),
-    "X": Native(rounds=0, how="Pauli frame"),
-    "Y": Native(rounds=0, how="Pauli frame"),
-    "Z": Native(rounds=0, how="Pauli frame"),
+    **PAULIS,
+    **STATES,
     "H": Native(rounds=0, how="H on every data qubit; the patch is turned afterwards"),
     "CNOT": Native(rounds=0, how="CX between equal qubits of two patches"),
     "MERGE": Native(rounds=1, per_distance=True, how="lattice surgery: one joint XX or ZZ"),
@@ -87,6 +84,7 @@ def rectangle(width: int, height: int, left: int = 0, top: int = 0, turned: bool
         profile="Surface",
         variant="rotated",
         distance=min(width, height),
+        circuit_distance=min(width, height),
         qubits=(*data, *(gauge.at for gauge in checks)),
         data=len(data),
         gauges=checks,
