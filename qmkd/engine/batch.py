@@ -112,6 +112,7 @@ class Builder:
         self.bits = [tuple(self.row() for _ in range(event.bits)) for event in events]
         self.ran: list[int | None] = [None] * len(events)
         self._truths: OrderedDict[Any, int] = OrderedDict()
+        self._put_off: dict[int, Callable[[], None]] = {}
 
     def row(self) -> int:
         """A row of its own, for good or until it is given back. What it holds is not said."""
@@ -123,6 +124,11 @@ class Builder:
     def give_back(self, row: int) -> None:
         assert row != FULL
         self._spare.append(row)
+
+    def put_off(self, row: int, settle: Callable[[], None]) -> None:
+        """The bits of this row of an event come later, by exclusive or: when `settle` is called,
+        which it is before a guard asks for them."""
+        self._put_off[row] = settle
 
     def act(self, function: Callable[..., None], *arguments: Any) -> None:
         """Call `function(batch, *arguments)`, after all code so far."""
@@ -191,6 +197,7 @@ class Builder:
             self.code.zero(into)
             return
         for at, bits in enumerate(self.bits[event]):
+            self._settle(bits)
             keep = self.code.both if wanted >> at & 1 else self.code.but_not
             keep(into, into if at else ran, bits)
 
@@ -199,7 +206,12 @@ class Builder:
         self.code.zero(into)
         for event in events:
             if self.ran[event] is not None:
+                self._settle(self.bits[event][0])
                 self.code.xor(into, self.bits[event][0])
+
+    def _settle(self, row: int) -> None:
+        if settle := self._put_off.pop(row, None):
+            settle()
 
 
 class Form:

@@ -1,0 +1,87 @@
+from typing import Any
+
+from numpy.typing import NDArray
+
+Buffer = NDArray[Any]
+
+def begin(
+    qubits: int, count: int, tableaus: Buffer, groups: Buffer, frames: Buffer, rows: Buffer, /
+) -> None: ...
+def run(
+    qubits: int,
+    count: int,
+    tableaus: Buffer,
+    groups: Buffer,
+    frames: Buffer,
+    rows: Buffer,
+    code: Buffer,
+    noises: Buffer,
+    gaps: Buffer,
+    bounds: Buffer,
+    pool: Buffer,
+    paulis: Buffer,
+    addresses: Buffer,
+    seed: int,
+    shot_first: int,
+    /,
+) -> None: ...
+def measure(
+    qubits: int,
+    count: int,
+    tableaus: Buffer,
+    groups: Buffer,
+    frames: Buffer,
+    rows: Buffer,
+    paulis: Buffer,
+    what: Buffer,
+    addresses: Buffer,
+    seed: int,
+    shot_first: int,
+    /,
+) -> int: ...
+def turn(
+    qubits: int,
+    count: int,
+    tableaus: Buffer,
+    groups: Buffer,
+    frames: Buffer,
+    rows: Buffer,
+    paulis: Buffer,
+    minus: int,
+    where: int,
+    /,
+) -> int: ...
+def last(
+    qubits: int,
+    count: int,
+    tableaus: Buffer,
+    groups: Buffer,
+    frames: Buffer,
+    rows: Buffer,
+    paulis: Buffer,
+    into: Buffer,
+    addresses: Buffer,
+    seed: int,
+    shot_first: int,
+    /,
+) -> None: ...
+def hashes(
+    qubits: int,
+    count: int,
+    tableaus: Buffer,
+    groups: Buffer,
+    frames: Buffer,
+    rows: Buffer,
+    into: Buffer,
+    /,
+) -> None: ...
+def merge(
+    qubits: int,
+    count: int,
+    tableaus: Buffer,
+    groups: Buffer,
+    frames: Buffer,
+    rows: Buffer,
+    firsts: Buffer,
+    /,
+) -> int: ...
