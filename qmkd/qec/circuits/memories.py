@@ -16,7 +16,7 @@ def memory(code: Code, rounds: int, basis: Basis) -> stim.Circuit:
     check_experiment(code, rounds, basis)
     writer = Writer([code])
     writer.prepare({0: basis})
-    writer.rounds([0], rounds, last=True)
+    writer.rounds([0], rounds)
     found = writer.measure([0], basis)
     for number in range(code.k):
         support = writer.blocks[0].logical(basis, number)

@@ -12,7 +12,7 @@ Detectors have coordinates (x, y, round, part): part is 2 * block + (1 if it com
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
 from typing import Final
 
@@ -88,7 +88,7 @@ class Writer:
 
     # --- layers -----------------------------------------------------------------------------------
 
-    def layer(self, operations: Iterable[tuple[str, Sequence[int]]]) -> Records:
+    def layer(self, operations: Iterable[tuple[str, Sequence[int]]]) -> range:
         """Operations on qubits of the circuit, at once. Returns the results, oldest first."""
         merged: dict[str, list[int]] = defaultdict(list)
         for gate, qubits in operations:
@@ -103,14 +103,7 @@ class Writer:
             if gate.startswith("M")
         )
         self.circuit.append("TICK")
-        return frozenset(range(first, self.measured))
-
-    def results_of(self, basis: Basis, qubits: Iterable[int]) -> dict[int, int]:
-        """Measure single qubits in one layer. Returns qubit -> result."""
-        chosen = sorted(qubits)
-        first = self.measured
-        self.layer([(MEASURE[basis], chosen)])
-        return {qubit: first + i for i, qubit in enumerate(chosen)}
+        return range(first, self.measured)
 
     # --- annotations ------------------------------------------------------------------------------
 
@@ -129,33 +122,132 @@ class Writer:
     # --- blocks -----------------------------------------------------------------------------------
 
     def prepare(self, bases: dict[int, Basis]) -> None:
-        """Reset the data of blocks (number -> basis) together with their first ancillas."""
+        """Reset the data of blocks (number -> basis)."""
+        self.reset_data([(self.blocks[number], basis) for number, basis in bases.items()])
+
+    def reset_data(
+        self, blocks: Sequence[tuple[Block, Basis]], single: dict[int, Basis] | None = None
+    ) -> None:
+        """Reset the data of blocks and their first ancillas, but the qubits of `single` apart."""
+        apart = single or {}
         operations: list[tuple[str, Sequence[int]]] = []
-        for number, basis in bases.items():
-            block = self.blocks[number]
-            operations.append((RESET[basis], block.data))
-            operations += _placed(block, block.code.opening)
-            self.make_fresh(block, basis)
+        for block, basis in blocks:
+            block.fresh = None if apart else basis
+            bases = {qubit: apart.get(qubit, basis) for qubit in block.data}
+            for kind in dict.fromkeys(bases.values()):
+                operations.append((RESET[kind], [q for q in block.data if bases[q] == kind]))
+            operations += _opening(block)
+            for operator, _, _ in block.stabilizers:
+                if all(bases[qubit] == operator[0] for qubit in operator[1]):
+                    self.values[operator] = NOTHING
         self.layer(operations)
 
-    def make_fresh(self, block: Block, basis: Basis) -> None:
-        """Note that the data of a block was reset in `basis`."""
-        block.fresh = basis
-        for operator, _, _ in block.stabilizers:
-            self.values.pop(operator, None)
-            if operator[0] == basis:
-                self.values[operator] = NOTHING
+    def gates(
+        self,
+        before: Sequence[int],
+        after: Sequence[int],
+        operations: Sequence[tuple[str, Sequence[int]]],
+        preimage: Callable[[Operator], tuple[Operator, ...]],
+    ) -> None:
+        """A layer of Clifford gates on the data of blocks `before`, which makes them `after`.
 
-    def rounds(self, chosen: Sequence[int], count: int, last: bool = False) -> None:
+        preimage: the operators before it whose product becomes a given one; signs do not matter.
+        """
+        first = [self.blocks[number] for number in after]
+        self.layer([*operations, *(each for block in first for each in _opening(block))])
+        self._keep(
+            after,
+            {
+                operator: [self.values.get(part) for part in preimage(operator)]
+                for block in first
+                for operator, _, _ in block.stabilizers
+            },
+        )
+
+    def merge_or_split(
+        self,
+        before: Sequence[int],
+        after: Sequence[int],
+        gained: Basis | None = None,
+        lost: Basis | None = None,
+    ) -> dict[int, int]:
+        """A layer in which blocks `before` become others that cover other qubits.
+
+        Data qubits that are new are reset in basis `gained`, those left out measured in basis
+        `lost`. Returns the results of the latter: qubit -> result.
+        """
+        had = {qubit for number in before for qubit in self.blocks[number].data}
+        have = {qubit for number in after for qubit in self.blocks[number].data}
+        new, gone = sorted(have - had), sorted(had - have)
+        assert bool(new) == (gained is not None)
+        assert bool(gone) == (lost is not None)
+        first = self.measured
+        self.layer(
+            [
+                *([(RESET[gained], new)] if gained else []),
+                *([(MEASURE[lost], gone)] if lost else []),
+                *(each for number in after for each in _opening(self.blocks[number])),
+            ]
+        )
+        found = {qubit: first + i for i, qubit in enumerate(gone)}
+        self._lose(before, found, lost)
+        self._keep(
+            after,
+            {
+                operator: [self._grown(operator, frozenset(new), gained)]
+                for number in after
+                for operator, _, _ in self.blocks[number].stabilizers
+            },
+        )
+        return found
+
+    def _lose(self, before: Sequence[int], found: dict[int, int], lost: Basis | None) -> None:
+        """Cut operators down to the qubits that were not measured; compare what is nothing then."""
+        gone = frozenset(found)
+        for number in before:
+            block = self.blocks[number]
+            for operator, _, at in block.stabilizers:
+                basis, support = operator
+                if support.isdisjoint(gone) or (value := self.values.pop(operator, None)) is None:
+                    continue
+                if basis == lost:
+                    value ^= frozenset(found[qubit] for qubit in support & gone)
+                    if support <= gone:
+                        self.detector(value, at, block.part(basis))
+                    else:
+                        self.values[basis, support - gone] = value
+
+    def _grown(
+        self, operator: Operator, new: frozenset[int], gained: Basis | None
+    ) -> Records | None:
+        """The value of an operator, some of whose qubits were just reset."""
+        basis, support = operator
+        if support.isdisjoint(new):
+            return self.values.get(operator)
+        if basis != gained:
+            return None
+        return NOTHING if support <= new else self.values.get((basis, support - new))
+
+    def _keep(self, after: Sequence[int], parts: dict[Operator, list[Records | None]]) -> None:
+        """Know of the operators in `parts` what their parts say, and of no other."""
+        self.values = {}
+        for operator, values in parts.items():
+            known = [value for value in values if value is not None]
+            if len(known) == len(values):
+                self.values[operator] = _sum(known)
+        for number in after:
+            self.blocks[number].fresh = None
+
+    def rounds(self, chosen: Sequence[int], count: int) -> None:
         """`count` rounds of some blocks in step; what repeats is written once.
 
-        last: nothing follows but measuring the data, so the ancillas are not reset once more.
+        After the last one no ancilla is reset: the layer that follows does that, or ends it all.
         """
         blocks = [self.blocks[number] for number in chosen]
-        body = count - ROUNDS_UNFOLDED - last
+        body = count - 1 - ROUNDS_UNFOLDED
         if body < 2:
             for done in range(count):
-                self._round(blocks, last and done == count - 1)
+                self._round(blocks, done == count - 1)
             return
         for _ in range(ROUNDS_UNFOLDED):
             self._round(blocks, False)
@@ -165,8 +257,7 @@ class Writer:
         before.append(stim.CircuitRepeatBlock(body, self.circuit))
         self.circuit = before
         self._shift(blocks, first, (self.measured - first) * (body - 1))
-        if last:
-            self._round(blocks, True)
+        self._round(blocks, True)
 
     def _shift(self, blocks: Sequence[Block], first: int, by: int) -> None:
         """After a repeated round: move what refers to its results on to the last repetition."""
@@ -192,7 +283,7 @@ class Writer:
             if not operations:
                 continue
             # A layer joins operations of the same gate, in order of their first appearance.
-            results = iter(sorted(self.layer(operations)))
+            results = iter(self.layer(operations))
             for gate in dict.fromkeys(gate for gate, _ in operations):
                 for block, gauge in gauges.get(gate, ()):
                     block.results[gauge] = next(results)
@@ -228,7 +319,9 @@ class Writer:
     def measure(self, chosen: Sequence[int], basis: Basis) -> dict[int, int]:
         """Measure the data of blocks in one layer and compare. Returns qubit -> result."""
         blocks = [self.blocks[number] for number in chosen]
-        found = self.results_of(basis, [qubit for block in blocks for qubit in block.data])
+        data = [qubit for block in blocks for qubit in block.data]
+        found = {qubit: self.measured + i for i, qubit in enumerate(data)}
+        self.layer([(MEASURE[basis], data)])
         for block in blocks:
             code = block.code
             if not block.commuting and block.last == basis:
@@ -251,6 +344,10 @@ def _placed(block: Block, layer: Layer) -> list[tuple[str, Sequence[int]]]:
     return [(each.gate, [block.at[qubit] for qubit in each.qubits]) for each in layer]
 
 
+def _opening(block: Block) -> list[tuple[str, Sequence[int]]]:
+    return _placed(block, block.code.opening)
+
+
 def _without_last_resets(cycle: tuple[Layer, ...]) -> list[Layer]:
     """A cycle that resets no ancilla which it does not use afterwards."""
     used: set[int] = set()
@@ -266,9 +363,13 @@ def _without_last_resets(cycle: tuple[Layer, ...]) -> list[Layer]:
     return kept[::-1]
 
 
+def _sum(values: Iterable[Records]) -> Records:
+    total = NOTHING
+    for value in values:
+        total ^= value
+    return total
+
+
 def _parity(block: Block, gauges: Iterable[int]) -> Records:
     """The product of some gauges, as their last results say."""
-    found: set[int] = set()
-    for gauge in gauges:
-        found ^= {block.results[gauge]}
-    return frozenset(found)
+    return _sum(frozenset((block.results[gauge],)) for gauge in gauges)

@@ -179,6 +179,23 @@ class Code(msgspec.Struct, frozen=True, kw_only=True):
         """Logical operators of one basis: uint8, shape (k, data)."""
         return self.matrix(self.logical(basis))
 
+    def dual(self) -> Code:
+        """The code with X and Z swapped everywhere, on the same qubits."""
+        return msgspec.structs.replace(
+            self,
+            gauges=tuple(
+                msgspec.structs.replace(each, basis=OTHER[each.basis]) for each in self.gauges
+            ),
+            stabilizers=tuple(
+                msgspec.structs.replace(each, basis=OTHER[each.basis]) for each in self.stabilizers
+            ),
+            logical_x=self.logical_z,
+            logical_z=self.logical_x,
+            opening=_dual_layer(self.opening),
+            cycle=tuple(_dual_layer(layer) for layer in self.cycle),
+            protects=tuple(OTHER[basis] for basis in self.protects),
+        )
+
     def moved(self, dx: float, dy: float) -> Code:
         """The same code elsewhere."""
         return msgspec.structs.replace(
@@ -193,6 +210,26 @@ class Code(msgspec.Struct, frozen=True, kw_only=True):
                 for each in self.stabilizers
             ),
         )
+
+
+_DUAL: Final = {"R": "RX", "RX": "R", "M": "MX", "MX": "M", "MXX": "MZZ", "MZZ": "MXX", "CX": "CX"}
+
+
+def _dual_layer(layer: Layer) -> Layer:
+    """The layer with H before and after it."""
+    return tuple(
+        msgspec.structs.replace(
+            each,
+            gate=_DUAL[each.gate],
+            # H on both sides of a CX turns it around.
+            qubits=_swapped(each.qubits) if each.gate == "CX" else each.qubits,
+        )
+        for each in layer
+    )
+
+
+def _swapped(pairs: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(qubit for i in range(0, len(pairs), 2) for qubit in (pairs[i + 1], pairs[i]))
 
 
 def rank(matrix: Bits) -> int:
