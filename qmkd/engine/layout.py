@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qmkd.engine.chance import Words
+from qmkd.engine.native import _layout
 from qmkd.engine.prepared import ABSENT, Rows
 from qvm.program import EventField
 
@@ -19,17 +20,6 @@ Packed = NDArray[np.uint8]
 """shape (shots, row_bytes)."""
 
 FEW_EVENTS: Final = 64
-
-# Exchange blocks of 1, 2 and 4 bits across the diagonal of an 8 x 8 matrix of bits in a word
-# (Warren, Hacker's Delight, section 7-3).
-_TURNS: Final = tuple(
-    (np.uint64(shift), np.uint64(mask))
-    for shift, mask in (
-        (7, 0x00AA00AA00AA00AA),
-        (14, 0x0000CCCC0000CCCC),
-        (28, 0x00000000F0F0F0F0),
-    )
-)
 
 
 def packed_row_bytes(events: Sequence[EventField]) -> int:
@@ -79,45 +69,38 @@ def unpack_row(row: bytes, events: Sequence[EventField]) -> list[int]:
     return out
 
 
-def pack_bits(values: Sequence[Words | None], ran: Sequence[Words | None], shots: int) -> Packed:
-    """Bit rows, as `chance.pack` packs them and None for zeros, -> packed rows.
+def pack_bits(
+    rows: Words, values: Sequence[int | None], ran: Sequence[int | None], shots: int
+) -> Packed:
+    """Rows of bits by event -> packed rows.
 
-    values: one row per value bit, in row order; 0 where the event is absent. ran: one per event.
+    rows: uint64, shape (rows, words), bit i % 64 of word i // 64 being shot i. values: the row of
+    each value bit, in row order, 0 where the event is absent. ran: of each event. None is no shot.
     """
     size = -(-len(values) // 8)
-    packed = np.empty((-(-shots // 8) * 8, size + -(-len(ran) // 8)), dtype=np.uint8)
-    turn_bits(values, packed[:, :size])
-    turn_bits(ran, packed[:, size:])
-    return packed[:shots]
+    packed: Packed = np.empty((shots, size + -(-len(ran) // 8)), dtype=np.uint8)
+    for column, chosen in ((0, values), (size, ran)):
+        which = np.array([-1 if row is None else row for row in chosen], dtype=np.int32)
+        _layout.pack(rows, rows.shape[1], which, shots, packed, packed.shape[1], column)
+    return packed
+
+
+def distinct(packed: Packed, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """Of each different packed row where it stands first, and how often it occurs.
+
+    In the order in which they first occur; None where there are more than `most`.
+    """
+    shots, size = packed.shape
+    if size == 0:
+        return np.zeros(1, dtype=np.int64), np.array([shots], dtype=np.int64)
+    room = min(most, shots)
+    first, number = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
+    slots = np.empty(1 << (2 * room - 1).bit_length(), dtype=np.int32)
+    found = _layout.count(np.ascontiguousarray(packed), size, first, number, slots)
+    return None if found < 0 else (first[:found], number[:found])
 
 
 def _places(events: Sequence[EventField]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     """Of each event: its first value bit, and whether it has two."""
     widths = np.array([field.bits for field in events], dtype=np.intp)
     return np.cumsum(widths) - widths, widths > 1
-
-
-def turn_bits(rows: Sequence[Words | None], into: Packed) -> None:
-    """Bit rows by event, None for zeros -> bytes by shot.
-
-    into: shape (shots, in eights; ceil(len(rows) / 8)).
-    """
-    for column in range(into.shape[1]):
-        eight = rows[8 * column : 8 * column + 8]
-        block: Words | None = None
-        for at, row in enumerate(eight):
-            if row is not None:
-                bits = row.view(np.uint8)[: len(into) // 8].astype("<u8")
-                bits <<= np.uint64(8 * at)
-                block = bits if block is None else block | bits
-        if block is None:
-            into[:, column] = 0
-            continue
-        for shift, mask in _TURNS:
-            off = block >> shift
-            off ^= block
-            off &= mask
-            block ^= off
-            off <<= shift
-            block ^= off
-        into[:, column] = block.view(np.uint8)

@@ -13,12 +13,18 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qmkd.core.ports import SegmentReport
 from qmkd.engine import engines, tableau
 from qmkd.engine.batch import run_batches
-from qmkd.engine.layout import FEW_EVENTS, Packed, packed_row_bytes, unpack_row, unpack_rows
+from qmkd.engine.layout import (
+    FEW_EVENTS,
+    Packed,
+    distinct,
+    packed_row_bytes,
+    unpack_row,
+    unpack_rows,
+)
 from qmkd.engine.noise import IDEAL, NoiseModel
 from qmkd.engine.prepared import ABSENT, Prepared, Rows, Stop, Unable
 from qvm.lower import lower
@@ -28,7 +34,6 @@ from syscalls.results import COUNTS_CHARS_MAX, COUNTS_KEYS_MAX, SHOT_BLOCK
 
 CHUNK_BYTES: Final = 32 << 20  # packed rows at a time
 CHUNK_SHOTS_MAX: Final = 1 << 16
-COUNT_BINS_MAX: Final = 1 << 16
 
 Sink = Callable[[Packed], None]
 
@@ -208,10 +213,11 @@ class _Counting:
     def add(self, packed: Packed) -> None:
         if self._total is None:
             return
-        example, numbers = _distinct(packed)
-        if len(example) > self._keys_max:
+        found = distinct(packed, self._keys_max)
+        if found is None:
             self._total = None
             return
+        example, numbers = found
         total = self._total
         for key, number in zip(self._keys(packed[example]), numbers.tolist(), strict=True):
             total[key] = total.get(key, 0) + number
@@ -230,25 +236,3 @@ class _Counting:
     def result(self) -> dict[str, int] | None:
         """Sorted by key."""
         return None if self._total is None else dict(sorted(self._total.items()))
-
-
-def _distinct(packed: Packed) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """For each different row: the index of one such row, and how many there are."""
-    shots, size = packed.shape
-    if size == 0:
-        return np.zeros(1, dtype=np.intp), np.array([shots])
-    if size <= 8:
-        padded = np.zeros((shots, 8), dtype=np.uint8)
-        padded[:, :size] = packed
-        codes = padded.view("<u8")[:, 0]
-        if int(codes.max()) < COUNT_BINS_MAX:
-            small = codes.astype(np.intp)
-            numbers = np.bincount(small)
-            there = np.flatnonzero(numbers)
-            example = np.zeros(len(numbers), dtype=np.intp)
-            example[small] = np.arange(shots)
-            return example[there], numbers[there]
-    else:
-        codes = np.ascontiguousarray(packed).view(f"V{size}")[:, 0]
-    _, example, numbers = np.unique(codes, return_index=True, return_counts=True)
-    return example, numbers

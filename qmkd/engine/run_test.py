@@ -62,7 +62,11 @@ def test_rows_are_packed_and_counted_as_documented(events: int, wide: bool) -> N
         values += [chance.pack(column >> at & 1 == 1) for at in range(field.bits)]
     for shots in (300, 257, 64, 5, 1):
         words = -(-shots // 64)
-        cut = layout.pack_bits([row[:words] for row in values], [row[:words] for row in ran], shots)
+        every = np.array([*values, *ran, chance.pack(np.ones(300, dtype=np.bool_))])[:, :words]
+        numbers = list(range(len(values) + len(ran)))
+        cut = layout.pack_bits(
+            np.ascontiguousarray(every), numbers[: len(values)], numbers[len(values) :], shots
+        )
         assert np.array_equal(cut, packed[:shots])
     assert [row.tobytes() for row in packed] == [slow_row(row, fields) for row in rows.tolist()]
     wire = [results.EventField(name=field.name, bits=field.bits) for field in fields]
