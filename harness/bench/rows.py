@@ -42,6 +42,11 @@ def row(
     return Row(metric=metric, value=value, unit=unit, goal=None, ok=None)
 
 
+def missing(metric: str, why: str) -> Row:
+    """A row without a figure, which says why there is none."""
+    return Row(metric=f"{metric}: {why}", value=math.nan, unit="", goal=None, ok=None)
+
+
 def median_ratio(tops: Sequence[float], bottoms: Sequence[float]) -> float:
     """Median of the ratios of interleaved rounds, which a drifting machine moves least."""
     return statistics.median(
@@ -51,7 +56,9 @@ def median_ratio(tops: Sequence[float], bottoms: Sequence[float]) -> float:
 
 def figure(value: float) -> str:
     """Three significant digits, with thousands apart."""
-    if value == 0 or not math.isfinite(value):
+    if math.isnan(value):
+        return "-"
+    if value == 0 or math.isinf(value):
         return str(value)
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:,.{digits}f}"

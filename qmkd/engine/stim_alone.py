@@ -7,6 +7,7 @@ What lies between two guards is one circuit, noise included, so it is as quick a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -76,55 +77,66 @@ def _holds(guard: LoweredGuard, events: list[int]) -> bool:
     return any(tests) if guard.any else all(tests)
 
 
+def lines_of(step: Step, noise: NoiseModel) -> tuple[tuple[str, ...], ...]:
+    """Lines of a Stim circuit: errors before a step, the step itself, errors after it."""
+    before, after = noise.before(step), noise.after(step)
+    return (
+        tuple(line for channel in before for line in _channel(channel)),
+        _operation(step, noise.flips(step) if step.events else 0.0),
+        tuple(line for channel in after for line in _channel(channel)),
+    )
+
+
 def _parts(step: Step, noise: NoiseModel) -> Iterator[_Part]:
-    """Errors before, the operation, errors after; at a fence they strike in every shot."""
+    """At a fence errors strike in every shot."""
     guard = None if step.op == "FENCE_EPOCH" else step.guard
-    for channel in noise.before(step):
-        yield _Part(guard, (), _channel(channel), ())
-    lines, writes = _operation(step, noise.flips(step) if step.events else 0.0)
+    before, lines, after = lines_of(step, noise)
+    if before:
+        yield _Part(guard, (), before, ())
     if lines:
-        yield _Part(guard, step.xor, lines, writes)
-    for channel in noise.after(step):
-        yield _Part(guard, (), _channel(channel), ())
+        yield _Part(guard, step.xor, lines, _writes(step))
+    if after:
+        yield _Part(guard, (), after, ())
 
 
 def _joined(parts: Iterator[_Part]) -> Iterator[_Part]:
     """Parts without conditions that follow one another become one."""
-    held: _Part | None = None
-    for part in parts:
-        free = part.guard is None and not part.xor
-        if held is not None and free:
-            held = _Part(None, (), held.lines + part.lines, held.writes + part.writes)
-            continue
-        if held is not None:
-            yield held
-        held = part if free else None
-        if not free:
-            yield part
-    if held is not None:
-        yield held
+    for free, some in itertools.groupby(parts, lambda part: part.guard is None and not part.xor):
+        if free:
+            held = list(some)
+            lines = tuple(line for part in held for line in part.lines)
+            yield _Part(None, (), lines, tuple(write for part in held for write in part.writes))
+        else:
+            yield from some
 
 
-def _operation(step: Step, flip: float) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...]]:
+def _operation(step: Step, flip: float) -> tuple[str, ...]:
     """flip: how often an outcome is recorded wrongly."""
     if step.op in PASSIVE or step.op == "FENCE_EPOCH":
-        return (), ()
+        return ()
     targets = " ".join(map(str, step.qubits))
     if step.op == "MEASURE_BELL":
-        both = len(step.events) == 2
-        writes = tuple((event, 0) for event in step.events) if both else ()
-        lines = (f"MXX({flip}) {targets}", f"MZZ({flip}) {targets}")
-        return lines, writes or ((step.events[0], 1), (step.events[0], 0))
+        return f"MXX({flip}) {targets}", f"MZZ({flip}) {targets}"
     if step.op == "COND_PAULI":
         pairs = zip(step.pauli, step.qubits, strict=True)
-        return tuple(f"{letter} {qubit}" for letter, qubit in pairs), ()
-    if step.events:
-        return (f"{_STIM[step.op]}({flip}) {targets}",), ((step.events[0], 0),)
-    return (f"{_STIM[step.op]} {targets}",), ()
+        return tuple(f"{letter} {qubit}" for letter, qubit in pairs)
+    return (f"{_STIM[step.op]}{f'({flip})' if step.events else ''} {targets}",)
+
+
+def _writes(step: Step) -> tuple[tuple[int, int], ...]:
+    """Of each outcome its event and which bit of its value it is."""
+    if step.op == "MEASURE_BELL" and len(step.events) == 1:
+        return (step.events[0], 1), (step.events[0], 0)
+    return tuple((event, 0) for event in step.events)
 
 
 def _channel(channel: PauliChannel) -> tuple[str, ...]:
-    """At most one of its terms strikes: each only where none before it did."""
+    """At most one of its terms strikes: each only where none before it did, if not all alike."""
+    chances = {chance for _, chance in channel.terms}
+    if len(chances) == 1 and len(channel.terms) == 4 ** len(channel.qubits) - 1:
+        (chance,), width = chances, len(channel.qubits)
+        targets = " ".join(map(str, channel.qubits))
+        return (f"DEPOLARIZE{width}({chance * len(channel.terms)}) {targets}",)
     lines: list[str] = []
     left = 1.0
     for letters, chance in channel.terms:

@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # The benchmarks put the engine and the kernel beside their peers in one process.
     "harness.bench": {
         "msgspec", "numpy", "stim", "trio", "jsonrpcserver", "syscalls", "qvm", "qmkd", "runtime",
-        "harness", "rich",
+        "harness", "rich", "qdk",
     },
 }  # fmt: skip
 
