@@ -1,433 +1,486 @@
-"""Any program of few qubits, by state vectors, with any guards.
+"""Parts of few qubits, by state vectors, with any gates under any guards.
 
-Shots that have had the same outcomes so far share one vector, a *branch*; so the cost of a gate
-grows with the number of different histories, not of shots. Everything that a guard can see is the
-same within a branch. Random outcomes are drawn per shot, by the same words as in the other engines,
-and split branches. Where an outcome is forgotten (RESET, FREE_LQ) the two halves are joined again
-if they hold the same state.
+Shots that hold the same state share one vector, a *branch*, so the cost of a gate grows with the
+number of different states, not of shots. What shots hold is a vector up to a Pauli: each qubit has
+a *frame* as in `frames.py`, a row for X and one for Z. Noise is row code that way, and so are
+Paulis where a guard holds in some shots of a branch and not in others. A gate outside the Clifford
+group turns the other way where the frame anticommutes with its axis.
 
-Vectors are complex128, shape (2^slots, branches); slot i is bit i of the first index.
+A vector has the qubits that are not known to be in |0> up to the frame: those that were neither
+just reset nor just measured. So a measurement halves the vectors, and the frame has its outcome.
+
+Gates are put off until an outcome depends on them, and then run together. Whether a guard holds for
+a branch is then looked up, and branches in which it holds for some of the shots are split. A random
+outcome is drawn by shot, and splits too. Whenever branches changed in different ways, those that
+hold the same state are joined again.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qmkd.engine.batches import Action, TooManyParts, Where, run_batches
-from qmkd.engine.chance import ONE, Chance, Words, fraction, quantise
-from qmkd.engine.layout import Packed, pack_rows
-from qmkd.engine.limits import DENSE_QUBITS_MAX
-from qmkd.engine.noise import NoiseModel, PauliChannel, flipped, struck
-from qmkd.engine.prepared import (
-    ABSENT,
-    PASSIVE,
-    Numbered,
-    Poll,
-    Prepared,
-    Rows,
-    Stop,
-    Unable,
-    numbered,
-)
-from qvm.isa import OPS
-from qvm.program import LoweredGuard, Step
+from qmkd.engine import vectors
+from qmkd.engine.batch import TooManyParts
+from qmkd.engine.chance import HALF, Strikes, Words, quantise
+from qmkd.engine.limits import DENSE_BYTES_MAX, DENSE_QUBITS_MAX
+from qmkd.engine.native import _branches
+from qmkd.engine.primitives import Gate
+from qmkd.engine.rows import FULL, Where
+from qmkd.engine.vectors import CLEAR, CX, CZ, DROP, MATRICES, STAY, Circuit, Matrix, Vectors
+from qvm.parts import Shape
 
-STATE_BYTES_MAX: Final = 64 << 20  # of all branches together; operations need a few times as much
-BATCH_SHOTS: Final = 1 << 16
-SAME: Final = 1e-12  # two states whose overlap is nearer to 1 than this are one
+if TYPE_CHECKING:
+    from qmkd.engine.batch import Batch, Builder, Supports
 
-assert 16 << DENSE_QUBITS_MAX <= STATE_BYTES_MAX, "one branch of the widest program fits"
+CONTROLS_MAX: Final = 60  # rows that guard gates which are put off together
+SHOT_BITS: Final = 32  # its branch
 
-_Complexes = NDArray[np.complex128]
-_Mask = NDArray[np.bool_]
-_Numbers = NDArray[np.intp]
-_Matrix = tuple[tuple[complex, complex], tuple[complex, complex]]
+_NO_ROW: Final[Words] = np.empty(0, dtype=np.uint64)
+_DIAGONAL: Final = frozenset({"S", "S_DAG", "Z", "T", "T_DAG", "RZ"})
+_AXES: Final = {"T": "Z", "T_DAG": "Z", "RX": "X", "RY": "Y", "RZ": "Z"}
 
 
-def run(
-    program: Prepared, seed: int, shot_first: int, shots: int, noise: NoiseModel, stop: Stop
-) -> Rows:
-    """Run shots [shot_first, shot_first + shots).
-
-    Raises `Unable` where the program is too wide, `Stopped` where `stop()` was true at a fence,
-    between batches or some time between operations.
-    """
-    parts = [each.rows() for each in _batches(program, seed, shot_first, shots, noise, stop)]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+def suits(shape: Shape) -> bool:
+    """Whether one vector always fits."""
+    return shape.qubits <= DENSE_QUBITS_MAX
 
 
-def run_packed(
-    program: Prepared, seed: int, shot_first: int, shots: int, noise: NoiseModel, stop: Stop
-) -> Packed:
-    """As `run`, but the rows packed."""
-    parts = [each.packed() for each in _batches(program, seed, shot_first, shots, noise, stop)]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+class Maker:
+    """x, z: of each qubit the row where its frame has an X or Z; None where no shot has.
 
-
-def _batches(
-    program: Prepared, seed: int, shot_first: int, shots: int, noise: NoiseModel, stop: Stop
-) -> Iterator[_Batch]:
-    form = program.form(_Form, noise)
-    return run_batches(program, form, _Batch, seed, shot_first, shots, stop, "branches_peak")
-
-
-class _Batch:
-    """Shots under way.
-
-    psi: the branches' vectors, each of norm 1. of: intp, shape (shots,), the branch of each shot.
-    events: uint8, shape (events, branches).
+    place: of each qubit its place in the vectors; None where it is |0> up to X, and then its frame
+    has no Z. gates: put off, on vectors of `width` qubits. controls: rows that guard them.
     """
 
-    def __init__(
-        self, form: _Form, chance: Chance, shot_first: int, shots: int, poll: Poll
-    ) -> None:
-        self.form = form
-        self.chance = chance
-        self.shot_first = shot_first
-        self.shots = shots
-        self.poll = poll
-        self.psi: _Complexes = np.zeros((1 << form.slots, 1), dtype=np.complex128)
-        self.psi[0] = 1
-        self.of = np.zeros(shots, dtype=np.intp)
-        self.events: Rows = np.full((form.events, 1), ABSENT, dtype=np.uint8)
-        self.parts_peak = 1
+    def __init__(self, builder: Builder, shape: Shape, number: int) -> None:
+        assert suits(shape), shape
+        self.builder = builder
+        self.number = number
+        self.qubits = shape.qubits
+        self.x: list[int | None] = [None] * shape.qubits
+        self.z: list[int | None] = [None] * shape.qubits
+        self.place: list[int | None] = [None] * shape.qubits
+        self.width = 0
+        self.gates: list[vectors.Gate] = []
+        self.controls: list[int] = []
 
-    def rows(self) -> Rows:
-        """The events of all shots so far."""
-        return np.ascontiguousarray(self.events.T)[self.of]
+    # --- told by the batch ------------------------------------------------------------------------
 
-    def packed(self) -> Packed:
-        """The same, packed."""
-        return pack_rows(self.events.T, self.form.fields)[self.of]
-
-    # --- branches ---------------------------------------------------------------------------------
-
-    def truth(self, guard: LoweredGuard | None) -> _Mask | None:
-        """In which branches the guard holds; None for all. An absent event equals no value."""
-        if guard is None:
-            return None
-        event, wanted = guard.tests[0]
-        whole: _Mask = self.events[event] == wanted
-        for event, wanted in guard.tests[1:]:
-            held = self.events[event] == wanted
-            whole = whole | held if guard.any else whole & held
-        return whole
-
-    def split(self, choice: _Numbers, choices: int) -> tuple[_Numbers, _Numbers]:
-        """Split branches by the choice (0 <= choice < choices) of each shot.
-
-        Returns of each branch that there is now, in ascending order: its parent, its choice.
-        """
-        branches = self.psi.shape[1]
-        code = self.of * choices + choice
-        there = np.flatnonzero(np.bincount(code, minlength=branches * choices))
-        if len(there) > self.form.parts_max:
-            raise TooManyParts
-        number = np.empty(branches * choices, dtype=np.intp)
-        number[there] = np.arange(len(there))
-        self.of = number[code]
-        parents, chosen = np.divmod(there, choices)
-        if len(there) != branches:
-            self.psi = self.psi[:, parents]
-            self.events = self.events[:, parents]
-            self.parts_peak = max(self.parts_peak, len(there))
-        return parents, chosen
-
-    def halves(self, qubit: int) -> tuple[_Complexes, _Complexes]:
-        """Views of the amplitudes with the qubit 0 and 1: shape (higher, lower, branches)."""
-        view = self.psi.reshape(-1, 2, 1 << qubit, self.psi.shape[1])
-        return view[:, 0], view[:, 1]
-
-    def on_some(self, where: _Mask | None, act: Callable[..., None], *arguments: Any) -> None:
-        """Do `act` to the vectors of the branches in `where`, and leave the others."""
-        if where is None or where.all():
-            act(*arguments)
-        elif where.any():
-            whole = self.psi
-            self.psi = whole[:, where]
-            act(*arguments)
-            whole[:, where] = self.psi
-            self.psi = whole
-
-    def apply_matrix(self, qubit: int, matrix: _Matrix) -> None:
-        (a, b), (c, d) = matrix
-        zero, one = self.halves(qubit)
-        if b == 0 and c == 0:
-            if a != 1:
-                zero *= a
-            one *= d
+    def gate(self, gate: Gate, where: int | None) -> None:
+        if len(gate.qubits) == 2:
+            self._pair(gate.name, *gate.qubits, where)
             return
-        kept = zero * c
-        if a == 0 and d == 0:
-            np.multiply(one, b, out=zero)
-            one[...] = kept
-        else:
-            zero *= a
-            zero += one * b
-            one *= d
-            one += kept
-
-    def apply_pair(self, gate: str, one: int, two: int) -> None:
-        """CX, CZ or SWAP."""
-        high, low = max(one, two), min(one, two)
-        view = self.psi.reshape(-1, 2, 1 << (high - 1 - low), 2, 1 << low, self.psi.shape[1])
-        if gate == "CZ":
-            view[:, 1, :, 1] *= -1
+        name, (qubit,) = gate.name, gate.qubits
+        if self.place[qubit] is None:
+            if name in _DIAGONAL:
+                return
+            if name in ("X", "Y"):
+                self._add(self.x, qubit, FULL if where is None else where)
+                return
+        here = self._placed(qubit)
+        if name in _AXES:
+            self._turn(_AXES[name], qubit, _matrix(gate), where)
             return
-        if gate == "SWAP":
-            first, second = view[:, 0, :, 1], view[:, 1, :, 0]
-        elif one == high:
-            first, second = view[:, 1, :, 0], view[:, 1, :, 1]
-        else:
-            first, second = view[:, 0, :, 1], view[:, 1, :, 1]
-        kept = first.copy()
-        first[...] = second
-        second[...] = kept
+        control = self._control(where)
+        self.gates.append(vectors.Gate(0, here, here, MATRICES[name], control))
+        if name == "H" and where is not None:
+            self._exchange(self.x, qubit, self.z, qubit, where)
+        elif name == "H":
+            self.x[qubit], self.z[qubit] = self.z[qubit], self.x[qubit]
+        elif name in ("S", "S_DAG"):
+            self._add(self.z, qubit, self.x[qubit], where)
+        elif name == "H_YZ":
+            self._add(self.x, qubit, self.z[qubit], where)
 
-    def apply_paulis(self, letters: str, qubits: tuple[int, ...]) -> None:
-        for letter, qubit in zip(letters, qubits, strict=True):
-            if letter != "I":
-                self.apply_matrix(qubit, _PAULIS[letter])
-
-    def project(self, qubit: int, where: _Mask | None, at: Where) -> tuple[_Numbers, _Mask, _Mask]:
-        """Measure Z of `qubit` in the branches of `where` (None for all), splitting them.
-
-        Returns of each branch that there is now: its parent, its outcome, whether it was measured.
-        """
-        branches = self.psi.shape[1]
-        weights = (self.psi.real**2 + self.psi.imag**2).reshape(-1, 2, 1 << qubit, branches)
-        zeros, ones = weights.sum(axis=(0, 2))
-        threshold = quantise(ones / (zeros + ones))
-        if where is not None:
-            threshold[~where] = 0
-        parents = np.arange(branches)
-        outcome: _Mask = threshold == ONE
-        if not (outcome | (threshold == 0)).all():
-            drawn = fraction(self.chance.words(*at, self.shot_first, self.shots))
-            bits = drawn < (threshold[self.of] if branches > 1 else threshold[0])
-            parents, chosen = self.split(bits.astype(np.intp), 2)
-            outcome = chosen == 1
-        measured = np.ones(len(parents), dtype=np.bool_) if where is None else where[parents]
-        kept = np.where(outcome, ones[parents], zeros[parents])
-        scale = 1 / np.sqrt(np.where(measured, kept, 1.0))
-        zero, one = self.halves(qubit)
-        zero *= np.where(measured & outcome, 0.0, scale)
-        one *= np.where(measured & ~outcome, 0.0, scale)
-        return parents, outcome, measured
-
-    def join(self, parents: _Numbers) -> None:
-        """Join branches that came from one parent and hold the same state, up to phase."""
-        left = np.flatnonzero(parents[1:] == parents[:-1])
-        if not len(left):
+    def pauli(self, xs: tuple[int, ...], zs: tuple[int, ...], where: int) -> None:
+        for qubit in xs:
+            if self.place[qubit] is None:
+                self._add(self.x, qubit, where)
+        paulis = [
+            vectors.Gate(0, here, here, MATRICES[name], 0)
+            for name, qubits in (("X", xs), ("Z", zs))
+            for qubit in qubits
+            if (here := self.place[qubit]) is not None
+        ]
+        if not paulis:
             return
-        one, two = self.psi[:, left], self.psi[:, left + 1]
-        overlap = np.sum(one.conj() * two, axis=0)
-        size = np.abs(overlap)
-        phase = np.where(size > 0.5, overlap / np.where(size > 0.5, size, 1), 1)
-        same = np.abs(one * phase - two).max(axis=0) < SAME
-        keep = np.ones(len(parents), dtype=np.bool_)
-        keep[left[same] + 1] = False
-        self.of = (np.cumsum(keep) - 1)[self.of]
-        self.psi = self.psi[:, keep]
-        self.events = self.events[:, keep]
+        left = self.builder.row()
+        self._flush()
+        circuit = vectors.compiled(paulis, self.width)
+        self.builder.act(act_pauli, self.number, circuit, where, left)
+        for rows, qubits in ((self.x, xs), (self.z, zs)):
+            for qubit in qubits:
+                if self.place[qubit] is not None:
+                    self._add(rows, qubit, left)
+        self.builder.give_back(left)
 
-    # --- actions ----------------------------------------------------------------------------------
-
-    def matrix(self, qubit: int, matrix: _Matrix, guard: LoweredGuard | None) -> None:
-        self.on_some(self.truth(guard), self.apply_matrix, qubit, matrix)
-
-    def pair(self, gate: str, one: int, two: int, guard: LoweredGuard | None) -> None:
-        self.on_some(self.truth(guard), self.apply_pair, gate, one, two)
-
-    def cond_pauli(
-        self,
-        letters: str,
-        qubits: tuple[int, ...],
-        xor: tuple[int, ...],
-        guard: LoweredGuard | None,
-    ) -> None:
-        where = self.truth(guard)
-        if xor:
-            odd: _Mask = np.bitwise_xor.reduce(self.events[list(xor)] == 1, axis=0)
-            where = odd if where is None else odd & where
-        self.on_some(where, self.apply_paulis, letters, qubits)
-
-    def measure(
-        self, step: Step, turn: _Matrix | None, at: Where, flip: float, flip_at: Where
-    ) -> None:
-        (qubit,), (event,) = step.qubits, step.events
-        if turn is not None:
-            self.apply_matrix(qubit, turn)
-        _, outcome, measured = self.project(qubit, self.truth(step.guard), at)
-        self.events[event, measured] = outcome[measured]
-        if turn is not None:
-            self.apply_matrix(qubit, _adjoint(turn))
-        self.flip(event, 1, flip, flip_at)
-
-    def bell(self, step: Step, at: Where, flip: float, flip_at: Where) -> None:
-        one, two = step.qubits
-        where = self.truth(step.guard)
-        self.apply_pair("CX", one, two)
-        self.apply_matrix(one, _HADAMARD)
-        parents, m0, measured = self.project(one, where, at)
-        where = None if where is None else measured
-        parents, m1, measured = self.project(two, where, at._replace(draw=at.draw + 1))
-        m0 = m0[parents]
-        self.apply_matrix(one, _HADAMARD)
-        self.apply_pair("CX", one, two)
-        next_at = flip_at._replace(draw=flip_at.draw + 1)
-        # Events are written before readout flips, which split branches further.
-        if len(step.events) == 1:
-            self.events[step.events[0], measured] = (2 * m0 + m1)[measured]
-            self.flip(step.events[0], 2, flip, flip_at)
-            self.flip(step.events[0], 1, flip, next_at)
+    def measure(self, qubit: int, into: int, where: int | None, at: Where) -> None:
+        known = self.x[qubit]
+        if self.place[qubit] is not None:
+            self._project(qubit, STAY if where is not None else DROP, into, where, at)
+            if where is None:
+                self._add(self.x, qubit, into)
+        elif known is None:
+            self.builder.code.zero(into)
         else:
-            first, second = step.events
-            self.events[first, measured] = m0[measured]
-            self.events[second, measured] = m1[measured]
-            self.flip(first, 1, flip, flip_at)
-            self.flip(second, 1, flip, next_at)
+            self.builder.code.both(into, known, FULL if where is None else where)
 
-    def flip(self, event: int, bit: int, probability: float, at: Where) -> None:
-        """Report the bit wrongly, with that probability, where there is a report."""
-        if probability:
-            wrong = flipped(probability, self.chance.words(*at, self.shot_first, self.shots))
-            ran = (self.events[event] != ABSENT)[self.of]
-            _, chosen = self.split((wrong & ran).astype(np.intp), 2)
-            self.events[event] ^= (bit * chosen).astype(np.uint8)
+    def reset(self, qubit: int, where: int | None, at: Where, ends: bool) -> None:
+        if self.place[qubit] is not None:
+            outcome = self.builder.row()
+            self._project(qubit, CLEAR if where is not None else DROP, outcome, where, at)
+            self.builder.give_back(outcome)
+        for rows in (self.x, self.z):
+            row = rows[qubit]
+            if where is None:
+                self._forget(rows, qubit)
+            elif row is not None:
+                self.builder.code.but_not(row, row, where)
 
-    def reset(self, step: Step, at: Where, matrix: _Matrix | None) -> None:
-        """Measure away, put |0>, and then apply `matrix` if there is one."""
-        for place, qubit in enumerate(step.qubits):
-            where = self.truth(step.guard)
-            where_at = at._replace(draw=at.draw + place)
-            parents, outcome, measured = self.project(qubit, where, where_at)
-            self.on_some(outcome & measured, self.apply_matrix, qubit, _PAULIS["X"])
-            self.join(parents)
-            if matrix is not None:
-                self.on_some(self.truth(step.guard), self.apply_matrix, qubit, matrix)
+    def noise(self, kinds: Supports, of: Strikes, at: Where, where: int | None) -> None:
+        """Z does nothing to a qubit that is known."""
+        supports = [
+            [self._row(self.x, qubit) for qubit in xs]
+            + [self._row(self.z, qubit) for qubit in zs if self.place[qubit] is not None]
+            for xs, zs in kinds
+        ]
+        if any(supports):
+            self.builder.code.strike(supports, of, at, FULL if where is None else where)
 
-    def fence(self, epoch: int) -> None:
-        self.poll.fence(epoch)
+    def finish(self) -> None:
+        """No outcome depends on gates that are still put off."""
 
-    def noise(
-        self, channel: PauliChannel, thresholds: Words, guard: LoweredGuard | None, at: Where
+    def shot_bits(self) -> int:
+        return SHOT_BITS
+
+    def start(self, batch: Batch) -> State:
+        return State(batch, self.qubits)
+
+    # --- gates ------------------------------------------------------------------------------------
+
+    def _pair(self, name: str, one: int, two: int, where: int | None) -> None:
+        """A qubit that is known controls what the frame of the other takes in, and no vector."""
+        known_one, known_two = self.place[one] is None, self.place[two] is None
+        if name == "SWAP":
+            self._swap(one, two, where)
+        elif name == "CX":
+            if not known_one:
+                control = self._control(where)
+                places = self._placed(one), self._placed(two)
+                self.gates.append(vectors.Gate(CX, *places, control=control))
+                self._add(self.z, one, self.z[two], where)
+            self._add(self.x, two, self.x[one], where)
+        else:
+            assert name == "CZ", name
+            if not (known_one or known_two):
+                control = self._control(where)
+                places = self._placed(one), self._placed(two)
+                self.gates.append(vectors.Gate(CZ, *places, control=control))
+            if not known_one:
+                self._add(self.z, one, self.x[two], where)
+            if not known_two:
+                self._add(self.z, two, self.x[one], where)
+
+    def _swap(self, one: int, two: int, where: int | None) -> None:
+        if where is None:
+            for each in (self.place, self.x, self.z):
+                each[one], each[two] = each[two], each[one]
+            return
+        self._exchange(self.x, one, self.x, two, where)
+        if self.place[one] is None and self.place[two] is None:
+            return
+        control = self._control(where)
+        there = self._placed(one), self._placed(two)
+        for places in (there, there[::-1], there):
+            self.gates.append(vectors.Gate(CX, *places, control=control))
+        self._exchange(self.z, one, self.z, two, where)
+
+    def _turn(self, axis: str, qubit: int, matrix: Matrix, where: int | None) -> None:
+        """A turn about an axis, the other way in shots whose frame anticommutes with the axis."""
+        here, back = self._placed(qubit), vectors.adjoint(matrix)
+        x, z = self.x[qubit], self.z[qubit]
+        against = {"X": z, "Y": z if x is None else x, "Z": x}[axis]
+        if against is None:
+            self.gates.append(vectors.Gate(0, here, here, matrix, self._control(where)))
+            return
+        row = self.builder.row()
+        self.builder.code.copy(row, against)
+        if axis == "Y" and x is not None and z is not None:
+            self.builder.code.xor(row, z)
+        if where is None:
+            control = self._control(row)
+            self.gates.append(vectors.Gate(0, here, here, matrix, control, 0))
+            self.gates.append(vectors.Gate(0, here, here, back, control, 1))
+        else:
+            self.builder.code.both(row, row, where)
+            self.gates.append(vectors.Gate(0, here, here, back, self._control(row)))
+            self.builder.code.but_not(row, where, row)
+            self.gates.append(vectors.Gate(0, here, here, matrix, self._control(row)))
+        self.builder.give_back(row)
+
+    def _placed(self, qubit: int) -> int:
+        """Its place in the vectors; behind the others where it had none."""
+        place = self.place[qubit]
+        if place is None:
+            place = self.place[qubit] = self.width
+            self.width += 1
+        return place
+
+    def _control(self, where: int | None) -> int:
+        """The number of a row that guards gates which are put off; -1 for none."""
+        if where is None:
+            return -1
+        if len(self.controls) == CONTROLS_MAX:
+            self._flush()
+        row = self.builder.row()
+        self.builder.code.copy(row, where)
+        self.controls.append(row)
+        return len(self.controls) - 1
+
+    def _flush(self) -> None:
+        """Run what was put off."""
+        if self.gates:
+            circuit = vectors.compiled(self.gates, self.width)
+            self.builder.act(act_run, self.number, circuit, tuple(self.controls))
+        for row in self.controls:
+            self.builder.give_back(row)
+        self.gates, self.controls = [], []
+
+    def _project(self, qubit: int, mode: int, into: int, where: int | None, at: Where) -> None:
+        self._flush()
+        place = self.place[qubit]
+        self.builder.act(
+            act_project, self.number, place, mode, into, where, self.x[qubit], at, self.width
+        )
+        if mode == DROP:
+            self._forget(self.x, qubit)
+            self._forget(self.z, qubit)
+            assert place is not None
+            self.place[qubit] = None
+            self.width -= 1
+            for other, its in enumerate(self.place):
+                if its is not None and its > place:
+                    self.place[other] = its - 1
+
+    # --- frames -----------------------------------------------------------------------------------
+
+    def _add(
+        self, rows: list[int | None], qubit: int, row: int | None, where: int | None = None
     ) -> None:
-        where = self.truth(guard)
-        term_of = struck(thresholds, self.chance.words(*at, self.shot_first, self.shots))
-        terms = len(channel.terms)
-        if where is not None:
-            term_of[~where[self.of]] = terms
-        _, chosen = self.split(term_of, terms + 1)
-        for term, (letters, _) in enumerate(channel.terms):
-            self.on_some(chosen == term, self.apply_paulis, letters, channel.qubits)
+        """The frame takes in a row, where the guard holds."""
+        if row is None:
+            return
+        code, had = self.builder.code, rows[qubit] is not None
+        into = self._row(rows, qubit) if had else self.builder.row()
+        rows[qubit] = into
+        if where is None:
+            (code.xor if had else code.copy)(into, row)
+        else:
+            (code.xor_both if had else code.both)(into, row, where)
+
+    def _row(self, rows: list[int | None], qubit: int) -> int:
+        """The row of a qubit's frame, made if there is none."""
+        row = rows[qubit]
+        if row is None:
+            row = rows[qubit] = self.builder.row()
+            self.builder.code.zero(row)
+        return row
+
+    def _forget(self, rows: list[int | None], qubit: int) -> None:
+        row = rows[qubit]
+        if row is not None:
+            self.builder.give_back(row)
+        rows[qubit] = None
+
+    def _exchange(
+        self, ones: list[int | None], one: int, twos: list[int | None], two: int, where: int
+    ) -> None:
+        """Exchange two rows of frames where the guard holds."""
+        if ones[one] is None and twos[two] is None:
+            return
+        code, first, second = self.builder.code, self._row(ones, one), self._row(twos, two)
+        differ = self.builder.row()
+        code.copy(differ, first)
+        code.xor(differ, second)
+        code.xor_both(first, differ, where)
+        code.xor_both(second, differ, where)
+        self.builder.give_back(differ)
 
 
-class _Form:
-    """A program compiled for this engine under one noise model.
-
-    parts_max: most vectors at once. batch_shots: shots at a time, lowered where they were too
-    many.
-    """
-
-    def __init__(self, program: Prepared, noise: NoiseModel) -> None:
-        lowered = program.lowered
-        if lowered.slots > DENSE_QUBITS_MAX:
-            raise Unable(f"{lowered.slots} qubits are more than {DENSE_QUBITS_MAX}")
-        self.slots = lowered.slots
-        self.fields = lowered.events
-        self.events = len(lowered.events)
-        self.parts_max = max(1, STATE_BYTES_MAX // max(16 << self.slots, self.events))
-        self.batch_shots = BATCH_SHOTS
-        self.actions: list[Action] = []
-        for each in numbered(lowered, noise):
-            self._noisy(each, each.before)
-            if each.step.op not in PASSIVE:
-                self.actions.append(_act(each))
-            self._noisy(each, each.after)
-
-    def _noisy(self, each: Numbered, channels: tuple[tuple[int, PauliChannel], ...]) -> None:
-        step = each.step
-        guard = None if step.op == "FENCE_EPOCH" else step.guard
-        for draw, channel in channels:
-            at = Where(step.epoch, step.node, draw)
-            self.actions.append((_Batch.noise, (channel, channel.thresholds(), guard, at)))
-
-
-def _act(each: Numbered) -> Action:
-    step = each.step
-    at = Where(step.epoch, step.node, each.draw)
-    flip_at = Where(step.epoch, step.node, each.flip_draw)
-    if step.op in _PAIRS:
-        return _Batch.pair, (_PAIRS[step.op], *step.qubits, step.guard)
-    if step.op in _TURNS:
-        turn = _TURNS[step.op](step.angle)
-        return _Batch.measure, (step, turn, at, each.flip, flip_at)
-    if step.op in ("RESET", "FREE_LQ"):
-        return _Batch.reset, (step, at, None)
-    if step.op == "INJECT_T_STATE":
-        return _Batch.reset, (step, at, _T_STATE)
-    if step.op == "MEASURE_BELL":
-        return _Batch.bell, (step, at, each.flip, flip_at)
-    if step.op == "COND_PAULI":
-        return _Batch.cond_pauli, (step.pauli, step.qubits, step.xor, step.guard)
-    if step.op == "FENCE_EPOCH":
-        return _Batch.fence, (step.epoch,)
-    return _Batch.matrix, (step.qubits[0], _matrix(step), step.guard)
-
-
-def _matrix(step: Step) -> _Matrix:
-    if step.op in _AXES:
-        cos, sin = math.cos(step.angle / 2), math.sin(step.angle / 2)
-        (a, b), (c, d) = _PAULIS[_AXES[step.op]]
-        return (cos - 1j * sin * a, -1j * sin * b), (-1j * sin * c, cos - 1j * sin * d)
-    matrix = OPS[step.op].matrix
-    if matrix is None:
-        raise Unable(f"{step.op} has no matrix")
-    (a, b), (c, d) = matrix
-    return (a, b), (c, d)
-
-
-def _adjoint(matrix: _Matrix) -> _Matrix:
-    (a, b), (c, d) = matrix
+def _matrix(gate: Gate) -> Matrix:
     return (
-        (complex(a).conjugate(), complex(c).conjugate()),
-        (complex(b).conjugate(), complex(d).conjugate()),
+        vectors.rotation(gate.name[1], gate.angle) if gate.name[0] == "R" else MATRICES[gate.name]
     )
 
 
-def _tilt(angle: float) -> _Matrix:
-    """Turns cos(angle) Z + sin(angle) X into Z."""
-    cos, sin = math.cos(angle / 2), math.sin(angle / 2)
-    return (cos, sin), (-sin, cos)
+class State:
+    """The branches of a batch.
+
+    of: uint32, shape (64 * words,): the branch of each shot. sizes: int64, shape (branches,): how
+    many shots are in each.
+    """
+
+    def __init__(self, batch: Batch, qubits: int) -> None:
+        self.batch = batch
+        self.qubits = qubits
+        self.vectors = Vectors()
+        self.of = np.zeros(64 * batch.rows.shape[1], dtype=np.uint32)
+        self.sizes = np.zeros(1, dtype=np.int64)
+        _branches.count(self.of, batch.rows[FULL], self.sizes)
+
+    def save(self) -> dict[str, Any]:
+        return {
+            "psi": self.vectors.psi,
+            "width": self.vectors.width,
+            "of": self.of,
+            "sizes": self.sizes,
+        }
+
+    def load(self, saved: dict[str, Any]) -> None:
+        self.vectors.width = saved["width"]
+        self.vectors.psi = vectors.aligned(*saved["psi"].shape)
+        self.vectors.psi[:] = saved["psi"]
+        self.of, self.sizes = saved["of"].copy(), saved["sizes"].copy()
+
+    def counted(self, row: Words) -> NDArray[np.int64]:
+        """Of each branch, how many of its shots are in the row."""
+        found = np.empty(len(self.sizes), dtype=np.int64)
+        _branches.count(self.of, row, found)
+        return found
+
+    def split(self, row: Words) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """Split off the shots of the row where a branch has others too.
+
+        Returns of the new branches, which come behind the others, those that they were in; and of
+        all branches, whether their shots are in the row.
+        """
+        counts = self.counted(row)
+        mixed = np.flatnonzero((counts > 0) & (counts < self.sizes))
+        inside = np.concatenate([counts == self.sizes, mixed >= 0])
+        if len(mixed):
+            before = len(self.sizes)
+            to = np.arange(before, dtype=np.uint32)
+            to[mixed] = np.arange(before, before + len(mixed))
+            _branches.move(self.of, row, to)
+            self.sizes[mixed] -= counts[mixed]
+            self.sizes = np.concatenate([self.sizes, counts[mixed]])
+        return mixed, inside
+
+    def separate(self, rows: tuple[int, ...], width: int) -> NDArray[np.uint64]:
+        """Split branches until each is in or out of each row; their patterns, bit i for row i."""
+        patterns = np.zeros(len(self.sizes), dtype=np.uint64)
+        parents = np.arange(len(self.sizes))
+        for bit, number in enumerate(rows):
+            mixed, inside = self.split(self.batch.rows[number])
+            if len(mixed):
+                self.check(width)
+                parents = np.concatenate([parents, parents[mixed]])
+                patterns = np.concatenate([patterns, patterns[mixed]])
+            patterns[inside] |= np.uint64(1 << bit)
+        if len(parents) > len(self.vectors):
+            self.vectors.take(parents)
+        return patterns
+
+    def check(self, width: int) -> None:
+        """Raises `TooManyParts` where vectors as wide as this do not fit."""
+        branches = len(self.sizes)
+        self.batch.note("branches_peak", branches)
+        if branches > 1 and branches * 8 * vectors.doubles(width) > DENSE_BYTES_MAX:
+            raise TooManyParts(DENSE_BYTES_MAX // (8 * vectors.doubles(self.qubits)))
+
+    def join(self) -> None:
+        """Join branches that hold the same state."""
+        if len(self.sizes) == 1:
+            return
+        same = self.vectors.same()
+        if same is None:
+            return
+        kept = np.flatnonzero(same == np.arange(len(same)))
+        number = np.empty(len(same), dtype=np.uint32)
+        number[kept] = np.arange(len(kept))
+        to = number[same]
+        _branches.relabel(self.of, to)
+        sizes = np.zeros(len(kept), dtype=np.int64)
+        np.add.at(sizes, to, self.sizes)
+        self.sizes = sizes
+        self.vectors.take(kept)
+
+    def run(self, circuit: Circuit, controls: tuple[int, ...]) -> None:
+        patterns = self.separate(controls, circuit.width)
+        if circuit.width > self.vectors.width:
+            self.check(circuit.width)
+            self.vectors.widen(circuit.width)
+        self.vectors.run(circuit, patterns)
+        if (patterns != patterns[0]).any():
+            self.join()
+
+    def pauli(self, circuit: Circuit, where: int, left: int) -> None:
+        """To the branches most of whose shots are in `where`; row `left` is those for which that
+        was wrong."""
+        row, full = self.batch.rows[where], self.batch.rows[FULL]
+        counts = self.counted(row)
+        done = 2 * counts > self.sizes
+        if ((counts == 0) | (counts == self.sizes)).all():
+            self.batch.rows[left] = 0
+        else:
+            _branches.differ(self.of, full, row, done.view(np.uint8), self.batch.rows[left])
+        if done.any():
+            self.vectors.run(circuit, done.astype(np.uint64))
+            if not done.all():
+                self.join()
+
+    def project(
+        self,
+        place: int,
+        mode: int,
+        into: int,
+        where: int | None,
+        flipped: int | None,
+        at: Where,
+        width: int,
+    ) -> None:
+        """Measure Z of the qubit at `place` in the shots of `where`, into row `into`."""
+        rows, batch = self.batch.rows, self.batch
+        inside = np.ones(len(self.sizes), dtype=np.bool_)
+        if where is not None:
+            inside = self.separate((where,), width) == 1
+        if not inside.any():
+            rows[into] = 0
+            return
+        weights = self.vectors.weights(place)
+        chances = quantise(weights[:, 1] / (weights[:, 0] + weights[:, 1]))
+        drawn = np.empty_like(rows[into])
+        _branches.draw(
+            batch.chance.seed, *at, batch.shot_first, rows[FULL],
+            _NO_ROW if where is None else rows[where],
+            _NO_ROW if flipped is None else rows[flipped],
+            self.of, np.where(inside, chances, np.uint64(HALF)), rows[into], drawn,
+        )  # fmt: skip
+        mixed, outcomes = self.split(drawn)
+        self.check(width - (mode == DROP))
+        sources = np.concatenate([np.arange(len(inside)), mixed])
+        kept = weights[sources, outcomes.astype(np.intp)]
+        measured = inside[sources]
+        self.vectors.project(
+            place,
+            mode,
+            sources.astype(np.int32),
+            np.where(measured, outcomes, vectors.BOTH).astype(np.uint8),
+            1 / np.sqrt(np.where(measured, kept, 1.0)),
+        )
+        self.join()
 
 
-_R: Final = math.sqrt(0.5)
-_HADAMARD: Final[_Matrix] = ((_R, _R), (_R, -_R))
-_PAULIS: Final[dict[str, _Matrix]] = {
-    "I": ((1, 0), (0, 1)),
-    "X": ((0, 1), (1, 0)),
-    "Y": ((0, -1j), (1j, 0)),
-    "Z": ((1, 0), (0, -1)),
-}
-_AXES: Final = {"APPLY_RX": "X", "APPLY_RY": "Y", "APPLY_RZ": "Z"}
-_PAIRS: Final = {
-    "APPLY_CNOT": "CX",
-    "TELEPORT_CNOT": "CX",
-    "APPLY_CZ": "CZ",
-    "APPLY_SWAP": "SWAP",
-}
-_TURNS: Final[dict[str, Callable[[float], _Matrix | None]]] = {
-    "MEASURE_Z": lambda angle: None,
-    "MEASURE_X": lambda angle: _HADAMARD,
-    "MEASURE_Y": lambda angle: ((_R, -1j * _R), (_R, 1j * _R)),
-    "MEASURE_ANGLE": _tilt,
-}
-"""What turns the measured observable into Z."""
-_T_STATE: Final[_Matrix] = ((_R, _R), (_R * complex(_R, _R), -_R * complex(_R, _R)))
-"""Takes |0> to (|0> + exp(i pi/4)|1>) / sqrt(2): T after H."""
+def act_run(batch: Batch, number: int, circuit: Circuit, controls: tuple[int, ...]) -> None:
+    batch.states[number].run(circuit, controls)
+
+
+def act_pauli(batch: Batch, number: int, circuit: Circuit, where: int, left: int) -> None:
+    batch.states[number].pauli(circuit, where, left)
+
+
+def act_project(batch: Batch, number: int, *arguments: Any) -> None:
+    batch.states[number].project(*arguments)

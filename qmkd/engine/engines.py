@@ -9,12 +9,12 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
-from qmkd.engine import frames
+from qmkd.engine import dense, frames, groups
 from qmkd.engine.batch import Builder, Form, Maker
-from qmkd.engine.choose import FRAMES, TABLEAU
+from qmkd.engine.choose import DENSE, FRAMES, GROUPS, TABLEAU
 from qmkd.engine.noise import NoiseModel
-from qmkd.engine.parts import Shape
 from qmkd.engine.prepared import Prepared, Unable
+from qvm.parts import Shape
 
 __all__ = ["MAKERS", "TABLEAU", "compiler"]
 
@@ -23,6 +23,8 @@ Make = Callable[[Builder, Shape, int], Maker]
 
 MAKERS: Final[dict[str, tuple[Suits, Make]]] = {
     FRAMES: (frames.suits, frames.Maker),
+    GROUPS: (groups.suits, groups.Maker),
+    DENSE: (dense.suits, dense.Maker),
 }
 """Which parts an engine can run, and its maker; in order of preference."""
 

@@ -1,0 +1,182 @@
+"""State vectors against Stim bit for bit, and against the exact distribution."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+from scipy.stats import chi2
+
+from qmkd.engine import dense, run, tableau
+from qmkd.engine.batch import Form, run_batches
+from qmkd.engine.noise import IDEAL, NoiseModel, Uniform
+from qmkd.engine.prepared import Prepared, Rows
+from qvm.program import VerifiedProgram
+from qvm.random_programs import Shape, shaped_program
+from qvm.reference import distribution
+from qvm.verify import verify_bytes
+
+NOISE = Uniform(one=0.03, two=0.05, reset=0.04, readout=0.03)
+NARROW = Shape(channels=True)
+TALL = Shape(qubits_max=5, nodes_max=160, branchings_max=60, guards=0.5, channels=True)
+MAGIC = Shape(magic=True)
+ANGLES = Shape(qubits_max=6, magic=True, angles=True)
+P_MIN = 1e-6
+CELL_MIN = 5.0
+
+
+def program(seed: int, shape: Shape) -> bytes:
+    return json.dumps(shaped_program(random.Random(seed), shape)).encode()
+
+
+def rows(
+    program: Prepared,
+    seed: int,
+    shots: int,
+    noise: NoiseModel = IDEAL,
+    shot_first: int = 0,
+    batch_shots: int | None = None,
+) -> Rows:
+    form = Form(program, noise, lambda shape: dense.Maker)
+    if batch_shots is not None:
+        form.batch_shots = batch_shots
+    batches = run_batches(program, form, seed, shot_first, shots, lambda: False)
+    return np.concatenate([batch.values() for batch in batches])
+
+
+@pytest.mark.parametrize("noise", [IDEAL, NOISE], ids=["ideal", "noise"])
+@pytest.mark.parametrize("shape", [NARROW, TALL], ids=["narrow", "tall"])
+def test_clifford_programs_give_the_bits_of_stim(shape: Shape, noise: NoiseModel) -> None:
+    for seed in range(25):
+        prepared = run.prepare(program(seed, shape))
+        want = tableau.run(prepared, seed, 128, 70, noise, lambda: False)
+        assert np.array_equal(rows(prepared, seed, 70, noise, 128), want), seed
+
+
+@pytest.mark.parametrize("noise", [IDEAL, NOISE], ids=["ideal", "noise"])
+def test_rows_do_not_depend_on_batches_nor_on_how_many_vectors_fit(
+    noise: NoiseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(12):
+        prepared = run.prepare(program(seed, ANGLES))
+        whole = rows(prepared, seed, 700, noise)
+        for batch_shots in (64, 192):
+            assert np.array_equal(rows(prepared, seed, 700, noise, 0, batch_shots), whole), seed
+        with monkeypatch.context() as patch:
+            patch.setattr(dense, "DENSE_BYTES_MAX", 16 << 6 << 6)  # 64 vectors of six qubits
+            assert np.array_equal(rows(prepared, seed, 700, noise), whole), seed
+
+
+def test_programs_with_magic_are_distributed_as_the_reference_says() -> None:
+    for shape in (MAGIC, ANGLES):
+        for seed in range(25):
+            raw = program(seed, shape)
+            verified = verify_bytes(raw)
+            assert isinstance(verified, VerifiedProgram)
+            found = rows(run.prepare(raw), seed, 4000)
+            characters = np.array([*"0123", *["-"] * 252])[found]
+            observed = Counter("".join(row) for row in characters)
+            assert g_test(observed, distribution(verified).probabilities) > P_MIN, seed
+
+
+def g_test(observed: Counter[str], exact: dict[str, float]) -> float:
+    """p value of the observed counts; rare cells count together, an impossible one gives 0."""
+    shots = sum(observed.values())
+    if any(exact.get(key, 0.0) < 1e-12 for key in observed):
+        return 0.0
+    cells, rare = [], [0.0, 0.0]
+    for key, chance in exact.items():
+        seen, expected = float(observed.get(key, 0)), shots * chance
+        if expected < CELL_MIN:
+            rare = [rare[0] + seen, rare[1] + expected]
+        else:
+            cells.append((seen, expected))
+    if rare[1] > 0:
+        cells.append((rare[0], rare[1]))
+    statistic = 2 * sum(seen * np.log(seen / expected) for seen, expected in cells if seen)
+    return float(chi2.sf(statistic, len(cells) - 1)) if len(cells) > 1 else 1.0
+
+
+def injections(count: int, data: int) -> bytes:
+    """`count` times: T on a data qubit by a T state, with the S that half of the shots need."""
+    qubits = [f"d{at}" for at in range(data)]
+    nodes = [allocation([*qubits, "a"])]
+    nodes += [{"id": f"h{at}", "op": "APPLY_H", "vqs": [qubit]} for at, qubit in enumerate(qubits)]
+    for at in range(count):
+        here = qubits[at % data]
+        if data > 1:
+            there = qubits[(at + 1) % data]
+            nodes.append({"id": f"p{at}", "op": "APPLY_CNOT", "vqs": [there, here]})
+        nodes += [
+            {"id": f"r{at}", "op": "RESET", "vqs": ["a"]},
+            {"id": f"i{at}", "op": "INJECT_T_STATE", "vqs": ["a"]},
+            {"id": f"c{at}", "op": "APPLY_CNOT", "vqs": [here, "a"]},
+            {"id": f"m{at}", "op": "MEASURE_Z", "vqs": ["a"], "produces": [f"e{at}"]},
+            {
+                "id": f"s{at}",
+                "op": "APPLY_S",
+                "vqs": [here],
+                "guard": {"event": f"e{at}", "equals": 1},
+            },
+        ]
+    nodes.append({"id": "end", "op": "MEASURE_X", "vqs": [qubits[0]], "produces": ["last"]})
+    names = [*qubits, "a"]
+    events = [*(f"e{at}" for at in range(count)), "last"]
+    return graph(names, events, nodes)
+
+
+def allocation(qubits: list[str]) -> dict[str, object]:
+    arguments = {"n": len(qubits), "profile": "logical:Surface(d=3)"}
+    return {"id": "alloc", "op": "ALLOC_LQ", "args": arguments, "vqs": qubits}
+
+
+def graph(qubits: list[str], events: list[str], nodes: list[dict[str, object]]) -> bytes:
+    return json.dumps(
+        {
+            "version": "0.1",
+            "program": {"nodes": nodes},
+            "resources": {"vqs": qubits, "chs": [], "events": events},
+            "caps": ["CAP_ALLOC", "CAP_MAGIC"],
+        }
+    ).encode()
+
+
+def test_injected_gates_leave_one_branch_for_any_number_of_shots() -> None:
+    """On |+> after K gates T, P(1) in the X basis is sin^2(K pi / 8)."""
+    shots = 40_000
+    for count in (1, 2, 3, 8):
+        prepared = run.prepare(injections(count, 1))
+        found = rows(prepared, count, shots)
+        assert prepared.notes["branches_peak"] == 2
+        chance = np.sin(count * np.pi / 8) ** 2
+        bound = 5 * np.sqrt(shots * chance * (1 - chance))
+        assert abs(found[:, -1].sum() - shots * chance) <= bound
+        for event in range(count):
+            assert abs(found[:, event].sum() - shots / 2) <= 5 * np.sqrt(shots / 4)
+
+
+def test_a_wide_state_is_sampled_without_more_amplitudes_than_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Measured qubits leave the vectors, so branches double while vectors halve."""
+    width, rng = 14, random.Random(3)
+    qubits = [f"q{at}" for at in range(width)]
+    nodes = [allocation(qubits)]
+    for layer in range(20):
+        for at, qubit in enumerate(qubits):
+            op = rng.choice(("APPLY_H", "APPLY_T", "APPLY_S"))
+            nodes.append({"id": f"g{layer}.{at}", "op": op, "vqs": [qubit]})
+        rng.shuffle(qubits)
+        for at in range(0, width - 1, 2):
+            pair = [qubits[at], qubits[at + 1]]
+            nodes.append({"id": f"c{layer}.{at}", "op": "APPLY_CNOT", "vqs": pair})
+    events = [f"e{at}" for at in range(width)]
+    for event, qubit in zip(events, qubits, strict=True):
+        nodes.append({"id": event, "op": "MEASURE_Z", "vqs": [qubit], "produces": [event]})
+    monkeypatch.setattr(dense, "DENSE_BYTES_MAX", 64 << width)
+    prepared = run.prepare(graph(qubits, events, nodes))
+    assert len(rows(prepared, 1, 4096)) == 4096
+    assert prepared.notes["branches_peak"] > 100
