@@ -21,6 +21,10 @@ env: .venv/.ready
 	@command -v $${CC:-cc} >/dev/null || { \
 	  echo "The engines' inner loops are C, and $${CC:-cc} is not here." \
 	       "On Debian and Ubuntu: apt-get install gcc"; exit 1; }
+	@$(RUN) -c 'import os, sys, sysconfig as s; \
+	  sys.exit(not os.path.exists(os.path.join(s.get_paths()["include"], "Python.h")))' || { \
+	  echo "The headers of $(PYTHON) are not here, and the C parts need them." \
+	       "On Debian and Ubuntu: apt-get install python3-dev"; exit 1; }
 	@echo "Installing the pinned dependencies into .venv ..."
 	@$(RUN) -m pip install -q --disable-pip-version-check -c constraints.txt setuptools
 	@$(RUN) -m pip install -q --disable-pip-version-check -c constraints.txt \
