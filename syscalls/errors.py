@@ -309,9 +309,10 @@ class InvalidGraph(KernelError, frozen=True, kw_only=True):
 
 
 class ProgramTooWide(KernelError, frozen=True, kw_only=True):
-    """No engine here runs this program: too many live qubits at once. `why` names what limits it.
+    """No engine here runs this program: one part of it is too wide. `why` names what limits it.
 
-    width, width_max: logical qubits alive at the same time, needed and possible.
+    width, width_max: logical qubits alive at the same time and entangled with one another, needed
+    and possible.
     """
 
     CODE: ClassVar[int] = -32204
@@ -320,7 +321,7 @@ class ProgramTooWide(KernelError, frozen=True, kw_only=True):
     why: str
 
     def sentence(self) -> str:
-        return f"The program is {self.width} qubits wide, the most is {self.width_max}: {self.why}."
+        return f"{self.width} qubits are entangled, {self.width_max} at most may be: {self.why}."
 
 
 class DeadlineUnreachable(KernelError, frozen=True, kw_only=True):

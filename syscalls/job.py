@@ -27,6 +27,7 @@ from syscalls.errors import (
 )
 from syscalls.findings import Finding
 from syscalls.ids import JobId, JobIdIn, SessionId
+from syscalls.plan import JobPlan
 from syscalls.syscall import Errors, Reply, SessionCall
 
 SHOTS_MAX = 10_000_000
@@ -148,6 +149,41 @@ class Submit(SessionCall, frozen=True, kw_only=True):
     policy: Policy = Policy()
 
 
+class Planned(Reply, frozen=True, kw_only=True):
+    """How the program would be run, had it been submitted just now."""
+
+    plan: JobPlan
+    estimated_epochs: int
+    warnings: Annotated[
+        list[Finding], Meta(description="What the verifier thought worth knowing.")
+    ] = []
+
+
+class PlanJob(SessionCall, frozen=True, kw_only=True):
+    """Say how a program would be run, and what that should cost, without running it.
+
+    Verifies the program and refuses what `q_submit` would refuse. Makes no job; a seed or an
+    idempotency key changes nothing.
+    """
+
+    METHOD: ClassVar[str] = "q_plan"
+    REPLY: ClassVar[type[Reply]] = Planned
+    REFUSALS: ClassVar[Errors] = (
+        InsufficientCaps,
+        InvalidGraph,
+        ProgramTooWide,
+        DeadlineUnreachable,
+        QuotaExceeded,
+        ResourceExhausted,
+        NotAvailable,
+    )
+
+    graph: Annotated[
+        msgspec.Raw, Meta(description="The program, a QVM graph (a JSON object), version 0.1.")
+    ]
+    policy: Policy = Policy()
+
+
 class Progress(Struct, frozen=True, kw_only=True):
     """How far a job is. Nodes and epochs count one shot's walk through the program."""
 
@@ -169,6 +205,12 @@ class JobTelemetry(Struct, frozen=True, kw_only=True):
     queue_time_ms: float = 0.0
     validation_time_ms: float = 0.0
     execution_time_ms: float = 0.0
+    cpu_ns: Annotated[
+        int, Meta(description="CPU time of workers, of all segments that were finished.")
+    ] = 0
+    plan: Annotated[JobPlan | None, Meta(description="How it was planned; compare `cpu_ns`.")] = (
+        None
+    )
 
 
 class PeakResources(Struct, frozen=True, kw_only=True):

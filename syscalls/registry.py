@@ -20,7 +20,7 @@ from syscalls.errors import (
     WorkerLost,
 )
 from syscalls.events import JobEvent, Subscribe
-from syscalls.job import Cancel, Status, Submit, Wait
+from syscalls.job import Cancel, PlanJob, Status, Submit, Wait
 from syscalls.qubit import Alloc, Release
 from syscalls.results import Results
 from syscalls.session import CloseSession, NegotiateCaps
@@ -32,6 +32,7 @@ CALLS: tuple[type[Syscall], ...] = (
     NegotiateCaps,
     CloseSession,
     Submit,
+    PlanJob,
     Status,
     Wait,
     Cancel,

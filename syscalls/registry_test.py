@@ -18,6 +18,7 @@ KNOWN = {
     "q_submit": "graph policy",
     "q_status": "job_id",
     "q_wait": "job_id timeout_ms",
+    "q_plan": "graph policy",
     "q_cancel": "job_id",
     "q_results": "job_id format transport",
     "q_subscribe": "job_id",

@@ -22,7 +22,7 @@ from qmkd.core.limits import (
 from qmkd.core.ports import Plan, Quota
 from qmkd.core.state import Check, Job, Parked, Program, Session, State, Submission, Tenant
 from qmkd.core.waiting import answer, check_park, park
-from qmkd.core.wording import context, time_text
+from qmkd.core.wording import context, plan_shown, time_text
 from qvm.verify import verify_bytes
 from syscalls.errors import (
     Busy,
@@ -37,20 +37,25 @@ from syscalls.errors import (
 )
 from syscalls.findings import FINDINGS_MAX
 from syscalls.ids import ID_BYTES, job_id
-from syscalls.job import Noise, Policy, Submit, Submitted
+from syscalls.job import Noise, PlanJob, Planned, Policy, Submit, Submitted
 
 ABSENT_OPS = frozenset({"OPEN_CHAN", "USE_CHAN", "CLOSE_CHAN", "SET_POLICY"})
 SEED_BYTES = 8
 
 
-def submit(state: State, session: Session, event: Called) -> Submitted | KernelError | None:
-    """q_submit. None: the graph is being verified; the answer comes later."""
+def submit(
+    state: State, session: Session, event: Called
+) -> Submitted | Planned | KernelError | None:
+    """q_submit and q_plan. None: the graph is being verified; the answer comes later."""
     request = event.request
-    assert isinstance(request, Submit)
+    assert isinstance(request, (Submit, PlanJob))
+    if state.stopping:
+        return shutting_down()
     if request.policy.debug:
         return NotAvailable(feature="policy.debug", remedy="Leave it out.")
     graph = bytes(request.graph)
-    submission = Submission(session, request.policy, graph, event.entropy, state.now_ns)
+    plan_only = isinstance(request, PlanJob)
+    submission = Submission(session, request.policy, graph, event.entropy, state.now_ns, plan_only)
     program = programs.find(session.tenant, graph)
     if program is None:
         earlier = _same_key(submission)
@@ -70,13 +75,21 @@ def submit(state: State, session: Session, event: Called) -> Submitted | KernelE
     return admit(state, submission, program)
 
 
-def admit(state: State, submission: Submission, program: Program) -> Submitted | KernelError:
-    """Make a job of a submission with a verified program, or refuse it."""
+def admit(
+    state: State, submission: Submission, program: Program
+) -> Submitted | Planned | KernelError:
+    """Make a job of a submission with a verified program, or refuse it; or answer with its plan."""
     verdict = check_admission(state, submission, program)
     if isinstance(verdict, KernelError):
         return verdict
     if isinstance(verdict, Job):
         return _submitted(verdict, reused=True)
+    if submission.plan_only:
+        return Planned(
+            plan=plan_shown(verdict, submission.policy.shots),
+            estimated_epochs=program.summary.epochs,
+            warnings=program.warnings,
+        )
     job = _job(state, submission, program, verdict)
     enqueue(state, job)
     return _submitted(job, reused=False)
@@ -150,7 +163,7 @@ def check_admission(
 
 
 def _same_key(submission: Submission) -> Job | None:
-    key = submission.policy.idempotency_key
+    key = None if submission.plan_only else submission.policy.idempotency_key
     return None if key is None else submission.session.tenant.keys.get(key)
 
 

@@ -26,7 +26,8 @@ from syscalls.errors import (
     QuotaExceeded,
     ResourceExhausted,
 )
-from syscalls.job import Noise, Status, Submitted
+from syscalls.job import Noise, Planned, Status, Submitted
+from syscalls.plan import JobPlan
 from syscalls.session import CloseSession
 
 LARGE = INLINE_GRAPH_BYTES_MAX
@@ -295,6 +296,56 @@ def test_a_valid_graph_of_just_the_bound_is_verified_within_the_step(desk: Desk)
     padding = INLINE_GRAPH_BYTES_MAX - len(bell())
     assert isinstance(desk.try_submit(desk.open(), bell(padding)), Submitted)
     assert desk.try_submit(desk.open(), bell(padding + 1)) is None
+
+
+def test_a_plan_is_told_and_leaves_nothing_behind(desk: Desk) -> None:
+    session = desk.open()
+    before = desk.state.version
+    told = desk.plan(session, shots=50, idempotency_key="k")
+    assert isinstance(told, Planned)
+    assert told.plan == JobPlan(engine="fake", cpu_ns=150_000, bytes=1000, rows=[])
+    assert told.estimated_epochs == 2
+    assert desk.state.version == before
+    assert not desk.state.jobs
+    assert not desk.held
+    assert not desk.try_submit(session, idempotency_key="k").reused
+
+
+def test_what_could_not_be_submitted_is_not_planned(desk: Desk) -> None:
+    session = desk.open()
+    wide_graph = wide(WIDTH_MAX + 1)
+    assert desk.plan(session, wide_graph) == desk.try_submit(session, wide_graph)
+    assert isinstance(desk.plan(session, wide_graph), ProgramTooWide)
+    assert isinstance(desk.plan(session, b"{}"), InvalidGraph)
+    assert isinstance(desk.plan(session, debug=True), NotAvailable)
+
+
+def test_a_large_program_is_planned_once_a_worker_has_verified_it(desk: Desk) -> None:
+    session = desk.open()
+    desk.workers(0)
+    graph = bell(padding=LARGE)
+    assert desk.plan(session, graph) is None
+    planning = desk.calls
+    desk.run_all()
+    assert isinstance(desk.replies[planning], Planned)
+    assert not desk.state.jobs
+
+
+def test_nothing_is_planned_during_a_shutdown(desk: Desk) -> None:
+    session = desk.open()
+    desk.submit(session)
+    desk.step(ev.ShutDown(grace_ns=1))
+    assert isinstance(desk.plan(session), Busy)
+
+
+def test_a_job_tells_its_plan_and_what_it_cost_so_far(desk: Desk) -> None:
+    session = desk.open()
+    desk.workers(0)
+    job = desk.submit(session, shots=10)
+    desk.run_all()
+    figures = desk.call(Status(session_id=session, job_id=job)).telemetry
+    assert figures.plan == desk.plan(session, shots=10).plan
+    assert figures.cpu_ns == 10_000
 
 
 def test_absent_operations_are_in_the_instruction_table() -> None:

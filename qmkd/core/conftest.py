@@ -19,7 +19,7 @@ from qvm.program import Summary, VerifiedProgram
 from qvm.verify import verify_bytes
 from syscalls.errors import ProgramTooWide
 from syscalls.ids import JobId, SessionId
-from syscalls.job import Policy, Submit, Submitted
+from syscalls.job import PlanJob, Policy, Submit, Submitted
 from syscalls.rights import Right
 from syscalls.session import NegotiateCaps, Session
 
@@ -136,6 +136,11 @@ class Desk:
         reply = self.try_submit(session, graph, uid, **policy)
         assert isinstance(reply, Submitted), reply
         return reply.job_id
+
+    def plan(self, session: SessionId, graph: bytes | None = None, **policy: Any) -> Any:
+        """q_plan, whatever comes of it."""
+        raw = msgspec.Raw(bell() if graph is None else graph)
+        return self.call(PlanJob(session_id=session, graph=raw, policy=Policy(**policy)))
 
     def segments(self, job: JobId | None = None) -> list[fx.RunSegment]:
         """What workers hold, oldest first."""

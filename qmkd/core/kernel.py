@@ -58,7 +58,7 @@ from qmkd.core.waiting import (
 from qmkd.core.wording import status
 from syscalls.errors import AlreadyCompleted, KernelError, NotAvailable, Timeout
 from syscalls.events import Subscribe, Subscribed
-from syscalls.job import Cancel, JobStatus, Status, Submit, Wait
+from syscalls.job import Cancel, JobStatus, PlanJob, Status, Submit, Wait
 from syscalls.registry import CALLS
 from syscalls.results import Results
 from syscalls.session import CloseSession, NegotiateCaps
@@ -207,6 +207,7 @@ def _q_subscribe(state: State, session: Session, event: Called) -> Subscribed | 
 _CALLS: Final[dict[type[Syscall], Callable[[State, Session, Called], Answer]]] = {
     CloseSession: close_session,
     Submit: submit,
+    PlanJob: submit,
     Status: q_status,
     Wait: _q_wait,
     Cancel: _q_cancel,

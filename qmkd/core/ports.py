@@ -11,6 +11,7 @@ import msgspec
 
 from qvm.program import Summary
 from syscalls.errors import ProgramTooWide
+from syscalls.plan import PlanRow
 from syscalls.results import SHOT_BLOCK
 from syscalls.rights import Right
 
@@ -48,6 +49,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     ns_fixed, ns_per_shot: predicted CPU nanoseconds. bytes_peak: predicted working memory.
     shots_least: shots below which a slice would mostly pay what each slice pays again.
+    rows: what it comes to part by part, for whoever asks.
     """
 
     engine: str
@@ -57,6 +59,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     ns_per_shot: int
     bytes_peak: int
     shots_least: int = SHOT_BLOCK
+    rows: tuple[PlanRow, ...] = ()
 
 
 Planner = Callable[[Summary, int], Plan | ProgramTooWide]

@@ -318,6 +318,7 @@ def merge(job: Job, given: Slice, report: SegmentReport) -> None:
     at = given.first // SHOT_BLOCK * LEAF_BYTES
     job.leaves[at : at + len(report.leaves)] = report.leaves
     job.shots_done += given.shots
+    job.cpu_ns += report.cpu_ns
     assert job.shots_done <= job.policy.shots, "no shot is run twice"
     if given.first == 0:
         job.first_row = report.first_row

@@ -113,13 +113,17 @@ class Program:
 
 @dataclass(slots=True, frozen=True)
 class Submission:
-    """A submission as it was asked: what verification and admission work from."""
+    """A submission as it was asked: what verification and admission work from.
+
+    plan_only: it is to be answered by its plan, and become no job.
+    """
 
     session: Session
     policy: Policy
     graph: bytes
     entropy: bytes
     asked_ns: int
+    plan_only: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -183,7 +187,7 @@ class Job:
     counts: None where not asked for or given up (`counts_omitted` says why).
     leaves: one 32-byte digest for every 1,024 shots. rows: the shell holds rows of it.
     row_total: bytes of all packed rows. result_bytes: what it counts for in `kept_bytes`.
-    epoch: program epoch reached by a segment that was stopped.
+    epoch: program epoch reached by a segment that was stopped. cpu_ns: of finished segments.
     seq: number of its last event. final: its status, once it is over.
     """
 
@@ -217,6 +221,7 @@ class Job:
     rows: bool = False
     result_bytes: int = 0
     epoch: int = 0
+    cpu_ns: int = 0
     stop: Stop | None = None
     seq: int = 0
     notified_ns: int = 0

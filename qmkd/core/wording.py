@@ -30,6 +30,7 @@ from syscalls.job import (
     Progress,
     QueuePlace,
 )
+from syscalls.plan import FIGURE_MAX, JobPlan
 
 _NO_PEAK = PeakResources()
 
@@ -71,6 +72,18 @@ def telemetry(state: State, job: Job) -> JobTelemetry:
         queue_time_ms=(started - job.created_ns) / MS,
         validation_time_ms=job.checked_ns / MS,
         execution_time_ms=(now - started) / MS,
+        cpu_ns=job.cpu_ns,
+        plan=plan_shown(job.plan, job.policy.shots),
+    )
+
+
+def plan_shown(plan: Plan, shots: int) -> JobPlan:
+    """A plan as callers are told of it."""
+    return JobPlan(
+        engine=plan.engine,
+        cpu_ns=min(plan.ns_fixed + shots * plan.ns_per_shot, FIGURE_MAX),
+        bytes=plan.bytes_peak,
+        rows=list(plan.rows),
     )
 
 

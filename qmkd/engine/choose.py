@@ -1,23 +1,27 @@
-"""Which engine runs a program, and what that will cost: from the program's own properties.
+"""Which engine runs which part of a program, and what that will cost: from the parts' own shapes.
 
-Pure and cheap; the kernel asks at every submission. The costs are rough CPU times, fitted to
-measurements on one core; they order jobs and bound memory, and no result depends on them.
+Pure and cheap; the kernel asks at every submission, and asks of nothing but the summary. The costs
+are rough CPU times, fitted to measurements on one core; they order jobs and bound memory, and no
+result depends on them. `engines.py` has the engines themselves.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 from qmkd.core.ports import Plan
 from qmkd.engine.limits import CLIFFORD_QUBITS_MAX, DENSE_QUBITS_MAX, GROUP_BYTES_MAX
+from qvm.parts import Alike, Shape
 from qvm.program import Summary
 from syscalls.errors import ProgramTooWide
+from syscalls.plan import FIGURE_MAX, PLAN_ROWS_MAX, PlanRow
 from syscalls.results import SHOT_BLOCK
 
 TABLEAU: Final = "tableau"
 FRAMES: Final = "frames"
+GROUPS: Final = "groups"
 DENSE: Final = "dense"
-ENGINES: Final = (TABLEAU, FRAMES, DENSE)
 
 TABLEAU_SHOTS_MAX: Final = 4
 """Shots up to which a tableau each is cheaper than frames, on programs of TABLEAU_WIDTH_MAX."""
@@ -28,136 +32,272 @@ SETUP_NS: Final = 60_000
 NODE_SETUP_NS: Final = 2_500  # verifying, lowering and compiling a node
 NODE_TABLEAU_NS: Final = 250  # applying a node to a tableau
 SHOT_TABLEAU_NS: Final = 20_000
-EVENT_NS: Final = 5_000  # measuring, for a tableau or a whole batch
+EVENT_NS: Final = 5_000  # measuring a tableau
 EVENT_SQUARE_NS: Final = 0.14  # and on top of it, times width squared
-NODE_FRAMES_NS: Final = 1_000  # per batch
-NODE_SHOT_NS: Final = 0.015
 EVENT_SHOT_NS: Final = 6.0  # drawing, folding, packing, hashing
-NODE_DENSE_NS: Final = 5_000  # per batch
+OPERATION_FRAMES_NS: Final = 3_000  # compiling
+OPERATION_SHOT_NS: Final = 0.015
+LANES_GUESSED_MAX: Final = 1 << 12
+LANE_NS: Final = 20_000  # splitting off a reference, and on top of it:
+LANE_SQUARE_NS: Final = 0.5  # times width squared
+LANE_EVENT_NS: Final = 5_000
+LANE_OPERATION_NS: Final = 200
+OPERATION_DENSE_NS: Final = 5_000  # per batch
 AMPLITUDE_NS: Final = 0.5
 AMPLITUDE_FAR_NS: Final = 4.0  # where the vectors are beyond the caches
+AMPLITUDE_POWER: Final = 4  # of two, in bytes
 CACHE_BYTES: Final = 8 << 20
-GROUPS_GUESSED_MAX: Final = 1 << 12
-GROUP_NS: Final = 20_000  # splitting off a reference, and on top of it:
-GROUP_SQUARE_NS: Final = 0.5  # times width squared
-GROUP_EVENT_NS: Final = 300
-GROUP_NODE_NS: Final = 6
 SLICE_NS_MOST: Final = 100_000_000  # that shots_least may make a slice take
 
 WORKER_BYTES: Final = 96 << 20
-BATCH_BYTES: Final = 192 << 20  # frames, rows and scratch of one batch
+BATCH_BYTES: Final = 192 << 20  # rows and scratch of one batch
 VECTOR_BYTES: Final = 256 << 20  # vectors and scratch of one batch
+NODE_BYTES: Final = 4000  # a program as written, verified, lowered and compiled
 
-# Opcodes after which shots may differ in what they hold.
-_BRANCHING: Final = frozenset(
-    {
-        "MEASURE_Z", "MEASURE_X", "MEASURE_Y", "MEASURE_ANGLE", "MEASURE_BELL", "RESET", "FREE_LQ",
-        "INJECT_T_STATE", "USE_CHAN",
-    }
-)  # fmt: skip
+
+class Cost(NamedTuple):
+    """What parts of one shape cost one engine.
+
+    fixed_ns: once. slice_ns: in every slice of shots again. shot_ns: on top of it, per shot.
+    """
+
+    fixed_ns: float
+    slice_ns: float
+    shot_ns: float
+    bytes: int
+
+    def times(self, number: int) -> Cost:
+        return Cost(
+            number * self.fixed_ns,
+            number * self.slice_ns,
+            number * self.shot_ns,
+            number * self.bytes,
+        )
+
+
+class Rule(NamedTuple):
+    """Which parts an engine runs, why, and at what cost for so many shots."""
+
+    engine: str
+    suits: Callable[[Shape], bool]
+    why: str
+    cost: Callable[[Shape, int], Cost]
+
+
+def pick(shape: Shape) -> str | None:
+    """The engine for a part of that shape; None where no engine here takes it."""
+    rule = _rule(shape)
+    return None if rule is None else rule.engine
 
 
 def plan(summary: Summary, shots: int) -> Plan | ProgramTooWide:
     """How to run `shots` shots of a verified program, or why nothing here can."""
-    width = summary.peak_logical
-    if not summary.clifford:
-        return _dense(summary, shots)
-    if width > CLIFFORD_QUBITS_MAX:
-        return ProgramTooWide(
-            width=width,
-            width_max=CLIFFORD_QUBITS_MAX,
-            why=f"a stabilizer tableau that wide takes {_tableau_bytes(summary) >> 20} MiB",
-        )
-    if shots == 1 or (shots <= TABLEAU_SHOTS_MAX and width <= TABLEAU_WIDTH_MAX):
+    chosen: list[tuple[Rule, Alike]] = []
+    for alike in summary.parts:
+        rule = _rule(alike.shape)
+        if rule is None:
+            return _too_wide(alike.shape)
+        chosen.append((rule, alike))
+    if _few_shots(summary, shots):
         return _tableau(summary, shots)
-    return _frames(summary, shots)
+    costs = [rule.cost(alike.shape, shots).times(alike.number) for rule, alike in chosen]
+    taken = {rule.engine for rule, _ in chosen}
+    engine = "+".join(rule.engine for rule in RULES if rule.engine in taken) or FRAMES
+    whole = Cost(*(sum(figures) for figures in zip(*costs, strict=True))) if costs else _NOTHING
+    ns_per_shot = 1 + int(EVENT_SHOT_NS * len(summary.events) + whole.shot_ns)
+    return Plan(
+        engine=engine,
+        why=f"{_shots(shots)}: " + _told(chosen),
+        width=summary.peak_logical,
+        ns_fixed=_figure(
+            SETUP_NS + NODE_SETUP_NS * summary.nodes + whole.fixed_ns + whole.slice_ns
+        ),
+        ns_per_shot=_figure(ns_per_shot),
+        shots_least=_shots_least(whole.slice_ns, ns_per_shot),
+        bytes_peak=_figure(_program_bytes(summary) + BATCH_BYTES + whole.bytes),
+        rows=_rows(chosen, costs, shots),
+    )
+
+
+def _rule(shape: Shape) -> Rule | None:
+    return next((rule for rule in RULES if rule.suits(shape)), None)
+
+
+def _few_shots(summary: Summary, shots: int) -> bool:
+    """Whether a tableau for each shot, of the whole program, is the cheapest way."""
+    width = summary.peak_logical
+    if not summary.clifford or width > CLIFFORD_QUBITS_MAX:
+        return False
+    return shots == 1 or (shots <= TABLEAU_SHOTS_MAX and width <= TABLEAU_WIDTH_MAX)
 
 
 def _tableau(summary: Summary, shots: int) -> Plan:
+    shape = Shape(summary.peak_logical, summary.nodes, len(summary.events), 0, 0)
+    why = f"Clifford operations, {_shots(shots)}: one tableau per shot"
+    shot_ns = SHOT_TABLEAU_NS + _reference_ns(shape)
+    row = PlanRow(
+        engine=TABLEAU,
+        parts=1,
+        qubits=summary.peak_logical,
+        why=why,
+        cpu_ns=_figure(shots * shot_ns),
+        bytes=3 * _tableau_bytes(shape.qubits),
+    )
     return Plan(
         engine=TABLEAU,
-        why=f"Clifford operations, {shots} shot{'s' if shots > 1 else ''}: one tableau per shot",
+        why=why,
         width=summary.peak_logical,
-        ns_fixed=SETUP_NS + NODE_SETUP_NS * summary.nodes,
-        ns_per_shot=SHOT_TABLEAU_NS + _reference_ns(summary),
-        bytes_peak=WORKER_BYTES + 3 * _tableau_bytes(summary) + _graph_bytes(summary),
+        ns_fixed=_figure(SETUP_NS + NODE_SETUP_NS * summary.nodes),
+        ns_per_shot=_figure(shot_ns),
+        bytes_peak=_figure(_program_bytes(summary) + row.bytes),
+        rows=(row,),
     )
 
 
-def _frames(summary: Summary, shots: int) -> Plan:
-    splits = min(summary.branching_guards, GROUPS_GUESSED_MAX.bit_length())
-    groups_ns = min(shots, GROUPS_GUESSED_MAX, 1 << splits) * _group_ns(summary) if splits else 0
-    guards = "Pauli guards" if summary.pauli_guards else "guards on more than Paulis"
-    grouping = "one reference" if summary.pauli_guards else "references by history"
-    nodes, events = summary.nodes, len(summary.events)
-    ns_per_shot = 1 + int(NODE_SHOT_NS * nodes + EVENT_SHOT_NS * events)
-    amortised = max(0, min(groups_ns, SLICE_NS_MOST - groups_ns)) // ns_per_shot
-    return Plan(
-        engine=FRAMES,
-        why=f"Clifford operations, {shots} shots, {guards}: Pauli frames around {grouping}",
-        width=summary.peak_logical,
-        ns_fixed=SETUP_NS
-        + (NODE_SETUP_NS + NODE_FRAMES_NS) * nodes
-        + _reference_ns(summary)
-        + groups_ns,
-        ns_per_shot=ns_per_shot,
-        shots_least=max(1, amortised // SHOT_BLOCK) * SHOT_BLOCK,
-        bytes_peak=WORKER_BYTES
-        + BATCH_BYTES
-        + _graph_bytes(summary)
-        + (3 * _tableau_bytes(summary) if summary.pauli_guards else _groups_bytes(summary)),
+# --- the engines --------------------------------------------------------------------------------
+
+
+def _frames(shape: Shape, shots: int) -> Cost:
+    return Cost(
+        fixed_ns=OPERATION_FRAMES_NS * shape.operations + _reference_ns(shape),
+        slice_ns=0,
+        shot_ns=OPERATION_SHOT_NS * shape.operations,
+        bytes=3 * _tableau_bytes(shape.qubits),
     )
 
 
-def _dense(summary: Summary, shots: int) -> Plan | ProgramTooWide:
-    width, nodes = summary.peak_logical, summary.nodes
-    if width > DENSE_QUBITS_MAX:
-        return ProgramTooWide(
-            width=width,
-            width_max=DENSE_QUBITS_MAX,
-            why="it holds operations outside the Clifford group, which need a state vector of "
-            f"2^{width} amplitudes",
-        )
-    histories = 1 << min(24, sum(summary.ops.get(op, 0) for op in _BRANCHING))
-    branches = min(shots, histories)
-    near = branches * (16 << width) <= CACHE_BYTES
-    vectors = int((AMPLITUDE_NS if near else AMPLITUDE_FAR_NS) * nodes * branches * (1 << width))
-    shared = branches < shots
-    return Plan(
-        engine=DENSE,
-        why=f"operations outside the Clifford group on {width} qubits: state vectors by history",
-        width=width,
-        ns_fixed=SETUP_NS + (NODE_SETUP_NS + NODE_DENSE_NS) * nodes + (vectors if shared else 0),
-        ns_per_shot=1
-        + int(EVENT_SHOT_NS * len(summary.events))
-        + (0 if shared else vectors // shots),
-        bytes_peak=WORKER_BYTES + BATCH_BYTES + VECTOR_BYTES + _graph_bytes(summary),
+def _groups(shape: Shape, shots: int) -> Cost:
+    """Half of the references live only from the last guard on."""
+    lane_ns = LANE_NS + LANE_SQUARE_NS * shape.qubits**2
+    lane_ns += LANE_EVENT_NS * shape.measured + LANE_OPERATION_NS * shape.operations
+    lanes = min(shots, LANES_GUESSED_MAX, 1 << min(shape.branching, 32))
+    frames = _frames(shape, shots)
+    return frames._replace(
+        slice_ns=lanes * lane_ns,
+        bytes=max(GROUP_BYTES_MAX, 4 * _tableau_bytes(shape.qubits)),
     )
 
 
-def _reference_ns(summary: Summary) -> int:
+def _dense(shape: Shape, shots: int) -> Cost:
+    lanes = min(shots, 1 << min(24, shape.measured))
+    near = lanes << shape.qubits + AMPLITUDE_POWER <= CACHE_BYTES
+    lane_ns = (AMPLITUDE_NS if near else AMPLITUDE_FAR_NS) * shape.operations * (1 << shape.qubits)
+    shared = lanes < shots
+    return Cost(
+        fixed_ns=OPERATION_DENSE_NS * shape.operations,
+        slice_ns=lanes * lane_ns if shared else 0,
+        shot_ns=0 if shared else lane_ns,
+        bytes=VECTOR_BYTES,
+    )
+
+
+RULES: Final = (
+    Rule(
+        FRAMES,
+        lambda shape: (
+            not shape.turns and not shape.branching and shape.qubits <= CLIFFORD_QUBITS_MAX
+        ),
+        "Clifford operations, guards on Paulis at most: Pauli frames around one reference",
+        _frames,
+    ),
+    Rule(
+        GROUPS,
+        lambda shape: not shape.turns and shape.qubits <= CLIFFORD_QUBITS_MAX,
+        "Clifford operations, guards on more than Paulis: references by history",
+        _groups,
+    ),
+    Rule(
+        DENSE,
+        lambda shape: shape.turns > 0 and shape.qubits <= DENSE_QUBITS_MAX,
+        "operations outside the Clifford group: state vectors",
+        _dense,
+    ),
+)
+"""In order of preference; the names of those that take part are joined in this order."""
+
+_NOTHING: Final = Cost(0, 0, 0, 0)
+
+
+# --- figures ------------------------------------------------------------------------------------
+
+
+def _reference_ns(shape: Shape) -> float:
     """Running one shot's worth of operations on one tableau."""
-    event = EVENT_NS + EVENT_SQUARE_NS * summary.peak_logical**2
-    return int(NODE_TABLEAU_NS * summary.nodes + event * len(summary.events))
+    event = EVENT_NS + EVENT_SQUARE_NS * shape.qubits**2
+    return NODE_TABLEAU_NS * shape.operations + event * shape.measured
 
 
-def _group_ns(summary: Summary) -> int:
-    """One more reference: half of them live only from the last guard on."""
-    square = GROUP_SQUARE_NS * summary.peak_logical**2
-    return int(
-        GROUP_NS + square + GROUP_EVENT_NS * len(summary.events) + GROUP_NODE_NS * summary.nodes
+def _tableau_bytes(qubits: int) -> int:
+    return qubits**2 // 2
+
+
+def _program_bytes(summary: Summary) -> int:
+    return WORKER_BYTES + NODE_BYTES * summary.nodes
+
+
+def _shots_least(slice_ns: float, ns_per_shot: int) -> int:
+    """Shots for which a slice pays no more for what each slice pays again than for the rest, as
+    long as that keeps it within SLICE_NS_MOST."""
+    amortised = int(max(0, min(slice_ns, SLICE_NS_MOST - slice_ns)) // ns_per_shot)
+    return max(1, amortised // SHOT_BLOCK) * SHOT_BLOCK
+
+
+def _figure(value: float) -> int:
+    return int(min(value, FIGURE_MAX))
+
+
+# --- words --------------------------------------------------------------------------------------
+
+
+def _shots(shots: int) -> str:
+    return "1 shot" if shots == 1 else f"{shots} shots"
+
+
+def _told(chosen: list[tuple[Rule, Alike]]) -> str:
+    """What the engines are for, each once."""
+    reasons = [rule.why for rule in RULES if any(rule is other for other, _ in chosen)]
+    return "; ".join(reasons) or "nothing is done to any qubit"
+
+
+def _too_wide(shape: Shape) -> ProgramTooWide:
+    if not shape.turns:
+        need = f"a stabilizer tableau of so many takes {_tableau_bytes(shape.qubits) >> 20} MiB"
+        return ProgramTooWide(width=shape.qubits, width_max=CLIFFORD_QUBITS_MAX, why=need)
+    return ProgramTooWide(
+        width=shape.qubits,
+        width_max=DENSE_QUBITS_MAX,
+        why=f"among them are {shape.turns} operations outside the Clifford group, which need a "
+        f"state vector of 2^{shape.qubits} amplitudes, {_power(shape.qubits + AMPLITUDE_POWER)}",
     )
 
 
-def _tableau_bytes(summary: Summary) -> int:
-    return summary.peak_logical**2 // 2
+def _power(exponent: int) -> str:
+    """2^exponent bytes in words."""
+    steps, rest = divmod(exponent, 10)
+    return f"{1 << rest} {_UNITS[steps]}" if steps < len(_UNITS) else f"2^{exponent} bytes"
 
 
-def _groups_bytes(summary: Summary) -> int:
-    """Groups are bounded by bytes, but two tableaus there always are, and copies to compare."""
-    return max(GROUP_BYTES_MAX, 4 * _tableau_bytes(summary))
+def _rows(chosen: list[tuple[Rule, Alike]], costs: list[Cost], shots: int) -> tuple[PlanRow, ...]:
+    """What is planned for which parts, the dearest first; the cheapest taken together by engine."""
+    ns = [cost.fixed_ns + cost.slice_ns + shots * cost.shot_ns for cost in costs]
+    order = sorted(range(len(costs)), key=lambda at: -ns[at])
+    apart = len(order) if len(order) <= PLAN_ROWS_MAX else PLAN_ROWS_MAX - len(RULES)
+    groups: dict[int | str, list[int]] = {}
+    for place, at in enumerate(order):
+        groups.setdefault(place if place < apart else chosen[at][0].engine, []).append(at)
+    return tuple(
+        PlanRow(
+            engine=chosen[group[0]][0].engine,
+            parts=sum(chosen[at][1].number for at in group),
+            qubits=max(chosen[at][1].shape.qubits for at in group),
+            why=chosen[group[0]][0].why,
+            cpu_ns=_figure(sum(ns[at] for at in group)),
+            bytes=_figure(sum(costs[at].bytes for at in group)),
+        )
+        for group in groups.values()
+    )
 
 
-def _graph_bytes(summary: Summary) -> int:
-    """A program as written, verified, lowered and compiled."""
-    return 4000 * summary.nodes
+_UNITS: Final = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
+
+assert len(RULES) < PLAN_ROWS_MAX

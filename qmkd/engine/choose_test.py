@@ -1,7 +1,8 @@
-"""Which engine is chosen, and that no plan is one that the engine would refuse."""
+"""Which engine is chosen for which part, and that no plan promises what its figures do not hold."""
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 
@@ -9,55 +10,141 @@ import msgspec
 import pytest
 
 from qmkd.core.ports import Plan
-from qmkd.engine import choose, run
+from qmkd.engine import choose
+from qmkd.engine.choose import DENSE, FRAMES, GROUPS, TABLEAU
 from qmkd.engine.limits import CLIFFORD_QUBITS_MAX, DENSE_QUBITS_MAX
 from qvm.examples import load, names
-from qvm.program import Summary
+from qvm.isa import NODES_MAX, QUBITS_MAX
+from qvm.parts import Alike, Shape
+from qvm.program import Summary, VerifiedProgram
+from qvm.verify import verify_bytes
 from syscalls.errors import ProgramTooWide
+from syscalls.job import SHOTS_MAX
+from syscalls.plan import FIGURE_MAX, PLAN_ROWS_MAX
 from syscalls.results import SHOT_BLOCK
 
-BELL: Summary = run.prepare(load("bell")).summary
+CLIFFORD = Shape(10, 100, 10, 0, 0)
+BRANCHING = Shape(10, 100, 10, 0, 5)
+TURNING = Shape(10, 100, 10, 5, 5)
+
+
+def summary(*parts: Alike) -> Summary:
+    """A summary of which only that is true which a planner looks at."""
+    verified = verify_bytes(load("bell"))
+    assert isinstance(verified, VerifiedProgram)
+    shapes = [alike.shape for alike in parts for _ in range(alike.number)]
+    return msgspec.structs.replace(
+        verified.summary,
+        nodes=sum(shape.operations for shape in shapes),
+        peak_logical=sum(shape.qubits for shape in shapes),
+        clifford=not any(shape.turns for shape in shapes),
+        parts=parts,
+    )
+
+
+def planned(parts: Shape | tuple[Alike, ...], shots: int) -> Plan:
+    of = (Alike(parts, 1),) if isinstance(parts, Shape) else parts
+    found = choose.plan(summary(*of), shots)
+    assert isinstance(found, Plan)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("shape", "engine"),
+    [
+        (CLIFFORD, FRAMES),
+        (BRANCHING, GROUPS),
+        (TURNING, DENSE),
+        (CLIFFORD._replace(qubits=CLIFFORD_QUBITS_MAX), FRAMES),
+        (CLIFFORD._replace(qubits=CLIFFORD_QUBITS_MAX + 1), None),
+        (BRANCHING._replace(qubits=CLIFFORD_QUBITS_MAX + 1), None),
+        (TURNING._replace(qubits=DENSE_QUBITS_MAX), DENSE),
+        (TURNING._replace(qubits=DENSE_QUBITS_MAX + 1), None),
+    ],
+)
+def test_a_parts_own_shape_picks_its_engine(shape: Shape, engine: str | None) -> None:
+    assert choose.pick(shape) == engine
 
 
 @pytest.mark.parametrize("name", names())
 @pytest.mark.parametrize("shots", [1, 2, 3, 1000])
-def test_the_chosen_engine_runs_the_program(name: str, shots: int) -> None:
-    program = run.prepare(load(name))
-    plan = choose.plan(program.summary, shots)
+def test_every_example_is_planned(name: str, shots: int) -> None:
+    verified = verify_bytes(load(name))
+    assert isinstance(verified, VerifiedProgram)
+    plan = choose.plan(verified.summary, shots)
     assert isinstance(plan, Plan)
-    report, _ = run.run_segment(program, 1, 0, shots, plan.engine)
-    assert report.shots == shots
-    assert plan.width == program.summary.peak_logical
+    assert plan.width == verified.summary.peak_logical
     assert min(plan.ns_fixed, plan.ns_per_shot, plan.bytes_peak) > 0
+    parts = sum(alike.number for alike in verified.summary.parts)
+    assert sum(row.parts for row in plan.rows) == (1 if plan.engine == TABLEAU else parts)
+
+
+def test_engines_that_take_part_are_named_in_a_fixed_order() -> None:
+    shapes = (CLIFFORD, BRANCHING, TURNING)
+    for order in itertools.permutations(shapes):
+        plan = planned(tuple(Alike(shape, 2) for shape in order), 1000)
+        assert plan.engine == f"{FRAMES}+{GROUPS}+{DENSE}"
+        assert {row.engine: row.parts for row in plan.rows} == {FRAMES: 2, GROUPS: 2, DENSE: 2}
+
+
+def test_few_shots_of_a_clifford_program_are_a_tableau_each() -> None:
+    most = choose.TABLEAU_SHOTS_MAX
+    for shape in (CLIFFORD, BRANCHING):
+        assert planned(shape, most).engine == TABLEAU
+        assert planned(shape, most + 1).engine == choose.pick(shape)
+    assert planned(TURNING, 1).engine == DENSE
+
+
+def test_many_narrow_parts_run_where_one_tableau_of_all_would_not_fit() -> None:
+    plan = planned((Alike(Shape(2, 5, 2, 0, 0), QUBITS_MAX // 2),), 1)
+    assert plan.engine == FRAMES
+
+
+def test_a_program_in_which_nothing_happens_runs() -> None:
+    assert planned((), 10).engine == FRAMES
 
 
 @pytest.mark.parametrize(
-    ("clifford", "shots", "engine"),
+    ("shape", "most", "told"),
     [
-        (True, 1, choose.TABLEAU),
-        (True, choose.TABLEAU_SHOTS_MAX, choose.TABLEAU),
-        (True, choose.TABLEAU_SHOTS_MAX + 1, choose.FRAMES),
-        (False, 1, choose.DENSE),
-        (False, 100_000, choose.DENSE),
+        (CLIFFORD._replace(qubits=QUBITS_MAX), CLIFFORD_QUBITS_MAX, "4768 MiB"),
+        (TURNING._replace(qubits=30), DENSE_QUBITS_MAX, "2^30 amplitudes, 16 GiB"),
+        (TURNING._replace(qubits=QUBITS_MAX), DENSE_QUBITS_MAX, "2^100004 bytes"),
     ],
 )
-def test_the_programs_own_properties_choose(clifford: bool, shots: int, engine: str) -> None:
-    plan = choose.plan(msgspec.structs.replace(BELL, clifford=clifford), shots)
-    assert isinstance(plan, Plan)
-    assert plan.engine == engine
-
-
-@pytest.mark.parametrize(
-    ("clifford", "most"), [(True, CLIFFORD_QUBITS_MAX), (False, DENSE_QUBITS_MAX)]
-)
-def test_a_program_that_is_too_wide_is_refused_with_the_width_that_fits(
-    clifford: bool, most: int
+def test_a_part_that_is_too_wide_is_refused_with_its_width_the_limit_and_the_memory(
+    shape: Shape, most: int, told: str
 ) -> None:
-    fits = msgspec.structs.replace(BELL, clifford=clifford, peak_logical=most)
-    assert isinstance(choose.plan(fits, 10), Plan)
-    wide = choose.plan(msgspec.structs.replace(fits, peak_logical=most + 1), 10)
-    assert isinstance(wide, ProgramTooWide)
-    assert (wide.width, wide.width_max) == (most + 1, most)
+    refused = choose.plan(summary(Alike(CLIFFORD, 3), Alike(shape, 1)), 10)
+    assert isinstance(refused, ProgramTooWide)
+    assert (refused.width, refused.width_max) == (shape.qubits, most)
+    assert told in refused.sentence()
+
+
+@pytest.mark.parametrize("shots", [1, 1000, SHOTS_MAX])
+def test_the_dearest_program_there_can_be_is_planned_in_figures_that_clients_can_read(
+    shots: int,
+) -> None:
+    most = 10 * NODES_MAX
+    shapes = [Shape(qubits, most, most, 0, most) for qubits in (1, 200, CLIFFORD_QUBITS_MAX)]
+    shapes += [Shape(qubits, most, most, most, most) for qubits in range(1, DENSE_QUBITS_MAX + 1)]
+    plan = planned(tuple(Alike(shape, 1) for shape in shapes), shots)
+    assert len(plan.rows) <= PLAN_ROWS_MAX
+    assert sum(row.parts for row in plan.rows) == len(shapes)
+    figures = [plan.ns_fixed, plan.ns_per_shot, plan.bytes_peak]
+    figures += [figure for row in plan.rows for figure in (row.cpu_ns, row.bytes)]
+    assert all(0 < figure <= FIGURE_MAX for figure in figures)
+    assert plan.rows[0].cpu_ns == max(row.cpu_ns for row in plan.rows)
+
+
+def test_slices_are_long_enough_for_many_references_and_never_much_too_long() -> None:
+    assert planned(CLIFFORD, 100_000).shots_least == SHOT_BLOCK
+    for guards in range(1, 40):
+        plan = planned(BRANCHING._replace(branching=guards), 1 << 20)
+        least = plan.shots_least
+        assert least % SHOT_BLOCK == 0
+        assert least == SHOT_BLOCK or least * plan.ns_per_shot <= choose.SLICE_NS_MOST
+    assert planned(BRANCHING._replace(branching=10), 1 << 20).shots_least > SHOT_BLOCK
 
 
 def test_planning_needs_no_numerics() -> None:
@@ -66,20 +153,3 @@ def test_planning_needs_no_numerics() -> None:
         "assert not {'numpy', 'stim'} & set(sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_slices_are_long_enough_for_many_references_and_never_much_too_long() -> None:
-    few = msgspec.structs.replace(BELL, pauli_guards=True, branching_guards=0)
-    found = choose.plan(few, 100_000)
-    assert isinstance(found, Plan)
-    assert found.shots_least == SHOT_BLOCK
-    for guards in range(1, 40):
-        found = choose.plan(msgspec.structs.replace(BELL, branching_guards=guards), 1 << 20)
-        assert isinstance(found, Plan)
-        least = found.shots_least
-        assert least % SHOT_BLOCK == 0
-        assert least == SHOT_BLOCK or least * found.ns_per_shot <= choose.SLICE_NS_MOST
-    ten = msgspec.structs.replace(BELL, branching_guards=10)
-    found = choose.plan(ten, 1 << 20)
-    assert isinstance(found, Plan)
-    assert found.shots_least > 16 * SHOT_BLOCK

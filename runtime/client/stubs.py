@@ -15,7 +15,7 @@ from syscalls.checkpoint import Checkpoint, Migrate, Replay, Restore
 from syscalls.discover import Discover
 from syscalls.events import Subscribe
 from syscalls.ids import CapabilityId, ChannelId, CheckpointId, JobId, SessionId, TenantId
-from syscalls.job import Cancel, Policy, Status, Submit, Wait
+from syscalls.job import Cancel, PlanJob, Policy, Status, Submit, Wait
 from syscalls.qubit import Alloc, Release
 from syscalls.results import Results
 from syscalls.rights import Right
@@ -71,6 +71,24 @@ class Calls:
         nothing of it remains.
         """
         return Submit(
+            session_id=session_id,
+            graph=graph,
+            policy=policy,
+        )
+
+    @staticmethod
+    def plan(
+        *,
+        session_id: SessionId,
+        graph: Raw,
+        policy: Policy = Policy(),
+    ) -> PlanJob:
+        """Say how a program would be run, and what that should cost, without running it.
+
+        Verifies the program and refuses what `q_submit` would refuse. Makes no job; a seed or an
+        idempotency key changes nothing.
+        """
+        return PlanJob(
             session_id=session_id,
             graph=graph,
             policy=policy,

@@ -11,6 +11,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 from msgspec import UNSET
 
 from qmkd.core import effects as fx
@@ -26,7 +27,17 @@ from syscalls.checkpoint import Checkpoint
 from syscalls.errors import AuthFailed, KernelError, SessionExpired
 from syscalls.events import Subscribe
 from syscalls.ids import JobId, SessionId, TenantId
-from syscalls.job import FINAL_STATES, Cancel, Noise, Policy, Status, Submit, Submitted, Wait
+from syscalls.job import (
+    FINAL_STATES,
+    Cancel,
+    Noise,
+    PlanJob,
+    Policy,
+    Status,
+    Submit,
+    Submitted,
+    Wait,
+)
 from syscalls.results import Results
 from syscalls.rights import Right
 from syscalls.session import CloseSession, NegotiateCaps, Session
@@ -285,7 +296,10 @@ class Life:
             return self._negotiate(client)
         match rng.choices(range(9), (30, 20, 16, 9, 6, 5, 6, 1, 2))[0]:
             case 0:
-                return self._submit(session)
+                submission = self._submit(session)
+                if rng.random() < 0.06:
+                    return PlanJob(**msgspec.structs.asdict(submission))
+                return submission
             case 1:
                 return Status(session_id=session, job_id=job)
             case 2:
