@@ -129,14 +129,18 @@ def injections(qubits: int, times: int) -> bytes:
 
 
 def dense_program(qubits: int, layers: int) -> bytes:
-    """Layers of one of H, T, S on every qubit and CNOT along a line, and one measurement."""
+    """H on every qubit, so that no amplitude is 0 for long; layers of one of H, T, S on every qubit
+    and CNOT along a line; all measured, so that every gate matters."""
     rng, writer = random.Random(3), _Writer(qubits)
+    for qubit in range(qubits):
+        writer.add("APPLY_H", qubit)
     for layer in range(layers):
         for qubit in range(qubits):
             writer.add(rng.choice(("APPLY_H", "APPLY_T", "APPLY_S")), qubit)
         for one in range(layer % 2, qubits - 1, 2):
             writer.add("APPLY_CNOT", one, one + 1)
-    writer.measure(0)
+    for qubit in range(qubits):
+        writer.measure(qubit)
     return writer.graph()
 
 
