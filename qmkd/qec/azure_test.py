@@ -19,7 +19,6 @@ QUBIT_FIELDS = {
     "oneQubitMeasurementTime": "measure_ns",
     "oneQubitGateTime": "gate_ns",
     "twoQubitGateTime": "pair_ns",
-    "twoQubitJointMeasurementTime": "pair_ns",
     "tGateTime": "t_gate_ns",
     "oneQubitMeasurementErrorRate": "measure_error",
     "oneQubitGateErrorRate": "gate_error",
