@@ -350,12 +350,7 @@ class Batch:
 
     def packed(self) -> Packed:
         """The same, packed."""
-        rows = self.rows
-        return pack_bits(
-            [rows[row] for row in self.form.bits],
-            [None if row is None else rows[row] for row in self.form.ran],
-            self.shots,
-        )
+        return pack_bits(self.rows, self.form.bits, self.form.ran, self.shots)
 
     def note(self, name: str, value: int) -> None:
         """Leave a figure of which the most is kept."""

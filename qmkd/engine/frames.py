@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import stim
 
 from qmkd.engine.chance import Strikes
-from qmkd.engine.parts import Shape
 from qmkd.engine.prepared import instruction, reference
 from qmkd.engine.primitives import CLIFFORDS, Gate
 from qmkd.engine.rows import FULL, Where
+from qvm.parts import Shape
 
 if TYPE_CHECKING:
     from qmkd.engine.batch import Batch, Builder, Supports
