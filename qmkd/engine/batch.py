@@ -27,6 +27,7 @@ from qmkd.engine.primitives import (
     Flip,
     Gate,
     Guard,
+    Kinds,
     Measure,
     Noise,
     Pauli,
@@ -34,7 +35,7 @@ from qmkd.engine.primitives import (
     Reset,
     primitives,
 )
-from qmkd.engine.rows import FULL, Block, Code, Where
+from qmkd.engine.rows import FLIP, FULL, Block, Code, Where
 from qvm.program import EventField
 
 BATCH_SHOTS_MAX: Final = 1 << 19
@@ -44,9 +45,6 @@ TRUTHS_KEPT: Final = 8  # rows with where a guard holds
 
 assert BATCH_SHOTS_MAX % BATCH_SHOTS_MIN == 0
 assert BATCH_SHOTS_MIN % 64 == 0
-
-Supports = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
-"""By kind of strike: the qubits that get an X, and those that get a Z."""
 
 
 class TooManyParts(Exception):
@@ -85,7 +83,9 @@ class Maker(Protocol):
 
     def reset(self, qubit: int, where: int | None, at: Where, ends: bool) -> None: ...
 
-    def noise(self, kinds: Supports, of: Strikes, at: Where, where: int | None) -> None: ...
+    def noise(
+        self, qubits: tuple[int, ...], kinds: Kinds, of: Strikes, at: Where, where: int | None
+    ) -> None: ...
 
     def finish(self) -> None:
         """There is no more; whatever was put off is to be done."""
@@ -265,7 +265,7 @@ class Form:
         elif isinstance(primitive, Flip):
             row = builder.bits[primitive.event][primitive.bit]
             mask = FULL if where is None else where
-            builder.code.strike([[row]], primitive.of, primitive.at, mask)
+            builder.code.strike([row], FLIP, primitive.of, primitive.at, mask)
         else:
             assert maker is not None
             _tell(maker, primitive, where, builder, each.ends)
@@ -289,7 +289,7 @@ def _tell(
     elif isinstance(primitive, Reset):
         maker.reset(primitive.qubits[0], where, primitive.at, ends)
     else:
-        maker.noise(primitive.kinds, primitive.of, primitive.at, where)
+        maker.noise(primitive.qubits, primitive.kinds, primitive.of, primitive.at, where)
 
 
 class Batch:

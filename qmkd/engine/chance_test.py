@@ -120,7 +120,8 @@ def slow_strikes(
     epoch, node, draw = at
     whole = sum(map(Fraction, probabilities))
     spared = (1 << 64) - int(whole * (1 << 64))
-    found, shot, drawn = [], -1, 0
+    found: list[tuple[int, int]] = []
+    shot, drawn = -1, 0
     while True:
         counter = (block * STRIKE_SHOTS + drawn // 2, draw, node, epoch)
         words = philox(counter, (seed, DOMAIN + 2))[drawn % 2 * 2 :][:2]

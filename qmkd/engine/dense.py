@@ -27,13 +27,13 @@ from qmkd.engine.batch import TooManyParts
 from qmkd.engine.chance import HALF, Strikes, Words, quantise
 from qmkd.engine.limits import DENSE_BYTES_MAX, DENSE_QUBITS_MAX
 from qmkd.engine.native import _branches
-from qmkd.engine.primitives import Gate
+from qmkd.engine.primitives import Gate, Kinds, halves
 from qmkd.engine.rows import FULL, Where
 from qmkd.engine.vectors import CLEAR, CX, CZ, DROP, MATRICES, STAY, Circuit, Matrix, Vectors
 from qvm.parts import Shape
 
 if TYPE_CHECKING:
-    from qmkd.engine.batch import Batch, Builder, Supports
+    from qmkd.engine.batch import Batch, Builder
 
 CONTROLS_MAX: Final = 60  # rows that guard gates which are put off together
 SHOT_BITS: Final = 32  # its branch
@@ -140,15 +140,19 @@ class Maker:
             elif row is not None:
                 self.builder.code.but_not(row, row, where)
 
-    def noise(self, kinds: Supports, of: Strikes, at: Where, where: int | None) -> None:
+    def noise(
+        self, qubits: tuple[int, ...], kinds: Kinds, of: Strikes, at: Where, where: int | None
+    ) -> None:
         """Z does nothing to a qubit that is known."""
-        supports = [
-            [self._row(self.x, qubit) for qubit in xs]
-            + [self._row(self.z, qubit) for qubit in zs if self.place[qubit] is not None]
-            for xs, zs in kinds
-        ]
-        if any(supports):
-            self.builder.code.strike(supports, of, at, FULL if where is None else where)
+        used = halves(kinds)
+        rows = [FULL] * (2 * len(qubits))
+        for place, qubit in enumerate(qubits):
+            if 2 * place in used:
+                rows[2 * place] = self._row(self.x, qubit)
+            if 2 * place + 1 in used and self.place[qubit] is not None:
+                rows[2 * place + 1] = self._row(self.z, qubit)
+        if any(rows):
+            self.builder.code.strike(rows, kinds, of, at, FULL if where is None else where)
 
     def finish(self) -> None:
         """No outcome depends on gates that are still put off."""

@@ -18,12 +18,12 @@ import stim
 
 from qmkd.engine.chance import Strikes
 from qmkd.engine.prepared import instruction, reference
-from qmkd.engine.primitives import CLIFFORDS, Gate
+from qmkd.engine.primitives import CLIFFORDS, Gate, Kinds, halves
 from qmkd.engine.rows import FULL, Where
 from qvm.parts import Shape
 
 if TYPE_CHECKING:
-    from qmkd.engine.batch import Batch, Builder, Supports
+    from qmkd.engine.batch import Batch, Builder
 
 
 def suits(shape: Shape) -> bool:
@@ -94,12 +94,15 @@ class Maker:
         if self.sim.peek_z(qubit) < 0:
             self.sim.x(qubit)
 
-    def noise(self, kinds: Supports, of: Strikes, at: Where, where: int | None) -> None:
-        supports = [
-            [self._row(self.x, qubit) for qubit in xs] + [self._row(self.z, qubit) for qubit in zs]
-            for xs, zs in kinds
+    def noise(
+        self, qubits: tuple[int, ...], kinds: Kinds, of: Strikes, at: Where, where: int | None
+    ) -> None:
+        used = halves(kinds)
+        rows = [
+            self._row(self.z if half & 1 else self.x, qubits[half >> 1]) if half in used else FULL
+            for half in range(2 * len(qubits))
         ]
-        self.builder.code.strike(supports, of, at, FULL if where is None else where)
+        self.builder.code.strike(rows, kinds, of, at, FULL if where is None else where)
 
     def finish(self) -> None:
         pass

@@ -32,13 +32,13 @@ from numpy.typing import NDArray
 from qmkd.engine.batch import TooManyParts
 from qmkd.engine.chance import Strikes, Words
 from qmkd.engine.native import _groups
-from qmkd.engine.primitives import CLIFFORDS, Gate
+from qmkd.engine.primitives import CLIFFORDS, Gate, Kinds
 from qmkd.engine.pulled import ONE, Product, Pulled
 from qmkd.engine.rows import FULL, Where
 from qvm.parts import Shape
 
 if TYPE_CHECKING:
-    from qmkd.engine.batch import Batch, Builder, Supports
+    from qmkd.engine.batch import Batch, Builder
 
 QUBITS_MAX: Final = 2048
 """What `native/tableau.h` has room for."""
@@ -76,7 +76,8 @@ def group_bytes(qubits: int) -> int:
 def _stride(qubits: int) -> int:
     """Words of a tableau, as in `native/tableau.h`."""
     half = -(-qubits // 64)
-    return -(-(4 * qubits * half + 2 * half) // 8) * 8
+    columns = -(-(qubits + -(-qubits // 8) * 8) // 8) * 8
+    return -(-2 * half * (columns + 1) // 8) * 8
 
 
 def suits(shape: Shape) -> bool:
@@ -136,19 +137,17 @@ class Maker:
     def reset(self, qubit: int, where: int | None, at: Where, ends: bool) -> None:
         self._put(_Measured(self.pulled.z[qubit], 0, at, self.pulled.x[qubit]), where)
 
-    def noise(self, kinds: Supports, of: Strikes, at: Where, where: int | None) -> None:
-        struck = {qubit for xs, zs in kinds for qubit in (*xs, *zs)}
-        letters = [(xs, zs) for qubit in struck for xs, zs in (((qubit,), ()), ((), (qubit,)))]
+    def noise(
+        self, qubits: tuple[int, ...], kinds: Kinds, of: Strikes, at: Where, where: int | None
+    ) -> None:
+        letters = [(xs, zs) for qubit in qubits for xs, zs in (((qubit,), ()), ((), (qubit,)))]
         found = [self.pulled.bits(*letter) for letter in letters]
         if not all(
             self.pulled.commute(each.what.bits, bits) for each in self.waiting for bits in found
         ):
             self._measure()
-        number = dict(zip(letters, map(self.script.pauli, found), strict=True))
-        supports = [
-            [number[(qubit,), ()] for qubit in xs] + [number[(), (qubit,)] for qubit in zs]
-            for xs, zs in kinds
-        ]
+        numbers = [self.script.pauli(each) for each in found]
+        supports = [[numbers[half] for half in kind] for kind in kinds]
         self.script.strike(supports, of, at, FULL if where is None else where)
         if where is not None:
             self._run()
@@ -296,37 +295,36 @@ class State:
 
     def __init__(self, batch: Batch, qubits: int) -> None:
         words = batch.rows.shape[1]
-        self.batch = batch
         self.qubits = qubits
         self.count = 1
         self.tableaus: Words = np.empty((1, _stride(qubits)), dtype=np.uint64)
         self.groups = np.zeros(words * 64, dtype=np.uint32)
         self.frames: Words = np.zeros(words * 64 * -(-2 * qubits // 64), dtype=np.uint64)
         self.look_at = LOOK_LEAST
-        _groups.begin(*self.part())
+        _groups.begin(*self.part(batch))
 
-    def part(self) -> tuple[int, int, Words, NDArray[np.uint32], Words, Words]:
+    def part(self, batch: Batch) -> tuple[int, int, Words, NDArray[np.uint32], Words, Words]:
         """What every native function wants."""
-        return self.qubits, self.count, self.tableaus, self.groups, self.frames, self.batch.rows
+        return self.qubits, self.count, self.tableaus, self.groups, self.frames, batch.rows
 
-    def split(self, function: Any, *arguments: Any) -> None:
+    def split(self, batch: Batch, function: Any, *arguments: Any) -> None:
         """Call a native function that may split groups, until there is room for what it wants."""
-        while (count := function(*self.part(), *arguments)) > len(self.tableaus):
-            self._make_room(count)
+        while (count := function(*self.part(batch), *arguments)) > len(self.tableaus):
+            self._make_room(batch, count)
         grew = count > self.count
         self.count = count
-        self.batch.note("groups_peak", count)
+        batch.note("groups_peak", count)
         if grew and count >= self.look_at:
-            self.merge()
+            self.merge(batch)
 
-    def merge(self) -> None:
+    def merge(self, batch: Batch) -> None:
         """Let groups be one whose states differ by a Pauli."""
         before = self.count
         hashes: Words = np.empty(before, dtype=np.uint64)
-        _groups.hashes(*self.part(), hashes)
+        _groups.hashes(*self.part(batch), hashes)
         _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
         if len(first) < before:
-            self.count = _groups.merge(*self.part(), first[inverse].astype(np.int32))
+            self.count = _groups.merge(*self.part(batch), first[inverse].astype(np.int32))
         self.look_at = max(LOOK_LEAST, (2 if self.count <= before // 2 else 4) * self.count)
 
     def save(self) -> dict[str, Any]:
@@ -348,18 +346,18 @@ class State:
         self.frames = frames.astype(np.uint64)
         self.count, self.look_at = len(tableaus), saved["look_at"]
 
-    def _make_room(self, wanted: int) -> None:
+    def _make_room(self, batch: Batch, wanted: int) -> None:
         """For so many groups, or fewer where some were the same."""
-        room = min(max(wanted, 2 * len(self.tableaus)), max(wanted, self.batch.shots))
+        room = min(max(wanted, 2 * len(self.tableaus)), max(wanted, batch.shots))
         others = sum(
             each.tableaus.nbytes
-            for each in self.batch.states
+            for each in batch.states
             if isinstance(each, State) and each is not self
         )
         size = self.tableaus.shape[1] * 8
-        if self.batch.shots > 64 and others + wanted * size > GROUP_BYTES_MAX:
+        if batch.shots > 64 and others + wanted * size > GROUP_BYTES_MAX:
             before = self.count
-            self.merge()
+            self.merge(batch)
             if self.count == before:
                 raise TooManyParts(GROUP_BYTES_MAX // size // 64 * 64)
             return
@@ -373,20 +371,21 @@ class State:
 
 def _run(batch: Batch, number: int, script: _Arrays) -> None:
     state: State = batch.states[number]
-    _groups.run(*state.part(), *script, batch.chance.seed, batch.shot_first)
+    _groups.run(*state.part(batch), *script, batch.chance.seed, batch.shot_first)
 
 
 def _turn(batch: Batch, number: int, paulis: Words, minus: int, where: int) -> None:
-    batch.states[number].split(_groups.turn, paulis, minus, where)
+    batch.states[number].split(batch, _groups.turn, paulis, minus, where)
 
 
 def _measure(batch: Batch, number: int, what: tuple[Words, _Numbers, Words]) -> None:
-    batch.states[number].split(_groups.measure, *what, batch.chance.seed, batch.shot_first)
+    state: State = batch.states[number]
+    state.split(batch, _groups.measure, *what, batch.chance.seed, batch.shot_first)
 
 
 def _last(batch: Batch, number: int, what: tuple[Words, _Numbers, Words]) -> None:
     state: State = batch.states[number]
-    _groups.last(*state.part(), *what, batch.chance.seed, batch.shot_first)
+    _groups.last(*state.part(batch), *what, batch.chance.seed, batch.shot_first)
 
 
 # --- arrays ---------------------------------------------------------------------------------------

@@ -144,10 +144,4 @@ def _renumbered(
     if isinstance(primitive, (Measure, Reset)):
         return primitive._replace(qubits=(numbers[primitive.qubits[0]],))
     qubits = tuple(numbers[qubit] for qubit in primitive.qubits)
-    if isinstance(primitive, Gate):
-        return primitive._replace(qubits=qubits)
-    kinds = tuple(
-        (tuple(numbers[qubit] for qubit in xs), tuple(numbers[qubit] for qubit in zs))
-        for xs, zs in primitive.kinds
-    )
-    return primitive._replace(qubits=qubits, kinds=kinds)
+    return primitive._replace(qubits=qubits)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from qmkd.engine.chance import Strikes
@@ -86,14 +87,16 @@ class Reset(NamedTuple):
     at: Where
 
 
-class Noise(NamedTuple):
-    """One of several Pauli products may strike, in shots where the guard holds.
+Kinds = tuple[tuple[int, ...], ...]
+"""Pauli products on some operands, each by its halves: 2 i for the X of operand i, 2 i + 1 for its
+Z. Channels that differ in their qubits alone share one."""
 
-    kinds: of each its (xs, zs), as in `Pauli`.
-    """
+
+class Noise(NamedTuple):
+    """One of several Pauli products on the qubits may strike, in shots where the guard holds."""
 
     qubits: tuple[int, ...]
-    kinds: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+    kinds: Kinds
     guard: Guard
     of: Strikes
     at: Where
@@ -195,9 +198,37 @@ def _noise(each: Numbered, channels: tuple[tuple[int, PauliChannel], ...]) -> It
     guard = None if step.op == "FENCE_EPOCH" else step.guard
     for draw, channel in channels:
         if (of := channel.strikes()) is not None:
-            kinds = tuple(support(letters, channel.qubits) for letters, _ in channel.terms)
+            kinds = _kinds(tuple(letters for letters, _ in channel.terms))
             at = Where(step.epoch, step.node, draw)
             yield Noise(channel.qubits, kinds, guard, of, at)
+
+
+@lru_cache(maxsize=1024)
+def _kinds(terms: tuple[str, ...]) -> Kinds:
+    halves = {"I": (), "X": (0,), "Y": (0, 1), "Z": (1,)}
+    return tuple(
+        tuple(2 * at + half for at, letter in enumerate(letters) for half in halves[letter])
+        for letters in terms
+    )
+
+
+@lru_cache(maxsize=1024)
+def halves(kinds: Kinds) -> frozenset[int]:
+    """All that some kind names."""
+    return frozenset(half for kind in kinds for half in kind)
+
+
+def supports(
+    qubits: tuple[int, ...], kinds: Kinds
+) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
+    """Of each Pauli product the qubits that get an X, and those that get a Z."""
+    return tuple(
+        (
+            tuple(qubits[half >> 1] for half in kind if not half & 1),
+            tuple(qubits[half >> 1] for half in kind if half & 1),
+        )
+        for kind in kinds
+    )
 
 
 def support(letters: str, qubits: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:

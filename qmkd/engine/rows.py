@@ -26,6 +26,8 @@ from qmkd.engine.native import _rows
 ZERO, COPY, XOR, AND, AND_NOT, OR, XOR_AND, COIN, STRIKE = range(9)
 FULL: Final = 0
 """The row that has every shot of the batch."""
+FLIP: Final = ((0,),)
+"""The kinds of a strike that turns one row."""
 
 TILE_WORDS: Final = STRIKE_SHOTS // 64
 WORDS_AT_A_TIME: Final = 1 << 27
@@ -74,9 +76,10 @@ class Code:
         self._addresses: list[int] = []
         self._noises: list[int] = []
         self._gaps: dict[int, tuple[int, Words]] = {}
-        self._bounds: list[Words] = []
+        self._bounds: dict[int, tuple[int, Words]] = {}
         self._bounds_length = 0
         self._pool: list[int] = []
+        self._patterns: dict[tuple[tuple[int, ...], ...], int] = {}
 
     def __bool__(self) -> bool:
         return bool(self._code)
@@ -106,24 +109,35 @@ class Code:
         self._code += (COIN, into, self._address(at), 0)
 
     def strike(
-        self, supports: Sequence[Sequence[int]], of: Strikes, at: Where, mask: int = FULL
+        self,
+        rows: Sequence[int],
+        kinds: Sequence[Sequence[int]],
+        of: Strikes,
+        at: Where,
+        mask: int = FULL,
     ) -> None:
-        """supports: by kind, the rows whose bits are turned in the struck shots of `mask`."""
-        assert len(supports) == len(of.bounds) + 1
+        """Turn bits in the struck shots of `mask`: of each kind those of the rows that it names, by
+        their place in `rows`. FULL there stands for a row that does not matter."""
+        assert len(kinds) == len(of.bounds) + 1
         table, _ = self._gaps.setdefault(id(of.gaps), (len(self._gaps), of.gaps))
-        support = len(self._pool)
-        end = support + len(supports) + 1
-        ends = [end]
-        for rows in supports:
-            end += len(rows)
-            ends.append(end)
-        self._pool += ends
-        for rows in supports:
-            self._pool += rows
-        self._code += (STRIKE, len(self._noises) // 4, self._address(at), mask)
-        self._noises += (table, self._bounds_length, len(supports), support)
-        self._bounds.append(of.bounds)
-        self._bounds_length += len(of.bounds)
+        bounds = self._bounds.get(id(of.bounds))
+        if bounds is None:
+            bounds = self._bounds[id(of.bounds)] = (self._bounds_length, of.bounds)
+            self._bounds_length += len(of.bounds)
+        self._code += (STRIKE, len(self._noises) // 5, self._address(at), mask)
+        self._noises += (table, bounds[0], len(kinds), self._pattern(kinds), len(self._pool))
+        self._pool += rows
+
+    def _pattern(self, kinds: Sequence[Sequence[int]]) -> int:
+        """Where the kinds stand in the pool: kinds + 1 ends, then the places that each names."""
+        key = tuple(map(tuple, kinds))
+        found = self._patterns.get(key)
+        if found is None:
+            found = self._patterns[key] = len(self._pool)
+            first = found + len(key) + 1
+            ends = [first, *(first + end for end in itertools.accumulate(map(len, key)))]
+            self._pool += [*ends, *itertools.chain.from_iterable(key)]
+        return found
 
     def prune(self, live: set[int]) -> None:
         """Leave out what no row of `live` depends on; afterwards `live` holds what this reads."""
@@ -147,20 +161,12 @@ class Code:
         self._code = [number for each in reversed(kept) for number in each]
 
     def _strike_is_live(self, noise: int, live: set[int]) -> bool:
-        """Whether it turns bits that matter; it is left to turn only those."""
-        _, _, kinds, support = self._noises[4 * noise : 4 * noise + 4]
-        ends = self._pool[support : support + kinds + 1]
-        fresh = len(self._pool)
-        kept: list[int] = []
-        places = [fresh + kinds + 1]
-        for first, last in itertools.pairwise(ends):
-            kept += [row for row in self._pool[first:last] if row in live]
-            places.append(fresh + kinds + 1 + len(kept))
-        if len(kept) == ends[-1] - ends[0]:
-            return bool(kept)
-        self._pool += places + kept
-        self._noises[4 * noise + 3] = fresh
-        return bool(kept)
+        """Whether it turns bits that matter; those that do not it is left not to turn."""
+        _, _, kinds, pattern, first = self._noises[5 * noise : 5 * noise + 5]
+        size = 1 + max(self._pool[self._pool[pattern] : self._pool[pattern + kinds]], default=-1)
+        rows = [row if row in live else FULL for row in self._pool[first : first + size]]
+        self._pool[first : first + size] = rows
+        return any(rows)
 
     def block(self) -> Block:
         """What `native/_rows.c` runs."""
@@ -169,7 +175,7 @@ class Code:
             np.array(self._addresses, dtype=np.uint64),
             np.array(self._noises, dtype=np.int32),
             _joined([gaps for _, gaps in self._gaps.values()]),
-            _joined(self._bounds),
+            _joined([bounds for _, bounds in self._bounds.values()]),
             np.array(self._pool, dtype=np.int32),
         )
 

@@ -40,6 +40,7 @@ from qmkd.engine.primitives import (
     Ran,
     Reset,
     primitives,
+    supports,
 )
 from qmkd.engine.rows import Where
 
@@ -212,7 +213,7 @@ def _act(each: Primitive) -> _Action:
         case Reset():
             return Shot.reset, (each.qubits[0], each.guard, each.at)
         case Noise():
-            circuits = tuple(_paulis(xs, zs) for xs, zs in each.kinds)
+            circuits = tuple(_paulis(xs, zs) for xs, zs in supports(each.qubits, each.kinds))
             return Shot.noise, (circuits, each.guard, each.of, each.at)
         case Fence():
             return Shot.fence, (each.epoch,)

@@ -19,10 +19,11 @@ typedef struct {
     uint64_t epoch, node, draw;
 } address;
 
-/* gaps: which table. bounds: where its bounds begin, kinds - 1 of them. support: where, in the
-   pool, kinds + 1 ends are, each the place in the pool where the rows of a kind begin. */
+/* gaps: which table. bounds: where its bounds begin, kinds - 1 of them. pattern: where, in the pool,
+   kinds + 1 ends are, each the place in the pool where a kind begins: the rows that it turns, by
+   their place from `rows` on. Row 0 there stands for one that does not matter. */
 typedef struct {
-    int32_t gaps, bounds, kinds, support;
+    int32_t gaps, bounds, kinds, pattern, rows;
 } noise;
 
 typedef struct {
@@ -49,15 +50,19 @@ static const char *fault_of_noise(const program *p, const noise *n)
         return "no such table of gaps";
     if (n->kinds < 1 || n->bounds < 0 || n->bounds + n->kinds - 1 > p->bounds_count)
         return "bounds out of range";
-    if (n->support < 0 || n->support + (int64_t)n->kinds + 1 > p->pool_count)
-        return "support out of range";
-    const int32_t *ends = p->pool + n->support;
+    if (n->pattern < 0 || n->pattern + (int64_t)n->kinds + 1 > p->pool_count || n->rows < 0)
+        return "a pattern out of range";
+    const int32_t *ends = p->pool + n->pattern;
     for (int32_t kind = 0; kind < n->kinds; kind++) {
         if (ends[kind] < 0 || ends[kind] > ends[kind + 1] || ends[kind + 1] > p->pool_count)
-            return "support out of range";
-        for (int32_t at = ends[kind]; at < ends[kind + 1]; at++)
-            if (p->pool[at] < 1 || p->pool[at] >= p->row_count)
+            return "a pattern out of range";
+        for (int32_t at = ends[kind]; at < ends[kind + 1]; at++) {
+            if (p->pool[at] < 0 || n->rows + (int64_t)p->pool[at] >= p->pool_count)
+                return "a pattern out of range";
+            int32_t row = p->pool[n->rows + p->pool[at]];
+            if (row < 0 || row >= p->row_count)
                 return "a strike on no row";
+        }
     }
     return NULL;
 }
@@ -86,7 +91,7 @@ static void strike_tile(const program *p, const noise *n, const place *where, ui
                         int64_t at, int64_t word_first, int64_t words, const uint64_t *mask)
 {
     striking s = strike_block(where, p->gaps + n->gaps * (int64_t)GAPS_WORDS, block);
-    const int32_t *ends = p->pool + n->support;
+    const int32_t *ends = p->pool + n->pattern, *rows = p->pool + n->rows;
     uint64_t word;
     while (next_strike(&s, &word)) {
         int64_t place_in = (s.shot >> 6) - word_first;
@@ -96,8 +101,9 @@ static void strike_tile(const program *p, const noise *n, const place *where, ui
             return;
         uint64_t bit = UINT64_C(1) << (s.shot & 63) & mask[at + place_in];
         int32_t kind = pick(p->bounds + n->bounds, n->kinds, word);
-        for (int32_t row = ends[kind]; row < ends[kind + 1]; row++)
-            p->rows[p->pool[row] * p->row_words + at + place_in] ^= bit;
+        for (const int32_t *i = p->pool + ends[kind]; i < p->pool + ends[kind + 1]; i++)
+            if (rows[*i])
+                p->rows[rows[*i] * p->row_words + at + place_in] ^= bit;
     }
 }
 
@@ -176,7 +182,7 @@ static PyObject *run(PyObject *self, PyObject *const *args, Py_ssize_t given)
         int argument, item, writable, size;
     } fields[7] = {
         {"code", 0, 4, 0, 4},   {"rows", 1, 8, 1, 1}, {"addresses", 3, 8, 0, 3},
-        {"noises", 4, 4, 0, 4}, {"gaps", 5, 8, 0, 1}, {"bounds", 6, 8, 0, 1},
+        {"noises", 4, 4, 0, 5}, {"gaps", 5, 8, 0, 1}, {"bounds", 6, 8, 0, 1},
         {"pool", 7, 4, 0, 1},
     };
     if (given != 12) {
@@ -201,10 +207,10 @@ static PyObject *run(PyObject *self, PyObject *const *args, Py_ssize_t given)
     }
     if (open == 7) {
         program p = {view[0].buf, count[0] / 4, view[1].buf, row_words > 0 ? count[1] / row_words : 0,
-                     row_words,   view[2].buf, count[2] / 3, view[3].buf, count[3] / 4, view[4].buf,
+                     row_words,   view[2].buf, count[2] / 3, view[3].buf, count[3] / 5, view[4].buf,
                      count[4],    view[5].buf, count[5],     view[6].buf, count[6]};
         int torn = row_words < 1 || count[1] % row_words || !count[1] || shot_first % 64 ||
-                   count[0] % 4 || count[2] % 3 || count[3] % 4 || at < 0 || end > row_words;
+                   count[0] % 4 || count[2] % 3 || count[3] % 5 || at < 0 || end > row_words;
         const char *why = torn ? "the buffers do not fit one another" : fault(&p);
         if (why)
             PyErr_SetString(PyExc_ValueError, why);
