@@ -83,6 +83,13 @@ class Mechanism(NamedTuple):
         )
 
 
+class Kind(NamedTuple):
+    """Detectors and observables that the same type of Pauli error flips."""
+
+    detectors: frozenset[int]
+    observables: frozenset[int]
+
+
 def _odd(indices: Iterator[int]) -> tuple[int, ...]:
     seen: set[int] = set()
     for at in indices:
@@ -130,6 +137,24 @@ def error(chance: float, pieces: Sequence[Piece]) -> str:
         for piece in pieces
     )
     return f"error({chance!r}) {' ^ '.join(parts)}"
+
+
+def of_kind(model: stim.DetectorErrorModel, kind: Kind) -> stim.DetectorErrorModel:
+    """What the mechanisms do to one kind; detectors and observables keep their numbers."""
+    lines = []
+    for mechanism in mechanisms(model):
+        detectors, observables = mechanism.whole()
+        piece = Piece(
+            tuple(each for each in detectors if each in kind.detectors),
+            tuple(each for each in observables if each in kind.observables),
+        )
+        if piece != ((), ()):
+            lines.append(error(mechanism.chance, [piece]))
+    if model.num_detectors:
+        lines.append(f"detector D{model.num_detectors - 1}")
+    if model.num_observables:
+        lines.append(f"logical_observable L{model.num_observables - 1}")
+    return stim.DetectorErrorModel("\n".join(lines))
 
 
 def packed_bytes(bits: int) -> int:

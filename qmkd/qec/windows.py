@@ -26,6 +26,7 @@ import stim
 from numpy.typing import NDArray
 
 from qmkd.qec.decoders import (
+    Kind,
     Packed,
     Piece,
     Undecodable,
@@ -41,17 +42,10 @@ ROUND_AXIS: Final = 2  # of a detector's coordinates (x, y, round)
 
 
 class Step(NamedTuple):
-    """Detectors. commit: part of `see`; no detector is committed twice."""
+    """Detectors. commit: part of `see`; no detector is committed twice, nor seen afterwards."""
 
     see: frozenset[int]
     commit: frozenset[int]
-
-
-class Kind(NamedTuple):
-    """Detectors and observables that the same type of Pauli error flips."""
-
-    detectors: frozenset[int]
-    observables: frozenset[int]
 
 
 class Part(NamedTuple):
@@ -157,8 +151,9 @@ class Stepwise:
     model: its mechanisms are taken apart as it decomposes them or, where `kinds` are given, whole
     mechanisms by kind: each piece then flips detectors and observables of one kind only.
 
-    Raises Undecodable where in some step a piece flips more than two detectors, where a detector
-    that errors flip is in no step, or where a piece flips observables and no detector.
+    Raises Undecodable where in some step a piece flips more than two detectors, where a piece flips
+    observables and no detector, or where no step commits a detector that errors flip, unless it is
+    of a kind without observables.
     """
 
     def __init__(
@@ -175,6 +170,7 @@ class Stepwise:
         self.steps = tuple(steps)
         self._layout = _Layout(self.detectors, steps)
         errors = [(each.chance, _taken_apart(each.pieces, kinds)) for each in mechanisms(model)]
+        _check_decided(errors, steps, kinds or ())
         self._works = list(_works(errors, steps, self._layout, self.observables, correlated))
 
     def decode(self, detections: Packed, watch: Watch | None = None) -> Packed:
@@ -287,7 +283,6 @@ def _works(
     observables: int,
     correlated: bool,
 ) -> Iterator[_Work]:
-    _check_seen(errors, steps)
     decided: set[int] = set()
     made: dict[str, pymatching.Matching] = {}  # windows in the bulk are all alike
     touching: dict[int, list[int]] = defaultdict(list)
@@ -295,6 +290,7 @@ def _works(
         for detector in {each for piece in pieces for each in piece.detectors}:
             touching[detector].append(index)
     for step in steps:
+        step = step._replace(see=step.see - decided)
         slices, local, mask = _view(step, layout)
         near = sorted({index for detector in step.see for index in touching[detector]})
         edges = _edges([errors[index] for index in near], step, decided)
@@ -324,8 +320,9 @@ def _works(
         decided |= step.commit
 
 
-def _check_seen(errors: _Errors, steps: Sequence[Step]) -> None:
-    committed = frozenset(itertools.chain.from_iterable(step.commit for step in steps))
+def _check_decided(errors: _Errors, steps: Sequence[Step], kinds: Sequence[Kind]) -> None:
+    needless = [kind.detectors for kind in kinds if not kind.observables]
+    committed = frozenset().union(*needless, *(step.commit for step in steps))
     flipped = {each for _, pieces in errors for piece in pieces for each in piece.detectors}
     if flipped - committed:
         raise Undecodable(f"no step decides detectors {sorted(flipped - committed)[:5]}")

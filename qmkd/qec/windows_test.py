@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import stim
 
-from qmkd.qec.decoders import Matching, Packed, Undecodable, error, mechanisms, model_of
+from qmkd.qec.decoders import Kind, Matching, Packed, Undecodable, error, mechanisms, model_of
 from qmkd.qec.decoders_test import generated
-from qmkd.qec.windows import Crossing, Kind, Part, Step, Stepwise, passes, rounds_of, sliding
+from qmkd.qec.windows import Crossing, Part, Step, Stepwise, passes, rounds_of, sliding
 
 SEED = 11
 
