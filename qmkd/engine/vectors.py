@@ -26,9 +26,9 @@ Matrix = tuple[complex, complex, complex, complex]
 """Of a gate on one qubit: by rows."""
 
 LANE_BITS: Final = 3
-WHOLE_BITS: Final = 12  # vectors up to this wide are one tile
-TILE_BITS: Final = 12
-TILE_LOW_BITS: Final = 6  # lowest qubits that every tile has, so that its parts are whole lines
+WHOLE_BITS: Final = 14  # vectors up to this wide are one tile
+TILE_BITS: Final = 14  # 256 KiB
+TILE_LOW_BITS: Final = 5  # lowest qubits that every tile has, so that its parts are whole lines
 ALIGNMENT: Final = 64
 NONE: Final = 1e-15  # what is smaller than this in a product of matrices is 0
 

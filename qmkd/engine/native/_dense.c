@@ -280,7 +280,7 @@ static void keep(const double *from, double *to, int width, int p, int outcome, 
 #define PRINT_BLOCKS 64
 #define NEAR 1e-9     /* prints of one state differ by less */
 #define SAME 1e-24    /* squared distance, the best phase taken, below which states are one */
-#define LOOK_BACK 8   /* states with near prints that one is compared with */
+#define LOOK_BACK 8   /* states with near prints that one is compared with, at most */
 
 static uint64_t scrambled(uint64_t x)
 {
@@ -548,27 +548,27 @@ static PyObject *prints(PyObject *self, PyObject *const *args, Py_ssize_t given)
     return closed(view, 2, NULL);
 }
 
-/* The first of the branches that each is the same as; `order` ascends in prints. */
+/* Of each branch one that is the same; `order` ascends in prints. Compared are those that stand for
+   others so far, the last LOOK_BACK of them. */
 static void find_same(const double *psi, int width, const int32_t *order, const double *print,
                       int32_t *same, int64_t number)
 {
-    int64_t step = doubles_of(width);
+    int64_t step = doubles_of(width), found = 0;
+    int32_t heads[LOOK_BACK];
     for (int64_t i = 0; i < number; i++) {
         int32_t branch = order[i];
         same[branch] = branch;
-        int looked = 0;
-        for (int64_t j = i - 1; j >= 0 && looked < LOOK_BACK; j--) {
-            if (print[branch] - print[order[j]] > NEAR)
+        for (int64_t j = found - 1; j >= 0 && j >= found - LOOK_BACK; j--) {
+            int32_t head = heads[j % LOOK_BACK];
+            if (print[branch] - print[head] > NEAR)
                 break;
-            int32_t other = order[j];
-            if (same[other] != other)
-                continue;
-            looked++;
-            if (alike(psi + other * step, psi + branch * step, width)) {
-                same[branch] = other;
+            if (alike(psi + head * step, psi + branch * step, width)) {
+                same[branch] = head;
                 break;
             }
         }
+        if (same[branch] == branch)
+            heads[found++ % LOOK_BACK] = branch;
     }
 }
 
