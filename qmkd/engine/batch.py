@@ -299,7 +299,16 @@ class Batch:
     the parts leave, such as their most groups.
     """
 
-    def __init__(self, form: Form, chance: Chance, shot_first: int, shots: int, poll: Poll) -> None:
+    def __init__(
+        self,
+        form: Form,
+        chance: Chance,
+        shot_first: int,
+        shots: int,
+        poll: Poll,
+        only: slice | None = None,
+    ) -> None:
+        """only: of up to 64 shots, these alone are run; the others' bits are 0 or nothing."""
         assert shot_first % 64 == 0, shot_first
         self.form = form
         self.chance = chance
@@ -310,6 +319,8 @@ class Batch:
         self.rows[FULL] = ~np.uint64(0)
         if shots % 64:
             self.rows[FULL, -1] = (1 << shots % 64) - 1
+        if only is not None:
+            self.rows[FULL, 0] &= np.uint64((1 << only.stop) - (1 << only.start))
         self.notes: dict[str, int] = {}
         self.states: list[Any] = [maker.start(self) for maker in form.makers]
         self.done = 0
@@ -377,13 +388,14 @@ def run_batches(
     program.notes = {}
     first, end = shot_first, shot_first + shots
     while first < end:
-        size = min(form.batch_shots, end - first)
-        batch = Batch(form, chance, first, size, Poll(stop))
+        size = min(max(form.batch_shots, BATCH_SHOTS_MIN), end - first)
         try:
-            batch.run()
+            batch = _ran(form, chance, first, size, stop)
         except TooManyParts as too_many:
-            form.batch_shots = max(BATCH_SHOTS_MIN, min(too_many.shots, size // 2) // 64 * 64)
-            assert form.batch_shots < size, "fewer shots differ in fewer ways"
+            at_once = min(form.batch_shots, size)
+            fewer = min(too_many.shots, at_once // 2)
+            form.batch_shots = fewer if fewer < BATCH_SHOTS_MIN else fewer // 64 * 64
+            assert 1 <= form.batch_shots < at_once, "fewer shots differ in fewer ways"
             continue
         for name, value in batch.notes.items():
             program.notes[name] = max(value, program.notes.get(name, 0))
@@ -391,3 +403,25 @@ def run_batches(
         first += size
         if first < end and stop():
             raise Stopped(0)
+
+
+def _ran(form: Form, chance: Chance, first: int, size: int, stop: Stop) -> Batch:
+    """A batch, run to its end: at once, or a few of its shots after the others where all 64 of a
+    word are too many for the widest of parts."""
+    if form.batch_shots >= min(size, BATCH_SHOTS_MIN):
+        batch = Batch(form, chance, first, size, Poll(stop))
+        batch.run()
+        return batch
+    whole: Batch | None = None
+    for start in range(0, size, form.batch_shots):
+        only = slice(start, min(start + form.batch_shots, size))
+        batch = Batch(form, chance, first, size, Poll(stop), only)
+        batch.run()
+        batch.rows &= batch.rows[FULL]
+        if whole is not None:
+            batch.rows |= whole.rows
+            for name, value in whole.notes.items():
+                batch.note(name, value)
+        whole = batch
+    assert whole is not None
+    return whole

@@ -389,11 +389,18 @@ class State:
         return patterns
 
     def check(self, width: int) -> None:
-        """Raises `TooManyParts` where vectors as wide as this do not fit."""
+        """Raises `TooManyParts` where vectors as wide as this do not fit beside other parts'.
+
+        One branch of each part always does, or the program would not have been let in.
+        """
         branches = len(self.sizes)
         self.batch.note("branches_peak", branches)
-        if branches > 1 and branches * 8 * vectors.doubles(width) > DENSE_BYTES_MAX:
-            raise TooManyParts(DENSE_BYTES_MAX // (8 * vectors.doubles(self.qubits)))
+        states = [each for each in self.batch.states if isinstance(each, State)]
+        needed = branches * vectors.bytes_of(width)
+        needed += sum(each.vectors.psi.nbytes for each in states if each is not self)
+        if branches > 1 and needed > DENSE_BYTES_MAX:
+            each_shot = sum(vectors.bytes_of(each.qubits) for each in states)
+            raise TooManyParts(max(1, DENSE_BYTES_MAX // each_shot))
 
     def join(self) -> None:
         """Join branches that hold the same state."""

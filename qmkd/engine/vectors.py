@@ -231,6 +231,11 @@ def doubles(width: int) -> int:
     return 2 << max(width, LANE_BITS)
 
 
+def bytes_of(width: int) -> int:
+    """Of one vector."""
+    return 8 * doubles(width)
+
+
 def aligned(rows: int, columns: int) -> Floats:
     """Not filled."""
     whole = np.empty(rows * columns + ALIGNMENT // 8, dtype=np.float64)
