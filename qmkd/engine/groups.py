@@ -29,8 +29,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qmkd.engine.batch import TooManyParts
+from qmkd.engine.batch import BATCH_SHOTS_MIN, TooManyParts
 from qmkd.engine.chance import Strikes, Words
+from qmkd.engine.limits import GROUPS_BYTES_MAX, GROUPS_QUBITS_MAX
 from qmkd.engine.native import _groups
 from qmkd.engine.primitives import CLIFFORDS, Gate, Kinds
 from qmkd.engine.pulled import ONE, Product, Pulled
@@ -40,12 +41,15 @@ from qvm.parts import Shape
 if TYPE_CHECKING:
     from qmkd.engine.batch import Batch, Builder
 
-QUBITS_MAX: Final = 2048
-"""What `native/tableau.h` has room for."""
-GROUP_BYTES_MAX: Final = 64 << 20
-"""Of all tableaus in a batch of more than 64 shots."""
+CROWD: Final = 8
+"""Shots per group below which a batch is better small, so that tableaus stay in the caches."""
+CROWD_BYTES_MAX: Final = 16 << 20
+"""Tableaus of a crowded batch, as GROUPS_BYTES_MAX of others."""
 LOOK_LEAST: Final = 4
 """Groups from which on it may pay to look for some that are the same."""
+LOOK_FEW: Final = 128
+"""How many groups are looked at first: where one in two is superfluous, some pair shows."""
+SCATTER: Final = np.uint64(0x9E3779B97F4A7C15)
 WAITING_MAX: Final = 1024
 """Measurements that are put off at a time."""
 LAST_LEAST: Final = 3
@@ -82,7 +86,7 @@ def _stride(qubits: int) -> int:
 
 def suits(shape: Shape) -> bool:
     """Whether a part can run here."""
-    return not shape.turns and shape.qubits <= QUBITS_MAX
+    return not shape.turns and shape.qubits <= GROUPS_QUBITS_MAX
 
 
 class _Measured(NamedTuple):
@@ -315,17 +319,27 @@ class State:
         self.count = count
         batch.note("groups_peak", count)
         if grew and count >= self.look_at:
-            self.merge(batch)
+            self.look(batch)
 
     def merge(self, batch: Batch) -> None:
         """Let groups be one whose states differ by a Pauli."""
         before = self.count
         hashes: Words = np.empty(before, dtype=np.uint64)
-        _groups.hashes(*self.part(batch), hashes)
+        _groups.hashes(*self.part(batch), np.arange(before, dtype=np.uint32), hashes)
         _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
         if len(first) < before:
             self.count = _groups.merge(*self.part(batch), first[inverse].astype(np.int32))
-        self.look_at = max(LOOK_LEAST, (2 if self.count <= before // 2 else 4) * self.count)
+
+    def look(self, batch: Batch) -> None:
+        """Merge groups, if among a few there are any that are the same."""
+        before = self.count
+        few = (np.arange(LOOK_FEW, dtype=np.uint64) * SCATTER % np.uint64(before)).astype(np.uint32)
+        few = np.unique(few) if before > LOOK_FEW else np.arange(before, dtype=np.uint32)
+        hashes: Words = np.empty(len(few), dtype=np.uint64)
+        _groups.hashes(*self.part(batch), few, hashes)
+        if len(np.unique(hashes)) < len(few):
+            self.merge(batch)
+        self.look_at = max(LOOK_LEAST, 2 * self.count)
 
     def save(self) -> dict[str, Any]:
         return {
@@ -347,23 +361,22 @@ class State:
         self.count, self.look_at = len(tableaus), saved["look_at"]
 
     def _make_room(self, batch: Batch, wanted: int) -> None:
-        """For so many groups, or fewer where some were the same."""
-        room = min(max(wanted, 2 * len(self.tableaus)), max(wanted, batch.shots))
-        others = sum(
-            each.tableaus.nbytes
-            for each in batch.states
-            if isinstance(each, State) and each is not self
-        )
+        """For so many groups, or fewer where some were the same. Raises `TooManyParts`."""
         size = self.tableaus.shape[1] * 8
-        if batch.shots > 64 and others + wanted * size > GROUP_BYTES_MAX:
+        parts = [each for each in batch.states if isinstance(each, State)]
+        held = sum(each.tableaus.nbytes for each in parts if each is not self) + wanted * size
+        most = CROWD_BYTES_MAX if wanted * CROWD > batch.shots else GROUPS_BYTES_MAX
+        if held > most and batch.shots > BATCH_SHOTS_MIN:
             before = self.count
             self.merge(batch)
-            if self.count == before:
-                raise TooManyParts(GROUP_BYTES_MAX // size // 64 * 64)
-            return
-        self.tableaus = np.concatenate(
-            [self.tableaus[: self.count], np.empty((room - self.count, size // 8), dtype=np.uint64)]
-        )
+            if self.count < before:
+                return
+            fit = CROWD_BYTES_MAX // (size * len(parts))
+            raise TooManyParts(max(BATCH_SHOTS_MIN, fit))
+        room = max(wanted, min(2 * len(self.tableaus), batch.shots))
+        grown = np.empty((room, size // 8), dtype=np.uint64)
+        grown[: self.count] = self.tableaus[: self.count]
+        self.tableaus = grown
 
 
 # --- actions --------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@
 #include "shots.h"
 #include "strikes.h"
 
+#define LAST_MAX 4096 /* measurements that are related to one another */
 #define TILE_WORDS (STRIKE_SHOTS / 64)
 
 typedef struct {
@@ -59,9 +60,10 @@ static uint64_t *block_of(const part *p, int64_t word)
 
 /* --- splitting groups --------------------------------------------------------------------------*/
 
-/* What becomes of each group. verdict: RANDOM where the state changes in shots of `where`. to: the
+/* What becomes of each of the `asked` groups there are before any is split. verdict: RANDOM where the state changes in shots of `where`. to: the
    group of these shots afterwards. kicks: `width` words for each group there is afterwards. */
 typedef struct {
+    int64_t asked;
     uint8_t *verdict, *seen;
     uint32_t *to;
     uint64_t *kicks;
@@ -72,8 +74,9 @@ enum { INSIDE = 1, OUTSIDE = 2 };
 static int make_fates(fates *f, const part *p)
 {
     size_t count = (size_t)p->count, width = (size_t)p->s.width;
+    f->asked = p->count;
     f->verdict = calloc(2 * count, 1);
-    f->seen = calloc(2 * count, 1);
+    f->seen = calloc(count, 1);
     f->to = malloc(count * 4);
     f->kicks = calloc(2 * count * width, 8);
     for (size_t g = 0; f->to && g < count; g++)
@@ -89,21 +92,24 @@ static void free_fates(fates *f)
     free(f->kicks);
 }
 
-/* Which groups have shots inside `where`, and which have some outside. */
-static void see_sides(const part *p, const uint64_t *where, uint8_t *seen)
+/* Which of the groups that change have shots inside `where`, and which have some outside. */
+static void see_sides(const part *p, const uint64_t *where, fates *f)
 {
     const uint64_t *all = row_of(p, 0);
-    for (int64_t at = 0; at < p->words; at++) {
-        uint64_t inside = where[at], outside = all[at] & ~where[at];
-        if (p->count == 1) {
-            seen[0] |= (uint8_t)((inside ? INSIDE : 0) | (outside ? OUTSIDE : 0));
-            continue;
-        }
+    int64_t unseen = 0;
+    for (int64_t g = 0; g < p->count; g++) {
+        unseen += 2 * (f->verdict[g] == RANDOM);
+        f->seen[g] = f->verdict[g] == RANDOM ? 0 : INSIDE | OUTSIDE;
+    }
+    for (int64_t at = 0; at < p->words && unseen; at++) {
         const uint32_t *groups = p->groups + 64 * at;
-        for (; inside; inside &= inside - 1)
-            seen[groups[__builtin_ctzll(inside)]] |= INSIDE;
-        for (; outside; outside &= outside - 1)
-            seen[groups[__builtin_ctzll(outside)]] |= OUTSIDE;
+        uint64_t sides[2] = {where[at], all[at] & ~where[at]};
+        for (int side = 0; side < 2; side++)
+            for (; sides[side]; sides[side] &= sides[side] - 1) {
+                uint8_t *seen = &f->seen[groups[__builtin_ctzll(sides[side])]];
+                unseen -= !(*seen & (INSIDE << side));
+                *seen |= (uint8_t)(INSIDE << side);
+            }
     }
 }
 
@@ -126,9 +132,15 @@ static int64_t split(part *p, fates *f)
     return count;
 }
 
-/* Shots of `where` go to the groups that theirs became. */
-ALWAYS void move_shots(uint32_t *groups, const uint32_t *to, uint64_t where)
+/* Shots of `where` go to the groups that theirs became; `asked` groups there were. */
+ALWAYS void move_shots(uint32_t *groups, const uint32_t *to, int64_t asked, uint64_t where)
 {
+    if (asked == 1) {
+        for (int32_t at = 0; at < 64; at += 32)
+            for (uint32_t i = 0, bits = (uint32_t)(where >> at); i < 32; i++)
+                groups[at + i] = -(bits >> i & 1) & to[0];
+        return;
+    }
     for (; where; where &= where - 1) {
         int32_t i = __builtin_ctzll(where);
         groups[i] = to[groups[i]];
@@ -145,9 +157,9 @@ typedef struct {
 
 ALWAYS void ask_each(part *p, int32_t half, const pauli *what, uint8_t *verdict)
 {
-    uint64_t meets[2 * HALF_MAX];
+    uint64_t met[HALF_MAX];
     for (int64_t g = 0; g < p->count; g++)
-        verdict[g] = (uint8_t)ask(tableau_of(p, g), &p->s, half, what, meets);
+        verdict[g] = (uint8_t)ask(tableau_of(p, g), &p->s, half, what, met);
 }
 
 WIDE static void ask_groups(part *p, const pauli *what, uint8_t *verdict)
@@ -155,38 +167,37 @@ WIDE static void ask_groups(part *p, const pauli *what, uint8_t *verdict)
     BY_HALF(ask_each, p, what, verdict)
 }
 
-ALWAYS void project_each(part *p, int32_t half, const pauli *what, fates *f, int64_t asked)
+ALWAYS void project_each(part *p, int32_t half, const pauli *what, fates *f)
 {
-    uint64_t meets[2 * HALF_MAX];
-    for (int64_t g = 0; g < asked; g++) {
+    uint64_t met[HALF_MAX];
+    for (int64_t g = 0; g < f->asked; g++) {
         int64_t to = f->to[g];
         uint64_t *its = tableau_of(p, to);
         if (f->verdict[g] != RANDOM || !(f->seen[g] & INSIDE))
             continue;
-        ask(its, &p->s, half, what, meets);
-        int32_t pivot = first_of(meets, half);
+        find_met(its, &p->s, half, what, met);
+        int32_t pivot = first_of(met, half);
         copy_stabilizer(its, &p->s, half, pivot, f->kicks + to * p->s.width);
-        project(its, &p->s, half, what, meets, pivot);
+        project(its, &p->s, half, what, met, pivot);
     }
 }
 
-/* Groups [0, asked) are those that there were before any was split. */
-WIDE static void project_groups(part *p, const pauli *what, fates *f, int64_t asked)
+WIDE static void project_groups(part *p, const pauli *what, fates *f)
 {
-    BY_HALF(project_each, p, what, f, asked)
+    BY_HALF(project_each, p, what, f)
 }
 
 ALWAYS void ask_and_project_each(part *p, int32_t half, const pauli *what, fates *f)
 {
-    uint64_t meets[2 * HALF_MAX];
+    uint64_t met[HALF_MAX];
     for (int64_t g = 0; g < p->count; g++) {
         uint64_t *its = tableau_of(p, g);
-        f->verdict[g] = (uint8_t)ask(its, &p->s, half, what, meets);
+        f->verdict[g] = (uint8_t)ask(its, &p->s, half, what, met);
         if (f->verdict[g] != RANDOM)
             continue;
-        int32_t pivot = first_of(meets, half);
+        int32_t pivot = first_of(met, half);
         copy_stabilizer(its, &p->s, half, pivot, f->kicks + g * p->s.width);
-        project(its, &p->s, half, what, meets, pivot);
+        project(its, &p->s, half, what, met, pivot);
     }
 }
 
@@ -220,8 +231,8 @@ ALWAYS void measure_block(part *p, int32_t width, int64_t at, const measurement 
     uint64_t live = row_of(p, m->where)[at], *block = block_of(p, at);
     uint32_t *groups = p->groups + 64 * at;
     uint64_t value = coins & live, random = a.all_random ? live : 0;
-    if (m->where && live && p->count > 1)
-        move_shots(groups, f->to, live);
+    if (p->count > f->asked && live)
+        move_shots(groups, f->to, f->asked, live);
     if (!a.all_random || !m->last) {
         uint64_t said = frames_meet(block, width, paulis[m->pauli].against);
         said ^= a.one_sign ? -(uint64_t)(f->verdict[0] & SAYS_1) : bits_by_group(f->verdict, groups, 0);
@@ -276,11 +287,10 @@ static int64_t measure_one(part *p, const measurement *m, const pauli *paulis, c
     const pauli *what = &paulis[m->pauli];
     if (count > 0 && m->where) {
         ask_groups(p, what, f.verdict);
-        see_sides(p, row_of(p, m->where), f.seen);
-        int64_t asked = p->count;
+        see_sides(p, row_of(p, m->where), &f);
         count = split(p, &f);
         if (count == p->count)
-            project_groups(p, what, &f, asked);
+            project_groups(p, what, &f);
     } else if (count > 0 && m->last) {
         ask_groups(p, what, f.verdict);
     } else if (count > 0) {
@@ -307,11 +317,11 @@ static int64_t measure_one(part *p, const measurement *m, const pauli *paulis, c
 ALWAYS void find_turns_each(part *p, int32_t half, const pauli *turns, int32_t count, int minus,
                             uint8_t *verdict, uint8_t *adds)
 {
-    uint64_t meets[2 * HALF_MAX];
+    uint64_t met[HALF_MAX];
     for (int64_t g = 0; g < p->count; g++) {
         int certain = -1, says = RANDOM;
         for (int k = 0; k < count && certain < 0; k++) {
-            says = ask(tableau_of(p, g), &p->s, half, &turns[k], meets);
+            says = ask(tableau_of(p, g), &p->s, half, &turns[k], met);
             if (says != RANDOM)
                 certain = k;
         }
@@ -327,74 +337,78 @@ WIDE static void find_turns(part *p, const pauli *turns, int32_t count, int minu
     BY_HALF(find_turns_each, p, turns, count, minus, f->verdict, adds)
 }
 
-ALWAYS void rotate_each(part *p, int32_t half, const pauli *turns, int32_t count, const fates *f,
-                        int64_t asked)
+ALWAYS void rotate_each(part *p, int32_t half, const pauli *turns, int32_t count, const fates *f)
 {
-    for (int64_t g = 0; g < asked; g++)
+    for (int64_t g = 0; g < f->asked; g++)
         if (f->verdict[g] == RANDOM && f->seen[g] & INSIDE)
             for (int k = 0; k < count; k++)
                 rotate(tableau_of(p, f->to[g]), &p->s, half, &turns[k]);
 }
 
-WIDE static void rotate_groups(part *p, const pauli *turns, int32_t count, const fates *f,
-                               int64_t asked)
+WIDE static void rotate_groups(part *p, const pauli *turns, int32_t count, const fates *f)
 {
-    BY_HALF(rotate_each, p, turns, count, f, asked)
+    BY_HALF(rotate_each, p, turns, count, f)
 }
 
-ALWAYS void turn_block(part *p, int32_t width, int64_t at, const pauli *turns, int32_t count,
-                       uint64_t live, const fates *f, const uint8_t *adds)
+/* What a guarded gate is: `count` rotations, and the Pauli turns[count]. minus: the product of
+   three is -1. adds: NULL where no group has anything to add. */
+typedef struct {
+    const pauli *turns;
+    int32_t count;
+    int minus;
+    const uint8_t *adds;
+} gate;
+
+ALWAYS void turn_block(part *p, int32_t width, int64_t at, const gate *t, uint64_t live,
+                       const fates *f)
 {
     uint64_t *block = block_of(p, at), takes[TURNS_MAX];
     uint32_t *groups = p->groups + 64 * at;
-    for (int k = 0; k < count; k++) {
-        takes[k] = frames_meet(block, width, turns[k].against);
-        if (adds)
-            takes[k] ^= bits_by_group(adds, groups, k);
+    for (int k = 0; k < t->count; k++) {
+        takes[k] = frames_meet(block, width, t->turns[k].against);
+        if (t->adds)
+            takes[k] ^= bits_by_group(t->adds, groups, k);
     }
-    for (int k = 0; k < count; k++)
-        take_in(block, width, turns[k].bits, takes[k] & live);
-    take_in(block, width, turns[count].bits, live);
-    if (f)
-        move_shots(groups, f->to, live);
+    for (int k = 0; k < t->count; k++)
+        take_in(block, width, t->turns[k].bits, takes[k] & live);
+    take_in(block, width, t->turns[t->count].bits, live);
+    if (p->count > f->asked)
+        move_shots(groups, f->to, f->asked, live);
 }
 
-/* turns[count]: the Pauli that follows. adds, f: NULL where no group has anything to add or moves. */
-WIDE static void turn_shots(part *p, const uint64_t *where, const pauli *turns, int32_t count,
-                            const fates *f, const uint8_t *adds)
+WIDE static void turn_shots(part *p, const uint64_t *where, const gate *t, const fates *f)
 {
     for (int64_t at = 0; at < p->words; at++)
         switch (where[at] ? p->s.width : 0) {
         case 0:
             break;
         case 1:
-            turn_block(p, 1, at, turns, count, where[at], f, adds);
+            turn_block(p, 1, at, t, where[at], f);
             break;
         case 2:
-            turn_block(p, 2, at, turns, count, where[at], f, adds);
+            turn_block(p, 2, at, t, where[at], f);
             break;
         default:
-            turn_block(p, p->s.width, at, turns, count, where[at], f, adds);
+            turn_block(p, p->s.width, at, t, where[at], f);
         }
 }
 
 /* Returns the number of groups then, as `split` does, or -1 where there is no memory. */
-static int64_t turn_all(part *p, const pauli *turns, int32_t count, int minus, const uint64_t *where)
+static int64_t turn_all(part *p, gate *t, const uint64_t *where)
 {
     fates f;
     uint8_t *adds = calloc((size_t)p->count, 1);
     int64_t groups = make_fates(&f, p) && adds ? p->count : -1;
     if (groups > 0) {
-        int64_t asked = p->count;
-        find_turns(p, turns, count, minus, &f, adds);
-        see_sides(p, where, f.seen);
+        find_turns(p, t->turns, t->count, t->minus, &f, adds);
+        see_sides(p, where, &f);
         groups = split(p, &f);
         if (groups == p->count) {
-            int any = 0;
-            for (int64_t g = 0; g < asked; g++)
-                any |= adds[g];
-            rotate_groups(p, turns, count, &f, asked);
-            turn_shots(p, where, turns, count, groups > asked ? &f : NULL, any ? adds : NULL);
+            for (int64_t g = 0; g < f.asked; g++)
+                if (adds[g])
+                    t->adds = adds;
+            rotate_groups(p, t->turns, t->count, &f);
+            turn_shots(p, where, t, &f);
         }
     }
     free_fates(&f);
@@ -543,42 +557,44 @@ WIDE static void run_script(part *p, const script *c, uint64_t seed, uint64_t wo
    Where nothing comes afterwards, states need not be projected. In each group an outcome is either
    free, so its coin, or the parity of free ones before it and of something in the frame. */
 
-/* meets: of each measurement the stabilizers that it meets, `half` words. owner: of each stabilizer
-   the free outcome that it was used for, or -1. */
+/* met: planes of `many` columns, one per measurement: the stabilizers that it meets. owners: of each
+   stabilizer the free outcome that it was used for, or -1. free: whether an outcome is. */
 typedef struct {
-    uint64_t *meets, *product, *against, *outcomes;
-    int32_t *owner, *own, *across, *which;
+    int32_t many;
+    uint64_t *met, *hits, *product, *room, *outcomes;
+    int32_t *owners;
+    uint8_t *free;
     int64_t *ends;
     uint32_t *order;
 } workspace;
 
 static int make_workspace(workspace *w, const part *p, int64_t count)
 {
-    size_t n = (size_t)p->s.qubits, width = (size_t)p->s.width, many = (size_t)count;
-    w->meets = malloc(many * (size_t)p->s.half * 8);
-    w->product = malloc(width * 8);
-    w->against = malloc(width * 8);
+    const shape *s = &p->s;
+    w->many = (int32_t)(count + 7) & ~7;
+    size_t many = (size_t)w->many;
+    w->met = calloc(many * (size_t)s->half, 8);
+    w->hits = malloc(many * 8);
+    w->product = malloc((size_t)s->width * 8);
+    w->room = malloc((size_t)PAULI_WORDS(s) * 8);
     w->outcomes = malloc((size_t)p->words * 64 * ((many + 63) / 64) * 8);
-    w->owner = malloc(n * 4);
-    w->own = malloc(2 * n * 4);
-    w->across = malloc(2 * n * 4);
-    w->which = malloc(many * 4);
+    w->owners = malloc((size_t)s->qubits * 4);
+    w->free = malloc(many);
     w->ends = calloc((size_t)p->count + 1, 8);
     w->order = malloc((size_t)p->words * 64 * 4);
-    return w->meets && w->product && w->against && w->outcomes && w->owner && w->own && w->across &&
-           w->which && w->ends && w->order;
+    return w->met && w->hits && w->product && w->room && w->outcomes && w->owners && w->free &&
+           w->ends && w->order;
 }
 
 static void free_workspace(workspace *w)
 {
-    free(w->meets);
+    free(w->met);
+    free(w->hits);
     free(w->product);
-    free(w->against);
+    free(w->room);
     free(w->outcomes);
-    free(w->owner);
-    free(w->own);
-    free(w->across);
-    free(w->which);
+    free(w->owners);
+    free(w->free);
     free(w->ends);
     free(w->order);
 }
@@ -599,77 +615,63 @@ static void sort_shots(const part *p, workspace *w)
         w->order[w->ends[p->groups[s]]++] = (uint32_t)s;
 }
 
-/* Reduce `meets` by rows until each outcome is free, and then alone with the stabilizer that it
-   owns, or a sum of free ones. Returns the number that are not free; `which` has them. */
-ALWAYS int64_t relate(const uint64_t *tableau, const shape *s, int32_t half, const pauli *paulis,
-                      int64_t count, workspace *w)
+/* Find out which outcomes are free. Where one is not, the stabilizers left of those that it meets
+   are owned by the free ones before it that it follows from. */
+ALWAYS void relate(const uint64_t *tableau, const shape *s, int32_t half, const pauli *paulis,
+                   int64_t count, workspace *w)
 {
-    uint64_t used[HALF_MAX], others[HALF_MAX];
-    int64_t certain = 0;
-    memset(used, 0, sizeof used);
-    for (int64_t j = 0; j < count; j++)
-        find_stabilizers_met(tableau, half, &paulis[j], w->meets + j * half);
+    uint64_t met[HALF_MAX];
     for (int64_t j = 0; j < count; j++) {
+        find_met(tableau, s, half, &paulis[j], met);
         for (int32_t k = 0; k < half; k++)
-            others[k] = w->meets[j * half + k] & ~used[k];
-        int32_t pivot = first_of(others, half);
-        if (pivot < 0) {
-            w->which[certain++] = (int32_t)j;
-            continue;
-        }
-        int32_t word = pivot >> 6, shift = pivot & 63;
-        w->owner[pivot] = (int32_t)j;
-        used[word] |= UINT64_C(1) << shift;
-        for (int32_t k = 0; k < half; k++)
-            others[k] = w->meets[j * half + k];
-        others[word] &= ~(UINT64_C(1) << shift);
-        for (int64_t l = j + 1; l < count; l++) {
-            uint64_t *its = w->meets + l * half, hit = -(its[word] >> shift & 1);
-            for (int32_t k = 0; k < half; k++)
-                its[k] ^= others[k] & hit;
-        }
+            w->met[k * w->many + j] = met[k];
     }
-    (void)s;
-    return certain;
+    eliminate(w->met, w->many, half, s->qubits, w->owners, w->hits, NULL, s);
+    memset(w->free, 0, (size_t)count);
+    for (int32_t row = 0; row < s->qubits; row++)
+        if (w->owners[row] >= 0)
+            w->free[w->owners[row]] = 1;
 }
 
 /* product *= other. Returns the phase to be added. */
 static uint32_t multiply(uint64_t *product, const pauli *other, const shape *s)
 {
-    uint32_t phase = other->phase;
-    for (int32_t q = 0; q < s->qubits; q++)
-        phase += 2 * (uint32_t)(bit_of(product, s->qubits + q) & bit_of(other->bits, q));
+    uint64_t crossed = 0; /* Z bits of the one that meet X bits of the other. */
+    for (int32_t w = s->qubits >> 6; w < s->width; w++) {
+        int32_t x_bits = s->qubits - 64 * w;
+        crossed ^= product[w] & other->against[w] & -(x_bits > 0 ? UINT64_C(1) << x_bits : 1);
+    }
     for (int32_t w = 0; w < s->width; w++)
         product[w] ^= other->bits[w];
-    return phase;
+    return other->phase + 2 * (uint32_t)__builtin_popcountll(crossed);
 }
 
-/* Outcome j of some shots, which follows from free ones: those that own a stabilizer in `met`. */
+/* Outcome j of some shots, which follows from free ones: those that own a stabilizer that it meets. */
 ALWAYS void settle(part *p, int32_t half, int64_t group, const pauli *paulis, int64_t count,
                    int32_t j, const uint32_t *shots, int64_t shot_count, workspace *w)
 {
     const shape *s = &p->s;
-    uint64_t sources[64], meets[2 * HALF_MAX];
+    uint64_t sources[LAST_MAX / 64], unmet[HALF_MAX];
     int64_t columns = (count + 63) / 64;
-    pauli product = {w->product, w->against, w->own, w->across, 0, 0, 0};
+    uint32_t phase = 0;
     memset(sources, 0, sizeof sources);
     memset(w->product, 0, (size_t)s->width * 8);
     for (int32_t k = 0; k < half; k++)
-        for (uint64_t met = w->meets[j * half + k]; met; met &= met - 1) {
-            int32_t source = w->owner[64 * k + __builtin_ctzll(met)];
+        for (uint64_t met = w->met[k * w->many + j]; met; met &= met - 1) {
+            int32_t source = w->owners[64 * k + __builtin_ctzll(met)];
             sources[source >> 6] |= UINT64_C(1) << (source & 63);
-            product.phase += multiply(w->product, &paulis[source], s);
+            phase += multiply(w->product, &paulis[source], s);
         }
-    product.phase = (product.phase + multiply(w->product, &paulis[j], s)) & 3;
-    look_through(&product, s);
-    uint64_t says = (uint64_t)ask(tableau_of(p, group), s, half, &product, meets);
+    phase += multiply(w->product, &paulis[j], s);
+    pauli product = look_through(w->product, phase & 3, s, w->room);
+    uint64_t says = (uint64_t)ask(tableau_of(p, group), s, half, &product, unmet);
     for (int64_t k = 0; k < shot_count; k++) {
         uint32_t shot = shots[k];
         const uint64_t *frame = block_of(p, shot >> 6) + (shot & 63);
         uint64_t *outcomes = w->outcomes + (int64_t)(shot >> 6) * 64 * columns + (shot & 63);
         uint64_t common = 0;
         for (int32_t at = 0; at < s->width; at++)
-            common ^= frame[64 * at] & w->against[at];
+            common ^= frame[64 * at] & product.against[at];
         for (int64_t at = 0; at < columns; at++)
             common ^= outcomes[64 * at] & sources[at];
         uint64_t value = says ^ (uint64_t)(__builtin_popcountll(common) & 1);
@@ -682,9 +684,10 @@ ALWAYS void settle_each(part *p, int32_t half, const pauli *paulis, int64_t coun
 {
     for (int64_t g = 0; g < p->count; g++) {
         int64_t first = g ? w->ends[g - 1] : 0;
-        int64_t certain = relate(tableau_of(p, g), &p->s, half, paulis, count, w);
-        for (int64_t at = 0; at < certain; at++)
-            settle(p, half, g, paulis, count, w->which[at], w->order + first, w->ends[g] - first, w);
+        relate(tableau_of(p, g), &p->s, half, paulis, count, w);
+        for (int32_t j = 0; j < count; j++)
+            if (!w->free[j])
+                settle(p, half, g, paulis, count, j, w->order + first, w->ends[g] - first, w);
     }
 }
 
@@ -727,65 +730,68 @@ WIDE static void write_outcomes(part *p, const int32_t *into, int64_t count, uin
 
 /* --- merging -----------------------------------------------------------------------------------*/
 
-typedef struct {
-    uint64_t *rows;
-    int32_t *pivots;
-    uint8_t *phases;
-} reduced;
-
 static int make_reduced(reduced *r, const shape *s)
 {
-    r->rows = malloc((size_t)(64 * s->half * s->width) * 8);
-    r->pivots = malloc((size_t)s->qubits * 4);
-    r->phases = malloc((size_t)s->qubits);
-    return r->rows && r->pivots && r->phases;
+    size_t n = (size_t)s->qubits, half = (size_t)s->half, width = (size_t)s->width;
+    r->rows = malloc(n * width * 8);
+    r->raw = malloc(64 * half * width * 8);
+    r->planes = malloc(half * (size_t)s->columns * 8);
+    r->hits = malloc((size_t)s->columns * 8);
+    r->raw_phases = malloc(2 * half * 8);
+    r->phases = malloc(n);
+    r->pivots = malloc(n * 4);
+    r->owners = malloc(n * 4);
+    r->place = malloc(2 * n * 4);
+    return r->rows && r->raw && r->planes && r->hits && r->raw_phases && r->phases && r->pivots &&
+           r->owners && r->place;
 }
 
 static void free_reduced(reduced *r)
 {
     free(r->rows);
-    free(r->pivots);
+    free(r->raw);
+    free(r->planes);
+    free(r->hits);
+    free(r->raw_phases);
     free(r->phases);
+    free(r->pivots);
+    free(r->owners);
+    free(r->place);
 }
 
-ALWAYS void hash_each(part *p, int32_t width, reduced *r, uint64_t *into)
+ALWAYS void hash_each(part *p, int32_t half, reduced *r, const uint32_t *which, int64_t count,
+                      uint64_t *into)
 {
-    for (int64_t g = 0; g < p->count; g++) {
-        copy_stabilizers(tableau_of(p, g), &p->s, r->rows);
-        reduce(r->rows, &p->s, width, r->pivots, NULL);
+    for (int64_t at_group = 0; at_group < count; at_group++) {
+        reduce(tableau_of(p, which[at_group]), &p->s, half, r, 0);
         uint64_t hash = 0;
-        for (int64_t at = 0; at < p->s.qubits * width; at++) {
+        for (int64_t at = 0; at < p->s.qubits * p->s.width; at++) {
             hash = (hash ^ r->rows[at]) * UINT64_C(0x9E3779B97F4A7C15);
             hash ^= hash >> 32;
         }
-        into[g] = hash;
+        into[at_group] = hash;
     }
 }
 
-WIDE static void hash_groups(part *p, reduced *r, uint64_t *into)
+WIDE static void hash_groups(part *p, reduced *r, const uint32_t *which, int64_t count,
+                             uint64_t *into)
 {
-    switch (p->s.width) {
-    case 1:
-        hash_each(p, 1, r, into);
-        break;
-    case 2:
-        hash_each(p, 2, r, into);
-        break;
-    default:
-        hash_each(p, p->s.width, r, into);
-    }
+    BY_HALF(hash_each, p, r, which, count, into)
 }
 
-static void reduce_group(const part *p, int64_t group, reduced *r)
+ALWAYS void reduce_half(part *p, int32_t half, int64_t group, reduced *r)
 {
-    copy_stabilizers(tableau_of(p, group), &p->s, r->rows);
-    copy_phases(tableau_of(p, group), &p->s, r->phases);
-    reduce(r->rows, &p->s, p->s.width, r->pivots, r->phases);
+    reduce(tableau_of(p, group), &p->s, half, r, 1);
+}
+
+WIDE static void reduce_group(part *p, int64_t group, reduced *r)
+{
+    BY_HALF(reduce_half, p, group, r)
 }
 
 /* Groups that are those that they are taken for up to signs: `kicks` is to have the Pauli between
    the two states. Others are taken for themselves. */
-static void compare_groups(const part *p, int32_t *firsts, uint64_t *kicks, reduced *one, reduced *two)
+static void compare_groups(part *p, int32_t *firsts, uint64_t *kicks, reduced *one, reduced *two)
 {
     const shape *s = &p->s;
     int64_t reduced_group = -1;
@@ -801,7 +807,7 @@ static void compare_groups(const part *p, int32_t *firsts, uint64_t *kicks, redu
         }
         /* Row i alone has a bit in its pivot's column, so it alone meets the bit across. */
         for (int32_t row = 0; row < s->qubits; row++)
-            if ((one->phases[row] ^ two->phases[row]) & 3) {
+            if (one->phases[row] != two->phases[row]) {
                 int32_t pivot = one->pivots[row];
                 int32_t across = pivot < s->qubits ? pivot + s->qubits : pivot - s->qubits;
                 kicks[g * s->width + (across >> 6)] |= UINT64_C(1) << (across & 63);
@@ -930,28 +936,22 @@ static int take_part(PyObject *const *args, const Py_buffer *views, const int64_
 static pauli *take_paulis(const part *p, const uint64_t *given, int64_t items, int64_t *count)
 {
     const shape *s = &p->s;
-    size_t columns = 2 * (size_t)s->qubits, width = (size_t)s->width;
+    int32_t past = 2 * s->qubits % 64;
     *count = items / (s->width + 1);
-    size_t each = sizeof(pauli) + width * 8 + 2 * columns * 4;
-    pauli *paulis = malloc(each * (size_t)*count + 1);
+    pauli *paulis = malloc((sizeof *paulis + (size_t)PAULI_WORDS(s) * 8) * (size_t)*count + 1);
     if (!paulis) {
         PyErr_NoMemory();
         return NULL;
     }
-    uint64_t *words = (uint64_t *)(paulis + *count);
-    int32_t *numbers = (int32_t *)(words + width * (size_t)*count);
-    for (int64_t at = 0; at < *count; at++) {
+    uint64_t *room = (uint64_t *)(paulis + *count);
+    for (int64_t at = 0; at < *count; at++, room += PAULI_WORDS(s)) {
         const uint64_t *its = given + at * (s->width + 1);
-        uint64_t past = columns % 64 ? its[s->width - 1] >> columns % 64 : 0;
-        if (items % (s->width + 1) || its[s->width] > 3 || past) {
+        if (items % (s->width + 1) || its[s->width] > 3 || (past && its[s->width - 1] >> past)) {
             PyErr_SetString(PyExc_ValueError, "what is given is no Pauli");
             free(paulis);
             return NULL;
         }
-        paulis[at] = (pauli){its, words + width * (size_t)at, numbers, numbers + columns, 0, 0,
-                             (uint32_t)its[s->width]};
-        numbers += 2 * columns;
-        look_through(&paulis[at], s);
+        paulis[at] = look_through(its, (uint32_t)its[s->width], s, room);
     }
     return paulis;
 }
@@ -1057,8 +1057,10 @@ static PyObject *turn(PyObject *self, PyObject *const *args, Py_ssize_t given)
         if ((count != 2 && count != TURNS_MAX + 1) || numbers[0] >> 1 || numbers[1] < 1 ||
             numbers[1] >= p.row_count)
             PyErr_SetString(PyExc_ValueError, "no such turn");
-        else
-            groups = turn_all(&p, paulis, (int32_t)count - 1, (int)numbers[0], row_of(&p, numbers[1]));
+        else {
+            gate t = {paulis, (int32_t)count - 1, (int)numbers[0], NULL};
+            groups = turn_all(&p, &t, row_of(&p, numbers[1]));
+        }
         free(paulis);
     }
     close_all(views, 5);
@@ -1118,7 +1120,7 @@ static int measure_last(part *p, const pauli *paulis, const int32_t *into, const
 }
 
 /* last(PART, paulis, into, addresses, seed, shot_first): measurements after which nothing comes,
-   one per Pauli, at most 4096, each into a row, unless that is 0. */
+   one per Pauli, at most LAST_MAX, each into a row, unless that is 0. */
 static PyObject *last(PyObject *self, PyObject *const *args, Py_ssize_t given)
 {
     (void)self;
@@ -1136,7 +1138,7 @@ static PyObject *last(PyObject *self, PyObject *const *args, Py_ssize_t given)
         paulis = take_paulis(&p, views[4].buf, items[4], &count);
     if (paulis) {
         const int32_t *into = views[5].buf;
-        int fits = items[5] == count && items[6] == 3 * count && count <= 4096;
+        int fits = items[5] == count && items[6] == 3 * count && count <= LAST_MAX;
         for (int64_t at = 0; at < count && fits; at++)
             fits = into[at] >= 0 && into[at] < p.row_count;
         if (!fits)
@@ -1169,28 +1171,32 @@ static PyObject *begin(PyObject *self, PyObject *const *args, Py_ssize_t given)
     Py_RETURN_NONE;
 }
 
-/* hashes(PART, into): of each group a word that is the same where stabilizers are, up to sign. */
+/* hashes(PART, which, into): of some groups a word each that is the same where their stabilizers
+   are, up to sign. */
 static PyObject *hashes(PyObject *self, PyObject *const *args, Py_ssize_t given)
 {
     (void)self;
-    static const field fields[] = {PART_FIELDS, {"into", 6, 8, 1}};
+    static const field fields[] = {PART_FIELDS, {"which", 6, 4, 0}, {"into", 7, 8, 1}};
     Py_buffer views[BUFFERS_MAX];
     int64_t items[BUFFERS_MAX];
     part p;
-    if (!wanted(given, 7) || open_all(args, fields, 5, views, items))
+    if (!wanted(given, 8) || open_all(args, fields, 6, views, items))
         return NULL;
     if (!take_part(args, views, items, &p)) {
+        const uint32_t *which = views[4].buf;
         reduced r;
-        if (items[4] != p.count)
-            PyErr_SetString(PyExc_ValueError, "one word per group is wanted");
-        else if (!make_reduced(&r, &p.s))
+        int fits = items[4] == items[5], made = make_reduced(&r, &p.s);
+        for (int64_t at = 0; at < items[4] && fits; at++)
+            fits = which[at] < p.count;
+        if (!fits)
+            PyErr_SetString(PyExc_ValueError, "a word for each of some groups is wanted");
+        else if (!made)
             PyErr_NoMemory();
         else
-            hash_groups(&p, &r, views[4].buf);
-        if (items[4] == p.count)
-            free_reduced(&r);
+            hash_groups(&p, &r, which, items[4], views[5].buf);
+        free_reduced(&r);
     }
-    close_all(views, 5);
+    close_all(views, 6);
     if (PyErr_Occurred())
         return NULL;
     Py_RETURN_NONE;

@@ -72,6 +72,7 @@ def hashes(
     groups: Buffer,
     frames: Buffer,
     rows: Buffer,
+    which: Buffer,
     into: Buffer,
     /,
 ) -> None: ...

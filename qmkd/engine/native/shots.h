@@ -27,8 +27,9 @@ ALWAYS uint64_t frames_meet(const uint64_t *block, int32_t width, const uint64_t
     for (int32_t i = 0; i < 64; i++)
         common[i] = block[i] & against[0];
     for (int32_t w = 1; w < width; w++)
-        for (int32_t i = 0; i < 64; i++)
-            common[i] ^= block[64 * w + i] & against[w];
+        if (against[w])
+            for (int32_t i = 0; i < 64; i++)
+                common[i] ^= block[64 * w + i] & against[w];
     return parities_of(common);
 }
 
@@ -36,8 +37,9 @@ ALWAYS uint64_t frames_meet(const uint64_t *block, int32_t width, const uint64_t
 ALWAYS void take_in(uint64_t *block, int32_t width, const uint64_t *bits, uint64_t where)
 {
     for (int32_t w = 0; w < width; w++)
-        for (int32_t i = 0; i < 64; i++)
-            block[64 * w + i] ^= bits[w] & -(where >> i & 1);
+        if (bits[w])
+            for (int32_t i = 0; i < 64; i++)
+                block[64 * w + i] ^= bits[w] & -(where >> i & 1);
 }
 
 /* The frames of some shots take in the Pauli of their group: `width` words per group. */
