@@ -108,7 +108,10 @@ class _Tally:
         return life
 
     def _reset(self, name: str, guarded: bool) -> None:
-        """An unguarded reset ends a life and begins the next; FREE_LQ's next is never touched."""
+        """An unguarded reset ends a life and begins the next; FREE_LQ's next is never touched. To
+        a qubit that was never touched a reset does nothing."""
+        if self.counts[self.now[name]] is None:
+            return
         if guarded:
             self._touch(name, _weight(1, measured=1, branching=1))
         else:

@@ -11,7 +11,13 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from qmkd.core.ports import Plan
-from qmkd.engine.limits import CLIFFORD_QUBITS_MAX, DENSE_QUBITS_MAX, GROUP_BYTES_MAX
+from qmkd.engine.limits import (
+    CLIFFORD_QUBITS_MAX,
+    DENSE_BYTES_MAX,
+    DENSE_QUBITS_MAX,
+    GROUPS_BYTES_MAX,
+    GROUPS_QUBITS_MAX,
+)
 from qvm.parts import Alike, Shape
 from qvm.program import Summary
 from syscalls.errors import ProgramTooWide
@@ -27,32 +33,44 @@ TABLEAU_SHOTS_MAX: Final = 4
 """Shots up to which a tableau each is cheaper than frames, on programs of TABLEAU_WIDTH_MAX."""
 TABLEAU_WIDTH_MAX: Final = 256
 
-# Nanoseconds of one core, fitted to programs of 2 to 1000 qubits and 7 to 10,000 nodes.
-SETUP_NS: Final = 60_000
-NODE_SETUP_NS: Final = 2_500  # verifying, lowering and compiling a node
-NODE_TABLEAU_NS: Final = 250  # applying a node to a tableau
+# Nanoseconds of one core, fitted to programs of 2 to 1000 qubits and 14 to 200,000 nodes.
+SETUP_NS: Final = 100_000
+NODE_NS: Final = 4_000  # verifying and lowering
+SHOT_NS: Final = 30.0  # counting and hashing
+EVENT_SHOT_NS: Final = 0.7  # and on top of it, for each event
+
 SHOT_TABLEAU_NS: Final = 20_000
-EVENT_NS: Final = 5_000  # measuring a tableau
-EVENT_SQUARE_NS: Final = 0.14  # and on top of it, times width squared
-EVENT_SHOT_NS: Final = 6.0  # drawing, folding, packing, hashing
-OPERATION_FRAMES_NS: Final = 3_000  # compiling
-OPERATION_SHOT_NS: Final = 0.015
-LANES_GUESSED_MAX: Final = 1 << 12
-LANE_NS: Final = 20_000  # splitting off a reference, and on top of it:
-LANE_SQUARE_NS: Final = 0.5  # times width squared
-LANE_EVENT_NS: Final = 5_000
-LANE_OPERATION_NS: Final = 200
-OPERATION_DENSE_NS: Final = 5_000  # per batch
-AMPLITUDE_NS: Final = 0.5
-AMPLITUDE_FAR_NS: Final = 4.0  # where the vectors are beyond the caches
-AMPLITUDE_POWER: Final = 4  # of two, in bytes
-CACHE_BYTES: Final = 8 << 20
+OPERATION_TABLEAU_NS: Final = 250
+MEASURED_TABLEAU_NS: Final = 3_000
+MEASURED_SQUARE_NS: Final = 0.5  # and on top of it, times qubits squared
+
+OPERATION_NS: Final = 12_000  # cutting and compiling
+KICK_NS: Final = 900  # a qubit that a random outcome may flip
+CODE_SHOT_NS: Final = 0.005  # an operation or a kick, per shot
+
+LANE_NS: Final = 1_000  # a state of its own, and on top of it:
+LANE_MEASURED_NS: Final = 5.5  # for each measurement and qubit
+MEASURED_SHOT_NS: Final = 3.3
+BRANCHING_SHOT_NS: Final = 8.0
+
+OPERATION_DENSE_NS: Final = 15_000  # per batch
+AMPLITUDE_NS: Final = 0.3
+BRANCHES_GUESSED_MAX: Final = 32
+MEASURED_DENSE_NS: Final = 15.0  # per shot
+
 SLICE_NS_MOST: Final = 100_000_000  # that shots_least may make a slice take
 
-WORKER_BYTES: Final = 96 << 20
-BATCH_BYTES: Final = 192 << 20  # rows and scratch of one batch
-VECTOR_BYTES: Final = 256 << 20  # vectors and scratch of one batch
-NODE_BYTES: Final = 4000  # a program as written, verified, lowered and compiled
+# Memory, fitted likewise, rounded up.
+WORKER_BYTES: Final = 64 << 20
+NODE_BYTES: Final = 1500  # verified, lowered, cut and compiled
+KICK_BYTES: Final = 110
+KICKS_BYTES_MAX: Final = 2 << 30
+"""What is counted of a guess at the worst: the host keeps workers within their bound anyway."""
+OPERATION_DENSE_BYTES: Final = 3000
+BATCH_BYTES_MAX: Final = 640 << 20  # rows of a batch, packed and counted
+SHOT_BYTES: Final = 64
+BATCH_SHOTS_LEAST: Final = 64
+AMPLITUDE_POWER: Final = 4  # of two, in bytes
 
 
 class Cost(NamedTuple):
@@ -92,29 +110,28 @@ def pick(shape: Shape) -> str | None:
 
 def plan(summary: Summary, shots: int) -> Plan | ProgramTooWide:
     """How to run `shots` shots of a verified program, or why nothing here can."""
+    whole = _tableau(summary, shots)
     chosen: list[tuple[Rule, Alike]] = []
     for alike in summary.parts:
         rule = _rule(alike.shape)
         if rule is None:
-            return _too_wide(alike.shape)
+            return _too_wide(alike.shape) if whole is None else whole
         chosen.append((rule, alike))
-    if _few_shots(summary, shots):
-        return _tableau(summary, shots)
+    if whole is not None and _few_shots(summary, shots):
+        return whole
     costs = [rule.cost(alike.shape, shots).times(alike.number) for rule, alike in chosen]
     taken = {rule.engine for rule, _ in chosen}
     engine = "+".join(rule.engine for rule in RULES if rule.engine in taken) or FRAMES
-    whole = Cost(*(sum(figures) for figures in zip(*costs, strict=True))) if costs else _NOTHING
-    ns_per_shot = 1 + int(EVENT_SHOT_NS * len(summary.events) + whole.shot_ns)
+    total = Cost(*(sum(figures) for figures in zip(*costs, strict=True))) if costs else _NOTHING
+    ns_per_shot = int(SHOT_NS + EVENT_SHOT_NS * len(summary.events) + total.shot_ns)
     return Plan(
         engine=engine,
         why=f"{_shots(shots)}: " + _told(chosen),
         width=summary.peak_logical,
-        ns_fixed=_figure(
-            SETUP_NS + NODE_SETUP_NS * summary.nodes + whole.fixed_ns + whole.slice_ns
-        ),
+        ns_fixed=_figure(SETUP_NS + NODE_NS * summary.nodes + total.fixed_ns + total.slice_ns),
         ns_per_shot=_figure(ns_per_shot),
-        shots_least=_shots_least(whole.slice_ns, ns_per_shot),
-        bytes_peak=_figure(_program_bytes(summary) + BATCH_BYTES + whole.bytes),
+        shots_least=_shots_least(total.slice_ns, ns_per_shot),
+        bytes_peak=_figure(_program_bytes(summary) + _batch_bytes(summary, shots) + total.bytes),
         rows=_rows(chosen, costs, shots),
     )
 
@@ -126,12 +143,13 @@ def _rule(shape: Shape) -> Rule | None:
 def _few_shots(summary: Summary, shots: int) -> bool:
     """Whether a tableau for each shot, of the whole program, is the cheapest way."""
     width = summary.peak_logical
-    if not summary.clifford or width > CLIFFORD_QUBITS_MAX:
-        return False
     return shots == 1 or (shots <= TABLEAU_SHOTS_MAX and width <= TABLEAU_WIDTH_MAX)
 
 
-def _tableau(summary: Summary, shots: int) -> Plan:
+def _tableau(summary: Summary, shots: int) -> Plan | None:
+    """The plan to run the whole program on a tableau, shot by shot; None where that cannot be."""
+    if not summary.clifford or summary.peak_logical > CLIFFORD_QUBITS_MAX:
+        return None
     shape = Shape(summary.peak_logical, summary.nodes, len(summary.events), 0, 0)
     why = f"Clifford operations, {_shots(shots)}: one tableau per shot"
     shot_ns = SHOT_TABLEAU_NS + _reference_ns(shape)
@@ -147,7 +165,7 @@ def _tableau(summary: Summary, shots: int) -> Plan:
         engine=TABLEAU,
         why=why,
         width=summary.peak_logical,
-        ns_fixed=_figure(SETUP_NS + NODE_SETUP_NS * summary.nodes),
+        ns_fixed=_figure(SETUP_NS + NODE_NS * summary.nodes),
         ns_per_shot=_figure(shot_ns),
         bytes_peak=_figure(_program_bytes(summary) + row.bytes),
         rows=(row,),
@@ -158,36 +176,40 @@ def _tableau(summary: Summary, shots: int) -> Plan:
 
 
 def _frames(shape: Shape, shots: int) -> Cost:
+    kicks = _kicks(shape)
     return Cost(
-        fixed_ns=OPERATION_FRAMES_NS * shape.operations + _reference_ns(shape),
+        fixed_ns=OPERATION_NS * shape.operations + KICK_NS * kicks + _reference_ns(shape),
         slice_ns=0,
-        shot_ns=OPERATION_SHOT_NS * shape.operations,
-        bytes=3 * _tableau_bytes(shape.qubits),
+        shot_ns=CODE_SHOT_NS * (shape.operations + kicks),
+        bytes=_tableau_bytes(shape.qubits) + min(KICKS_BYTES_MAX, KICK_BYTES * kicks),
     )
 
 
 def _groups(shape: Shape, shots: int) -> Cost:
-    """Half of the references live only from the last guard on."""
-    lane_ns = LANE_NS + LANE_SQUARE_NS * shape.qubits**2
-    lane_ns += LANE_EVENT_NS * shape.measured + LANE_OPERATION_NS * shape.operations
-    lanes = min(shots, LANES_GUESSED_MAX, 1 << min(shape.branching, 32))
-    frames = _frames(shape, shots)
-    return frames._replace(
-        slice_ns=lanes * lane_ns,
-        bytes=max(GROUP_BYTES_MAX, 4 * _tableau_bytes(shape.qubits)),
+    """Groups may turn out to be the same and are merged; that cannot be foreseen."""
+    lanes = min(shots, 1 << min(shape.branching, shape.measured, 32))
+    lane_ns = LANE_NS + LANE_MEASURED_NS * shape.measured * shape.qubits
+    shared = lanes < shots
+    shot_ns = MEASURED_SHOT_NS * shape.measured + BRANCHING_SHOT_NS * shape.branching
+    group = _tableau_bytes(shape.qubits)
+    return Cost(
+        fixed_ns=OPERATION_NS * shape.operations,
+        slice_ns=lanes * lane_ns if shared else 0,
+        shot_ns=CODE_SHOT_NS * shape.operations + shot_ns + (0 if shared else lane_ns),
+        bytes=3 * min(lanes * group, max(BATCH_SHOTS_LEAST * group, GROUPS_BYTES_MAX)),
     )
 
 
 def _dense(shape: Shape, shots: int) -> Cost:
-    lanes = min(shots, 1 << min(24, shape.measured))
-    near = lanes << shape.qubits + AMPLITUDE_POWER <= CACHE_BYTES
-    lane_ns = (AMPLITUDE_NS if near else AMPLITUDE_FAR_NS) * shape.operations * (1 << shape.qubits)
-    shared = lanes < shots
+    """How many branches there are cannot be foreseen, but vectors are kept within their bound."""
+    branches = min(shots, BRANCHES_GUESSED_MAX, 1 << min(shape.branching, shape.measured, 32))
+    amplitudes = shape.operations * (1 << shape.qubits)
     return Cost(
-        fixed_ns=OPERATION_DENSE_NS * shape.operations,
-        slice_ns=lanes * lane_ns if shared else 0,
-        shot_ns=0 if shared else lane_ns,
-        bytes=VECTOR_BYTES,
+        fixed_ns=OPERATION_NS * shape.operations,
+        slice_ns=OPERATION_DENSE_NS * shape.operations + AMPLITUDE_NS * branches * amplitudes,
+        shot_ns=MEASURED_DENSE_NS * shape.measured,
+        bytes=2 * min(shots << shape.qubits + AMPLITUDE_POWER, DENSE_BYTES_MAX)
+        + OPERATION_DENSE_BYTES * shape.operations,
     )
 
 
@@ -202,7 +224,7 @@ RULES: Final = (
     ),
     Rule(
         GROUPS,
-        lambda shape: not shape.turns and shape.qubits <= CLIFFORD_QUBITS_MAX,
+        lambda shape: not shape.turns and shape.qubits <= GROUPS_QUBITS_MAX,
         "Clifford operations, guards on more than Paulis: references by history",
         _groups,
     ),
@@ -223,12 +245,24 @@ _NOTHING: Final = Cost(0, 0, 0, 0)
 
 def _reference_ns(shape: Shape) -> float:
     """Running one shot's worth of operations on one tableau."""
-    event = EVENT_NS + EVENT_SQUARE_NS * shape.qubits**2
-    return NODE_TABLEAU_NS * shape.operations + event * shape.measured
+    measured = MEASURED_TABLEAU_NS + MEASURED_SQUARE_NS * shape.qubits**2
+    return OPERATION_TABLEAU_NS * shape.operations + measured * shape.measured
+
+
+def _kicks(shape: Shape) -> int:
+    """Qubits that random outcomes may flip: at each measurement those that it can have met."""
+    meetings = shape.operations // (2 * shape.qubits)  # of each qubit, if every other gate is one
+    return shape.measured * min(shape.qubits, 1 << min(meetings, 32))
 
 
 def _tableau_bytes(qubits: int) -> int:
-    return qubits**2 // 2
+    return 32 * qubits * -(-qubits // 64)
+
+
+def _batch_bytes(summary: Summary, shots: int) -> int:
+    """Rows for frames and events, packed events, and what counting them takes."""
+    bits = 2 * summary.peak_logical + 4 * len(summary.events)
+    return min(BATCH_BYTES_MAX, shots * (SHOT_BYTES + bits // 2))
 
 
 def _program_bytes(summary: Summary) -> int:
@@ -262,7 +296,10 @@ def _told(chosen: list[tuple[Rule, Alike]]) -> str:
 def _too_wide(shape: Shape) -> ProgramTooWide:
     if not shape.turns:
         need = f"a stabilizer tableau of so many takes {_tableau_bytes(shape.qubits) >> 20} MiB"
-        return ProgramTooWide(width=shape.qubits, width_max=CLIFFORD_QUBITS_MAX, why=need)
+        if shape.branching:
+            need += ", and guards on more than Paulis need one for each history"
+        most = GROUPS_QUBITS_MAX if shape.branching else CLIFFORD_QUBITS_MAX
+        return ProgramTooWide(width=shape.qubits, width_max=most, why=need)
     return ProgramTooWide(
         width=shape.qubits,
         width_max=DENSE_QUBITS_MAX,

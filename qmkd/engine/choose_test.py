@@ -12,7 +12,7 @@ import pytest
 from qmkd.core.ports import Plan
 from qmkd.engine import choose
 from qmkd.engine.choose import DENSE, FRAMES, GROUPS, TABLEAU
-from qmkd.engine.limits import CLIFFORD_QUBITS_MAX, DENSE_QUBITS_MAX
+from qmkd.engine.limits import CLIFFORD_QUBITS_MAX, DENSE_QUBITS_MAX, GROUPS_QUBITS_MAX
 from qvm.examples import load, names
 from qvm.isa import NODES_MAX, QUBITS_MAX
 from qvm.parts import Alike, Shape
@@ -57,7 +57,8 @@ def planned(parts: Shape | tuple[Alike, ...], shots: int) -> Plan:
         (TURNING, DENSE),
         (CLIFFORD._replace(qubits=CLIFFORD_QUBITS_MAX), FRAMES),
         (CLIFFORD._replace(qubits=CLIFFORD_QUBITS_MAX + 1), None),
-        (BRANCHING._replace(qubits=CLIFFORD_QUBITS_MAX + 1), None),
+        (BRANCHING._replace(qubits=GROUPS_QUBITS_MAX), GROUPS),
+        (BRANCHING._replace(qubits=GROUPS_QUBITS_MAX + 1), None),
         (TURNING._replace(qubits=DENSE_QUBITS_MAX), DENSE),
         (TURNING._replace(qubits=DENSE_QUBITS_MAX + 1), None),
     ],
@@ -100,6 +101,13 @@ def test_many_narrow_parts_run_where_one_tableau_of_all_would_not_fit() -> None:
     assert plan.engine == FRAMES
 
 
+def test_a_part_too_wide_for_groups_runs_shot_by_shot_if_all_the_program_is_clifford() -> None:
+    wide = BRANCHING._replace(qubits=GROUPS_QUBITS_MAX + 1)
+    assert planned(wide, 1000).engine == TABLEAU
+    beside_turns = summary(Alike(wide, 1), Alike(TURNING, 1))
+    assert isinstance(choose.plan(beside_turns, 1000), ProgramTooWide)
+
+
 def test_a_program_in_which_nothing_happens_runs() -> None:
     assert planned((), 10).engine == FRAMES
 
@@ -107,7 +115,8 @@ def test_a_program_in_which_nothing_happens_runs() -> None:
 @pytest.mark.parametrize(
     ("shape", "most", "told"),
     [
-        (CLIFFORD._replace(qubits=QUBITS_MAX), CLIFFORD_QUBITS_MAX, "4768 MiB"),
+        (CLIFFORD._replace(qubits=QUBITS_MAX), CLIFFORD_QUBITS_MAX, "4769 MiB"),
+        (BRANCHING._replace(qubits=QUBITS_MAX), GROUPS_QUBITS_MAX, "for each history"),
         (TURNING._replace(qubits=30), DENSE_QUBITS_MAX, "2^30 amplitudes, 16 GiB"),
         (TURNING._replace(qubits=QUBITS_MAX), DENSE_QUBITS_MAX, "2^100004 bytes"),
     ],
@@ -126,7 +135,8 @@ def test_the_dearest_program_there_can_be_is_planned_in_figures_that_clients_can
     shots: int,
 ) -> None:
     most = 10 * NODES_MAX
-    shapes = [Shape(qubits, most, most, 0, most) for qubits in (1, 200, CLIFFORD_QUBITS_MAX)]
+    shapes = [Shape(qubits, most, most, 0, most) for qubits in (1, 200, GROUPS_QUBITS_MAX)]
+    shapes.append(Shape(CLIFFORD_QUBITS_MAX, most, most, 0, 0))
     shapes += [Shape(qubits, most, most, most, most) for qubits in range(1, DENSE_QUBITS_MAX + 1)]
     plan = planned(tuple(Alike(shape, 1) for shape in shapes), shots)
     assert len(plan.rows) <= PLAN_ROWS_MAX

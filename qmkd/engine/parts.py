@@ -42,7 +42,8 @@ class Placed(NamedTuple):
 def cut(primitives: Iterable[Primitive], slots: int) -> tuple[list[Shape], list[Placed]]:
     """Every primitive in order, and the shape of every part, in order of first use.
 
-    A Pauli on several parts is cut in several.
+    A Pauli on several parts is cut in several. A reset of a qubit to which nothing has been done
+    since the last one is left out.
     """
     whole = list(primitives)
     roots = _roots(whole, slots)
@@ -89,6 +90,8 @@ class _Cutting:
             yield Placed(-1, primitive)
             return
         assert not isinstance(primitive, (Ran, Flip, Fence))
+        if isinstance(primitive, Reset) and lives[0][0] not in self.local:
+            return
         numbers = {
             qubit: self._place(*each) for qubit, each in zip(primitive.qubits, lives, strict=True)
         }
