@@ -208,7 +208,8 @@ def test_a_program_that_the_engine_cannot_run_is_refused(peer: Peer) -> None:
 
 def test_a_run_stops_at_the_next_fence_once_its_ticket_is_in_the_flag(peer: Peer) -> None:
     peer.stop[0] = 0
-    peer.send(Load(4, endless()), a_run(100, program=4, shots=8_000_000), a_run(101))
+    long = a_run(100, program=4, shots=8_000_000, engine="groups")
+    peer.send(Load(4, endless()), long, a_run(101))
     time.sleep(0.3)
     asked = time.monotonic()
     peer.stop[0] = 100
@@ -227,7 +228,7 @@ def test_a_flag_that_names_another_ticket_stops_nothing(peer: Peer) -> None:
 
 
 def test_a_run_beyond_the_memory_bound_fails_and_the_worker_lives(peer: Peer) -> None:
-    failed = peer.ask(Load(5, too_large()), a_run(120, program=5))
+    failed = peer.ask(Load(5, too_large()), a_run(120, program=5, engine="tableau", shots=1))
     assert isinstance(failed, Failed)
     assert failed.reason == "memory"
     assert isinstance(peer.ask(Drop(5), Load(1, load("bell")), a_run(121)), Done)
