@@ -12,6 +12,8 @@ from scipy.stats import chi2
 
 from qmkd.engine import dense, run, tableau
 from qmkd.engine.batch import Form, run_batches
+from qmkd.engine.chance import HALF, ONE, Chance, fraction, pack
+from qmkd.engine.native import _branches
 from qmkd.engine.noise import IDEAL, NoiseModel, Uniform
 from qmkd.engine.prepared import Prepared, Rows
 from qvm.program import VerifiedProgram
@@ -99,6 +101,57 @@ def g_test(observed: Counter[str], exact: dict[str, float]) -> float:
         cells.append((rare[0], rare[1]))
     statistic = 2 * sum(seen * np.log(seen / expected) for seen, expected in cells if seen)
     return float(chi2.sf(statistic, len(cells) - 1)) if len(cells) > 1 else 1.0
+
+
+@pytest.mark.parametrize("branches", [1, 2, 7, 100])
+def test_shots_are_counted_and_moved_by_branch(branches: int) -> None:
+    rng = np.random.default_rng(branches)
+    of = rng.integers(0, branches, 640).astype(np.uint32)
+    for density in (0.0, 0.02, 0.5, 1.0):
+        inside = rng.random(640) < density
+        row = pack(inside)
+        counts = np.empty(branches, dtype=np.int64)
+        _branches.count(of, row, counts)
+        assert np.array_equal(counts, np.bincount(of[inside], minlength=branches))
+        to = rng.integers(0, 2 * branches, branches).astype(np.uint32)
+        if branches == 1:
+            to[0] = 1
+        moved = of.copy()
+        _branches.move(moved, row, to)
+        assert np.array_equal(moved, np.where(inside, to[of], of))
+        for labels in (to, np.zeros_like(to)):
+            moved = of.copy()
+            _branches.relabel(moved, labels)
+            assert np.array_equal(moved, labels[of])
+        done = rng.integers(0, 2, branches).astype(np.uint8)
+        left = np.empty_like(row)
+        _branches.differ(of, pack(np.ones(640, dtype=np.bool_)), row, done, left)
+        assert np.array_equal(left, pack(inside ^ (done[of] == 1)))
+
+
+def test_outcomes_are_drawn_by_the_words_of_chance() -> None:
+    """Fair ones by coins, certain ones by nothing, others by words; frames turn them over."""
+    rng, at, first, shots = np.random.default_rng(3), (1, 2, 3), 192, 640
+    of = rng.integers(0, 5, shots).astype(np.uint32)
+    chances = np.array([0, HALF, ONE, ONE // 3, HALF], dtype=np.uint64)
+    full = pack(np.ones(shots, dtype=np.bool_))
+    where, flipped = rng.random(shots) < 0.7, rng.random(shots) < 0.5
+    outcomes, drawn = np.empty_like(full), np.empty_like(full)
+    _branches.draw(
+        9, *at, first, full, pack(where), pack(flipped), of, chances, outcomes, drawn
+    )  # fmt: skip
+    wanted = np.where(flipped, np.uint64(ONE) - chances[of], chances[of])
+    bits = where & (fraction(Chance(9).words(*at, first, shots)) < wanted)
+    assert np.array_equal(outcomes, pack(bits))
+    assert np.array_equal(drawn, pack(where & (bits ^ flipped)))
+
+
+def test_shots_in_no_branch_are_refused() -> None:
+    of, row = np.full(64, 3, dtype=np.uint32), np.zeros(1, dtype=np.uint64)
+    with pytest.raises(ValueError, match="in no branch"):
+        _branches.count(of, row, np.empty(3, dtype=np.int64))
+    with pytest.raises(ValueError, match="fit"):
+        _branches.move(of, np.zeros(2, dtype=np.uint64), np.arange(4, dtype=np.uint32))
 
 
 def injections(count: int, data: int) -> bytes:

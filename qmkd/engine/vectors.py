@@ -272,7 +272,7 @@ class Vectors:
     def take(self, branches: Sequence[int] | NDArray[np.intp]) -> None:
         """These branches instead of those that there are."""
         psi = aligned(len(branches), self.psi.shape[1])
-        np.take(self.psi, branches, axis=0, out=psi)
+        np.take(self.psi, branches, axis=0, out=psi, mode="clip")  # unlike "raise", unbuffered
         self.psi = psi
 
     def run(self, circuit: Circuit, patterns: NDArray[np.uint64]) -> None:

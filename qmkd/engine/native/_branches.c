@@ -11,6 +11,7 @@
 #define ONE (UINT64_C(1) << 40) /* chance.py's ONE */
 #define HALF (ONE >> 1)
 #define TABLES 4
+#define DENSE_BITS 16 /* of a word, from which on all its shots are gone through */
 #define FEW 64 /* branches for which counts are kept several times, as increments wait on another */
 
 /* Do something for each set bit of a word; `shot` is its number within the word. */
@@ -28,6 +29,19 @@ static inline int64_t ones_in(const uint64_t *row, int64_t words)
     return found;
 }
 
+/* How many shots of the row are in the second of two branches. */
+WIDE static int64_t count_second(const uint32_t *of, const uint64_t *row, int64_t words)
+{
+    int64_t found = 0;
+    for (int64_t w = 0; w < words; w++, of += 64) {
+        uint64_t sum = 0;
+        for (int shot = 0; shot < 64; shot++)
+            sum += of[shot] & (row[w] >> shot & 1);
+        found += (int64_t)sum;
+    }
+    return found;
+}
+
 static void count_few(const uint32_t *of, const uint64_t *row, int64_t words, int64_t *into,
                       int64_t branches)
 {
@@ -39,6 +53,71 @@ static void count_few(const uint32_t *of, const uint64_t *row, int64_t words, in
     for (int64_t b = 0; b < branches; b++)
         for (int i = 0; i < TABLES; i++)
             into[b] += table[i][b];
+}
+
+static void count_all(const uint32_t *of, const uint64_t *row, int64_t words, int64_t *into,
+                      int64_t branches)
+{
+    memset(into, 0, (size_t)branches * 8);
+    if (branches == 1) {
+        into[0] = ones_in(row, words);
+    } else if (branches == 2) {
+        into[1] = count_second(of, row, words);
+        into[0] = ones_in(row, words) - into[1];
+    } else if (branches <= FEW) {
+        count_few(of, row, words, into, branches);
+    } else {
+        for (int64_t w = 0; w < words; w++)
+            OVER_BITS(row[w], into[of[64 * w + shot]]++);
+    }
+}
+
+/* --- moving ------------------------------------------------------------------------------------- */
+
+/* The shots of the row go from branch b to branch to[b]. */
+WIDE static void move_all(uint32_t *of, const uint64_t *row, int64_t words, const uint32_t *to)
+{
+    for (int64_t w = 0; w < words; w++, of += 64) {
+        if (__builtin_popcountll(row[w]) < DENSE_BITS) {
+            OVER_BITS(row[w], of[shot] = to[of[shot]]);
+        } else {
+            for (int shot = 0; shot < 64; shot++) {
+                uint32_t inside = -(uint32_t)(row[w] >> shot & 1);
+                of[shot] ^= (to[of[shot]] ^ of[shot]) & inside;
+            }
+        }
+    }
+}
+
+/* The same where there is one branch only, number 0. */
+WIDE static void move_first(uint32_t *of, const uint64_t *row, int64_t words, uint32_t to)
+{
+    for (int64_t w = 0; w < words; w++, of += 64)
+        for (int shot = 0; shot < 64; shot++)
+            of[shot] = (uint32_t)(row[w] >> shot & 1) * to;
+}
+
+WIDE static void relabel_all(uint32_t *of, int64_t shots, const uint32_t *to, int64_t branches)
+{
+    uint32_t differ = 0;
+    for (int64_t b = 1; b < branches; b++)
+        differ |= to[b] ^ to[0];
+    if (!differ) {
+        for (int64_t i = 0; i < shots; i++)
+            of[i] = to[0];
+    } else {
+        for (int64_t i = 0; i < shots; i++)
+            of[i] = to[of[i]];
+    }
+}
+
+/* The highest branch that a shot is in. */
+WIDE static uint32_t highest(const uint32_t *of, int64_t shots)
+{
+    uint32_t most = 0;
+    for (int64_t i = 0; i < shots; i++)
+        most = of[i] > most ? of[i] : most;
+    return most;
 }
 
 /* --- drawing ------------------------------------------------------------------------------------ */
@@ -154,10 +233,7 @@ static const char *const ASTRAY = "a shot in no branch";
 /* Every shot is in one of the branches. */
 static int astray(const uint32_t *of, int64_t shots, int64_t branches)
 {
-    uint32_t most = 0;
-    for (int64_t i = 0; i < shots; i++)
-        most = of[i] > most ? of[i] : most;
-    return shots && most >= branches;
+    return shots && highest(of, shots) >= branches;
 }
 
 /* draw(seed, epoch, node, draw, shot_first, full, where, flipped, of, chances, outcomes, vectors)
@@ -217,14 +293,7 @@ static PyObject *count(PyObject *self, PyObject *const *args, Py_ssize_t given)
         return closed(view, 3, UNFIT);
     if (astray(of, size[0], size[2]))
         return closed(view, 3, ASTRAY);
-    memset(into, 0, (size_t)size[2] * 8);
-    if (size[2] == 1)
-        into[0] = ones_in(row, size[1]);
-    else if (size[2] <= FEW)
-        count_few(of, row, size[1], into, size[2]);
-    else
-        for (int64_t w = 0; w < size[1]; w++)
-            OVER_BITS(row[w], into[of[64 * w + shot]]++);
+    count_all(of, row, size[1], into, size[2]);
     return closed(view, 3, NULL);
 }
 
@@ -244,8 +313,10 @@ static PyObject *move(PyObject *self, PyObject *const *args, Py_ssize_t given)
         return closed(view, 3, UNFIT);
     if (astray(of, size[0], size[2]))
         return closed(view, 3, ASTRAY);
-    for (int64_t w = 0; w < size[1]; w++)
-        OVER_BITS(row[w], of[64 * w + shot] = to[of[64 * w + shot]]);
+    if (size[2] == 1)
+        move_first(of, row, size[1], to[0]);
+    else
+        move_all(of, row, size[1], to);
     return closed(view, 3, NULL);
 }
 
@@ -260,10 +331,9 @@ static PyObject *relabel(PyObject *self, PyObject *const *args, Py_ssize_t given
         return NULL;
     uint32_t *of = view[0].buf;
     const uint32_t *to = view[1].buf;
-    if (astray(of, size[0], size[1]))
+    if (!size[1] || astray(of, size[0], size[1]))
         return closed(view, 2, ASTRAY);
-    for (int64_t i = 0; i < size[0]; i++)
-        of[i] = to[of[i]];
+    relabel_all(of, size[0], to, size[1]);
     return closed(view, 2, NULL);
 }
 

@@ -74,23 +74,25 @@ INLINE double sum_of(lanes v)
 
    What a gate does within blocks: out = own * v + other * (v with lanes exchanged over qubit p). */
 
+#ifdef __clang__
+#define SHUFFLED(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLED(a, b, ...) __builtin_shuffle(a, b, (lane_indices){__VA_ARGS__})
+#endif
+
 INLINE lanes exchanged(lanes v, int p)
 {
-    const lane_indices over[LANE_BITS] = {
-        {1, 0, 3, 2, 5, 4, 7, 6}, {2, 3, 0, 1, 6, 7, 4, 5}, {4, 5, 6, 7, 0, 1, 2, 3}};
-    return p == 0   ? __builtin_shuffle(v, over[0])
-           : p == 1 ? __builtin_shuffle(v, over[1])
-                    : __builtin_shuffle(v, over[2]);
+    return p == 0   ? SHUFFLED(v, v, 1, 0, 3, 2, 5, 4, 7, 6)
+           : p == 1 ? SHUFFLED(v, v, 2, 3, 0, 1, 6, 7, 4, 5)
+                    : SHUFFLED(v, v, 4, 5, 6, 7, 0, 1, 2, 3);
 }
 
 /* Lanes where qubit p is 1 from `one`, the others from `zero`. */
 INLINE lanes chosen(lanes zero, lanes one, int p)
 {
-    const lane_indices from[LANE_BITS] = {
-        {0, 9, 2, 11, 4, 13, 6, 15}, {0, 1, 10, 11, 4, 5, 14, 15}, {0, 1, 2, 3, 12, 13, 14, 15}};
-    return p == 0   ? __builtin_shuffle(zero, one, from[0])
-           : p == 1 ? __builtin_shuffle(zero, one, from[1])
-                    : __builtin_shuffle(zero, one, from[2]);
+    return p == 0   ? SHUFFLED(zero, one, 0, 9, 2, 11, 4, 13, 6, 15)
+           : p == 1 ? SHUFFLED(zero, one, 0, 1, 10, 11, 4, 5, 14, 15)
+                    : SHUFFLED(zero, one, 0, 1, 2, 3, 12, 13, 14, 15);
 }
 
 INLINE block exchanged_block(block b, int p)
