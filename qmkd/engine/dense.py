@@ -424,7 +424,7 @@ class State:
         if circuit.width > self.vectors.width:
             self.check(circuit.width)
             self.vectors.widen(circuit.width)
-        self.vectors.run(circuit, patterns)
+        self.vectors.run(circuit, patterns, self.batch.poll)
         if (patterns != patterns[0]).any():
             self.join()
 

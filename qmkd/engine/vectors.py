@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import cmath
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -30,6 +30,8 @@ WHOLE_BITS: Final = 14  # vectors up to this wide are one tile
 TILE_BITS: Final = 14  # 256 KiB
 TILE_LOW_BITS: Final = 5  # lowest qubits that every tile has, so that its parts are whole lines
 ALIGNMENT: Final = 64
+RUN_AMPLITUDES: Final = 1 << 28  # times gates, between two questions whether to stop
+PASS_GATES_LEAST: Final = 32
 NONE: Final = 1e-15  # what is smaller than this in a product of matrices is 0
 
 GENERAL, REAL, PHASE, FLIP, CX, CZ = range(6)
@@ -79,36 +81,39 @@ class Gate(NamedTuple):
     value: int = 1
 
 
-class Circuit(NamedTuple):
-    """width: qubits. The arrays are those of `native/_dense.c`."""
+class Pass(NamedTuple):
+    """Gates on the qubits of `tile`, as `native/_dense.c` takes them."""
 
-    width: int
     gates: NDArray[np.int32]
     matrices: Floats
-    passes: NDArray[np.int32]
-    tiles: NDArray[np.int32]
+    tile: NDArray[np.int32]
+
+
+class Circuit(NamedTuple):
+    """width: qubits."""
+
+    width: int
+    passes: tuple[Pass, ...]
 
 
 def compiled(gates: Iterable[Gate], width: int) -> Circuit:
     """The gates on a vector of `width` qubits, up to a phase."""
-    codes: list[int] = []
-    matrices: list[complex] = []
-    passes: list[int] = []
-    tiles: list[int] = []
+    at_once = max(PASS_GATES_LEAST, RUN_AMPLITUDES >> width)
+    passes = []
     for tile, inside in passed(list(fused(gates)), max(width, LANE_BITS)):
         place = {qubit: at for at, qubit in enumerate(tile)}
-        for each in inside:
-            codes += (each.kind, place[each.one], place[each.two], each.control, each.value)
-            matrices += each.matrix
-        passes += (len(inside), len(tile))
-        tiles += tile
-    return Circuit(
-        width,
-        np.array(codes, dtype=np.int32),
-        np.array(matrices, dtype=np.complex128).view(np.float64),
-        np.array(passes, dtype=np.int32),
-        np.array(tiles, dtype=np.int32),
-    )
+        for first in range(0, len(inside), at_once):
+            some = inside[first : first + at_once]
+            codes = [(each.kind, place[each.one], place[each.two], *each[4:]) for each in some]
+            matrices = np.array([each.matrix for each in some], dtype=np.complex128)
+            passes.append(
+                Pass(
+                    np.array(codes, dtype=np.int32),
+                    matrices.view(np.float64),
+                    np.array(tile, dtype=np.int32),
+                )
+            )
+    return Circuit(width, tuple(passes))
 
 
 # --- fusing ---------------------------------------------------------------------------------------
@@ -275,13 +280,20 @@ class Vectors:
         np.take(self.psi, branches, axis=0, out=psi, mode="clip")  # unlike "raise", unbuffered
         self.psi = psi
 
-    def run(self, circuit: Circuit, patterns: NDArray[np.uint64]) -> None:
-        """patterns: of each branch, which bits guarded gates see."""
+    def run(
+        self,
+        circuit: Circuit,
+        patterns: NDArray[np.uint64],
+        poll: Callable[[], None] = lambda: None,
+    ) -> None:
+        """patterns: of each branch, which bits guarded gates see. Calls `poll` now and then."""
         assert circuit.width == self.width
-        _dense.run(
-            self.psi, self.width, circuit.gates, circuit.matrices, circuit.passes, circuit.tiles,
-            patterns,
-        )  # fmt: skip
+        for each in circuit.passes:
+            at_once = max(1, RUN_AMPLITUDES // (len(each.gates) << self.width))
+            for first in range(0, len(self.psi), at_once):
+                some = slice(first, first + at_once)
+                _dense.run(self.psi[some], self.width, *each, patterns[some])
+                poll()
 
     def weights(self, qubit: int) -> Floats:
         """shape (branches, 2): of each branch, of its amplitudes with the qubit 0 and 1."""

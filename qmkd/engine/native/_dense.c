@@ -15,7 +15,7 @@
 
 /* --- circuits -----------------------------------------------------------------------------------
 
-   A circuit is passes, each over gates on few qubits: the pass takes the amplitudes of these qubits
+   A circuit is passes, each of gates on few qubits: the pass takes the amplitudes of these qubits
    tile by tile into a buffer that fits the near caches, applies all its gates, and puts them back.
    Gates name qubits by their place in the tile. */
 
@@ -27,52 +27,27 @@ typedef struct {
 } gate;
 
 typedef struct {
-    int32_t gates, bits; /* so many of the gates; so many qubits in a tile */
-} pass;
-
-typedef struct {
     const gate *gates;
     const double *matrices; /* eight numbers a gate */
     int64_t gate_count;
-    const pass *passes;
-    int64_t pass_count;
-    const int32_t *tiles; /* pass after pass, the qubits of its tile, ascending */
-    int64_t tile_count;
-    int width;
-} circuit;
+    const int32_t *tile; /* qubits, ascending */
+    int bits, width;
+} pass;
 
-static const char *fault_of_pass(const circuit *c, const pass *p, int64_t gate_at, int64_t tile_at)
+static const char *fault(const pass *p)
 {
-    int least = c->width < LANE_BITS ? LANE_BITS : c->width;
-    int whole = p->bits == least;
-    if (p->gates < 0 || gate_at + p->gates > c->gate_count)
-        return "gates out of range";
-    if (p->bits < LANE_BITS || p->bits > least || (p->bits > TILE_BITS_MAX && !whole) ||
-        tile_at + p->bits > c->tile_count)
+    int least = p->width < LANE_BITS ? LANE_BITS : p->width;
+    if (p->bits < LANE_BITS || p->bits > least || p->bits > TILE_BITS_MAX)
         return "a tile out of range";
-    const int32_t *tile = c->tiles + tile_at;
     for (int i = 0; i < p->bits; i++)
-        if (tile[i] < i || (i < LANE_BITS && tile[i] != i) || (i && tile[i] <= tile[i - 1]) ||
-            tile[i] >= least)
+        if (p->tile[i] < i || (i < LANE_BITS && p->tile[i] != i) ||
+            (i && p->tile[i] <= p->tile[i - 1]) || p->tile[i] >= least)
             return "a tile out of order";
-    for (const gate *g = c->gates + gate_at; g < c->gates + gate_at + p->gates; g++) {
+    for (const gate *g = p->gates; g < p->gates + p->gate_count; g++) {
         int pair = g->kind == CX || g->kind == CZ;
         if (g->kind < 0 || g->kind >= KINDS || g->one < 0 || g->one >= p->bits || g->two < 0 ||
             g->two >= p->bits || (pair && g->one == g->two) || g->control < -1 || g->control > 63)
             return "a gate out of range";
-    }
-    return NULL;
-}
-
-static const char *fault(const circuit *c)
-{
-    int64_t gate_at = 0, tile_at = 0;
-    for (int64_t at = 0; at < c->pass_count; at++) {
-        const char *why = fault_of_pass(c, &c->passes[at], gate_at, tile_at);
-        if (why)
-            return why;
-        gate_at += c->passes[at].gates;
-        tile_at += c->passes[at].bits;
     }
     return NULL;
 }
@@ -96,12 +71,12 @@ INLINE void apply(double *v, int64_t size, const gate *g, const double *m)
     }
 }
 
-WIDE static void apply_all(double *v, int64_t size, const gate *g, int64_t gates, const double *m,
-                           uint64_t pattern)
+WIDE static void apply_all(const pass *p, double *v, uint64_t pattern)
 {
-    for (int64_t at = 0; at < gates; at++, g++, m += 8)
+    const double *m = p->matrices;
+    for (const gate *g = p->gates; g < p->gates + p->gate_count; g++, m += 8)
         if (g->control < 0 || (int32_t)(pattern >> g->control & 1) == g->value)
-            apply(v, size, g, m);
+            apply(v, (int64_t)2 << p->bits, g, m);
 }
 
 /* Where the qubits `tile`, ascending, are the bits of `index`. */
@@ -132,44 +107,28 @@ static void move_tile(double *v, double *buffer, const int64_t *runs, int64_t ru
     }
 }
 
-static void run_pass(const circuit *c, const pass *p, const gate *gates, const double *matrices,
-                     const int32_t *tile, double *v, uint64_t pattern, double *buffer)
+static void run_pass(const pass *p, double *v, uint64_t pattern, double *buffer)
 {
     int low = 0;
-    while (low < p->bits && tile[low] == low)
+    while (low < p->bits && p->tile[low] == low)
         low++;
-    int64_t size = (int64_t)2 << p->bits, whole = doubles_of(c->width);
     if (low == p->bits) {
-        for (int64_t at = 0; at < whole; at += size)
-            apply_all(v + at, size, gates, p->gates, matrices, pattern);
+        for (int64_t at = 0; at < doubles_of(p->width); at += (int64_t)2 << low)
+            apply_all(p, v + at, pattern);
         return;
     }
-    int64_t runs[(size_t)1 << (TILE_BITS_MAX - LANE_BITS)], inside = 0;
-    for (int64_t i = 0; i < (int64_t)1 << (p->bits - low); i++)
-        runs[i] = 2 * spread(i, tile + low, p->bits - low);
+    int64_t runs[1 << (TILE_BITS_MAX - LANE_BITS)], count = (int64_t)1 << (p->bits - low);
+    int64_t inside = 0, at = 0;
+    for (int64_t i = 0; i < count; i++)
+        runs[i] = 2 * spread(i, p->tile + low, p->bits - low);
     for (int i = 0; i < p->bits; i++)
-        inside |= (int64_t)1 << tile[i];
-    int64_t at = 0;
+        inside |= (int64_t)1 << p->tile[i];
     do {
-        move_tile(v + 2 * at, buffer, runs, (int64_t)1 << (p->bits - low), (int64_t)2 << low, 0);
-        apply_all(buffer, size, gates, p->gates, matrices, pattern);
-        move_tile(v + 2 * at, buffer, runs, (int64_t)1 << (p->bits - low), (int64_t)2 << low, 1);
-        at = next_outside(at, inside, c->width);
+        move_tile(v + 2 * at, buffer, runs, count, (int64_t)2 << low, 0);
+        apply_all(p, buffer, pattern);
+        move_tile(v + 2 * at, buffer, runs, count, (int64_t)2 << low, 1);
+        at = next_outside(at, inside, p->width);
     } while (at);
-}
-
-static void run_circuit(const circuit *c, double *v, uint64_t pattern, double *buffer)
-{
-    const gate *gates = c->gates;
-    const double *matrices = c->matrices;
-    const int32_t *tile = c->tiles;
-    for (int64_t at = 0; at < c->pass_count; at++) {
-        const pass *p = &c->passes[at];
-        run_pass(c, p, gates, matrices, tile, v, pattern, buffer);
-        gates += p->gates;
-        matrices += 8 * p->gates;
-        tile += p->bits;
-    }
 }
 
 /* --- weights ------------------------------------------------------------------------------------ */
@@ -420,39 +379,38 @@ static int small(PyObject *object, int most)
     return (int)value;
 }
 
-/* run(psi, width, gates, matrices, passes, tiles, patterns): patterns, one per branch, say which
-   of the guarded gates happen. */
+/* run(psi, width, gates, matrices, tile, patterns): one pass. patterns, one per branch, say which of
+   the guarded gates happen. */
 static PyObject *run(PyObject *self, PyObject *const *args, Py_ssize_t given)
 {
     (void)self;
-    static const field fields[6] = {{0, 8, 1, "psi"},    {2, 4, 0, "gates"}, {3, 8, 0, "matrices"},
-                                    {4, 4, 0, "passes"}, {5, 4, 0, "tiles"}, {6, 8, 0, "patterns"}};
-    Py_buffer view[6];
-    int64_t count[6];
-    if (!wanted(given, 7))
+    static const field fields[5] = {{0, 8, 1, "psi"},
+                                    {2, 4, 0, "gates"},
+                                    {3, 8, 0, "matrices"},
+                                    {4, 4, 0, "tile"},
+                                    {5, 8, 0, "patterns"}};
+    Py_buffer view[5];
+    int64_t count[5];
+    if (!wanted(given, 6))
         return NULL;
     int width = small(args[1], WIDTH_MAX);
-    if (width < 0 || open_fields(args, fields, 6, view, count))
+    if (width < 0 || open_fields(args, fields, 5, view, count))
         return NULL;
-    circuit c = {view[1].buf, view[2].buf,  count[1] / 5, view[3].buf,
-                 count[3] / 2, view[4].buf, count[4],     width};
-    const char *why = NULL;
-    if (count[0] != count[5] * doubles_of(width) || count[1] % 5 || count[2] != c.gate_count * 8 ||
-        count[3] % 2)
-        why = "the buffers do not fit one another";
-    else
-        why = fault(&c);
+    pass p = {view[1].buf, view[2].buf, count[1] / 5, view[3].buf, (int)count[3], width};
+    int fits = count[0] == count[4] * doubles_of(width) && count[1] % 5 == 0 &&
+               count[2] == 8 * p.gate_count && count[3] <= TILE_BITS_MAX;
+    const char *why = fits ? fault(&p) : "the buffers do not fit one another";
     double *buffer = why ? NULL : aligned_alloc(64, TILE_BYTES);
     if (!why && !buffer) {
-        closed(view, 6, "");
+        closed(view, 5, "");
         return PyErr_NoMemory();
     }
     if (!why)
-        for (int64_t branch = 0; branch < count[5]; branch++)
-            run_circuit(&c, (double *)view[0].buf + branch * doubles_of(width),
-                        ((const uint64_t *)view[5].buf)[branch], buffer);
+        for (int64_t branch = 0; branch < count[4]; branch++)
+            run_pass(&p, (double *)view[0].buf + branch * doubles_of(width),
+                     ((const uint64_t *)view[4].buf)[branch], buffer);
     free(buffer);
-    return closed(view, 6, why);
+    return closed(view, 5, why);
 }
 
 /* weights(psi, width, qubit, into): into, of each branch its weights with the qubit 0 and 1. */

@@ -9,8 +9,7 @@ def run(
     width: int,
     gates: Buffer,
     matrices: Buffer,
-    passes: Buffer,
-    tiles: Buffer,
+    tile: Buffer,
     patterns: Buffer,
 ) -> None: ...
 def weights(psi: Buffer, width: int, qubit: int, into: Buffer) -> None: ...
