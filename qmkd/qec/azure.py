@@ -43,7 +43,7 @@ class EstimateError(ValueError):
     """There is no estimate for this input, and why."""
 
 
-class Counts(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class Counts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """What a program needs before layout. ccz and ccix: doubly controlled Z and iX."""
 
     num_qubits: int

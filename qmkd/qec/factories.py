@@ -18,7 +18,6 @@ from statistics import NormalDist
 from typing import Final, Generic, TypeVar
 
 import msgspec
-from scipy.special import bdtr
 
 ROUNDS_MAX: Final = 3
 ROUNDS_EXTRA_MAX: Final = 4  # tried where no factory of up to ROUNDS_MAX rounds is good enough
@@ -200,6 +199,8 @@ def _yield_from_mode(units: int, failure: float, shortfall: float) -> int:
     Between two neighbours that each point to the other, the one with the shorter step. Where the
     steps go round among more (the estimator then never answers), the quantile itself.
     """
+    from scipy.special import bdtr  # half a second, for what few questions come to
+
     success = 1 - failure
     edge = success * (units + 1)
     here = int(edge) - (edge == int(edge))

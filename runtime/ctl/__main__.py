@@ -16,6 +16,7 @@ from runtime.ctl.commands import (
     cancel,
     completion,
     discover,
+    estimate,
     jobs,
     run,
     session,
@@ -36,6 +37,7 @@ COMMANDS = {
     "session": session,
     "telemetry": telemetry,
     "verify": verify,
+    "estimate": estimate,
     "discover": discover,
     "completion": completion,
 }

@@ -1,0 +1,35 @@
+"""`python -m qmkd.qec estimate`: one question on standard input, one answer on standard output.
+
+`python -m qmkd.qec calibrate` is in `calibrate.py`. These are the only parts of this room that read
+and write. Question and answer are JSON objects, as in
+`answers.py`. Exit status: 0 an answer was given, a refusal included; 2 the command line is wrong.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import msgspec
+
+from qmkd.qec.answers import answer
+from qmkd.qec.calibrate import main as calibrate
+from qmkd.qec.resources import PublishedLaw
+
+QUESTION_BYTES_MAX = 1 << 20
+
+
+def main(arguments: list[str]) -> int:
+    if arguments[:1] == ["calibrate"]:
+        return calibrate(arguments[1:])
+    if arguments != ["estimate"]:
+        sys.stderr.write("usage: python -m qmkd.qec estimate < QUESTION.json\n")
+        sys.stderr.write("       python -m qmkd.qec calibrate --out TABLE\n")
+        return 2
+    raw = sys.stdin.buffer.read(QUESTION_BYTES_MAX + 1)
+    found = answer(raw, PublishedLaw())
+    sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

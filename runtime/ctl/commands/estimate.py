@@ -1,0 +1,244 @@
+"""`qmkctl estimate`: what a program would cost, by closed forms and by measured rates.
+
+No daemon is asked. The numbers come from `python -m qmkd.qec`, a program of its own: user mode may
+not import the kernel's rooms (docs/decisions/0011-estimates.md). Here the question is put together
+and the answer is shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.table import Table
+
+from qvm.isa import OPS
+from qvm.program import Summary, VerifiedProgram
+from qvm.verify import verify_bytes
+from runtime.client.errors import line
+from runtime.client.programs import graph_json
+from runtime.ctl import options as common
+from runtime.ctl.exits import Exit, Trouble
+from runtime.ctl.output import console, pairs, print_json
+from runtime.ctl.picture import draw_frontier
+from syscalls.findings import Finding
+
+HELP = "estimate qubits, time and failure of a program; or the distance for an error rate"
+ANSWER_S_MAX = 120
+
+ROWS = (
+    ("physical qubits", "physical_qubits"),
+    ("  for the program", "qubits_for_program"),
+    ("  for T states", "qubits_for_magic"),
+    ("seconds", "seconds"),
+    ("logical cycles", "cycles"),
+    ("code distance", "distance"),
+    ("error per qubit and cycle", "error_per_cycle"),
+    ("  known from", "error_source"),
+    ("T states from", "magic"),
+    ("  copies", "magic_copies"),
+    ("  error each", "magic_error"),
+    ("failure of the program", "failure"),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", nargs="?", help="*.qvm.json, or *.qvm assembly")
+    parser.add_argument(
+        "--counts",
+        metavar="JSON",
+        help='instead of FILE: {"numQubits": 100, "tCount": 1000, ...} as Azure counts them',
+    )
+    parser.add_argument(
+        "--failure", metavar="P", type=float, default=1e-3, help="allowed to the whole program"
+    )
+    parser.add_argument("--qubit", metavar="NAME", help="Azure's name (default: qubit_gate_ns_e3)")
+    parser.add_argument("--scheme", metavar="NAME", help="surface_code or floquet_code")
+    parser.add_argument("--code", metavar="NAME", help="whose rates count (default: Surface)")
+    parser.add_argument("--p", metavar="P", type=float, help="circuit noise (default: the qubit's)")
+    parser.add_argument(
+        "--round-ns", metavar="NS", type=float, help="one syndrome round (default: the qubit's)"
+    )
+    parser.add_argument(
+        "--settings",
+        metavar="FILE",
+        type=Path,
+        help="qec_scheme, error_budget and decoder, in place of the five above",
+    )
+    parser.add_argument(
+        "--error-wanted",
+        metavar="P",
+        type=float,
+        help="also the smallest distance that errs no more in d rounds; needs no program",
+    )
+    parser.add_argument(
+        "--distance", metavar="D", type=int, help="with --error-wanted: the strongest noise"
+    )
+    parser.add_argument("--frontier", action="store_true", help="also qubits against time")
+    parser.add_argument(
+        "--plot", metavar="OUT.svg", type=Path, help="draw the frontier (.svg or .png)"
+    )
+    common.add_json(parser)
+
+
+def execute(options: argparse.Namespace) -> Exit:
+    found = ask(question(options))
+    if "findings" in found:
+        findings = msgspec.convert(found["findings"], list[Finding])
+        raise Trouble(Exit.USAGE, "\n".join([f"{options.settings}:", *map(line, findings)]))
+    if "refused" in found:
+        raise Trouble(Exit.USAGE, f"There is no estimate: {found['refused']}.")
+    if options.json:
+        print_json(found)
+    else:
+        show(found, frontier=options.frontier)
+    if options.plot is not None:
+        draw_frontier(found["frontier"], options.plot)
+    return Exit.OK
+
+
+def question(options: argparse.Namespace) -> dict[str, Any]:
+    """The request that the options stand for. Raises Trouble."""
+    asked: dict[str, Any] = {
+        "failure": options.failure,
+        "frontier": options.frontier or options.plot is not None,
+    }
+    for name in ("qubit", "scheme", "code", "p", "round_ns", "error_wanted", "distance"):
+        if getattr(options, name) is not None:
+            asked[name] = getattr(options, name)
+    if options.file is not None and options.counts is not None:
+        raise Trouble(Exit.USAGE, "A program or --counts, not both.")
+    if options.file is not None:
+        asked["counts"] = counts_of(_summary(options.file))
+    elif options.counts is not None:
+        asked["counts"] = _json(options.counts.encode(), "--counts")
+    elif options.plot is not None:
+        raise Trouble(Exit.USAGE, "--plot draws a program's frontier: name a program or --counts.")
+    if options.settings is not None:
+        replaced = [n for n in ("qubit", "scheme", "code", "p", "round_ns") if n in asked]
+        if replaced:
+            name = replaced[0].replace("_", "-")
+            raise Trouble(Exit.USAGE, f"--settings says what --{name} says: give one of them.")
+        asked["settings"] = _json(options.settings.read_bytes(), str(options.settings))
+    return asked
+
+
+def _json(raw: bytes, what: str) -> Any:
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Trouble(Exit.USAGE, f"{what} is not JSON: {error}.") from error
+
+
+def _summary(file: str) -> Summary:
+    found = verify_bytes(graph_json(Path(file)))
+    if not isinstance(found, VerifiedProgram):
+        raise Trouble(Exit.INVALID_PROGRAM, "\n".join([f"{file}:", *map(line, found)]))
+    return found.summary
+
+
+def counts_of(summary: Summary) -> dict[str, int]:
+    """A program in Azure's counts, as if every guard held.
+
+    Every rotation counts as one by an arbitrary angle, in a layer of its own; a measurement at an
+    angle is such a rotation and a measurement.
+    """
+    ops = summary.ops
+    turned = sum(number for name, number in ops.items() if OPS[name].family == "rotation/1")
+    rotations = turned + ops.get("MEASURE_ANGLE", 0)
+    measured = sum(ops.get(f"MEASURE_{kind}", 0) for kind in ("X", "Y", "Z", "ANGLE"))
+    return {
+        "numQubits": max(1, summary.peak_logical),
+        "tCount": summary.t_states,
+        "rotationCount": rotations,
+        "rotationDepth": rotations,
+        "measurementCount": measured + 2 * ops.get("MEASURE_BELL", 0),
+    }
+
+
+def ask(request: dict[str, Any]) -> dict[str, Any]:
+    """Put the question to the numerics. Raises Trouble where they cannot be run."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "qmkd.qec", "estimate"],
+            input=msgspec.json.encode(request),
+            capture_output=True,
+            timeout=ANSWER_S_MAX,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Trouble(Exit.TIMEOUT, f"No estimate within {ANSWER_S_MAX} seconds.") from error
+    if done.returncode != 0:
+        told = done.stderr.decode(errors="replace").strip().splitlines()
+        reason = told[-1] if told else f"exit status {done.returncode}"
+        raise Trouble(Exit.UNREACHABLE, f"The numerics (python -m qmkd.qec) failed: {reason}")
+    return msgspec.json.decode(done.stdout, type=dict[str, Any])
+
+
+def show(found: dict[str, Any], *, frontier: bool) -> None:
+    """Tables for people."""
+    screen = console()
+    machine = found["machine"]
+    about = f"{machine['code']}, p = {machine['p']:g}, rounds of {machine['round_ns']:g} ns"
+    if "azure" in found:
+        screen.print(_side_by_side(found, about))
+        if found["optimism"] is not None:
+            screen.print(
+                f"At the distance of the closed form, a logical qubit errs "
+                f"{found['optimism']:.1f} times as often as that form says."
+            )
+    if "inverse" in found:
+        screen.print(pairs(about, [(k.replace("_", " "), v) for k, v in found["inverse"].items()]))
+    if frontier and "frontier" in found:
+        for name, points in found["frontier"].items():
+            screen.print(_points(name, points))
+    for path, text in found["notes"]:
+        screen.print(f"note: {path}: {text}")
+    for warning in msgspec.convert(found["warnings"], list[Finding]):
+        screen.print(line(warning))
+
+
+def _side_by_side(found: dict[str, Any], about: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("")
+    table.add_column("closed form (Azure)", overflow="fold")
+    table.add_column(f"rates ({about})", overflow="fold")
+    sides = [found["azure"], found["measured"]]
+    if any("refused" in side for side in sides):
+        table.add_row("refused", *(side.get("refused", "") for side in sides))
+    for title, key in ROWS:
+        if any(side.get(key) is not None for side in sides):
+            table.add_row(title, *(_written(side, key) for side in sides))
+    return table
+
+
+def _written(side: dict[str, Any], key: str) -> str:
+    value = side.get(key)
+    if value is None:
+        return ""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, float):
+        text = f"{value:.4g}"
+        if key == "error_per_cycle" and "error_low" in side:
+            text += f" ({side['error_low']:.2g} to {side['error_high']:.2g}"
+            text += ", extrapolated)" if side["error_extrapolated"] else ")"
+        return text
+    return str(value)
+
+
+def _points(name: str, points: list[dict[str, Any]]) -> Table:
+    table = Table(title=name, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in ("physical qubits", "seconds", "distance", "copies"):
+        table.add_column(title, justify="right")
+    for point in points:
+        table.add_row(
+            f"{point['physical_qubits']:,}",
+            f"{point['seconds']:.4g}",
+            str(point["distance"]),
+            str(point["magic_copies"]),
+        )
+    return table

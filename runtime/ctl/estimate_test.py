@@ -1,0 +1,118 @@
+"""`qmkctl estimate`: tables, JSON, pictures, and what is refused. No daemon runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from qvm.assemble import assemble
+from qvm.program import VerifiedProgram
+from qvm.verify import verify
+from runtime.ctl.__main__ import main
+from runtime.ctl.commands.estimate import counts_of
+from runtime.ctl.exits import Exit
+
+COUNTS = '{"numQubits": 20, "tCount": 1000000, "measurementCount": 100}'
+PROGRAM = """\
+ALLOC_LQ n=3, profile="ideal", q0, q1, q2
+APPLY_T q0
+APPLY_RZ theta=0.3, q1
+APPLY_RX theta=0.2, q1
+INJECT_T_STATE q2
+MEASURE_ANGLE angle=0.7, q1 -> m1
+MEASURE_BELL q0, q2 -> b
+FREE_LQ q0, q1, q2
+"""
+
+
+Estimate = Callable[..., str]
+
+
+@pytest.fixture
+def estimate(capsys: pytest.CaptureFixture[str]) -> Estimate:
+    """Run `qmkctl estimate`, assert its status; what it wrote where that status makes it write."""
+
+    def run(*arguments: str, status: Exit = Exit.OK) -> str:
+        assert main(["estimate", *arguments]) == status
+        told, complained = capsys.readouterr()
+        return told if status == Exit.OK else complained
+
+    return run
+
+
+def test_a_program_is_counted_as_azure_counts() -> None:
+    verified = verify(assemble(PROGRAM))
+    assert isinstance(verified, VerifiedProgram), verified
+    assert counts_of(verified.summary) == {
+        "numQubits": 3,
+        "tCount": 2,
+        "rotationCount": 3,
+        "rotationDepth": 3,
+        "measurementCount": 3,
+    }
+
+
+def test_both_estimates_stand_side_by_side(estimate: Estimate, tmp_path: Path) -> None:
+    file = tmp_path / "program.qvm"
+    file.write_text(PROGRAM, encoding="utf-8")
+    told = estimate(str(file))
+    assert "closed form (Azure)" in told
+    assert "rates (Surface, p = 0.001" in told
+    assert "times as often as that form says" in told
+
+
+def test_json_is_the_answer_of_the_numerics(estimate: Estimate) -> None:
+    found = json.loads(estimate("--counts", COUNTS, "--json"))
+    assert found["azure"]["distance"] < found["measured"]["distance"]
+    assert found["measured"]["error_extrapolated"] in {True, False}
+
+
+@pytest.mark.parametrize("suffix", ["svg", "png"])
+def test_the_frontier_is_drawn(estimate: Estimate, tmp_path: Path, suffix: str) -> None:
+    picture = tmp_path / f"frontier.{suffix}"
+    estimate("--counts", COUNTS, "--plot", str(picture))
+    start = picture.read_bytes()[:200]
+    assert (b"<svg" in start or b"<?xml" in start) if suffix == "svg" else start[1:4] == b"PNG"
+
+
+def test_points_of_the_frontier_are_listed(estimate: Estimate) -> None:
+    told = estimate("--counts", COUNTS.replace("1000000", "100000000"), "--frontier")
+    assert told.count("physical qubits  ") >= 2
+    assert told.count("copies") >= 3
+
+
+def test_the_smallest_distance_for_an_error_needs_no_program(estimate: Estimate) -> None:
+    told = estimate("--error-wanted", "1e-9", "--json")
+    assert json.loads(told)["inverse"]["distance"] == 17
+
+
+def test_settings_with_faults_are_refused_with_their_places(
+    estimate: Estimate, tmp_path: Path
+) -> None:
+    file = tmp_path / "machine.json"
+    file.write_text('{"qec_scheme": {"code_family": "surface_code", "code_distance": 9, "x": 1}}')
+    told = estimate("--counts", COUNTS, "--settings", str(file), status=Exit.USAGE)
+    assert "$.qec_scheme.x" in told
+    assert "error_budget is missing" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ((), "counts or an error"),
+        (("--counts", "{"), "not JSON"),
+        (("--counts", COUNTS, "program.qvm"), "not both"),
+        (("--plot", "out.svg"), "name a program"),
+        (("--counts", COUNTS, "--plot", "out.bad"), "Cannot draw"),
+        (("--counts", COUNTS, "--settings", "none.json", "--p", "1e-3"), "give one of them"),
+        (("--counts", COUNTS, "--settings", "none.json"), "No such file"),
+        (("none.qvm",), "Cannot read"),
+    ],
+)
+def test_what_has_no_estimate_is_refused_with_a_sentence(
+    estimate: Estimate, arguments: tuple[str, ...], why: str
+) -> None:
+    assert why in estimate(*arguments, status=Exit.USAGE)
