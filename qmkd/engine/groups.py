@@ -41,6 +41,10 @@ from qvm.parts import Shape
 if TYPE_CHECKING:
     from qmkd.engine.batch import Batch, Builder
 
+SLICED_QUBITS_MAX: Final = 12
+"""Frames of so few qubits are kept in slices, as in `native/slices.h`, while groups are few."""
+DIGITS: Final = 6
+"""Of the numbers of groups in slices."""
 CROWD: Final = 8
 """Shots per group below which a batch is better small, so that tableaus stay in the caches."""
 CROWD_BYTES_MAX: Final = 16 << 20
@@ -292,9 +296,9 @@ class State:
     """A part of a batch.
 
     count: groups. tableaus: uint64, shape (room, words of a tableau), of groups that there are.
-    groups: uint32, of each shot. frames: uint64, of each 64 shots `width` times 64 words.
-    `native/tableau.h` and `native/shots.h` have the layouts. look_at: the number of groups at which
-    to look next for some that are the same.
+    groups: uint32, of each shot. frames: uint64, as `native/shots.h` lays them out; or groups is
+    empty, and frames has both as `native/slices.h` does. look_at: the number of groups at which to
+    look next for some that are the same.
     """
 
     def __init__(self, batch: Batch, qubits: int) -> None:
@@ -302,10 +306,21 @@ class State:
         self.qubits = qubits
         self.count = 1
         self.tableaus: Words = np.empty((1, _stride(qubits)), dtype=np.uint64)
-        self.groups = np.zeros(words * 64, dtype=np.uint32)
-        self.frames: Words = np.zeros(words * 64 * -(-2 * qubits // 64), dtype=np.uint64)
+        self.groups: NDArray[np.uint32] = np.empty(0, dtype=np.uint32)
+        self.frames: Words = np.empty(0, dtype=np.uint64)
+        if qubits <= SLICED_QUBITS_MAX:
+            self.frames = np.zeros(words * (2 * qubits + DIGITS), dtype=np.uint64)
+        else:
+            self._lay_out(words)
+            self.frames[:] = 0
+            self.groups[:] = 0
         self.look_at = LOOK_LEAST
         _groups.begin(*self.part(batch))
+
+    def _lay_out(self, words: int) -> None:
+        """Make room at large."""
+        self.groups = np.empty(words * 64, dtype=np.uint32)
+        self.frames = np.empty(words * 64 * -(-2 * self.qubits // 64), dtype=np.uint64)
 
     def part(self, batch: Batch) -> tuple[int, int, Words, NDArray[np.uint32], Words, Words]:
         """What every native function wants."""
@@ -352,8 +367,10 @@ class State:
     def load(self, saved: dict[str, Any]) -> None:
         tableaus, groups, frames = saved["tableaus"], saved["groups"], saved["frames"]
         assert tableaus.shape[1:] == self.tableaus.shape[1:], "it is of the same form"
+        if len(groups):
+            self._lay_out(len(groups) // 64)
+            assert groups.max() < len(tableaus)
         assert groups.shape == self.groups.shape
-        assert groups.max() < len(tableaus)
         assert frames.shape == self.frames.shape
         self.tableaus = tableaus.astype(np.uint64)
         self.groups = groups.astype(np.uint32)
@@ -362,6 +379,10 @@ class State:
 
     def _make_room(self, batch: Batch, wanted: int) -> None:
         """For so many groups, or fewer where some were the same. Raises `TooManyParts`."""
+        if not len(self.groups) and wanted > 1 << DIGITS:
+            part = self.part(batch)
+            self._lay_out(batch.rows.shape[1])
+            _groups.unslice(*part, self.groups, self.frames)
         size = self.tableaus.shape[1] * 8
         parts = [each for each in batch.states if isinstance(each, State)]
         held = sum(each.tableaus.nbytes for each in parts if each is not self) + wanted * size
@@ -374,6 +395,8 @@ class State:
             fit = CROWD_BYTES_MAX // (size * len(parts))
             raise TooManyParts(max(BATCH_SHOTS_MIN, fit))
         room = max(wanted, min(2 * len(self.tableaus), batch.shots))
+        if not len(self.groups):
+            room = min(room, 1 << DIGITS)
         grown = np.empty((room, size // 8), dtype=np.uint64)
         grown[: self.count] = self.tableaus[: self.count]
         self.tableaus = grown

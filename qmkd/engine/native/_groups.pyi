@@ -86,3 +86,14 @@ def merge(
     firsts: Buffer,
     /,
 ) -> int: ...
+def unslice(
+    qubits: int,
+    count: int,
+    tableaus: Buffer,
+    groups: Buffer,
+    frames: Buffer,
+    rows: Buffer,
+    groups_at_large: Buffer,
+    frames_at_large: Buffer,
+    /,
+) -> None: ...

@@ -273,6 +273,8 @@ ALWAYS void project(uint64_t *tableau, const shape *s, int32_t half, const pauli
     uint64_t own = UINT64_C(1) << (pivot & 63);
     uint64_t others[2 * HALF_MAX], crossed[HALF_MAX], columns[2 * QUBITS_MAX + 16];
     uint64_t *phases = tableau + 2 * half * s->columns;
+    if (half < 1)
+        __builtin_unreachable();
     for (int32_t w = 0; w < half; w++)
         others[w] = met[w];
     find_others_met(tableau, s, half, p, others + half);
