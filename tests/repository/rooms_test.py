@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "qvm.reference": {"msgspec", "syscalls", "numpy", "qvm"},
     "qmkd": {"msgspec", "syscalls", "qvm", "qmkd"},
     "qmkd.core": {"msgspec", "syscalls", "qvm"},
-    "qmkd.engine": {"msgspec", "numpy", "stim", "qvm", "qmkd.core.ports", "syscalls"},
+    "qmkd.engine": {"msgspec", "numpy", "stim", "qvm", "qmkd.core.ports", "qmkd.qec", "syscalls"},
     "qmkd.qec": {"msgspec", "numpy", "scipy", "stim", "pymatching", "ldpc", "syscalls", "qvm"},
     "qmkd.shell": {"msgspec", "trio", "syscalls", "qvm", "qmkd.core", "qmkd.engine"},
     "runtime": {"msgspec", "numpy", "trio", "syscalls", "qvm", "policy"},
@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # The benchmarks put the engine and the kernel beside their peers in one process.
     "harness.bench": {
         "msgspec", "numpy", "stim", "trio", "jsonrpcserver", "syscalls", "qvm", "qmkd", "runtime",
-        "harness", "rich", "qdk",
+        "harness", "rich", "qdk", "qiskit", "qiskit_aer", "qulacs", "pymatching", "sinter",
     },
 }  # fmt: skip
 
