@@ -309,10 +309,10 @@ class InvalidGraph(KernelError, frozen=True, kw_only=True):
 
 
 class ProgramTooWide(KernelError, frozen=True, kw_only=True):
-    """No engine here runs this program: one part of it is too wide. `why` names what limits it.
+    """No engine here runs this program: it needs too many qubits together, which are alive at the
+    same time and entangled with one another. `why` names what limits it.
 
-    width, width_max: logical qubits alive at the same time and entangled with one another, needed
-    and possible.
+    width, width_max: how many it needs together, and how many there may be.
     """
 
     CODE: ClassVar[int] = -32204
@@ -321,7 +321,9 @@ class ProgramTooWide(KernelError, frozen=True, kw_only=True):
     why: str
 
     def sentence(self) -> str:
-        return f"{self.width} qubits are entangled, {self.width_max} at most may be: {self.why}."
+        return (
+            f"{self.width} qubits are needed together, {self.width_max} are the most: {self.why}."
+        )
 
 
 class DeadlineUnreachable(KernelError, frozen=True, kw_only=True):

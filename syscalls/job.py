@@ -95,6 +95,13 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     counts: Annotated[
         bool, Meta(description="False skips counting; results are then packed only.")
     ] = True
+    exact: Annotated[
+        bool,
+        Meta(
+            description="Work out the exact probability of every outcome instead of running shots; "
+            "`shots` stays 1. For small programs; others are refused."
+        ),
+    ] = False
     debug: Annotated[bool, Meta(description="Keep what is needed to look into the job.")] = False
     idempotency_key: Annotated[
         Annotated[str, Meta(min_length=1, max_length=IDEMPOTENCY_KEY_CHARS_MAX)] | None,
@@ -108,6 +115,8 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
         # Bounds beyond int64 cannot be written as Meta (msgspec 0.22).
         if self.seed is not None and not 0 <= self.seed <= SEED_MAX:
             raise ValueError(f"Expected `int` in 0..{SEED_MAX} - at `$.seed`")
+        if self.exact and self.shots != 1:
+            raise ValueError("Expected 1, for `exact` runs no shots - at `$.shots`")
 
 
 class Submitted(Reply, frozen=True, kw_only=True):
@@ -304,6 +313,13 @@ class JobStatus(Reply, frozen=True, kw_only=True):
     ] = None
     counts_omitted: Annotated[
         str | None, Meta(description="Why a completed job shows no counts.")
+    ] = None
+    probabilities: Annotated[
+        dict[str, float] | None,
+        Meta(
+            description="For a completed job whose policy asked for `exact`: the probability of "
+            "each outcome, keyed as counts are. They sum to 1 up to rounding."
+        ),
     ] = None
     telemetry: JobTelemetry = JobTelemetry()
     peak_resources: PeakResources = PeakResources()

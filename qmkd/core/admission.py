@@ -19,7 +19,7 @@ from qmkd.core.limits import (
     CHECK_NS_PER_BYTE,
     INLINE_GRAPH_BYTES_MAX,
 )
-from qmkd.core.ports import Plan, Quota
+from qmkd.core.ports import EXACT, Plan, Quota
 from qmkd.core.state import Check, Job, Parked, Program, Session, State, Submission, Tenant
 from qmkd.core.waiting import answer, check_park, park
 from qmkd.core.wording import context, plan_shown, time_text
@@ -128,8 +128,14 @@ def _job(state: State, submission: Submission, program: Program, plan: Plan) -> 
         created_ns=state.now_ns,
         created_at=time_text(state.now_ns),
         checked_ns=state.now_ns - submission.asked_ns,
-        row_total=policy.shots * program.row_bytes,
+        row_bytes=row_bytes(program, policy),
+        row_total=policy.shots * row_bytes(program, policy),
     )
+
+
+def row_bytes(program: Program, policy: Policy) -> int:
+    """What a shot's packed row takes; exact probabilities come without rows."""
+    return 0 if policy.exact else program.row_bytes
 
 
 # --- the checks, in order of precedence ---------------------------------------------------------
@@ -152,7 +158,7 @@ def check_admission(
             and earlier.digest == sha256(submission.graph).digest()
         )
         return earlier if same else IdempotencyConflict(job_id=earlier.id)
-    plan = state.planner(summary, policy.shots)
+    plan = state.planner(summary, EXACT if policy.exact else policy.shots)
     if isinstance(plan, KernelError):
         return plan
     if policy.deadline_epochs is not None and policy.deadline_epochs < summary.epochs:
@@ -181,7 +187,7 @@ def _check_quota(submission: Submission, program: Program) -> KernelError | None
     tenant, summary = submission.session.tenant, program.summary
     quota = tenant.rule.quota
     held = 0 if program.uses else len(program.graph)
-    rows = submission.policy.shots * program.row_bytes
+    rows = submission.policy.shots * row_bytes(program, submission.policy)
     return (
         # Running jobs share these; one that fits alone waits its turn.
         _over("logical qubits", quota.logical_qubits, 0, summary.peak_logical)

@@ -26,8 +26,9 @@ from syscalls.errors import (
     QuotaExceeded,
     ResourceExhausted,
 )
-from syscalls.job import Noise, Planned, Status, Submitted
+from syscalls.job import JobState, Noise, Planned, Policy, Status, Submitted
 from syscalls.plan import JobPlan
+from syscalls.results import Results
 from syscalls.session import CloseSession
 
 LARGE = INLINE_GRAPH_BYTES_MAX
@@ -350,3 +351,51 @@ def test_a_job_tells_its_plan_and_what_it_cost_so_far(desk: Desk) -> None:
 
 def test_absent_operations_are_in_the_instruction_table() -> None:
     assert set(OPS) >= admission.ABSENT_OPS
+
+
+def test_exact_probabilities_are_one_slice_and_no_rows(desk: Desk) -> None:
+    session = desk.open()
+    desk.workers(0)
+    job = desk.submit(session, exact=True)
+    (run,) = desk.segments(job)
+    assert (run.engine, run.shots, run.row_bytes, run.counts) == ("exact", 1, 0, False)
+    desk.done(run)
+    status = desk.call(Status(session_id=session, job_id=job))
+    assert status.state is JobState.COMPLETED
+    assert status.probabilities == {"00": 0.25, "11": 0.75}
+    assert (status.events, status.counts) == ({}, None)
+    assert status.execution_context.results_digest is None
+    assert isinstance(desk.call(Results(session_id=session, job_id=job)), NotAvailable)
+
+
+@pytest.mark.parametrize("probabilities", [None, {}, {"00": 0.5, "11": 0.4}])
+def test_probabilities_that_do_not_sum_to_one_are_no_result(
+    desk: Desk, probabilities: dict[str, float] | None
+) -> None:
+    session = desk.open()
+    desk.workers(0)
+    job = desk.submit(session, exact=True)
+    desk.done(desk.segments(job)[0], probabilities=probabilities)
+    status = desk.call(Status(session_id=session, job_id=job))
+    assert status.state is JobState.FAILED
+    assert status.probabilities is None
+
+
+def test_a_program_too_large_for_exact_probabilities_says_of_what_it_takes_too_much(
+    desk: Desk,
+) -> None:
+    session = desk.open()
+    desk.workers(0)
+    job = desk.submit(session, exact=True)
+    (run,) = desk.segments(job)
+    del desk.held[run.ticket]
+    what = "amplitudes of exact probabilities"
+    desk.step(ev.SegmentFailed(run.worker, run.ticket, "too_large", what, 0, 99, 10))
+    error = desk.call(Status(session_id=session, job_id=job)).error
+    assert error.type == ResourceExhausted.NAME
+    assert (error.data["what"], error.data["asked"], error.data["limit"]) == (what, 99, 10)
+
+
+def test_exact_probabilities_take_no_shots() -> None:
+    with pytest.raises(ValueError, match="exact"):
+        Policy(exact=True, shots=2)

@@ -11,7 +11,7 @@ import pytest
 
 from qmkd.core import effects as fx
 from qmkd.core import events as ev
-from qmkd.core import invariants
+from qmkd.core import invariants, ports
 from qmkd.core.kernel import Kernel
 from qmkd.core.limits import ENTROPY_BYTES, SECOND
 from qmkd.core.ports import Machine, Plan, Quota, SegmentReport, TenantRule
@@ -25,6 +25,7 @@ from syscalls.session import NegotiateCaps, Session
 
 START_NS = 1_700_000_000 * SECOND
 WIDTH_MAX = 30
+EXACT = "exact"
 ALL = tuple(right.value for right in Right)
 
 
@@ -54,7 +55,12 @@ def planner(summary: Summary, shots: int) -> Plan | ProgramTooWide:
     if width > WIDTH_MAX:
         return ProgramTooWide(width=width, width_max=WIDTH_MAX, why="it is so here")
     return Plan(
-        engine="fake", why="test", width=width, ns_fixed=100_000, ns_per_shot=1000, bytes_peak=1000
+        engine=EXACT if shots == ports.EXACT else "fake",
+        why="test",
+        width=width,
+        ns_fixed=100_000,
+        ns_per_shot=1000,
+        bytes_peak=1000,
     )
 
 
@@ -153,11 +159,12 @@ class Desk:
         fields: dict[str, Any] = {
             "shots": run.shots,
             "counts": {"00": run.shots} if run.counts else None,
-            "first_row": {"m0": 0, "m1": 0},
+            "first_row": {} if run.engine == EXACT else {"m0": 0, "m1": 0},
             "leaves": bytes([run.shot_first // 1024 % 256]) * 32 * -(-run.shots // 1024),
             "engine": run.engine,
             "cpu_ns": 1000 * run.shots,
             "notes": {},
+            "probabilities": {"00": 0.25, "11": 0.75} if run.engine == EXACT else None,
         } | report
         return self.step(ev.SegmentDone(run.worker, run.ticket, SegmentReport(**fields)))
 

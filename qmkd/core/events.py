@@ -67,7 +67,8 @@ class SegmentFailed(msgspec.Struct, frozen=True):
     """The segment ended without a result.
 
     reason: `stopped` (asked to), `refused` (the engine cannot run it), `memory`, `internal`,
-    `results` (the shell has no place for its rows).
+    `results` (the shell has no place for its rows), `too_large` (exact probabilities take `asked`
+    of something, of which there may be `limit`; the message names it).
     epoch: program epoch reached.
     """
 
@@ -76,6 +77,8 @@ class SegmentFailed(msgspec.Struct, frozen=True):
     reason: str
     message: str
     epoch: int = 0
+    asked: int = 0
+    limit: int = 0
 
 
 class WorkerReady(msgspec.Struct, frozen=True, gc=False):

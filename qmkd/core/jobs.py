@@ -139,8 +139,10 @@ def start(state: State, job: Job) -> None:
     job.started_ns = state.now_ns
     job.started_at = time_text(state.now_ns)
     job.leaves = bytearray(LEAF_BYTES * -(-job.policy.shots // SHOT_BLOCK))
-    job.counts = {} if job.policy.counts else None
-    if not job.policy.counts:
+    job.counts = {} if job.policy.counts and not job.policy.exact else None
+    if job.policy.exact:
+        job.counts_omitted = "the policy asked for probabilities instead"
+    elif not job.policy.counts:
         job.counts_omitted = "the policy asked for none"
     _move(state, job, Move.START)
     if job.policy.timeout_ms is not None:
@@ -231,9 +233,11 @@ def grace_over(state: State, job: Job) -> None:
 def complete(state: State, job: Job) -> None:
     """All shots are in: seal the results."""
     # With no events a row is empty, and so is the text that the digest names.
-    named = sha256(job.leaves if job.program.row_bytes else b"").hexdigest()
+    named = sha256(job.leaves if job.row_bytes else b"").hexdigest()
     job.context = msgspec.structs.replace(
-        job.context, workers_used=len(job.workers), results_digest=named
+        job.context,
+        workers_used=len(job.workers),
+        results_digest=None if job.policy.exact else named,
     )
     state.out.append(SealResults(job.id))
     _finish(state, job, Move.COMPLETE)
@@ -292,9 +296,10 @@ def _keep(job: Job) -> None:
     events = len(job.program.order)
     size = events * EVENT_BYTES if events > EVENTS_FREE_MAX else 0
     if job.state is JobState.COMPLETED:
-        size += job.row_total + len(job.counts or ()) * (COUNTS_KEY_BYTES + events)
+        outcomes = len(job.counts or ()) + len(job.probabilities or ())
+        size += job.row_total + outcomes * (COUNTS_KEY_BYTES + events)
     else:
-        job.counts = None
+        job.counts = job.probabilities = None
         job.first_row = {}
     job.result_bytes = size
     job.tenant.kept_bytes += size
@@ -319,12 +324,16 @@ def _drop_results(state: State, job: Job) -> None:
     assert job.final is not None
     job.tenant.kept_bytes -= job.result_bytes
     job.result_bytes = 0
-    job.counts = None
+    job.counts = job.probabilities = None
     job.first_row = {}
     job.program = programs.slim(job.program)
     if job.state is JobState.COMPLETED:
         job.final = msgspec.structs.replace(
-            job.final, events={}, counts=None, counts_omitted="the results are no longer kept"
+            job.final,
+            events={},
+            counts=None,
+            counts_omitted="the results are no longer kept",
+            probabilities=None,
         )
     if job.rows:
         _drop_rows(state, job)

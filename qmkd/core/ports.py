@@ -6,6 +6,7 @@ Plain values and pure functions only; the shell builds them once from the config
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
@@ -62,8 +63,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[PlanRow, ...] = ()
 
 
+EXACT: Final = 0
+"""Instead of a number of shots: exact probabilities are asked for."""
+
 Planner = Callable[[Summary, int], Plan | ProgramTooWide]
-"""(program, shots) -> plan, or the refusal that the submitter gets. Pure and cheap."""
+"""(program, shots or EXACT) -> plan, or the refusal that the submitter gets. Pure and cheap."""
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +88,7 @@ class SegmentReport(msgspec.Struct, frozen=True, kw_only=True):
         COUNTS_KEYS_MAX different rows or their keys would take more than COUNTS_CHARS_MAX.
     leaves: SHA-256 (32 bytes each) of the packed rows of every SHOT_BLOCK shots.
     cpu_ns: CPU time of the run. notes: figures of the engine, for the log.
+    probabilities: of each outcome, where these were asked for; then there are no rows.
     """
 
     shots: int
@@ -93,3 +98,4 @@ class SegmentReport(msgspec.Struct, frozen=True, kw_only=True):
     engine: str
     cpu_ns: int
     notes: dict[str, int]
+    probabilities: dict[str, float] | None = None

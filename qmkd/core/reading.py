@@ -11,7 +11,13 @@ from qmkd.core.jobs import find_job
 from qmkd.core.limits import RESULTS_INLINE_BYTES_MAX
 from qmkd.core.state import Job, Session, State
 from qmkd.core.wording import status, telemetry
-from syscalls.errors import KernelError, NotCompleted, ResultsDropped, ResultsTooLarge
+from syscalls.errors import (
+    KernelError,
+    NotAvailable,
+    NotCompleted,
+    ResultsDropped,
+    ResultsTooLarge,
+)
 from syscalls.job import FINAL_STATES, JobState, JobStatus, Status
 from syscalls.results import Results, ResultsReply
 from syscalls.rights import Right
@@ -44,6 +50,9 @@ def check_results(state: State, session: Session, request: Results) -> Job | Ker
         return job
     if job.state is not JobState.COMPLETED:
         return NotCompleted(state=job.state.value)
+    if job.policy.exact:
+        remedy = "Read the probabilities from the job's status."
+        return NotAvailable(feature="q_results of exact probabilities", remedy=remedy)
     if not job.rows:
         return ResultsDropped()
     inline = request.format == "packed" and request.transport == "inline"

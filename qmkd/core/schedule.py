@@ -42,6 +42,7 @@ from syscalls.job import JobState
 from syscalls.results import COUNTS_CHARS_MAX, COUNTS_KEYS_MAX, SHOT_BLOCK
 
 NOISE = "ideal"
+TOTAL_TOLERANCE = 1e-6  # how far probabilities may be from 1 together
 
 
 def dispatch(state: State) -> None:
@@ -102,9 +103,9 @@ def _slice_shots(job: Job) -> int:
 
 
 def _predict_ns(job: Job, given: Slice) -> int:
-    per_shot = job.program.ns_per_shot or job.plan.ns_per_shot
-    fixed = 0 if job.program.ns_per_shot else job.plan.ns_fixed
-    return fixed + given.shots * per_shot
+    measured = 0 if job.policy.exact else job.program.ns_per_shot
+    fixed = 0 if measured else job.plan.ns_fixed
+    return fixed + given.shots * (measured or job.plan.ns_per_shot)
 
 
 # --- workers ------------------------------------------------------------------------------------
@@ -176,7 +177,7 @@ def _send_slice(state: State, job: Job) -> bool:
             shot_first=given.first,
             shots=given.shots,
             shots_total=job.policy.shots,
-            row_bytes=job.program.row_bytes,
+            row_bytes=job.row_bytes,
             counts=job.counts is not None,
         )
     )
@@ -310,6 +311,10 @@ def check_report(job: Job, given: Slice, report: SegmentReport) -> str | None:
         return f"{len(report.leaves)} bytes of leaves for {given.shots} shots"
     if report.counts is not None and sum(report.counts.values()) != given.shots:
         return f"counts do not sum to {given.shots} shots"
+    if job.policy.exact:
+        total = sum(report.probabilities.values()) if report.probabilities else 0.0
+        if abs(total - 1) > TOTAL_TOLERANCE:
+            return f"probabilities sum to {total}"
     return None
 
 
@@ -322,6 +327,7 @@ def merge(job: Job, given: Slice, report: SegmentReport) -> None:
     assert job.shots_done <= job.policy.shots, "no shot is run twice"
     if given.first == 0:
         job.first_row = report.first_row
+        job.probabilities = report.probabilities
     if job.counts is None:
         return
     if report.counts is not None:
@@ -364,6 +370,14 @@ def _failure(state: State, job: Job, event: SegmentFailed) -> KernelError:
             limit=state.machine.worker_bytes,
             in_use=0,
             asked=job.plan.bytes_peak,
+            waiting_helps=False,
+        )
+    if event.reason == "too_large":
+        return ResourceExhausted(
+            what=event.message,
+            limit=event.limit,
+            in_use=0,
+            asked=event.asked,
             waiting_helps=False,
         )
     if event.reason == "results":

@@ -184,9 +184,10 @@ class Job:
 
     digest: SHA-256 of the graph's bytes, where an idempotency key may have to compare it.
     shots_given: shots below this were handed out at least once; `again` holds slices lost since.
-    counts: None where not asked for or given up (`counts_omitted` says why).
+    counts: None where not asked for or given up (`counts_omitted` says why). probabilities: where
+        the policy asks for them; such a job is one slice of one shot, and its rows are empty.
     leaves: one 32-byte digest for every 1,024 shots. rows: the shell holds rows of it.
-    row_total: bytes of all packed rows. result_bytes: what it counts for in `kept_bytes`.
+    row_bytes: of a packed row. row_total: of all. result_bytes: what it counts for in `kept_bytes`.
     epoch: program epoch reached by a segment that was stopped. cpu_ns: of finished segments.
     seq: number of its last event. final: its status, once it is over.
     """
@@ -204,6 +205,7 @@ class Job:
     created_ns: int
     created_at: str
     checked_ns: int
+    row_bytes: int
     row_total: int
     state: JobState = JobState.QUEUED
     started_ns: int = 0
@@ -215,6 +217,7 @@ class Job:
     segments: dict[int, Segment] = field(default_factory=dict)
     counts: dict[str, int] | None = None
     counts_omitted: str | None = None
+    probabilities: dict[str, float] | None = None
     first_row: dict[str, int] = field(default_factory=dict)
     leaves: bytearray = field(default_factory=bytearray)
     workers: set[int] = field(default_factory=set)

@@ -120,6 +120,7 @@ def final_status(state: State, job: Job, error: KernelError | None) -> JobStatus
         events=job.first_row if completed else {},
         counts=job.counts if completed else None,
         counts_omitted=job.counts_omitted if completed else None,
+        probabilities=job.probabilities if completed else None,
         telemetry=telemetry(state, job),
         peak_resources=job.program.peak if job.started_ns else _NO_PEAK,
         execution_context=job.context,

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from qmkd.core import ports
 from qmkd.core.ports import Plan
 from qmkd.engine.limits import (
     CLIFFORD_QUBITS_MAX,
     DENSE_BYTES_MAX,
     DENSE_QUBITS_MAX,
+    EXACT_AMPLITUDES_MAX,
+    EXACT_QUBITS_MAX,
     GROUPS_BYTES_MAX,
     GROUPS_QUBITS_MAX,
 )
@@ -28,6 +31,8 @@ TABLEAU: Final = "tableau"
 FRAMES: Final = "frames"
 GROUPS: Final = "groups"
 DENSE: Final = "dense"
+EXACT: Final = "exact"
+"""No engine that runs shots: it works out probabilities."""
 
 TABLEAU_SHOTS_MAX: Final = 4
 """Shots up to which a tableau each is cheaper than frames, on programs of TABLEAU_WIDTH_MAX."""
@@ -58,6 +63,9 @@ AMPLITUDE_NS: Final = 0.3
 BRANCHES_GUESSED_MAX: Final = 32
 MEASURED_DENSE_NS: Final = 15.0  # per shot
 
+NODE_EXACT_NS: Final = 100_000
+AMPLITUDE_EXACT_NS: Final = 20.0
+
 SLICE_NS_MOST: Final = 100_000_000  # that shots_least may make a slice take
 
 # Memory, fitted likewise, rounded up.
@@ -70,6 +78,7 @@ OPERATION_DENSE_BYTES: Final = 3000
 BATCH_BYTES_MAX: Final = 640 << 20  # rows of a batch, packed and counted
 SHOT_BYTES: Final = 64
 BATCH_SHOTS_LEAST: Final = 64
+EXACT_COPIES: Final = 6
 AMPLITUDE_POWER: Final = 4  # of two, in bytes
 
 
@@ -109,7 +118,12 @@ def pick(shape: Shape) -> str | None:
 
 
 def plan(summary: Summary, shots: int) -> Plan | ProgramTooWide:
-    """How to run `shots` shots of a verified program, or why nothing here can."""
+    """How to run `shots` shots of a verified program, or why nothing here can.
+
+    shots: or `ports.EXACT`, for its exact probabilities.
+    """
+    if shots == ports.EXACT:
+        return _exact(summary)
     whole = _tableau(summary, shots)
     chosen: list[tuple[Rule, Alike]] = []
     for alike in summary.parts:
@@ -167,6 +181,37 @@ def _tableau(summary: Summary, shots: int) -> Plan | None:
         width=summary.peak_logical,
         ns_fixed=_figure(SETUP_NS + NODE_NS * summary.nodes),
         ns_per_shot=_figure(shot_ns),
+        bytes_peak=_figure(_program_bytes(summary) + row.bytes),
+        rows=(row,),
+    )
+
+
+def _exact(summary: Summary) -> Plan | ProgramTooWide:
+    """The plan to follow the whole program in all its ways."""
+    width = summary.peak_logical
+    if width > EXACT_QUBITS_MAX:
+        return ProgramTooWide(
+            width=width,
+            width_max=EXACT_QUBITS_MAX,
+            why="exact probabilities follow the whole program in all its ways",
+        )
+    measured = sum(alike.shape.measured * alike.number for alike in summary.parts)
+    amplitudes = min(EXACT_AMPLITUDES_MAX, 1 << width + min(measured, 32))
+    why = "the policy asks for exact probabilities: all ways are followed"
+    row = PlanRow(
+        engine=EXACT,
+        parts=1,
+        qubits=width,
+        why=why,
+        cpu_ns=_figure(AMPLITUDE_EXACT_NS * (2 * amplitudes + (summary.nodes << width))),
+        bytes=EXACT_COPIES * amplitudes << AMPLITUDE_POWER,
+    )
+    return Plan(
+        engine=EXACT,
+        why=why,
+        width=width,
+        ns_fixed=_figure(SETUP_NS + (NODE_NS + NODE_EXACT_NS) * summary.nodes + row.cpu_ns),
+        ns_per_shot=1,
         bytes_peak=_figure(_program_bytes(summary) + row.bytes),
         rows=(row,),
     )

@@ -9,10 +9,16 @@ import sys
 import msgspec
 import pytest
 
+from qmkd.core import ports
 from qmkd.core.ports import Plan
 from qmkd.engine import choose
-from qmkd.engine.choose import DENSE, FRAMES, GROUPS, TABLEAU
-from qmkd.engine.limits import CLIFFORD_QUBITS_MAX, DENSE_QUBITS_MAX, GROUPS_QUBITS_MAX
+from qmkd.engine.choose import DENSE, EXACT, FRAMES, GROUPS, TABLEAU
+from qmkd.engine.limits import (
+    CLIFFORD_QUBITS_MAX,
+    DENSE_QUBITS_MAX,
+    EXACT_QUBITS_MAX,
+    GROUPS_QUBITS_MAX,
+)
 from qvm.examples import load, names
 from qvm.isa import NODES_MAX, QUBITS_MAX
 from qvm.parts import Alike, Shape
@@ -145,6 +151,15 @@ def test_the_dearest_program_there_can_be_is_planned_in_figures_that_clients_can
     figures += [figure for row in plan.rows for figure in (row.cpu_ns, row.bytes)]
     assert all(0 < figure <= FIGURE_MAX for figure in figures)
     assert plan.rows[0].cpu_ns == max(row.cpu_ns for row in plan.rows)
+
+
+def test_exact_probabilities_are_planned_for_narrow_programs() -> None:
+    small = choose.plan(summary(Alike(TURNING._replace(qubits=EXACT_QUBITS_MAX), 1)), ports.EXACT)
+    assert isinstance(small, Plan)
+    assert small.engine == EXACT
+    large = choose.plan(summary(Alike(Shape(1, 1, 1, 0, 0), EXACT_QUBITS_MAX + 1)), ports.EXACT)
+    assert isinstance(large, ProgramTooWide)
+    assert (large.width, large.width_max) == (EXACT_QUBITS_MAX + 1, EXACT_QUBITS_MAX)
 
 
 def test_slices_are_long_enough_for_many_references_and_never_much_too_long() -> None:

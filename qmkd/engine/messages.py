@@ -87,12 +87,16 @@ class Done(msgspec.Struct, frozen=True, tag=True):
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
     """No result. reason: `stopped` (asked to), `refused` (cannot run it), `memory`, `unloaded`
-    (the program is not held here; load it and ask again), `internal`. epoch: program epoch."""
+    (the program is not held here; load it and ask again), `internal`, `too_large` (exact
+    probabilities take `asked` of what the message names, and `limit` are the most). epoch: program
+    epoch."""
 
     ticket: int
     reason: str
     message: str
     epoch: int = 0
+    asked: int = 0
+    limit: int = 0
 
 
 class Checked(msgspec.Struct, frozen=True, tag=True):

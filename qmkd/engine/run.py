@@ -15,8 +15,9 @@ from typing import Final
 import numpy as np
 
 from qmkd.core.ports import SegmentReport
-from qmkd.engine import engines, tableau
+from qmkd.engine import engines, exact, tableau
 from qmkd.engine.batch import run_batches
+from qmkd.engine.choose import EXACT
 from qmkd.engine.layout import (
     FEW_EVENTS,
     Packed,
@@ -93,7 +94,7 @@ def run_rows(
     stop: Stop,
     sink: Sink,
 ) -> SegmentReport:
-    """Run shots and hand their packed rows to `sink`, in order.
+    """Run shots and hand their packed rows to `sink`, in order; engine EXACT has no rows.
 
     shot_first is a multiple of SHOT_BLOCK. Raises `Unable` where engine or noise model do not exist
     or do not fit the program, `Stopped` where `stop()` was true at a fence, between batches or some
@@ -101,6 +102,8 @@ def run_rows(
     """
     assert shot_first % SHOT_BLOCK == 0, shot_first
     assert shots >= 1, shots
+    if engine == EXACT:
+        return _exact(program, noise_model(noise), stop)
     started = time.thread_time_ns()
     leaves = _Leaves()
     counting = _Counting(program.lowered.events) if counts else None
@@ -120,6 +123,25 @@ def run_rows(
         engine=engine,
         cpu_ns=time.thread_time_ns() - started,
         notes=dict(program.notes),
+    )
+
+
+def _exact(program: Prepared, noise: NoiseModel, stop: Stop) -> SegmentReport:
+    """Probabilities instead of rows. Raises `exact.TooLarge`."""
+    started = time.thread_time_ns()
+    probabilities = exact.exact(program, noise, stop).probabilities
+    most = outcomes_max(len(program.lowered.events))
+    if len(probabilities) > most:
+        raise exact.TooLarge("outcomes", len(probabilities), most)
+    return SegmentReport(
+        shots=1,
+        counts=None,
+        first_row={},
+        leaves=hashlib.sha256(b"").digest(),
+        engine=EXACT,
+        cpu_ns=time.thread_time_ns() - started,
+        notes={},
+        probabilities=probabilities,
     )
 
 
@@ -159,6 +181,11 @@ def event_rows(
     form = program.form(engines.compiler(engine), noise)
     batches = run_batches(program, form, seed, shot_first, shots, stop)
     return np.concatenate([batch.values() for batch in batches])
+
+
+def outcomes_max(events: int) -> int:
+    """How many different rows are told of by their keys."""
+    return min(COUNTS_KEYS_MAX, COUNTS_CHARS_MAX // max(1, events))
 
 
 def chunk_shots(row_bytes: int, most: int) -> int:
@@ -207,7 +234,7 @@ class _Counting:
 
     def __init__(self, events: tuple[EventField, ...]) -> None:
         self._events = events
-        self._keys_max = min(COUNTS_KEYS_MAX, COUNTS_CHARS_MAX // max(1, len(events)))
+        self._keys_max = outcomes_max(len(events))
         self._total: dict[str, int] | None = {}
 
     def add(self, packed: Packed) -> None:

@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from qmkd.engine import messages
+from qmkd.engine.choose import EXACT
 from qmkd.engine.messages import (
     Answer,
     Check,
@@ -226,6 +227,7 @@ class Worker:
 
     def _run(self, run: Run) -> Answer:
         """Run the shots. Whatever goes wrong is an answer, and the worker lives on."""
+        from qmkd.engine.exact import TooLarge
         from qmkd.engine.prepared import Stopped, Unable
 
         file = self._fds.popleft() if run.sink == "fd" and self._fds else None
@@ -237,6 +239,9 @@ class Worker:
             return Failed(run.ticket, "unloaded", f"program {run.program} is not loaded here")
         except Stopped as stopped:
             return Failed(run.ticket, "stopped", str(stopped), stopped.epoch)
+        except TooLarge as large:
+            what = f"{large.what} of exact probabilities"
+            return Failed(run.ticket, "too_large", what, asked=large.needed, limit=large.most)
         except Unable as unable:
             return Failed(run.ticket, "refused", str(unable)[:MESSAGE_CHARS_MAX])
         except MemoryError:
@@ -255,7 +260,7 @@ class Worker:
         from qmkd.engine.run import run_rows
 
         program = self._program(run.program)
-        row_bytes = packed_row_bytes(program.lowered.events)
+        row_bytes = 0 if run.engine == EXACT else packed_row_bytes(program.lowered.events)
         if row_bytes != run.row_bytes:
             raise Unable(f"a row takes {row_bytes} bytes here, not {run.row_bytes}")
         parts: list[bytes] = []

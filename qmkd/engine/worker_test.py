@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from qmkd.engine import messages, run
+from qmkd.engine.choose import EXACT
+from qmkd.engine.limits import EXACT_QUBITS_MAX
 from qmkd.engine.messages import (
     Answer,
     Check,
@@ -232,6 +234,27 @@ def test_a_run_beyond_the_memory_bound_fails_and_the_worker_lives(peer: Peer) ->
     assert isinstance(failed, Failed)
     assert failed.reason == "memory"
     assert isinstance(peer.ask(Drop(5), Load(1, load("bell")), a_run(121)), Done)
+
+
+def test_exact_probabilities_come_without_rows(peer: Peer) -> None:
+    done = peer.ask(
+        Load(6, load("bell")), a_run(125, program=6, engine=EXACT, shots=1, row_bytes=0)
+    )
+    assert isinstance(done, Done)
+    assert done.rows == b""
+    assert done.report.probabilities == pytest.approx({"00": 0.5, "11": 0.5}, abs=1e-12)
+
+
+def test_a_program_too_large_for_exact_probabilities_says_what_is_too_large(peer: Peer) -> None:
+    qubits = [f"q{at}" for at in range(EXACT_QUBITS_MAX + 1)]
+    args = {"n": len(qubits), "profile": "logical:ideal"}
+    body = {"nodes": [{"id": "a", "op": "ALLOC_LQ", "vqs": qubits, "args": args}]}
+    graph = {"version": "0.1", "program": body, "resources": {"vqs": qubits, "events": []}}
+    load_it = Load(7, json.dumps(graph).encode())
+    failed = peer.ask(load_it, a_run(126, program=7, engine=EXACT, shots=1, row_bytes=0))
+    assert isinstance(failed, Failed)
+    assert (failed.reason, failed.message) == ("too_large", "qubits of exact probabilities")
+    assert (failed.asked, failed.limit) == (EXACT_QUBITS_MAX + 1, EXACT_QUBITS_MAX)
 
 
 def test_checking_gives_the_summary_or_the_findings(peer: Peer) -> None:

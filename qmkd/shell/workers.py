@@ -377,10 +377,11 @@ class Pool:
             worker.programs.discard(asked.program)
             self.run(asked)
         else:
-            self._fail(worker, failed.ticket, failed.reason, failed.message, failed.epoch)
+            fields = (failed.reason, failed.message, failed.epoch, failed.asked, failed.limit)
+            self._feed(ev.SegmentFailed(worker.number, failed.ticket, *fields))
 
-    def _fail(self, worker: Worker, ticket: int, reason: str, message: str, epoch: int = 0) -> None:
-        self._feed(ev.SegmentFailed(worker.number, ticket, reason, message, epoch))
+    def _fail(self, worker: Worker, ticket: int, reason: str, message: str) -> None:
+        self._feed(ev.SegmentFailed(worker.number, ticket, reason, message))
 
 
 class _Unasked(Exception):

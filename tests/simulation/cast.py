@@ -10,7 +10,17 @@ from typing import Any
 
 import msgspec
 
-from qmkd.core import admission, invariants, jobs, programs, reading, schedule, sessions, waiting
+from qmkd.core import (
+    admission,
+    invariants,
+    jobs,
+    ports,
+    programs,
+    reading,
+    schedule,
+    sessions,
+    waiting,
+)
 from qmkd.core.events import Peer
 from qmkd.core.ports import Machine, Plan, Quota, TenantRule
 from qvm.program import Summary, VerifiedProgram
@@ -21,6 +31,7 @@ from syscalls.rights import Right
 from tests.simulation import outcomes
 
 WIDTH_MAX = 4
+EXACT = "exact"
 
 # --- tenants and callers ------------------------------------------------------------------------
 
@@ -139,7 +150,7 @@ def planner(summary: Summary, shots: int) -> Plan | ProgramTooWide:
     if summary.peak_logical > WIDTH_MAX:
         return ProgramTooWide(width=summary.peak_logical, width_max=WIDTH_MAX, why="the world's")
     return Plan(
-        engine="fake",
+        engine=EXACT if shots == ports.EXACT else "fake",
         why="there is one",
         width=summary.peak_logical,
         ns_fixed=100_000,

@@ -10,6 +10,7 @@ from functools import lru_cache
 from hashlib import sha256
 
 SHOT_BLOCK = 1024
+NO_ROWS = sha256(b"").digest()
 COUNTS_KEYS_MAX = 5  # the bound that the world sets; some seeds exceed it
 
 
@@ -29,6 +30,11 @@ def names(seed: int, number: int, events: int) -> tuple[str, str, str]:
     return tuple(  # type: ignore[return-value]  # three of them
         "".join(letters[(i + j * shift + i * j) % 3] for j in range(events)) for i in range(3)
     )
+
+
+def probabilities(events: int) -> dict[str, float]:
+    """What a job for exact probabilities yields."""
+    return {"0" * events: 0.25, "1" * events: 0.75} if events else {"": 1.0}
 
 
 def run(

@@ -31,7 +31,7 @@ from syscalls.errors import (
     TenantSuspended,
 )
 from syscalls.events import JobEvent, Subscribe, Subscribed
-from syscalls.job import FINAL_STATES, Cancel, JobState, JobStatus, Submit, Submitted
+from syscalls.job import FINAL_STATES, Cancel, JobState, JobStatus, Policy, Submit, Submitted
 from syscalls.results import ResultsReply
 from syscalls.session import CloseSession, NegotiateCaps, Session, SessionClosed
 from tests.simulation import outcomes
@@ -151,21 +151,28 @@ class Witness:
         if job is not None:
             assert job.final is not None
             seen = self.jobs[name]
-            self._check_result(job.final, seen.events, seen.request.policy.counts)
+            self._check_result(job.final, seen.events, seen.request.policy)
 
-    def _check_result(self, status: JobStatus, events: int, counted: bool) -> None:
+    def _check_result(self, status: JobStatus, events: int, policy: Policy) -> None:
         """Compare a completed job with what its seed yields, however it was sliced and lost."""
         context = status.execution_context
         assert context is not None
         shots = status.progress.shots_total
         assert status.progress.shots_done == shots
+        if policy.exact:
+            assert context.results_digest is None
+            assert status.counts is None
+            kept = status.counts_omitted != _DROPPED
+            assert status.probabilities == (outcomes.probabilities(events) if kept else None)
+            return
+        assert status.probabilities is None
         counts, leaves, row = outcomes.run(context.seed, 0, shots, events)
         assert context.results_digest == sha256(leaves if events else b"").hexdigest()
         if status.counts_omitted == _DROPPED:
             assert status.counts is None
             return
         assert status.events == row
-        if counted and len(counts) <= outcomes.COUNTS_KEYS_MAX:
+        if policy.counts and len(counts) <= outcomes.COUNTS_KEYS_MAX:
             assert status.counts == counts
             assert status.counts_omitted is None
         else:
@@ -231,7 +238,7 @@ class Witness:
         if seen is None or body.state not in FINAL_STATES:
             return
         if body.state is JobState.COMPLETED:
-            self._check_result(body, seen.events, seen.request.policy.counts)
+            self._check_result(body, seen.events, seen.request.policy)
         before = seen.final
         if before is not None and before != body:
             assert body.counts_omitted == _DROPPED, "a finished job never changes"

@@ -244,6 +244,20 @@ class Life:
 
     def _report(self, unit: fx.RunSegment, unlucky: float) -> SegmentReport:
         events = len(cast.verified(unit.graph).summary.events)  # type: ignore[union-attr]
+        if unit.engine == cast.EXACT:
+            found = outcomes.probabilities(events)
+            if self.rng.random() < unlucky / 8:
+                found = {key: 0.9 * each for key, each in found.items()}
+            return SegmentReport(
+                shots=1,
+                counts=None,
+                first_row={},
+                leaves=outcomes.NO_ROWS,
+                engine=unit.engine,
+                cpu_ns=800,
+                notes={},
+                probabilities=found,
+            )
         counts, leaves, row = outcomes.run(unit.seed, unit.shot_first, unit.shots, events)
         shots = unit.shots
         if self.rng.random() < unlucky / 8:
@@ -339,8 +353,10 @@ class Life:
         usual = rng.random() < 0.85
         number = rng.randrange(cast.SEEN_OFTEN if usual else len(cast.PROGRAMS))
         most = rng.choice((1, 100, 1024, 5_000, 20_000, 60_000))
+        exact = rng.random() < 0.03
         policy = Policy(
-            shots=77 if rng.random() < 0.04 else rng.randint(1, most),
+            exact=exact,
+            shots=1 if exact else 77 if rng.random() < 0.04 else rng.randint(1, most),
             seed=POISON if rng.random() < 0.02 else rng.choice((None, rng.randrange(2**64))),
             priority=rng.choice((0, 0, 0, 1, -1)),
             deadline_epochs=rng.choice((None, None, None, None, None, 2)),
