@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import stim
 
-from qmkd.engine import engines, run, snapshot
+from qmkd.engine import engines, run, snapshot, tableau
 from qmkd.engine.noise import IDEAL, NoiseModel, Uniform
 from qmkd.engine.prepared import Prepared
 from qmkd.engine.snapshot import Unfit, finish, resume, run_to_fence, take
@@ -112,6 +113,38 @@ def test_a_snapshot_of_another_program_or_noise_or_version_is_refused() -> None:
         changed[field] = value
         with pytest.raises(Unfit, match=what):
             resume(program, IDEAL, snapshot.seal(snapshot.Head(**changed), body))
+
+
+def test_a_proof_is_of_the_state_and_not_of_how_it_is_written() -> None:
+    """Two tableaus of one state have one proof; another state has another."""
+    _, program = prepared(4, CLIFFORD)
+    cut = snapshot.begin(program, "tableau", IDEAL, 4, 0, 1)
+    run_to_fence(cut, 0)
+    assert isinstance(cut, tableau.Shot)
+    before = snapshot.proof(cut)
+    moved = resume(program, IDEAL, take(program, "tableau", IDEAL, cut, prove=True))
+    assert snapshot.proof(moved) == before
+    cut.sim.set_state_from_stabilizers(cut.sim.canonical_stabilizers())
+    assert snapshot.proof(cut) == before
+    cut.sim.do(stim.Circuit(f"X {' '.join(map(str, range(cut.sim.num_qubits)))}"))
+    cut.sim.h(0)
+    assert snapshot.proof(cut) != before
+
+
+@pytest.mark.parametrize(("engine", "shots"), [("tableau", 1), (EVERY, SHOTS)])
+def test_a_state_that_was_changed_on_the_way_does_not_pass_its_proof(
+    engine: str, shots: int
+) -> None:
+    _, program = prepared(4, CLIFFORD)
+    cut = snapshot.begin(program, engine, IDEAL, 4, 0, shots)
+    run_to_fence(cut, 0)
+    head, body = snapshot.unseal(take(program, engine, IDEAL, cut, prove=True))
+    if engine == "tableau":
+        body["z_signs"] = body["z_signs"] ^ np.uint8(1)
+    else:
+        body["rows"][-1] ^= np.uint64(1)
+    with pytest.raises(Unfit, match="the state is another"):
+        resume(program, IDEAL, snapshot.seal(head, body))
 
 
 def test_state_is_a_value_at_fences_only() -> None:
