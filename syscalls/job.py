@@ -99,7 +99,7 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
         bool,
         Meta(
             description="Work out the exact probability of every outcome instead of running shots; "
-            "`shots` stays 1. For small programs; others are refused."
+            "`shots` then stands for nothing. For small programs; others are refused."
         ),
     ] = False
     debug: Annotated[bool, Meta(description="Keep what is needed to look into the job.")] = False
@@ -115,8 +115,6 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
         # Bounds beyond int64 cannot be written as Meta (msgspec 0.22).
         if self.seed is not None and not 0 <= self.seed <= SEED_MAX:
             raise ValueError(f"Expected `int` in 0..{SEED_MAX} - at `$.seed`")
-        if self.exact and self.shots != 1:
-            raise ValueError("Expected 1, for `exact` runs no shots - at `$.shots`")
 
 
 class Submitted(Reply, frozen=True, kw_only=True):
@@ -217,6 +215,13 @@ class JobTelemetry(Struct, frozen=True, kw_only=True):
     cpu_ns: Annotated[
         int, Meta(description="CPU time of workers, of all segments that were finished.")
     ] = 0
+    spent_ns: Annotated[
+        dict[str, int],
+        Meta(
+            description="The same time by what it went to: `read` and `compile` the program, "
+            "engines by name, `rows` of bits that engines share, `results` made of them."
+        ),
+    ] = {}
     plan: Annotated[JobPlan | None, Meta(description="How it was planned; compare `cpu_ns`.")] = (
         None
     )

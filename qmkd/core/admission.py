@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from hashlib import sha256
 
+import msgspec
+
 from qmkd.core import programs
 from qmkd.core.capabilities import check_rights
 from qmkd.core.effects import Note
@@ -55,7 +57,10 @@ def submit(
         return NotAvailable(feature="policy.debug", remedy="Leave it out.")
     graph = bytes(request.graph)
     plan_only = isinstance(request, PlanJob)
-    submission = Submission(session, request.policy, graph, event.entropy, state.now_ns, plan_only)
+    policy = request.policy
+    if policy.exact:
+        policy = msgspec.structs.replace(policy, shots=1)  # one slice, without rows
+    submission = Submission(session, policy, graph, event.entropy, state.now_ns, plan_only)
     program = programs.find(session.tenant, graph)
     if program is None:
         earlier = _same_key(submission)

@@ -26,7 +26,7 @@ from syscalls.errors import (
     QuotaExceeded,
     ResourceExhausted,
 )
-from syscalls.job import JobState, Noise, Planned, Policy, Status, Submitted
+from syscalls.job import JobState, Noise, Planned, Status, Submitted
 from syscalls.plan import JobPlan
 from syscalls.results import Results
 from syscalls.session import CloseSession
@@ -356,7 +356,7 @@ def test_absent_operations_are_in_the_instruction_table() -> None:
 def test_exact_probabilities_are_one_slice_and_no_rows(desk: Desk) -> None:
     session = desk.open()
     desk.workers(0)
-    job = desk.submit(session, exact=True)
+    job = desk.submit(session, exact=True, shots=5000)
     (run,) = desk.segments(job)
     assert (run.engine, run.shots, run.row_bytes, run.counts) == ("exact", 1, 0, False)
     desk.done(run)
@@ -394,8 +394,3 @@ def test_a_program_too_large_for_exact_probabilities_says_of_what_it_takes_too_m
     error = desk.call(Status(session_id=session, job_id=job)).error
     assert error.type == ResourceExhausted.NAME
     assert (error.data["what"], error.data["asked"], error.data["limit"]) == (what, 99, 10)
-
-
-def test_exact_probabilities_take_no_shots() -> None:
-    with pytest.raises(ValueError, match="exact"):
-        Policy(exact=True, shots=2)

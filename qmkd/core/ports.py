@@ -88,6 +88,8 @@ class SegmentReport(msgspec.Struct, frozen=True, kw_only=True):
         COUNTS_KEYS_MAX different rows or their keys would take more than COUNTS_CHARS_MAX.
     leaves: SHA-256 (32 bytes each) of the packed rows of every SHOT_BLOCK shots.
     cpu_ns: CPU time of the run. notes: figures of the engine, for the log.
+    spent: the same time by what it went to: `read` and `compile` the program, engines by name,
+        `rows` of bits that engines share, `results` made of them.
     probabilities: of each outcome, where these were asked for; then there are no rows.
     """
 
@@ -99,3 +101,4 @@ class SegmentReport(msgspec.Struct, frozen=True, kw_only=True):
     cpu_ns: int
     notes: dict[str, int]
     probabilities: dict[str, float] | None = None
+    spent: dict[str, int] = {}

@@ -324,6 +324,8 @@ def merge(job: Job, given: Slice, report: SegmentReport) -> None:
     job.leaves[at : at + len(report.leaves)] = report.leaves
     job.shots_done += given.shots
     job.cpu_ns += report.cpu_ns
+    for what, ns in report.spent.items():
+        job.spent[what] = job.spent.get(what, 0) + ns
     assert job.shots_done <= job.policy.shots, "no shot is run twice"
     if given.first == 0:
         job.first_row = report.first_row
@@ -343,7 +345,8 @@ def merge(job: Job, given: Slice, report: SegmentReport) -> None:
 def _measure(job: Job, report: SegmentReport) -> None:
     """Learn from a slice long enough that fixed costs do not drown it."""
     if report.shots >= SHOT_BLOCK:
-        measured = max(1, report.cpu_ns // report.shots)
+        once = sum(report.spent.get(what, 0) for what in ("read", "compile"))
+        measured = max(1, (report.cpu_ns - once) // report.shots)
         before = job.program.ns_per_shot or measured
         job.program.ns_per_shot = (before + measured + 1) // 2
 

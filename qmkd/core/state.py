@@ -188,7 +188,8 @@ class Job:
         the policy asks for them; such a job is one slice of one shot, and its rows are empty.
     leaves: one 32-byte digest for every 1,024 shots. rows: the shell holds rows of it.
     row_bytes: of a packed row. row_total: of all. result_bytes: what it counts for in `kept_bytes`.
-    epoch: program epoch reached by a segment that was stopped. cpu_ns: of finished segments.
+    epoch: program epoch reached by a segment that was stopped.
+    cpu_ns, spent: of finished segments, as their reports have it.
     seq: number of its last event. final: its status, once it is over.
     """
 
@@ -225,6 +226,7 @@ class Job:
     result_bytes: int = 0
     epoch: int = 0
     cpu_ns: int = 0
+    spent: dict[str, int] = field(default_factory=dict)
     stop: Stop | None = None
     seq: int = 0
     notified_ns: int = 0

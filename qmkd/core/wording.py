@@ -73,6 +73,7 @@ def telemetry(state: State, job: Job) -> JobTelemetry:
         validation_time_ms=job.checked_ns / MS,
         execution_time_ms=(now - started) / MS,
         cpu_ns=job.cpu_ns,
+        spent_ns=dict(job.spent),
         plan=plan_shown(job.plan, job.policy.shots),
     )
 

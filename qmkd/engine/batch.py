@@ -11,6 +11,7 @@ that would outgrow its memory is thrown away and a smaller one starts over.
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
@@ -56,6 +57,24 @@ class TooManyParts(Exception):
     def __init__(self, shots: int) -> None:
         super().__init__(f"no more than {shots} shots at a time")
         self.shots = shots
+
+
+class Stopwatch:
+    """CPU time of this thread by what it went to. ns: name -> nanoseconds so far."""
+
+    def __init__(self) -> None:
+        self.ns: dict[str, int] = {}
+        self._name = ""
+        self._since = 0
+
+    def turn_to(self, name: str) -> None:
+        """What follows is for `name`; "" is for nothing."""
+        if name == self._name:
+            return
+        now = time.thread_time_ns()
+        if self._name:
+            self.ns[self._name] = self.ns.get(self._name, 0) + now - self._since
+        self._name, self._since = name, now
 
 
 class State(Protocol):
@@ -217,7 +236,8 @@ class Builder:
 class Form:
     """A program compiled for batches under one noise model.
 
-    fences: places in `actions` just behind each fence. batch_shots: shots at a time, lowered where
+    fences: places in `actions` just behind each fence. watch: for whose actions the CPU time of
+    batches went, by module; rows count for this one. batch_shots: shots at a time, lowered where
     they differed in too many ways.
     """
 
@@ -240,6 +260,7 @@ class Form:
             maker.finish()
         builder.finish()
         self.actions = builder.actions
+        self.watch = Stopwatch()
         self.rows = builder.rows
         self.bits = [row for rows in builder.bits for row in rows]
         self.ran = builder.ran
@@ -327,13 +348,15 @@ class Batch:
 
     def run(self, end: int | None = None) -> None:
         """Go through the actions up to number `end`, or all that are left."""
-        actions = self.form.actions
+        actions, watch = self.form.actions, self.form.watch
         end = len(actions) if end is None else end
         while self.done < end:
             act, arguments = actions[self.done]
+            watch.turn_to(act.__module__)
             act(self, *arguments)
             self.done += 1
             self.poll()
+        watch.turn_to("")
 
     def save(self) -> dict[str, Any]:
         """Rows and states, at a fence, for `load`."""
@@ -381,11 +404,13 @@ def run_batches(
 ) -> Iterator[Batch]:
     """The shots [shot_first, shot_first + shots), batch by batch, each run to its end.
 
-    Leaves in `program.notes` the most of what the batches noted. Raises `Stopped` where `stop()`
+    Leaves in `program.notes` the most of what the batches noted, and the CPU time that went to the
+    actions of an engine, as `ENGINE_ns`, and to rows, as `rows_ns`. Raises `Stopped` where `stop()`
     was true between batches or, now and then, between actions; a batch asks at its fences itself.
     """
     chance = Chance(seed)
     program.notes = {}
+    form.watch = Stopwatch()
     first, end = shot_first, shot_first + shots
     while first < end:
         size = min(max(form.batch_shots, BATCH_SHOTS_MIN), end - first)
@@ -399,6 +424,9 @@ def run_batches(
             continue
         for name, value in batch.notes.items():
             program.notes[name] = max(value, program.notes.get(name, 0))
+        for module, ns in form.watch.ns.items():
+            engine = "rows" if module == __name__ else module.rpartition(".")[2]
+            program.notes[f"{engine}_ns"] = ns
         yield batch
         first += size
         if first < end and stop():

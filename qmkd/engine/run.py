@@ -115,14 +115,18 @@ def run_rows(
         if counting is not None:
             counting.add(packed)
         sink(packed)
+    found = None if counting is None else counting.result()
+    hashed = leaves.finish()
+    cpu_ns = time.thread_time_ns() - started
     return SegmentReport(
         shots=shots,
-        counts=None if counting is None else counting.result(),
+        counts=found,
         first_row=first_row,
-        leaves=leaves.finish(),
+        leaves=hashed,
         engine=engine,
-        cpu_ns=time.thread_time_ns() - started,
+        cpu_ns=cpu_ns,
         notes=dict(program.notes),
+        spent=_spent(program, engine, cpu_ns),
     )
 
 
@@ -133,16 +137,28 @@ def _exact(program: Prepared, noise: NoiseModel, stop: Stop) -> SegmentReport:
     most = outcomes_max(len(program.lowered.events))
     if len(probabilities) > most:
         raise exact.TooLarge("outcomes", len(probabilities), most)
+    cpu_ns = time.thread_time_ns() - started
     return SegmentReport(
         shots=1,
         counts=None,
         first_row={},
         leaves=hashlib.sha256(b"").digest(),
         engine=EXACT,
-        cpu_ns=time.thread_time_ns() - started,
+        cpu_ns=cpu_ns,
         notes={},
         probabilities=probabilities,
+        spent={EXACT: cpu_ns},
     )
+
+
+def _spent(program: Prepared, engine: str, cpu_ns: int) -> dict[str, int]:
+    """The CPU time of a run by what it went to, as `SegmentReport.spent`."""
+    if engine == engines.TABLEAU:
+        return {engine: cpu_ns}
+    spent = {
+        name.removesuffix("_ns"): ns for name, ns in program.notes.items() if name.endswith("_ns")
+    }
+    return spent | {"results": cpu_ns - sum(spent.values())}
 
 
 def packed_rows(
@@ -161,8 +177,11 @@ def packed_rows(
             number = min(size, shot_first + shots - first)
             yield tableau.run_packed(program, seed, first, number, noise, stop)
         return
+    started = time.thread_time_ns()
     form = program.form(engines.compiler(engine), noise)
+    compile_ns = time.thread_time_ns() - started
     for batch in run_batches(program, form, seed, shot_first, shots, stop):
+        program.notes["compile_ns"] = compile_ns
         yield batch.packed()
 
 

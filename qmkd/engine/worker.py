@@ -24,6 +24,8 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from qmkd.engine import messages
 from qmkd.engine.choose import EXACT
 from qmkd.engine.messages import (
@@ -259,7 +261,9 @@ class Worker:
         from qmkd.engine.prepared import Unable
         from qmkd.engine.run import run_rows
 
+        started = time.thread_time_ns()
         program = self._program(run.program)
+        read_ns = time.thread_time_ns() - started
         row_bytes = 0 if run.engine == EXACT else packed_row_bytes(program.lowered.events)
         if row_bytes != run.row_bytes:
             raise Unable(f"a row takes {row_bytes} bytes here, not {run.row_bytes}")
@@ -288,6 +292,9 @@ class Worker:
             run.counts,
             lambda: flag[0] == ticket,
             sink,
+        )
+        report = msgspec.structs.replace(
+            report, cpu_ns=report.cpu_ns + read_ns, spent=report.spent | {"read": read_ns}
         )
         return Done(ticket, report, b"".join(parts) if file is None else None)
 
