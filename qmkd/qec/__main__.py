@@ -1,8 +1,8 @@
 """`python -m qmkd.qec estimate`: one question on standard input, one answer on standard output.
 
-`python -m qmkd.qec calibrate` is in `calibrate.py`. These are the only parts of this room that read
-and write. Question and answer are JSON objects, as in
-`answers.py`. Exit status: 0 an answer was given, a refusal included; 2 the command line is wrong.
+Question and answer are JSON objects, as in `answers.py`. `python -m qmkd.qec calibrate` is in
+`calibrate.py`; these two are the only parts of this room that read and write. Exit status: 0 an
+answer was given, a refusal included; 2 the command line is wrong.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import sys
 import msgspec
 
 from qmkd.qec.answers import answer
-from qmkd.qec.calibrate import main as calibrate
 from qmkd.qec.resources import PublishedLaw
 
 QUESTION_BYTES_MAX = 1 << 20
@@ -20,6 +19,9 @@ QUESTION_BYTES_MAX = 1 << 20
 
 def main(arguments: list[str]) -> int:
     if arguments[:1] == ["calibrate"]:
+        # Here, because it loads every decoder, which takes longer than an estimate.
+        from qmkd.qec.calibrate import main as calibrate
+
         return calibrate(arguments[1:])
     if arguments != ["estimate"]:
         sys.stderr.write("usage: python -m qmkd.qec estimate < QUESTION.json\n")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import Final, Protocol, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -28,17 +28,20 @@ NOISE_LEAST: Final = 1e-9
 BISECTIONS: Final = 60
 
 
+How = Literal["measured", "interpolated", "extrapolated"]
+
+
 class Rate(msgspec.Struct, frozen=True, kw_only=True):
     """Chance of a logical error of one logical qubit in d rounds, X and Z errors together.
 
-    low, high: a 95 % interval, or the spread of a fit. extrapolated: it was not measured at this
-    distance and noise. source: where it comes from.
+    low, high: a 95 % interval, or the spread of a fit. how: whether it was measured at this
+    distance and noise, or lies between or beyond what was. source: where it comes from.
     """
 
     value: float
     low: float
     high: float
-    extrapolated: bool
+    how: How
     source: str
 
 
@@ -62,6 +65,8 @@ class PublishedLaw(msgspec.Struct, frozen=True, kw_only=True):
     threshold: float = 0.0105
     spread: tuple[float, float] = (0.63, 1.82)
     p_max: float = 3e-3
+    d_min: int = 5
+    d_max: int = 15
 
     def rate(self, code: str, distance: int, p: float) -> Rate | None:
         """See `ErrorRates`; None for other codes, and for noise above `p_max`."""
@@ -72,9 +77,20 @@ class PublishedLaw(msgspec.Struct, frozen=True, kw_only=True):
             value=value,
             low=self.spread[0] * value,
             high=self.spread[1] * value,
-            extrapolated=True,
+            how="interpolated" if self.d_min <= distance <= self.d_max else "extrapolated",
             source="law through published counts (arXiv:2302.02192)",
         )
+
+
+class FirstThatKnows(msgspec.Struct, frozen=True):
+    """Rates of several, the first that knows one. Tables are in `table_rates.py`."""
+
+    several: tuple[ErrorRates, ...]
+
+    def rate(self, code: str, distance: int, p: float) -> Rate | None:
+        """See `ErrorRates`."""
+        found = (each.rate(code, distance, p) for each in self.several)
+        return next((rate for rate in found if rate is not None), None)
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):

@@ -95,7 +95,7 @@ def test_the_strongest_noise_is_where_the_law_meets_the_error(error: float, dist
 
 
 def test_most_cycles_use_up_the_failure_allowed() -> None:
-    rate = Rate(value=1e-6, low=1e-6, high=1e-6, extrapolated=False, source="test")
+    rate = Rate(value=1e-6, low=1e-6, high=1e-6, how="measured", source="test")
     cycles = resources.most_cycles(rate, tiles=50, failure=0.01)
     assert 1 - (1 - 1e-6) ** (50 * cycles) <= 0.01 < 1 - (1 - 1e-6) ** (50 * (cycles + 1))
 

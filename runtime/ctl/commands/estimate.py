@@ -225,7 +225,7 @@ def _written(side: dict[str, Any], key: str) -> str:
         text = f"{value:.4g}"
         if key == "error_per_cycle" and "error_low" in side:
             text += f" ({side['error_low']:.2g} to {side['error_high']:.2g}"
-            text += ", extrapolated)" if side["error_extrapolated"] else ")"
+            text += f", {side['error_how']})"
         return text
     return str(value)
 
