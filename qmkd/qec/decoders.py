@@ -123,11 +123,13 @@ def model_of(circuit: stim.Circuit) -> stim.DetectorErrorModel:
     """The circuit's error model, mechanisms decomposed into edges where all of them can be.
 
     What is not decomposable is left whole, for decoders that need no edges; `Matching` refuses it.
+    Errors of one channel that exclude each other (biased noise) become independent ones of the same
+    chances, which differs in second order and only in what the decoder assumes.
     """
     try:
-        return circuit.detector_error_model(decompose_errors=True)
+        return circuit.detector_error_model(decompose_errors=True, approximate_disjoint_errors=True)
     except ValueError:
-        return circuit.detector_error_model()
+        return circuit.detector_error_model(approximate_disjoint_errors=True)
 
 
 def error(chance: float, pieces: Sequence[Piece]) -> str:
