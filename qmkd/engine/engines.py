@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
-from qmkd.engine import dense, frames, groups
+from qmkd.engine import dense, frames, groups, magic
 from qmkd.engine.batch import Builder, Form, Maker
 from qmkd.engine.choose import DENSE, FRAMES, GROUPS, TABLEAU
 from qmkd.engine.noise import NoiseModel
@@ -18,6 +18,8 @@ from qvm.parts import Shape
 
 __all__ = ["MAKERS", "TABLEAU", "compiler"]
 
+MAGIC: Final = "magic"
+
 Suits = Callable[[Shape], bool]
 Make = Callable[[Builder, Shape, int], Maker]
 
@@ -25,6 +27,7 @@ MAKERS: Final[dict[str, tuple[Suits, Make]]] = {
     FRAMES: (frames.suits, frames.Maker),
     GROUPS: (groups.suits, groups.Maker),
     DENSE: (dense.suits, dense.Maker),
+    MAGIC: (magic.suits, magic.Maker),
 }
 """Which parts an engine can run, and its maker; in order of preference."""
 

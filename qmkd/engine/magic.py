@@ -1,0 +1,514 @@
+"""Parts too wide for state vectors that hold few gates outside the Clifford group.
+
+What all shots of a part hold is F W (phi on k active qubits, |0> on the others). W is a Clifford
+operation, known while compiling; F a Pauli frame per shot, in rows as in `frames.py`; phi a vector
+per branch of shots, as in `dense.py`, which has all that happens to amplitudes. The qubits that W
+acts on are *inner* qubits: as many as the part has, but none of them stands for one of its own. A
+Clifford gate changes W. A gate outside the group is a turn about a Pauli; pulled back through W, it
+is one about a product of inner Paulis. Measuring is the same with a projection. Where the product
+has an X or Y on an inner qubit that is not active, a turn makes that one active, and an outcome is
+a fair coin that moves W and F alone. Otherwise it is about active qubits only, since Z does nothing
+to |0>; and what is measured there is active no more. So the cost is 2^k, however many qubits, turns
+and measurements there are. The idea is that of Pauli-based computation (Bravyi, Smith and Smolin,
+"Trading classical and quantum computational resources", 2016), with a vector for what is active.
+
+W does not depend on outcomes, which F takes in, nor on guards: Clifford gates under guards are
+turns by a right angle, so they may make qubits active too. So k is known while compiling.
+
+Turns wait until something is measured that does not commute with them, nor with those after them
+that have to come first; many never come.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from qmkd.engine import dense, vectors
+from qmkd.engine.batch import TooManyParts
+from qmkd.engine.chance import Strikes
+from qmkd.engine.groups import TURNS
+from qmkd.engine.inner import Inner, Turn, lowest, ones
+from qmkd.engine.prepared import Unable
+from qmkd.engine.primitives import CLIFFORDS, EIGHTH, Gate, Kinds, halves
+from qmkd.engine.pulled import ONE, Product
+from qmkd.engine.rows import FULL, Where
+from qmkd.engine.vectors import CLEAR, CX, CZ, DROP, MATRICES, STAY
+from qvm.parts import Shape
+
+if TYPE_CHECKING:
+    from qmkd.engine.batch import Batch, Builder
+
+WIDTH_MAX: Final = 20
+"""Active qubits: 2^20 amplitudes are 16 MiB, for every branch."""
+QUBITS_MAX: Final = 2048
+TURNS_MAX: Final = 4096
+"""Beyond these, compiling would take long: a measurement or turn takes a microsecond for every
+qubit, and a measurement as much for every turn that waits."""
+RIGHT: Final = math.pi / 2
+CLOSE: Final = 1e-12  # to a multiple of a right angle, in radians: no outcome can tell
+SHOT_BITS: Final = 32  # its branch
+
+_BASES: Final = {"X": "H", "Y": "H_YZ"}  # what turns Z into another axis and back
+_QUARTERS: Final = ("", "S", "Z", "S_DAG")
+
+
+def width_bound(shape: Shape) -> int:
+    """More qubits than these are never active. Far fewer may be, where some are measured between
+    turns, or a guarded gate is about what is active anyway; only compiling tells."""
+    return min(shape.qubits, shape.turns + 2 * shape.branching)
+
+
+def suits(shape: Shape) -> bool:
+    """Whether a part may be tried here. Where `width_bound` exceeds WIDTH_MAX, compiling may still
+    raise `Unable`."""
+    few_turns = 0 < shape.turns <= TURNS_MAX and shape.qubits <= QUBITS_MAX
+    return shape.qubits <= WIDTH_MAX or few_turns
+
+
+class State(dense.State):
+    """The branches of a batch."""
+
+    def check(self, width: int) -> None:
+        """Raises `TooManyParts` where vectors as wide as this do not fit. Most shots share a vector
+        with others, so far more may fit than would surely do."""
+        try:
+            super().check(width)
+        except TooManyParts as surely:
+            raise TooManyParts(max(surely.shots, self.batch.shots // 4)) from None
+
+
+class Maker:
+    """Compiles a part.
+
+    x, z: of each qubit the row where its frame has an X or Z; None where no shot has. active: the
+    inner qubits in the vectors, by place. width_peak: the most there were. gates: put off, on the
+    vectors as wide as they are now. controls: rows that guard them. resets: put off; nothing came
+    after them yet.
+    """
+
+    def __init__(self, builder: Builder, shape: Shape, number: int) -> None:
+        self.builder = builder
+        self.number = number
+        self.qubits = shape.qubits
+        self.inner = Inner(shape.qubits)
+        self.x: list[int | None] = [None] * shape.qubits
+        self.z: list[int | None] = [None] * shape.qubits
+        self.active: list[int] = []
+        self.width_peak = 0
+        self.gates: list[vectors.Gate] = []
+        self.controls: list[int] = []
+        self.resets: list[tuple[int, Where]] = []
+
+    # --- told by the batch ------------------------------------------------------------------------
+
+    def gate(self, gate: Gate, where: int | None) -> None:
+        self._settle()
+        if gate.name not in CLIFFORDS:
+            self._turn(gate, where)
+        elif where is None:
+            self._clifford(gate.name, gate.qubits)
+        else:
+            self._guarded(gate.name, gate.qubits, where)
+
+    def pauli(self, xs: tuple[int, ...], zs: tuple[int, ...], where: int) -> None:
+        self._settle()
+        for qubit in xs:
+            self._add(self.x, qubit, where)
+        for qubit in zs:
+            self._add(self.z, qubit, where)
+
+    def measure(self, qubit: int, into: int, where: int | None, at: Where) -> None:
+        self._settle()
+        self._project(qubit, into, where, at, STAY if where is not None else DROP)
+        if where is None:
+            self._forget(self.z, qubit)  # Z does nothing to a qubit that was just measured.
+
+    def reset(self, qubit: int, where: int | None, at: Where, ends: bool) -> None:
+        if where is None:
+            self.resets.append((qubit, at))
+            return
+        self._settle()
+        outcome = self.builder.row()
+        cleared = self._project(qubit, outcome, where, at, CLEAR)
+        x, z = self.x[qubit], self.z[qubit]
+        if not cleared:
+            self._add(self.x, qubit, outcome)
+        elif x is not None:
+            self.builder.code.but_not(x, x, where)
+        if z is not None:
+            self.builder.code.but_not(z, z, where)
+        self.builder.give_back(outcome)
+
+    def noise(
+        self, qubits: tuple[int, ...], kinds: Kinds, of: Strikes, at: Where, where: int | None
+    ) -> None:
+        self._settle()
+        used = halves(kinds)
+        rows = [
+            self._row(self.z if half & 1 else self.x, qubits[half >> 1]) if half in used else FULL
+            for half in range(2 * len(qubits))
+        ]
+        self.builder.code.strike(rows, kinds, of, at, FULL if where is None else where)
+
+    def finish(self) -> None:
+        """No outcome depends on what is still put off."""
+
+    def shot_bits(self) -> int:
+        return SHOT_BITS
+
+    def start(self, batch: Batch) -> State:
+        batch.note("width_peak", self.width_peak)
+        return State(batch, self.width_peak)
+
+    # --- gates ------------------------------------------------------------------------------------
+
+    def _clifford(self, name: str, qubits: tuple[int, ...]) -> None:
+        self.inner.gate(name, qubits)
+        x, z, one, two = self.x, self.z, qubits[0], qubits[-1]
+        match name:
+            case "H":
+                x[one], z[one] = z[one], x[one]
+            case "S" | "S_DAG":
+                self._add(z, one, x[one])
+            case "H_YZ":
+                self._add(x, one, z[one])
+            case "CX":
+                self._add(x, two, x[one])
+                self._add(z, one, z[two])
+            case "CZ":
+                self._add(z, two, x[one])
+                self._add(z, one, x[two])
+            case "SWAP":
+                x[one], x[two] = x[two], x[one]
+                z[one], z[two] = z[two], z[one]
+
+    def _guarded(self, name: str, qubits: tuple[int, ...], where: int) -> None:
+        """A Clifford gate under a guard, as turns by a right angle. The other way round such a turn
+        differs from itself by its own Pauli, so frames take that in and no branch is split."""
+        rotations, then = TURNS[name]
+        for letters, phase in rotations:
+            against = self._meets(letters, qubits)
+            if against is not None:
+                self.builder.code.both(against, against, where)
+                self._take_in(letters, qubits, against)
+                self.builder.give_back(against)
+            what = self.inner.times(Product(0, phase), self.inner.pauli(letters, qubits))
+            self.inner.turns.append(Turn(what, RIGHT, None, self._copy(where)))
+        self._take_in(then, qubits, where)
+
+    def _turn(self, gate: Gate, where: int | None) -> None:
+        axis, angle = "Z", {"T": EIGHTH, "T_DAG": -EIGHTH}.get(gate.name, gate.angle)
+        if gate.name[0] == "R":
+            axis = gate.name[1]
+        quarters = round(angle / RIGHT)
+        if abs(angle - quarters * RIGHT) < CLOSE:
+            self._quarters(axis, gate.qubits, quarters % 4, where)
+            return
+        what = self.inner.pauli(axis, gate.qubits)
+        against = self._meets(axis, gate.qubits)
+        its = None if where is None else self._copy(where)
+        self.inner.turns.append(Turn(what, angle, against, its))
+
+    def _quarters(
+        self, axis: str, qubits: tuple[int, ...], quarters: int, where: int | None
+    ) -> None:
+        """A turn by so many right angles is a Clifford gate."""
+        name = _QUARTERS[quarters]
+        if not name:
+            return
+        if axis in _BASES:
+            self._clifford(_BASES[axis], qubits)
+        if where is None:
+            self._clifford(name, qubits)
+        elif name == "Z":
+            self._add(self.z, qubits[0], where)
+        else:
+            self._guarded(name, qubits, where)
+        if axis in _BASES:
+            self._clifford(_BASES[axis], qubits)
+
+    # --- measuring --------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Do resets that were put off."""
+        resets, self.resets = self.resets, []
+        for qubit, at in resets:
+            outcome = self.builder.row()
+            self._project(qubit, outcome, None, at, DROP)
+            self.builder.give_back(outcome)
+            self._forget(self.x, qubit)
+            self._forget(self.z, qubit)
+            if self.inner.z[qubit].phase:
+                self.inner.gate("X", (qubit,))
+
+    def _project(self, qubit: int, into: int, where: int | None, at: Where, mode: int) -> bool:
+        """Measure Z in the shots of `where`, into row `into`. mode: what then becomes of the qubit;
+        returns whether CLEAR was done, so that it is |0> but for the frame."""
+        inner = self.inner
+        also = (inner.x[qubit],) if mode == CLEAR else ()
+        for turn in inner.needed(inner.z[qubit], *also):
+            self._run(turn)
+        if self._beyond(inner.z[qubit]):
+            if where is None:
+                self._collapse(qubit, into, at)
+                return False
+            self._activate(inner.z[qubit])
+        if inner.z[qubit].bits & self._active_bits():
+            return self._observe(qubit, into, where, at, mode)
+        self._tell(self.x[qubit], bool(inner.z[qubit].phase), into, where)
+        return False
+
+    def _tell(self, flipped: int | None, minus: bool, into: int, where: int | None) -> None:
+        """An outcome that is certain but for the frame."""
+        code, all_of = self.builder.code, FULL if where is None else where
+        if flipped is None and minus:
+            code.copy(into, all_of)
+        elif flipped is None:
+            code.zero(into)
+        elif minus:
+            code.but_not(into, all_of, flipped)
+        else:
+            code.both(into, flipped, all_of)
+
+    def _collapse(self, qubit: int, into: int, at: Where) -> None:
+        """The outcome is a coin. The Z of an inner qubit, which does not commute with what is
+        measured, leads from one outcome to the other; and what is measured takes its place."""
+        what = self.inner.z[qubit]
+        spent = self.inner.single("Z", lowest(self._beyond(what)))
+        self.builder.code.coin(into, at)
+        differs = self._differ(into, self.x[qubit])
+        self._kick(spent, differs)
+        self.builder.give_back(differs)
+        self.inner.exchange(spent, what)
+        self._strip(spent)
+
+    def _observe(self, qubit: int, into: int, where: int | None, at: Where, mode: int) -> bool:
+        """Measure what is about active qubits only, and make it the Z of one of them. X of the
+        qubit becomes the X of that one as far as it can, so that the states after either outcome
+        are alike where they can be."""
+        inner = self.inner
+        here = self._bring_together(inner.z[qubit])
+        place, letter = self.active.index(here), inner.letter(inner.z[qubit], here)
+        z = inner.single("Z", here)
+        if letter != "Z":
+            inner.exchange(z, inner.single(letter, here))
+            self._apply({"X": "H", "Y": "H_YZ"}[letter], place)
+        others = self._mask() & ~(1 << here)
+        self._under(here, inner.positive(inner.kept(inner.x[qubit], others)))
+        if mode == CLEAR and self._beyond(inner.x[qubit]):
+            mode = STAY
+        flipped = self.x[qubit]
+        self._flush()
+        width = len(self.active)
+        self.builder.act(
+            dense.act_project, self.number, place, mode, into, where, flipped, at, width
+        )
+        if mode == DROP:
+            differs = self._differ(into, flipped)
+            self._kick(inner.single("X", here), differs)
+            self.builder.give_back(differs)
+            self.active.remove(here)
+            self._strip(z)
+        return mode == CLEAR
+
+    def _kick(self, what: Product, row: int) -> None:
+        """Where the row says, an inner Pauli struck before the turns that wait."""
+        commute, inner = self.inner.commute, self.inner
+        for turn in inner.turns:
+            if not commute(turn.what.bits, what.bits):
+                if turn.against is None:
+                    turn.against = self._copy(row)
+                else:
+                    self.builder.code.xor(turn.against, row)
+        for qubit in range(self.qubits):
+            if not commute(inner.z[qubit].bits, what.bits):
+                self._add(self.x, qubit, row)
+            if not commute(inner.x[qubit].bits, what.bits):
+                self._add(self.z, qubit, row)
+
+    def _strip(self, z: Product) -> None:
+        """All turns that wait commute with this Z, which does nothing."""
+        for turn in self.inner.turns:
+            turn.what = Product(turn.what.bits & ~z.bits, turn.what.phase)
+
+    # --- inner qubits and vectors -----------------------------------------------------------------
+
+    def _run(self, turn: Turn) -> None:
+        """Turn the vectors. What is about qubits in |0> only is a phase."""
+        here = -1
+        if self._beyond(turn.what):
+            here = self._activate(turn.what)
+        elif turn.what.bits & self._active_bits():
+            here = self._bring_together(turn.what)
+        self.inner.turns.remove(turn)
+        if here >= 0:
+            self._rotate(turn, self.inner.letter(turn.what, here), self.active.index(here))
+            return
+        for row in (turn.against, turn.where):
+            if row is not None:
+                self.builder.give_back(row)
+
+    def _rotate(self, turn: Turn, axis: str, place: int) -> None:
+        against, where, code = turn.against, turn.where, self.builder.code
+        there = vectors.rotation(axis, turn.angle)
+        back = vectors.rotation(axis, -turn.angle)
+        if against is None:
+            self._append(there, place, self._control(where))
+        elif where is None:
+            control = self._control(against)
+            self._append(there, place, control, 0)
+            self._append(back, place, control, 1)
+        else:
+            code.both(against, against, where)
+            code.but_not(where, where, against)
+            self._append(back, place, self._control(against))
+            self._append(there, place, self._control(where))
+
+    def _activate(self, what: Product) -> int:
+        """Make an inner qubit active, such that the product, with X or Y there, becomes that alone:
+        control by a qubit in |0> does nothing."""
+        inner, here = self.inner, lowest(self._beyond(what))
+        if len(self.active) == WIDTH_MAX:
+            raise Unable(
+                f"a part of {self.qubits} qubits has more than {WIDTH_MAX} at a time in states "
+                "outside the Clifford group"
+            )
+        self._flush()
+        own = inner.single(inner.letter(what, here), here)
+        inner.control(inner.single("Z", here), inner.times(own, what))
+        self.active.append(here)
+        self.width_peak = max(self.width_peak, len(self.active))
+        return here
+
+    def _bring_together(self, what: Product) -> int:
+        """Make a product that has X or Y on active qubits only one on a single active qubit, which
+        is returned. What is done to qubits in |0> on the way does nothing."""
+        inner, mask = self.inner, self._mask()
+        crossing = what.bits & mask
+        here = lowest(crossing or what.bits >> self.qubits & mask)
+        rest = inner.times(inner.single(inner.letter(what, here), here), what)
+        if crossing:
+            self._under(here, rest)
+        elif rest != ONE:
+            inner.control(inner.single("X", here), rest)
+            place = self.active.index(here)
+            for other in ones(rest.bits >> self.qubits & mask):
+                self.gates.append(vectors.Gate(CX, self.active.index(other), place))
+            if rest.phase:
+                self._apply("X", place)
+        return here
+
+    def _under(self, here: int, what: Product) -> None:
+        """A product that has X or Y on other active qubits only happens under control of this."""
+        inner, gates = self.inner, self.gates
+        if what == ONE:
+            return
+        inner.control(inner.single("Z", here), what)
+        place = self.active.index(here)
+        for other in ones((what.bits | what.bits >> self.qubits) & self._mask()):
+            there, letter = self.active.index(other), inner.letter(what, other)
+            if letter == "Z":
+                gates.append(vectors.Gate(CZ, place, there))
+                continue
+            if letter == "Y":
+                self._apply("S_DAG", there)
+            gates.append(vectors.Gate(CX, place, there))
+            if letter == "Y":
+                self._apply("S", there)
+        if what != inner.positive(what):
+            self._apply("Z", place)
+
+    def _apply(self, name: str, place: int) -> None:
+        self._append(MATRICES[name], place)
+
+    def _append(
+        self, matrix: vectors.Matrix, place: int, control: int = -1, value: int = 1
+    ) -> None:
+        self.gates.append(vectors.Gate(0, place, place, matrix, control, value))
+
+    def _control(self, row: int | None) -> int:
+        """The number of a row that guards gates which are put off; -1 for none. It goes over."""
+        if row is None:
+            return -1
+        if len(self.controls) == dense.CONTROLS_MAX:
+            self._flush()
+        self.controls.append(row)
+        return len(self.controls) - 1
+
+    def _flush(self) -> None:
+        """Run gates that were put off."""
+        if self.gates:
+            circuit = vectors.compiled(self.gates, len(self.active))
+            self.builder.act(dense.act_run, self.number, circuit, tuple(self.controls))
+        for row in self.controls:
+            self.builder.give_back(row)
+        self.gates, self.controls = [], []
+
+    def _mask(self) -> int:
+        return sum(1 << each for each in self.active)
+
+    def _active_bits(self) -> int:
+        mask = self._mask()
+        return mask | mask << self.qubits
+
+    def _beyond(self, what: Product) -> int:
+        """The inner qubits that are not active where the product has X or Y, a mask."""
+        return what.bits & self.inner.x_bits & ~self._mask()
+
+    # --- frames -----------------------------------------------------------------------------------
+
+    def _meets(self, letters: str, qubits: tuple[int, ...]) -> int | None:
+        """A new row of the shots whose frame does not commute with a product; None for none."""
+        rows = [self.z[qubit] for each, qubit in zip(letters, qubits, strict=True) if each in "XY"]
+        rows += [self.x[qubit] for each, qubit in zip(letters, qubits, strict=True) if each in "YZ"]
+        there = [row for row in rows if row is not None]
+        if not there:
+            return None
+        found = self._copy(there[0])
+        for row in there[1:]:
+            self.builder.code.xor(found, row)
+        return found
+
+    def _take_in(self, letters: str, qubits: tuple[int, ...], row: int) -> None:
+        for each, qubit in zip(letters, qubits, strict=True):
+            if each in "XY":
+                self._add(self.x, qubit, row)
+            if each in "YZ":
+                self._add(self.z, qubit, row)
+
+    def _add(self, rows: list[int | None], qubit: int, row: int | None) -> None:
+        if row is None:
+            return
+        mine = rows[qubit]
+        if mine is None:
+            rows[qubit] = self._copy(row)
+        else:
+            self.builder.code.xor(mine, row)
+
+    def _row(self, rows: list[int | None], qubit: int) -> int:
+        """The row of a qubit's frame, made of zeros if there is none."""
+        mine = rows[qubit]
+        if mine is None:
+            mine = rows[qubit] = self.builder.row()
+            self.builder.code.zero(mine)
+        return mine
+
+    def _forget(self, rows: list[int | None], qubit: int) -> None:
+        row = rows[qubit]
+        if row is not None:
+            self.builder.give_back(row)
+        rows[qubit] = None
+
+    def _copy(self, row: int) -> int:
+        """A new row with the same bits."""
+        found = self.builder.row()
+        self.builder.code.copy(found, row)
+        return found
+
+    def _differ(self, one: int, two: int | None) -> int:
+        """A new row of where two differ."""
+        found = self._copy(one)
+        if two is not None:
+            self.builder.code.xor(found, two)
+        return found
