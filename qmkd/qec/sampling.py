@@ -64,9 +64,11 @@ def sample_and_decode(
     stop: Stop,
     seed: int,
     keep_going: Callable[[int, int], bool] = lambda shots, errors: True,
+    chunk: int = CHUNK_SHOTS,
 ) -> Tally:
     """Sample the circuit's detectors, decode, count what was predicted wrongly.
 
+    chunk: shots at a time, a multiple of 256; fewer than usual serve slow decoders.
     keep_going: asked with (shots, errors) after every chunk; false ends the run.
     """
     assert (decoder.detectors, decoder.observables) == (
@@ -75,7 +77,7 @@ def sample_and_decode(
     )
     shots = errors = 0
     patterns: Counter[int] = Counter()
-    for wrong in residuals(circuit, decoder, stop.shots, seed):
+    for wrong in residuals(circuit, decoder, stop.shots, seed, chunk):
         failed = wrong[wrong.any(axis=1)]
         shots += len(wrong)
         errors += len(failed)
@@ -85,15 +87,16 @@ def sample_and_decode(
     return Tally(shots=shots, errors=errors, patterns=tuple(sorted(patterns.items())))
 
 
-def residuals(circuit: stim.Circuit, decoder: Decoder, shots: int, seed: int) -> Iterator[Packed]:
+def residuals(
+    circuit: stim.Circuit, decoder: Decoder, shots: int, seed: int, chunk: int = CHUNK_SHOTS
+) -> Iterator[Packed]:
     """Chunks of packed rows of observables: what remains flipped after correction."""
+    assert chunk % 256 == 0
     sampler = circuit.compile_detector_sampler(seed=seed)
-    for start in range(0, shots, CHUNK_SHOTS):
+    for start in range(0, shots, chunk):
         # Always whole chunks: Stim's bits would change with the number of shots asked for.
-        detections, observables = sampler.sample(
-            CHUNK_SHOTS, separate_observables=True, bit_packed=True
-        )
-        kept = slice(0, min(CHUNK_SHOTS, shots - start))
+        detections, observables = sampler.sample(chunk, separate_observables=True, bit_packed=True)
+        kept = slice(0, min(chunk, shots - start))
         yield decoder.decode(detections[kept]) ^ observables[kept]
 
 

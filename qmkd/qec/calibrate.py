@@ -1,0 +1,174 @@
+"""`python -m qmkd.qec calibrate`: measure calibration tables, the shipped one or single points.
+
+Without points it makes the shipped table anew (`qmkd/qec/data/calibration.jsonl`): every seed
+follows from what is measured, so the same versions give the same bytes on any machine, though not
+in the same time. With `--code`, `--distance` and `--p` it measures one memory. A file that exists
+is extended: what it holds is not measured again. Exit status: 0 done; 2 the command line is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from qmkd.qec import noise
+from qmkd.qec.calibration import Basis, Entry, Key, Table, decode, encode
+from qmkd.qec.codes.code import OTHER, CodeError
+from qmkd.qec.measuring import (
+    CODES,
+    ERRORS_ENOUGH,
+    Effort,
+    Kept,
+    measure_cnot,
+    measure_h,
+    measure_injection,
+    measure_memory,
+    measure_surgery,
+    versions,
+)
+
+COMMAND: Final = "python -m qmkd.qec calibrate"
+BASES: Final[tuple[Basis, ...]] = ("Z", "X")
+STRENGTHS: Final = (3e-3, 2e-3, 1e-3, 5e-4, 1e-4)
+DISTANCES: Final = {
+    "Surface": (3, 4, 5, 6, 7, 9, 11, 13, 15),
+    "BaconShor": (3, 4, 5, 6, 7, 9, 11, 13, 15),
+    "SHYPS": (2, 4),
+}
+SHARE: Final = {"Surface": 1.0, "BaconShor": 0.4, "SHYPS": 1.0}
+"""Of the effort."""
+GATES: Final = {"Surface": (3, 4, 5, 7), "BaconShor": (3, 5, 7)}
+GATE_STRENGTHS: Final = (3e-3, 2e-3, 1e-3)
+SURGERY: Final = (3, 5)
+GATE_SHARE: Final = 0.5
+SECONDS: Final = 6.0
+
+
+class Made:
+    """Entries so far, written out after each so that nothing is lost."""
+
+    def __init__(self, path: Path, quiet: bool) -> None:
+        self.path = path
+        self.quiet = quiet
+        self.started = time.monotonic()
+        self.table = decode(path.read_bytes()) if path.exists() else Table([], versions())
+
+    def has(self, key: Key) -> bool:
+        return key in self.table.entries
+
+    def add(self, key: Key, entry: Entry | None) -> None:
+        spent = time.monotonic() - self.started
+        if entry is not None:
+            assert entry.key == key
+            self.table = self.table.joined(Table([entry], versions()))
+            self.path.write_bytes(encode(self.table, COMMAND))
+        if not self.quiet:
+            result = "not measurable" if entry is None else _result(entry)
+            text = f"{key.code} d={key.distance} p={key.p:g} {key.gadget} {key.basis}: {result}"
+            sys.stderr.write(f"{spent:7.0f} s  {text}\n")
+
+
+def _result(entry: Entry) -> str:
+    terms = ", ".join(f"{term.pauli} {term.rate:.3g}" for term in entry.terms)
+    return f"{terms} per {entry.per}, {entry.errors} errors"
+
+
+def shipped(made: Made, effort: Effort) -> None:
+    """Everything that ships."""
+    for code in DISTANCES:
+        for p in STRENGTHS:
+            for basis in BASES:
+                _memories(made, code, p, basis, _times(effort, SHARE[code]))
+    for code in GATES:
+        for p in GATE_STRENGTHS:
+            for distance in GATES[code]:
+                _gates(made, code, distance, p, _times(effort, GATE_SHARE))
+
+
+def _times(effort: Effort, share: float) -> Effort:
+    return msgspec.structs.replace(effort, seconds=effort.seconds * share)
+
+
+def _memories(made: Made, code: str, p: float, basis: Basis, effort: Effort) -> None:
+    for distance in DISTANCES[code]:
+        key = Key(code, distance, "uniform", p, "memory", basis)
+        if made.has(key):
+            continue
+        entry = measure_memory(CODES[code](distance), noise.uniform(p), basis, effort)
+        made.add(key, entry)
+        if entry is None:
+            return  # up to these distances rates fall, so the next one is not measurable either
+
+
+def _gates(made: Made, name: str, distance: int, p: float, effort: Effort) -> None:
+    code, model = CODES[name](distance), noise.uniform(p)
+    memories = {
+        basis: made.table.entries.get(Key(name, distance, "uniform", p, "memory", basis))
+        for basis in BASES
+    }
+    for basis in BASES:
+        mine, other = memories[basis], memories[OTHER[basis]]
+        if mine is None or other is None:
+            continue
+        for gadget in _gadgets(name, distance):
+            key = Key(name, distance, "uniform", p, gadget, basis)
+            if made.has(key):
+                continue
+            match gadget:
+                case "cnot":
+                    entry = measure_cnot(code, model, basis, Kept(mine), effort)
+                case "cnot_surgery":
+                    entry = measure_surgery(code, model, basis, Kept(mine), effort)
+                case "h":
+                    entry = measure_h(code, model, basis, Kept(mine), Kept(other), effort)
+                case _:
+                    entry = measure_injection(code, model, basis, effort)
+            made.add(key, entry)
+
+
+def _gadgets(name: str, distance: int) -> Iterator[str]:
+    yield "cnot"
+    yield "h"
+    if name == "Surface" and distance % 2:
+        yield "inject"
+        if distance in SURGERY:
+            yield "cnot_surgery"
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="the table to make or to extend")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="effort per experiment")
+    parser.add_argument(
+        "--errors", type=int, default=ERRORS_ENOUGH, help="failures that are enough"
+    )
+    parser.add_argument("--code", choices=sorted(CODES), help="measure only this code")
+    parser.add_argument("--distance", type=int)
+    parser.add_argument("--p", type=float, help="physical strength")
+    parser.add_argument("--noise", choices=sorted(noise.PRESETS), default="uniform")
+    parser.add_argument("--quiet", action="store_true")
+    asked = parser.parse_args(arguments)
+    point = (asked.code, asked.distance, asked.p)
+    if any(each is not None for each in point) and None in point:
+        parser.error("--code, --distance and --p belong together")
+    made = Made(asked.out, asked.quiet)
+    effort = Effort(seconds=asked.seconds, errors=asked.errors)
+    if asked.code is None:
+        shipped(made, effort)
+        return 0
+    try:
+        code = CODES[asked.code](asked.distance)
+        model = noise.PRESETS[asked.noise](asked.p)
+    except (CodeError, noise.NoiseError) as problem:
+        parser.error(str(problem))
+    for basis in BASES:
+        key = Key(code.profile, code.distance, model.name, model.strength, "memory", basis)
+        if not made.has(key):
+            made.add(key, measure_memory(code, model, basis, effort))
+    return 0
