@@ -65,7 +65,7 @@ def test_a_cnot_compares_all_that_is_determined_and_keeps_the_distance(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("code", [surface(4), bacon_shor(5)], ids=name)
+@pytest.mark.parametrize("code", [surface(4), bacon_shor(4)], ids=name)
 def test_larger_codes_keep_their_distance_too(code: Code) -> None:
     for basis in BASES:
         for circuit in (

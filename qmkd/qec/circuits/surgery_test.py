@@ -22,7 +22,7 @@ def faults(circuit: stim.Circuit) -> int:
 
 @pytest.mark.parametrize("basis", BASES)
 @pytest.mark.parametrize("joint", JOINTS)
-@pytest.mark.parametrize("distance", [2, 3, 4, 5])
+@pytest.mark.parametrize("distance", [2, 3, 4])
 def test_a_joint_measurement_has_the_distance_when_merged_for_as_many_rounds(
     distance: int, joint: Joint, basis: Basis
 ) -> None:
@@ -56,7 +56,7 @@ def test_the_joint_result_is_the_product_of_the_two_logical_qubits(distance: int
 
 
 @pytest.mark.parametrize("basis", BASES)
-@pytest.mark.parametrize("distance", [2, 3, 4, 5])
+@pytest.mark.parametrize("distance", [2, 3, 4])
 def test_a_cnot_has_the_distance_when_merged_for_as_many_rounds(
     distance: int, basis: Basis
 ) -> None:
@@ -83,7 +83,7 @@ def test_a_cnot_takes_x_of_the_control_to_both_and_z_of_the_target_to_both(dista
 
 @pytest.mark.slow
 @pytest.mark.parametrize("basis", BASES)
-@pytest.mark.parametrize("distance", [7, 9, 11])
+@pytest.mark.parametrize("distance", [5, 7, 9])
 def test_large_patches_do_the_same(distance: int, basis: Basis) -> None:
     for circuit in (
         surgery_cnot(distance, 1, distance, 1, basis),
