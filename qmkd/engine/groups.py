@@ -340,10 +340,12 @@ class State:
         """Let groups be one whose states differ by a Pauli."""
         before = self.count
         hashes: Words = np.empty(before, dtype=np.uint64)
-        _groups.hashes(*self.part(batch), np.arange(before, dtype=np.uint32), hashes)
+        _groups.hashes(*self.part(batch), np.arange(before, dtype=np.uint32), hashes, batch.poll)
         _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
         if len(first) < before:
-            self.count = _groups.merge(*self.part(batch), first[inverse].astype(np.int32))
+            self.count = _groups.merge(
+                *self.part(batch), first[inverse].astype(np.int32), batch.poll
+            )
 
     def look(self, batch: Batch) -> None:
         """Merge groups, if among a few there are any that are the same."""
@@ -351,7 +353,7 @@ class State:
         few = (np.arange(LOOK_FEW, dtype=np.uint64) * SCATTER % np.uint64(before)).astype(np.uint32)
         few = np.unique(few) if before > LOOK_FEW else np.arange(before, dtype=np.uint32)
         hashes: Words = np.empty(len(few), dtype=np.uint64)
-        _groups.hashes(*self.part(batch), few, hashes)
+        _groups.hashes(*self.part(batch), few, hashes, batch.poll)
         if len(np.unique(hashes)) < len(few):
             self.merge(batch)
         self.look_at = max(LOOK_LEAST, 2 * self.count)
@@ -416,12 +418,12 @@ def _turn(batch: Batch, number: int, paulis: Words, minus: int, where: int) -> N
 
 def _measure(batch: Batch, number: int, what: tuple[Words, _Numbers, Words]) -> None:
     state: State = batch.states[number]
-    state.split(batch, _groups.measure, *what, batch.chance.seed, batch.shot_first)
+    state.split(batch, _groups.measure, *what, batch.chance.seed, batch.shot_first, batch.poll)
 
 
 def _last(batch: Batch, number: int, what: tuple[Words, _Numbers, Words]) -> None:
     state: State = batch.states[number]
-    _groups.last(*state.part(batch), *what, batch.chance.seed, batch.shot_first)
+    _groups.last(*state.part(batch), *what, batch.chance.seed, batch.shot_first, batch.poll)
 
 
 # --- arrays ---------------------------------------------------------------------------------------

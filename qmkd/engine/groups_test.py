@@ -303,6 +303,10 @@ def fresh(qubits: int, shots: int = 128) -> Part:
     return part
 
 
+def never() -> None:
+    """Nobody stops the run."""
+
+
 def test_buffers_that_do_not_fit_are_refused() -> None:
     qubits, count, tableaus, numbers, frames, bits = fresh(40)
     paulis = np.array([1, 0, 0], dtype=np.uint64)
@@ -332,14 +336,45 @@ def test_buffers_that_do_not_fit_are_refused() -> None:
         wrong_what = what.copy()
         wrong_what[place] = value
         with pytest.raises(ValueError):
-            _groups.measure(*whole, paulis, wrong_what, addresses, 1, 0)
+            _groups.measure(*whole, paulis, wrong_what, addresses, 1, 0, never)
     with pytest.raises(ValueError):
-        _groups.measure(*whole, paulis, what, addresses, 1, 32)
-    assert _groups.measure(*whole, paulis, what, addresses, 1, 0) == 1
+        _groups.measure(*whole, paulis, what, addresses, 1, 32, never)
+    assert _groups.measure(*whole, paulis, what, addresses, 1, 0, never) == 1
     with pytest.raises(ValueError):
-        _groups.merge(*whole, np.array([1], dtype=np.int32))
+        _groups.merge(*whole, np.array([1], dtype=np.int32), never)
     with pytest.raises(ValueError):
-        _groups.hashes(*whole, np.array([1], dtype=np.uint32), np.zeros(1, dtype=np.uint64))
+        _groups.hashes(*whole, np.array([1], dtype=np.uint32), np.zeros(1, dtype=np.uint64), never)
+
+
+def test_a_run_can_be_stopped_within_many_measurements() -> None:
+    class Enough(Exception):
+        pass
+
+    calls = 0
+
+    def stop_at_the_third() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise Enough
+
+    part = fresh(20)
+    paulis = np.tile(np.array([1, 0], dtype=np.uint64), 9)
+    what = np.array([[at, 0, 0, at, -1, 0] for at in range(9)], dtype=np.int32)
+    addresses = np.zeros(27, dtype=np.uint64)
+    with pytest.raises(Enough):
+        _groups.measure(*part, paulis, what, addresses, 1, 0, stop_at_the_third)
+    assert calls == 3
+    for stopped in (
+        lambda: _groups.last(*part, paulis, what[:, 0].copy() * 0, addresses, 1, 0, raises),
+        lambda: _groups.merge(*part, np.zeros(1, dtype=np.int32), raises),
+    ):
+        with pytest.raises(ZeroDivisionError):
+            stopped()
+
+
+def raises() -> None:
+    raise ZeroDivisionError
 
 
 @pytest.mark.parametrize("qubits", [1, 13, 32, 33, 64, 65, 150])
@@ -352,7 +387,7 @@ def test_measuring_x_of_zeros_is_random_and_then_certain(qubits: int) -> None:
     for into in (1, 2):
         what = np.array([0, into, 0, 0, -1, 0], dtype=np.int32)
         addresses = np.array([0, into, 0], dtype=np.uint64)
-        assert _groups.measure(*part, pauli, what, addresses, 7, 0) == 1
+        assert _groups.measure(*part, pauli, what, addresses, 7, 0, never) == 1
     found = part[5]
     assert np.array_equal(found[1], Chance(7).coins(0, 1, 0, 0, 128))
     assert np.array_equal(found[2], found[1]), "measured again it is the same"

@@ -93,20 +93,20 @@ static pauli *take_paulis(const part *p, const uint64_t *given, int64_t items, i
     const shape *s = &p->s;
     int32_t past = 2 * s->qubits % 64;
     *count = items / (s->width + 1);
-    pauli *paulis = malloc((sizeof *paulis + (size_t)PAULI_WORDS(s) * 8) * (size_t)*count + 1);
+    pauli *paulis = malloc((sizeof *paulis + (size_t)s->width * 8) * (size_t)*count + 1);
     if (!paulis) {
         PyErr_NoMemory();
         return NULL;
     }
     uint64_t *room = (uint64_t *)(paulis + *count);
-    for (int64_t at = 0; at < *count; at++, room += PAULI_WORDS(s)) {
+    for (int64_t at = 0; at < *count; at++) {
         const uint64_t *its = given + at * (s->width + 1);
         if (items % (s->width + 1) || its[s->width] > 3 || (past && its[s->width - 1] >> past)) {
             PyErr_SetString(PyExc_ValueError, "what is given is no Pauli");
             free(paulis);
             return NULL;
         }
-        paulis[at] = look_through(its, (uint32_t)its[s->width], s, room);
+        paulis[at] = pauli_of(its, (uint32_t)its[s->width], s, room + at * s->width);
     }
     return paulis;
 }
@@ -132,8 +132,12 @@ static int take_place(PyObject *const *args, uint64_t *seed, uint64_t *word)
     return shot_first % 64 ? -1 : 0;
 }
 
-static PyObject *count_or_no_memory(int64_t count)
+/* The number of groups, or the exception that there is; a negative number without one means that
+   there was no memory. */
+static PyObject *groups_or_exception(int64_t count)
 {
+    if (PyErr_Occurred())
+        return NULL;
     return count < 0 ? PyErr_NoMemory() : PyLong_FromLongLong(count);
 }
 
@@ -148,18 +152,21 @@ static const char *fault_of_measurement(const part *p, const measurement *m, int
 }
 
 static int64_t measure_each(part *p, const measurement *what, int64_t count, const pauli *paulis,
-                            const address *addresses, uint64_t seed, uint64_t word)
+                            const address *addresses, uint64_t seed, uint64_t word, PyObject *poll)
 {
-    int64_t groups = p->count;
+    uint64_t *room = malloc((size_t)SPREAD_WORDS(&p->s) * 8);
+    int64_t groups = room ? p->count : -1;
     for (int64_t at = 0; at < count && groups == p->count; at++) {
         const address *a = &addresses[what[at].address];
         place where = {seed, a->epoch, a->node, a->draw};
-        groups = measure_one(p, &what[at], paulis, &where, word);
+        groups = go_on(poll) ? measure_one(p, &what[at], paulis, &where, word, room) : -1;
     }
+    free(room);
     return groups;
 }
 
-/* measure(PART, paulis, what, addresses, seed, shot_first) -> groups. Several only unguarded. */
+/* measure(PART, paulis, what, addresses, seed, shot_first, poll) -> groups. Several only
+   unguarded. */
 static PyObject *measure(PyObject *self, PyObject *const *args, Py_ssize_t given)
 {
     (void)self;
@@ -169,7 +176,7 @@ static PyObject *measure(PyObject *self, PyObject *const *args, Py_ssize_t given
     int64_t items[BUFFERS_MAX], paulis_count, groups = 0;
     uint64_t seed, word;
     part p;
-    if (!wanted(given, 11) || take_place(args + 9, &seed, &word) ||
+    if (!wanted(given, 12) || take_place(args + 9, &seed, &word) ||
         open_all(args, fields, 7, views, items))
         return NULL;
     pauli *paulis = NULL;
@@ -187,11 +194,22 @@ static PyObject *measure(PyObject *self, PyObject *const *args, Py_ssize_t given
         if (why)
             PyErr_SetString(PyExc_ValueError, why);
         else
-            groups = measure_each(&p, what, count, paulis, views[6].buf, seed, word);
+            groups = measure_each(&p, what, count, paulis, views[6].buf, seed, word, args[11]);
         free(paulis);
     }
     close_all(views, 7);
-    return PyErr_Occurred() ? NULL : count_or_no_memory(groups);
+    return groups_or_exception(groups);
+}
+
+static int64_t turn_about(part *p, pauli *paulis, int32_t count, int minus, const uint64_t *where)
+{
+    uint64_t *room = malloc((size_t)(count * SPREAD_WORDS(&p->s)) * 8);
+    for (int32_t k = 0; room && k < count; k++)
+        paulis[k] = spread_out(paulis[k], &p->s, room + k * SPREAD_WORDS(&p->s));
+    gate t = {paulis, count, minus, NULL};
+    int64_t groups = room ? turn_all(p, &t, where) : -1;
+    free(room);
+    return groups;
 }
 
 /* turn(PART, paulis, minus, where) -> groups. paulis: those of the rotations, and what follows. */
@@ -212,14 +230,12 @@ static PyObject *turn(PyObject *self, PyObject *const *args, Py_ssize_t given)
         if ((count != 2 && count != TURNS_MAX + 1) || numbers[0] >> 1 || numbers[1] < 1 ||
             numbers[1] >= p.row_count)
             PyErr_SetString(PyExc_ValueError, "no such turn");
-        else {
-            gate t = {paulis, (int32_t)count - 1, (int)numbers[0], NULL};
-            groups = turn_all(&p, &t, row_of(&p, numbers[1]));
-        }
+        else
+            groups = turn_about(&p, paulis, (int32_t)count - 1, (int)numbers[0], row_of(&p, numbers[1]));
         free(paulis);
     }
     close_all(views, 5);
-    return PyErr_Occurred() ? NULL : count_or_no_memory(groups);
+    return groups_or_exception(groups);
 }
 
 /* run(PART, code, noises, gaps, bounds, pool, paulis, addresses, seed, shot_first); here Paulis are
@@ -256,29 +272,30 @@ static PyObject *run(PyObject *self, PyObject *const *args, Py_ssize_t given)
 }
 
 /* The same as `measure_last`, for slices. */
-static int measure_in_turn(part *p, const pauli *paulis, const int32_t *into,
-                           const address *addresses, int64_t count, uint64_t seed, uint64_t word)
+static int64_t measure_in_turn(part *p, const pauli *paulis, const int32_t *into,
+                               const address *addresses, int64_t count, uint64_t seed,
+                               uint64_t word, PyObject *poll)
 {
     int64_t groups = p->count;
     for (int32_t j = 0; j < count && groups == p->count; j++) {
         measurement m = {j, into[j], 0, j, -1, j == count - 1};
-        groups = measure_each(p, &m, 1, paulis, addresses, seed, word);
+        groups = measure_each(p, &m, 1, paulis, addresses, seed, word, poll);
     }
-    return groups == p->count;
+    return groups;
 }
 
-/* last(PART, paulis, into, addresses, seed, shot_first): measurements after which nothing comes,
-   one per Pauli, at most LAST_MAX, each into a row, unless that is 0. */
+/* last(PART, paulis, into, addresses, seed, shot_first, poll): measurements after which nothing
+   comes, one per Pauli, at most LAST_MAX, each into a row, unless that is 0. */
 static PyObject *last(PyObject *self, PyObject *const *args, Py_ssize_t given)
 {
     (void)self;
     static const field fields[] = {
         PART_FIELDS, {"paulis", 6, 8, 0}, {"into", 7, 4, 0}, {"addresses", 8, 8, 0}};
     Py_buffer views[BUFFERS_MAX];
-    int64_t items[BUFFERS_MAX], count;
+    int64_t items[BUFFERS_MAX], count, groups = 0;
     uint64_t seed, word;
     part p;
-    if (!wanted(given, 11) || take_place(args + 9, &seed, &word) ||
+    if (!wanted(given, 12) || take_place(args + 9, &seed, &word) ||
         open_all(args, fields, 7, views, items))
         return NULL;
     pauli *paulis = NULL;
@@ -291,15 +308,13 @@ static PyObject *last(PyObject *self, PyObject *const *args, Py_ssize_t given)
             fits = into[at] >= 0 && into[at] < p.row_count;
         if (!fits)
             PyErr_SetString(PyExc_ValueError, "the buffers do not fit one another");
-        else if (!(p.groups ? measure_last : measure_in_turn)(&p, paulis, into, views[6].buf, count,
-                                                              seed, word))
-            PyErr_NoMemory();
+        else
+            groups = (p.groups ? measure_last : measure_in_turn)(
+                &p, paulis, into, views[6].buf, count, seed, word, args[11]);
         free(paulis);
     }
     close_all(views, 7);
-    if (PyErr_Occurred())
-        return NULL;
-    Py_RETURN_NONE;
+    return groups_or_exception(groups);
 }
 
 /* begin(PART): one group, all qubits |0>. */
@@ -320,7 +335,7 @@ static PyObject *begin(PyObject *self, PyObject *const *args, Py_ssize_t given)
     Py_RETURN_NONE;
 }
 
-/* hashes(PART, which, into): of some groups a word each that is the same where their stabilizers
+/* hashes(PART, which, into, poll): of some groups a word each that is the same where their stabilizers
    are, up to sign. */
 static PyObject *hashes(PyObject *self, PyObject *const *args, Py_ssize_t given)
 {
@@ -329,7 +344,7 @@ static PyObject *hashes(PyObject *self, PyObject *const *args, Py_ssize_t given)
     Py_buffer views[BUFFERS_MAX];
     int64_t items[BUFFERS_MAX];
     part p;
-    if (!wanted(given, 8) || open_all(args, fields, 6, views, items))
+    if (!wanted(given, 9) || open_all(args, fields, 6, views, items))
         return NULL;
     if (!take_part(args, views, items, &p)) {
         const uint32_t *which = views[4].buf;
@@ -342,7 +357,9 @@ static PyObject *hashes(PyObject *self, PyObject *const *args, Py_ssize_t given)
         else if (!made)
             PyErr_NoMemory();
         else
-            hash_groups(&p, &r, which, items[4], views[5].buf);
+            for (int64_t at = 0, step = groups_per_poll(&p.s); at < items[4] && go_on(args[8]); at += step)
+                hash_groups(&p, &r, which + at, items[4] - at < step ? items[4] - at : step,
+                            (uint64_t *)views[5].buf + at);
         free_reduced(&r);
     }
     close_all(views, 6);
@@ -351,7 +368,7 @@ static PyObject *hashes(PyObject *self, PyObject *const *args, Py_ssize_t given)
     Py_RETURN_NONE;
 }
 
-/* merge(PART, firsts) -> groups. firsts: of each group one that may be the same, itself or one that
+/* merge(PART, firsts, poll) -> groups. firsts: of each group one that may be the same, itself or one that
    comes before it; changed to those that are. */
 static PyObject *merge(PyObject *self, PyObject *const *args, Py_ssize_t given)
 {
@@ -360,7 +377,7 @@ static PyObject *merge(PyObject *self, PyObject *const *args, Py_ssize_t given)
     Py_buffer views[BUFFERS_MAX];
     int64_t items[BUFFERS_MAX], groups = 0;
     part p;
-    if (!wanted(given, 7) || open_all(args, fields, 5, views, items))
+    if (!wanted(given, 8) || open_all(args, fields, 5, views, items))
         return NULL;
     if (!take_part(args, views, items, &p)) {
         int32_t *firsts = views[4].buf;
@@ -370,10 +387,10 @@ static PyObject *merge(PyObject *self, PyObject *const *args, Py_ssize_t given)
         if (!fits)
             PyErr_SetString(PyExc_ValueError, "a group comes first or is one that does");
         else
-            groups = merge_groups(&p, firsts);
+            groups = merge_groups(&p, firsts, args[7]);
     }
     close_all(views, 5);
-    return PyErr_Occurred() ? NULL : count_or_no_memory(groups);
+    return groups_or_exception(groups);
 }
 
 /* unslice(PART, groups, frames): the groups and frames of a part in slices, laid out at large. */

@@ -1,8 +1,10 @@
+from collections.abc import Callable
 from typing import Any
 
 from numpy.typing import NDArray
 
 Buffer = NDArray[Any]
+Poll = Callable[[], None]
 
 def begin(
     qubits: int, count: int, tableaus: Buffer, groups: Buffer, frames: Buffer, rows: Buffer, /
@@ -37,6 +39,7 @@ def measure(
     addresses: Buffer,
     seed: int,
     shot_first: int,
+    poll: Poll,
     /,
 ) -> int: ...
 def turn(
@@ -63,8 +66,9 @@ def last(
     addresses: Buffer,
     seed: int,
     shot_first: int,
+    poll: Poll,
     /,
-) -> None: ...
+) -> int: ...
 def hashes(
     qubits: int,
     count: int,
@@ -74,6 +78,7 @@ def hashes(
     rows: Buffer,
     which: Buffer,
     into: Buffer,
+    poll: Poll,
     /,
 ) -> None: ...
 def merge(
@@ -84,6 +89,7 @@ def merge(
     frames: Buffer,
     rows: Buffer,
     firsts: Buffer,
+    poll: Poll,
     /,
 ) -> int: ...
 def unslice(

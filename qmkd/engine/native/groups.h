@@ -64,13 +64,14 @@ WIDE static void ask_and_project_groups(part *p, const pauli *what, fates *f)
     BY_HALF(ask_and_project_each, p, what, f)
 }
 
-/* Returns the number of groups then, as `split` does, or -1 where there is no memory. */
+/* Returns the number of groups then, as `split` does, or -1 where there is no memory. room:
+   SPREAD_WORDS words. */
 static int64_t measure_one(part *p, const measurement *m, const pauli *paulis, const place *where,
-                           uint64_t word)
+                           uint64_t word, uint64_t *room)
 {
     fates f;
     int64_t count = make_fates(&f, p) ? p->count : -1;
-    const pauli *what = &paulis[m->pauli];
+    const pauli spread = spread_out(paulis[m->pauli], &p->s, room), *what = &spread;
     if (count > 0 && m->where) {
         ask_groups(p, what, f.verdict);
         see(p, row_of(p, m->where), &f);

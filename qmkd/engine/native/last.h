@@ -11,40 +11,48 @@
 
 #define LAST_MAX 4096 /* measurements that are related to one another */
 
-/* met: planes of `many` columns, one per measurement: the stabilizers that it meets. owners: of each
-   stabilizer the free outcome that it was used for, or -1. free: whether an outcome is. */
+/* met: planes of `many` columns, one per measurement: the stabilizers that it meets. across: of each
+   measurement, `columns` words, where a tableau is small; else of one. owners: of each stabilizer
+   the free outcome that it was used for, or -1. free: whether an outcome is. */
 typedef struct {
-    int32_t many;
-    uint64_t *met, *hits, *product, *room, *outcomes;
+    int32_t many, small;
+    uint64_t *met, *across, *hits, *product, *against, *room, *outcomes;
     int32_t *owners;
     uint8_t *free;
     int64_t *ends;
     uint32_t *order;
 } workspace;
 
+#define SMALL_HALF 4
+
 static int make_workspace(workspace *w, const part *p, int64_t count)
 {
     const shape *s = &p->s;
     w->many = (int32_t)(count + 7) & ~7;
-    size_t many = (size_t)w->many;
+    w->small = s->half <= SMALL_HALF;
+    size_t many = (size_t)w->many, columns = (size_t)s->columns;
     w->met = calloc(many * (size_t)s->half, 8);
+    w->across = malloc((w->small ? many : 1) * columns * 8);
     w->hits = malloc(many * 8);
     w->product = malloc((size_t)s->width * 8);
-    w->room = malloc((size_t)PAULI_WORDS(s) * 8);
+    w->against = malloc((size_t)s->width * 8);
+    w->room = malloc((size_t)SPREAD_WORDS(s) * 8);
     w->outcomes = malloc((size_t)p->words * 64 * ((many + 63) / 64) * 8);
     w->owners = malloc((size_t)s->qubits * 4);
     w->free = malloc(many);
     w->ends = calloc((size_t)p->count + 1, 8);
     w->order = malloc((size_t)p->words * 64 * 4);
-    return w->met && w->hits && w->product && w->room && w->outcomes && w->owners && w->free &&
-           w->ends && w->order;
+    return w->met && w->across && w->hits && w->product && w->against && w->room && w->outcomes &&
+           w->owners && w->free && w->ends && w->order;
 }
 
 static void free_workspace(workspace *w)
 {
     free(w->met);
+    free(w->across);
     free(w->hits);
     free(w->product);
+    free(w->against);
     free(w->room);
     free(w->outcomes);
     free(w->owners);
@@ -76,7 +84,11 @@ ALWAYS void relate(const uint64_t *tableau, const shape *s, int32_t half, const 
 {
     uint64_t met[HALF_MAX];
     for (int64_t j = 0; j < count; j++) {
-        find_met(tableau, s, half, &paulis[j], met);
+        pauli what = paulis[j];
+        what.across = w->across + (w->small ? j * s->columns : 0);
+        if (!w->small)
+            spread(what.against, s, w->across);
+        find_met(tableau, s, half, &what, met);
         for (int32_t k = 0; k < half; k++)
             w->met[k * w->many + j] = met[k];
     }
@@ -117,7 +129,8 @@ ALWAYS void settle(part *p, int32_t half, int64_t group, const pauli *paulis, in
             phase += multiply(w->product, &paulis[source], s);
         }
     phase += multiply(w->product, &paulis[j], s);
-    pauli product = look_through(w->product, phase & 3, s, w->room);
+    pauli product = pauli_of(w->product, phase & 3, s, w->against);
+    product = spread_out(product, s, w->room);
     uint64_t says = (uint64_t)ask(tableau_of(p, group), s, half, &product, unmet);
     for (int64_t k = 0; k < shot_count; k++) {
         uint32_t shot = shots[k];
@@ -125,7 +138,7 @@ ALWAYS void settle(part *p, int32_t half, int64_t group, const pauli *paulis, in
         uint64_t *outcomes = w->outcomes + (int64_t)(shot >> 6) * 64 * columns + (shot & 63);
         uint64_t common = 0;
         for (int32_t at = 0; at < s->width; at++)
-            common ^= frame[64 * at] & product.against[at];
+            common ^= frame[64 * at] & w->against[at];
         for (int64_t at = 0; at < columns; at++)
             common ^= outcomes[64 * at] & sources[at];
         uint64_t value = says ^ (uint64_t)(__builtin_popcountll(common) & 1);
@@ -134,20 +147,23 @@ ALWAYS void settle(part *p, int32_t half, int64_t group, const pauli *paulis, in
     }
 }
 
-ALWAYS void settle_each(part *p, int32_t half, const pauli *paulis, int64_t count, workspace *w)
+ALWAYS void settle_each(part *p, int32_t half, int64_t first, int64_t end, const pauli *paulis,
+                        int64_t count, workspace *w)
 {
-    for (int64_t g = 0; g < p->count; g++) {
-        int64_t first = g ? w->ends[g - 1] : 0;
+    for (int64_t g = first; g < end; g++) {
+        const uint32_t *shots = w->order + (g ? w->ends[g - 1] : 0);
         relate(tableau_of(p, g), &p->s, half, paulis, count, w);
         for (int32_t j = 0; j < count; j++)
             if (!w->free[j])
-                settle(p, half, g, paulis, count, j, w->order + first, w->ends[g] - first, w);
+                settle(p, half, g, paulis, count, j, shots, w->order + w->ends[g] - shots, w);
     }
 }
 
-WIDE static void settle_groups(part *p, const pauli *paulis, int64_t count, workspace *w)
+/* Groups [first, end). */
+WIDE static void settle_groups(part *p, int64_t first, int64_t end, const pauli *paulis,
+                               int64_t count, workspace *w)
 {
-    BY_HALF(settle_each, p, paulis, count, w)
+    BY_HALF(settle_each, p, first, end, paulis, count, w)
 }
 
 /* Coins of all shots, a word per shot and 64 measurements, laid out as frames are. */
@@ -182,23 +198,33 @@ WIDE static void write_outcomes(part *p, const int32_t *into, int64_t count, uin
         }
 }
 
-static int measure_last(part *p, const pauli *paulis, const int32_t *into, const address *addresses,
-                        int64_t count, uint64_t seed, uint64_t word)
+/* Returns the number of groups; -1 where there is no memory, or `poll` raised. */
+static int64_t measure_last(part *p, const pauli *paulis, const int32_t *into,
+                            const address *addresses, int64_t count, uint64_t seed, uint64_t word,
+                            PyObject *poll)
 {
     workspace w;
     place *at = malloc((size_t)count * sizeof *at + 1);
-    int made = make_workspace(&w, p, count) && at;
-    if (made) {
-        for (int64_t j = 0; j < count; j++)
+    int good = make_workspace(&w, p, count) && at;
+    if (good) {
+        for (int64_t j = 0; j < count; j++) {
             at[j] = (place){seed, addresses[j].epoch, addresses[j].node, addresses[j].draw};
+            if (w.small)
+                spread(paulis[j].against, &p->s, w.across + j * p->s.columns);
+        }
         toss(p, at, count, word, w.outcomes);
         sort_shots(p, &w);
-        settle_groups(p, paulis, count, &w);
-        write_outcomes(p, into, count, w.outcomes);
+        int64_t step = groups_per_poll(&p->s);
+        for (int64_t g = 0; g < p->count && good; g += step) {
+            settle_groups(p, g, g + step < p->count ? g + step : p->count, paulis, count, &w);
+            good = go_on(poll);
+        }
     }
+    if (good)
+        write_outcomes(p, into, count, w.outcomes);
     free_workspace(&w);
     free(at);
-    return made;
+    return good ? p->count : -1;
 }
 
 #endif

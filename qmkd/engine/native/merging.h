@@ -66,12 +66,15 @@ WIDE static void reduce_group(part *p, int64_t group, reduced *r)
 }
 
 /* Groups that are those that they are taken for up to signs: `kicks` is to have the Pauli between
-   the two states. Others are taken for themselves. */
-static void compare_groups(part *p, int32_t *firsts, uint64_t *kicks, reduced *one, reduced *two)
+   the two states. Others are taken for themselves. Returns 0 where `poll` raised. */
+static int compare_groups(part *p, int32_t *firsts, uint64_t *kicks, reduced *one, reduced *two,
+                          PyObject *poll)
 {
     const shape *s = &p->s;
     int64_t reduced_group = -1;
     for (int64_t g = 0; g < p->count; g++) {
+        if (g % groups_per_poll(s) == 0 && !go_on(poll))
+            return 0;
         if (firsts[g] == g)
             continue;
         if (reduced_group != firsts[g])
@@ -89,17 +92,19 @@ static void compare_groups(part *p, int32_t *firsts, uint64_t *kicks, reduced *o
                 kicks[g * s->width + (across >> 6)] |= UINT64_C(1) << (across & 63);
             }
     }
+    return 1;
 }
 
-/* Leave one group of those that are the same. Returns how many there are, -1 without memory. */
-static int64_t merge_groups(part *p, int32_t *firsts)
+/* Leave one group of those that are the same. Returns how many there are; -1 where there is no
+   memory, or `poll` raised. */
+static int64_t merge_groups(part *p, int32_t *firsts, PyObject *poll)
 {
     reduced one, two;
     uint64_t *kicks = calloc((size_t)(p->count * p->s.width), 8);
     uint32_t *numbers = malloc((size_t)p->count * 4);
     int64_t kept = -1;
-    if ((make_reduced(&one, &p->s) & make_reduced(&two, &p->s)) && kicks && numbers) {
-        compare_groups(p, firsts, kicks, &one, &two);
+    if ((make_reduced(&one, &p->s) & make_reduced(&two, &p->s)) && kicks && numbers &&
+        compare_groups(p, firsts, kicks, &one, &two, poll)) {
         kept = 0;
         for (int64_t g = 0; g < p->count; g++)
             if (firsts[g] == g) {

@@ -72,6 +72,20 @@ static inline uint64_t *row_of(const part *p, int64_t row)
         function((part), (part)->s.width, __VA_ARGS__); \
     }
 
+/* Whether the run goes on; if not, `poll` has raised, and the part is worth nothing any more. */
+static inline int go_on(PyObject *poll)
+{
+    PyObject *none = PyObject_CallNoArgs(poll);
+    Py_XDECREF(none);
+    return none != NULL;
+}
+
+/* Groups that take some milliseconds to reduce. */
+static inline int64_t groups_per_poll(const shape *s)
+{
+    return s->half == 1 ? 1024 : 1 + 64 / (s->half * s->half);
+}
+
 /* --- what becomes of groups --------------------------------------------------------------------*/
 
 /* Of the `asked` groups that there are before any is split. verdict: RANDOM where the state changes

@@ -59,31 +59,40 @@ ALWAYS void spread(const uint64_t *bits, const shape *s, uint64_t *columns)
 }
 
 /* A Pauli to do something with. against: its bits with x and z exchanged, so that the bits of
-   another meet them where the two anticommute. own, across: `bits` and `against`, spread. low: the
-   X columns of `across`. */
+   another meet them where the two anticommute. own, across: `bits` and `against`, spread; low: the
+   X columns of `across`; NULL until somebody asks tableaus about it. */
 typedef struct {
     const uint64_t *bits;
-    uint64_t *against, *own, *across, *low;
+    const uint64_t *against, *own, *across, *low;
     uint32_t phase;
 } pauli;
 
-#define PAULI_WORDS(s) ((s)->width + 3 * (s)->columns)
+#define SPREAD_WORDS(s) (3 * (s)->columns)
 
-/* A Pauli with PAULI_WORDS(s) words of room. */
-ALWAYS pauli look_through(const uint64_t *bits, uint32_t phase, const shape *s, uint64_t *room)
+/* against: `width` words of room. */
+ALWAYS pauli pauli_of(const uint64_t *bits, uint32_t phase, const shape *s, uint64_t *against)
 {
-    uint64_t *own = room + s->width, *across = own + s->columns, *low = across + s->columns;
-    pauli p = {bits, room, own, across, low, phase};
+    pauli p = {bits, against, NULL, NULL, NULL, phase};
     int32_t n = s->qubits;
-    memset(p.against, 0, (size_t)s->width * 8);
+    memset(against, 0, (size_t)s->width * 8);
     for (int32_t q = 0; q < n; q++) {
-        p.against[(n + q) >> 6] |= bit_of(bits, q) << ((n + q) & 63);
-        p.against[q >> 6] |= bit_of(bits, n + q) << (q & 63);
+        against[(n + q) >> 6] |= bit_of(bits, q) << ((n + q) & 63);
+        against[q >> 6] |= bit_of(bits, n + q) << (q & 63);
     }
-    spread(bits, s, own);
+    return p;
+}
+
+/* The same, spread. room: SPREAD_WORDS(s) words. */
+ALWAYS pauli spread_out(pauli p, const shape *s, uint64_t *room)
+{
+    uint64_t *own = room, *across = own + s->columns, *low = across + s->columns;
+    spread(p.bits, s, own);
     spread(p.against, s, across);
     for (int32_t c = 0; c < s->columns; c++)
-        low[c] = c < n ? across[c] : 0;
+        low[c] = c < s->qubits ? across[c] : 0;
+    p.own = own;
+    p.across = across;
+    p.low = low;
     return p;
 }
 
