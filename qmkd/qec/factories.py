@@ -174,23 +174,23 @@ def yield_of(units: int, failure: float, shortfall: float) -> int:
 
 
 def _quantile(units: int, failure: float, shortfall: float) -> int:
-    # P(successes <= x) >= s is P(failures <= units - x - 1) <= 1 - s, so failures are counted up
-    # from none. Where none has no chance worth a number, successes are: they are few then.
-    term = math.exp(units * math.log1p(-failure))
-    if term > 0.0:
-        total, failures = term, 0
-        while total <= 1 - shortfall and failures < units:
-            failures += 1
-            term *= (units - failures + 1) / failures * failure / (1 - failure)
+    # Summed from the end whose first term is the larger, which is never too small for a number.
+    if failure > 0.5:
+        total = term = math.exp(units * math.log(failure))
+        successes = 0
+        while total < shortfall and successes < units:
+            successes += 1
+            term *= (units - successes + 1) / successes * (1 - failure) / failure
             total += term
-        return units - failures
-    total = term = math.exp(units * math.log(failure))
-    successes = 0
-    while total < shortfall and successes < units:
-        successes += 1
-        term *= (units - successes + 1) / successes * (1 - failure) / failure
+        return successes
+    # P(successes <= x) >= s is P(failures <= units - x - 1) <= 1 - s.
+    total = term = math.exp(units * math.log1p(-failure))
+    failures = 0
+    while total <= 1 - shortfall and failures < units:
+        failures += 1
+        term *= (units - failures + 1) / failures * failure / (1 - failure)
         total += term
-    return successes
+    return units - failures
 
 
 def _yield_from_mode(units: int, failure: float, shortfall: float) -> int:

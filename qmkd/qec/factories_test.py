@@ -31,6 +31,11 @@ def test_a_yield_is_the_quantile_of_the_binomial(
     assert found == 0 or binom.cdf(found - 1, units, 1 - failure) < shortfall + slack
 
 
+def test_a_first_term_too_small_for_full_precision_is_not_summed_from() -> None:
+    assert 0 < (1 - 0.73828125) ** 551 < 2.3e-308
+    assert factories.yield_of(551, 0.73828125, 0.01) == int(binom.ppf(0.01, 551, 1 - 0.73828125))
+
+
 @given(units=some.integers(factories.UNITS_LARGE, 10**6), failure=some.floats(1e-6, 0.9))
 def test_an_approximate_yield_is_within_a_percent_or_two_states(units: int, failure: float) -> None:
     found = factories.yield_of(units, failure, 0.005)
