@@ -59,10 +59,15 @@ FINAL_STATES = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLE
 
 
 class Noise(StrEnum):
-    """Which noise a job runs under. `profile`: what its code profiles give; `ideal`: none."""
+    """Which noise a job runs under. `ideal`: none. `profile`: what its code profiles give.
+
+    `calibrated`, which `profile` means: each operation and each wait errs by the logical Pauli
+    channel that was measured for the code, its distance and the machine's physical noise.
+    """
 
     IDEAL = "ideal"
     PROFILE = "profile"
+    CALIBRATED = "calibrated"
 
 
 class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -39,7 +39,7 @@ from syscalls.errors import (
 )
 from syscalls.findings import FINDINGS_MAX
 from syscalls.ids import ID_BYTES, job_id
-from syscalls.job import Noise, PlanJob, Planned, Policy, Submit, Submitted
+from syscalls.job import PlanJob, Planned, Policy, Submit, Submitted
 
 ABSENT_OPS = frozenset({"OPEN_CHAN", "USE_CHAN", "CLOSE_CHAN", "SET_POLICY"})
 SEED_BYTES = 8
@@ -128,7 +128,7 @@ def _job(state: State, submission: Submission, program: Program, plan: Plan) -> 
         policy=policy,
         seed=seed,
         plan=plan,
-        context=context(program, policy, plan, seed, state.machine.versions),
+        context=context(program, policy, plan, seed, state.machine),
         digest=sha256(submission.graph).digest() if keyed else b"",
         created_ns=state.now_ns,
         created_at=time_text(state.now_ns),
@@ -182,9 +182,6 @@ def _check_available(program: Program, policy: Policy) -> KernelError | None:
     for op in program.summary.ops:
         if op in ABSENT_OPS:
             return NotAvailable(feature=f"the operation {op}", remedy="Write it without.")
-    if policy.noise == Noise.PROFILE and not program.summary.ideal:
-        remedy = "Leave policy.noise out, or ask for ideal."
-        return NotAvailable(feature="noise of code profiles", remedy=remedy)
     return None
 
 

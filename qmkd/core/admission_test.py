@@ -55,7 +55,6 @@ def test_a_program_needs_the_rights_of_its_operations(desk: Desk) -> None:
     ("graph", "policy"),
     [
         (bell(extra="SET_POLICY"), {}),
-        (bell(), {"noise": Noise.PROFILE}),
         (bell(), {"debug": True}),
     ],
 )
@@ -65,22 +64,27 @@ def test_what_this_build_lacks_is_refused_by_name(
     assert isinstance(desk.try_submit(desk.open(), graph, **policy), NotAvailable)
 
 
+CALIBRATED = "calibrated uniform 0.001"
+
+
 @pytest.mark.parametrize(
-    ("profile", "asked", "requested", "why"),
+    ("profile", "asked", "requested", "applied", "why"),
     [
-        ("logical:Surface(d=3)", {}, "default", True),
-        ("logical:Surface(d=3)", {"noise": Noise.IDEAL}, "ideal", False),
-        ("logical:ideal", {"noise": Noise.PROFILE}, "profile", True),
-        ("logical:ideal", {}, "default", False),
+        ("logical:Surface(d=3)", {}, "default", "ideal", True),
+        ("logical:Surface(d=3)", {"noise": Noise.IDEAL}, "ideal", "ideal", False),
+        ("logical:Surface(d=3)", {"noise": Noise.PROFILE}, "profile", CALIBRATED, True),
+        ("logical:Surface(d=3)", {"noise": Noise.CALIBRATED}, "calibrated", CALIBRATED, False),
+        ("logical:ideal", {"noise": Noise.PROFILE}, "profile", "ideal", True),
+        ("logical:ideal", {}, "default", "ideal", False),
     ],
 )
 def test_a_job_says_which_noise_was_asked_and_which_applied(
-    desk: Desk, profile: str, asked: dict[str, Any], requested: str, why: bool
+    desk: Desk, profile: str, asked: dict[str, Any], requested: str, applied: str, why: bool
 ) -> None:
     session = desk.open()
     job = desk.submit(session, bell(profile=profile), **asked)
     noise = desk.call(Status(session_id=session, job_id=job)).execution_context.noise
-    assert (noise.requested, noise.applied, bool(noise.why)) == (requested, "ideal", why)
+    assert (noise.requested, noise.applied, bool(noise.why)) == (requested, applied, why)
 
 
 def test_a_program_too_wide_or_too_long_for_its_deadline_is_refused(desk: Desk) -> None:

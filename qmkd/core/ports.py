@@ -71,9 +71,14 @@ Planner = Callable[[Summary, int], Plan | ProgramTooWide]
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """The machine and the daemon as configured. worker_bytes: memory that one worker may use."""
+    """The machine and the daemon as configured. worker_bytes: memory that one worker may use.
+
+    physical_noise: model and strength of what its physical qubits suffer, by their names in the
+        calibration table.
+    """
 
     physical_qubits: int = 1_000_000
+    physical_noise: str = "uniform 0.001"
     workers: int = 2
     worker_bytes: int = 4 << 30
     tenants: tuple[TenantRule, ...] = ()

@@ -41,7 +41,6 @@ from syscalls.errors import (
 from syscalls.job import JobState
 from syscalls.results import COUNTS_CHARS_MAX, COUNTS_KEYS_MAX, SHOT_BLOCK
 
-NOISE = "ideal"
 TOTAL_TOLERANCE = 1e-6  # how far probabilities may be from 1 together
 
 
@@ -173,7 +172,7 @@ def _send_slice(state: State, job: Job) -> bool:
             graph=job.program.graph,
             engine=job.plan.engine,
             seed=job.seed,
-            noise=NOISE,
+            noise=job.context.noise.applied,
             shot_first=given.first,
             shots=given.shots,
             shots_total=job.policy.shots,

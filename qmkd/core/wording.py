@@ -12,7 +12,7 @@ from functools import lru_cache
 from msgspec import UNSET
 
 from qmkd.core.limits import MS, SECOND
-from qmkd.core.ports import Plan
+from qmkd.core.ports import Machine, Plan
 from qmkd.core.state import Job, Program, State
 from qvm.profiles import Profile
 from syscalls.errors import KernelError
@@ -152,7 +152,7 @@ def blocked(state: State, job: Job) -> str | None:
 
 
 def context(
-    program: Program, policy: Policy, plan: Plan, seed: int, versions: dict[str, str]
+    program: Program, policy: Policy, plan: Plan, seed: int, machine: Machine
 ) -> ExecutionContext:
     """All that is needed to get the same bits again."""
     why = plan.why
@@ -165,21 +165,25 @@ def context(
         seed=seed,
         program_digest=program.summary.digest,
         profiles=program.profiles,
-        noise=_noise(program, policy),
-        versions=versions,
+        noise=_noise(program, policy, machine.physical_noise),
+        versions=machine.versions,
     )
 
 
-def _noise(program: Program, policy: Policy) -> NoiseApplied:
+def _noise(program: Program, policy: Policy, physical: str) -> NoiseApplied:
+    """applied: as engines know it."""
+    ideal = Noise.IDEAL.value
     if policy.noise is UNSET:
-        why = "" if program.summary.ideal else "this build runs logical qubits without noise"
-        return NoiseApplied(requested="default", applied=Noise.IDEAL.value, why=why)
-    if policy.noise is Noise.PROFILE:
-        assert program.summary.ideal, "admission refuses noise that is not here"
-        return NoiseApplied(
-            requested=policy.noise.value, applied=Noise.IDEAL.value, why="every profile is ideal"
-        )
-    return NoiseApplied(requested=policy.noise.value, applied=Noise.IDEAL.value)
+        why = "" if program.summary.ideal else "codes run without noise unless it is asked for"
+        return NoiseApplied(requested="default", applied=ideal, why=why)
+    if policy.noise is Noise.IDEAL:
+        return NoiseApplied(requested=ideal, applied=ideal)
+    asked = policy.noise.value
+    if program.summary.ideal:
+        return NoiseApplied(requested=asked, applied=ideal, why="every profile is ideal")
+    mode = Noise.CALIBRATED if policy.noise is Noise.PROFILE else policy.noise
+    why = "" if policy.noise is mode else f"{asked} is {mode.value}"
+    return NoiseApplied(requested=asked, applied=f"{mode.value} {physical}", why=why)
 
 
 def profile_applied(profile: Profile) -> ProfileApplied:

@@ -69,6 +69,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     worker_nice: Annotated[int, Meta(ge=0, le=19)] = 5
     worker_bytes: Annotated[int, Meta(ge=64 << 20, le=1 << 50)] = 4 << 30
     physical_qubits: Annotated[int, Meta(ge=1, le=2**53)] = 1_000_000
+    physical_noise: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_]+ [0-9.e-]+$")] = "uniform 0.001"
     stop_grace_ms: Annotated[int, Meta(ge=0, le=600_000)] = 2_000
     log_level: Level = "info"
     log_format: Format = "text"
@@ -80,6 +81,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         rules = tuple(_rule(index, table) for index, table in enumerate(self.tenant))
         return Machine(
             physical_qubits=self.physical_qubits,
+            physical_noise=self.physical_noise,
             workers=self.workers,
             worker_bytes=self.worker_bytes,
             tenants=rules or (_own_tenant(),),

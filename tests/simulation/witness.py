@@ -245,6 +245,7 @@ class Witness:
             mended = msgspec.structs.replace(
                 body,
                 counts=before.counts,
+                probabilities=before.probabilities,
                 counts_omitted=before.counts_omitted,
                 events=before.events,
             )

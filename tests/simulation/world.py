@@ -361,7 +361,7 @@ class Life:
             priority=rng.choice((0, 0, 0, 1, -1)),
             deadline_epochs=rng.choice((None, None, None, None, None, 2)),
             timeout_ms=rng.choice((None, None, 30, 1_000)),
-            noise=rng.choice((UNSET,) * 8 + (Noise.IDEAL, Noise.PROFILE)),
+            noise=rng.choice((UNSET,) * 8 + tuple(Noise)),
             counts=rng.random() < 0.8,
             debug=rng.random() < 0.02,
             idempotency_key=rng.choice((None,) * 12 + ("k1", "k2", "k3")),
