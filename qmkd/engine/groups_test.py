@@ -365,12 +365,10 @@ def test_a_run_can_be_stopped_within_many_measurements() -> None:
     with pytest.raises(Enough):
         _groups.measure(*part, paulis, what, addresses, 1, 0, stop_at_the_third)
     assert calls == 3
-    for stopped in (
-        lambda: _groups.last(*part, paulis, what[:, 0].copy() * 0, addresses, 1, 0, raises),
-        lambda: _groups.merge(*part, np.zeros(1, dtype=np.int32), raises),
-    ):
-        with pytest.raises(ZeroDivisionError):
-            stopped()
+    with pytest.raises(ZeroDivisionError):
+        _groups.last(*part, paulis, np.zeros(9, dtype=np.int32), addresses, 1, 0, raises)
+    with pytest.raises(ZeroDivisionError):
+        _groups.merge(*part, np.zeros(1, dtype=np.int32), raises)
 
 
 def raises() -> None:

@@ -105,7 +105,11 @@ ALWAYS void find_turns_each(part *p, int32_t half, const pauli *turns, int32_t c
     for (int64_t g = 0; g < p->count; g++) {
         int certain = -1, says = RANDOM;
         for (int k = 0; k < count && certain < 0; k++) {
-            says = ask(tableau_of(p, g), &p->s, half, &turns[k], met);
+            const uint64_t *its = tableau_of(p, g);
+            if (count > 1)
+                says = ask(its, &p->s, half, &turns[k], met);
+            else
+                says = find_met(its, &p->s, half, &turns[k], met) ? RANDOM : SAYS_0;
             if (says != RANDOM)
                 certain = k;
         }
