@@ -61,10 +61,11 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     """What a decoder did for one stream of windows.
 
-    rounds: that the windows are for. busy_cycles: rounds' worth of work. finished_ns, waited_ns: of each window, when it was decoded
-    and how long after its last round. backlog: windows waiting or in work when each arrives, itself
-    included. stalled_ns: by how much rounds were held back, in all. overloads: how often.
-    failures: windows heavier than the device takes. histogram: windows by weight.
+    rounds: that the windows are for. busy_cycles: rounds' worth of work. finished_ns, waited_ns: of
+    each window, when it was decoded and how long after its last round. backlog: windows waiting or
+    in work when each arrives, itself included. stalled_ns: by how much rounds were held back, in
+    all. overloads: how often. failures: windows heavier than the device takes. histogram: windows
+    by weight.
     """
 
     windows: int
