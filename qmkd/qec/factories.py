@@ -228,8 +228,7 @@ def _yield_expanded(units: int, success: float, shortfall: float) -> int:
     """Moorhead's expansion about the normal quantile (Oxford, 2013, page 7).
 
     In the published expansion the whole bracket of the third correction is divided by 1620; the
-    estimator's library divides only its last term, and so do we: the yields of thousands of units
-    come out up to half a percent high.
+    estimator's library divides only its last term, and so do we: yields are off by up to five.
     """
     w = NormalDist().inv_cdf(shortfall)
     p, variance = success, units * success * (1 - success)
