@@ -242,7 +242,7 @@ class Worker:
         except Stopped as stopped:
             return Failed(run.ticket, "stopped", str(stopped), stopped.epoch)
         except TooLarge as large:
-            what = f"{large.what} of exact probabilities"
+            what = f"room for exact probabilities, in {large.what}"
             return Failed(run.ticket, "too_large", what, asked=large.needed, limit=large.most)
         except Unable as unable:
             return Failed(run.ticket, "refused", str(unable)[:MESSAGE_CHARS_MAX])

@@ -253,7 +253,8 @@ def test_a_program_too_large_for_exact_probabilities_says_what_is_too_large(peer
     load_it = Load(7, json.dumps(graph).encode())
     failed = peer.ask(load_it, a_run(126, program=7, engine=EXACT, shots=1, row_bytes=0))
     assert isinstance(failed, Failed)
-    assert (failed.reason, failed.message) == ("too_large", "qubits of exact probabilities")
+    assert failed.reason == "too_large"
+    assert failed.message == "room for exact probabilities, in qubits"
     assert (failed.asked, failed.limit) == (EXACT_QUBITS_MAX + 1, EXACT_QUBITS_MAX)
 
 

@@ -24,6 +24,8 @@ from syscalls.job import (
     JobState,
     JobStatus,
     Noise,
+    PlanJob,
+    Planned,
     Policy,
     Submit,
     Submitted,
@@ -58,6 +60,7 @@ class PolicyOptions(TypedDict, total=False):
     timeout_ms: int | None
     noise: Noise | str | None
     counts: bool
+    exact: bool
     debug: bool
     idempotency_key: str | None
 
@@ -132,6 +135,19 @@ def submissions(
         Submit(session_id=session, graph=Raw(graph_json(program)), policy=policy_of(options))
         for program in programs
     ]
+
+
+def plan(
+    session: SessionId,
+    program: Program,
+    options: PolicyOptions,
+    clock: Clock,
+    deadline: float | None,
+) -> Steps[Planned]:
+    """Ask how a program would be run."""
+    call = PlanJob(session_id=session, graph=Raw(graph_json(program)), policy=policy_of(options))
+    settled = yield from one(call, clock, deadline)
+    return reply_of(settled, Planned)
 
 
 def submit(calls: Sequence[Submit], clock: Clock, deadline: float | None) -> Steps[list[Submitted]]:

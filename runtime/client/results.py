@@ -11,7 +11,7 @@ import base64
 import html
 import mmap
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -136,6 +136,8 @@ class Result:
     """A completed job's results.
 
     counts: shots per outcome, one character per event, `-` where its measurement did not run.
+    probabilities: of each outcome, keyed likewise, where the job was to work these out; it then has
+    no counts and no samples.
     events: shot 0. samples: uint8, shape (shots, events), ABSENT (255) where not run.
     samples_packed: uint8, shape (shots, row_bytes), as `syscalls.results` lays it out.
 
@@ -165,10 +167,18 @@ class Result:
 
     @property
     def counts(self) -> dict[str, int]:
-        """As the kernel counted; where it left counting out, counted here from the samples."""
+        """As the kernel counted; where it left counting out, counted here from the samples.
+
+        Raises ResultsUnavailable where there are probabilities instead.
+        """
         if self._counts is None:
             self._counts = self.packed.counts()
         return self._counts
+
+    @property
+    def probabilities(self) -> dict[str, float] | None:
+        """Exact, and they sum to 1 up to rounding; None where shots were run."""
+        return self.status.probabilities
 
     @property
     def events(self) -> dict[str, int]:
@@ -187,6 +197,8 @@ class Result:
     @property
     def packed(self) -> Packed:
         """The packed rows with their layout; raises ResultsUnavailable once the session is over."""
+        if self.probabilities is not None:
+            raise ResultsUnavailable("This job ran no shots: see its `.probabilities`.")
         if self._packed is None:
             self._packed = self._fetch()
         return self._packed
@@ -207,59 +219,80 @@ class Result:
         return [event.name for event in self.packed.order]
 
     def plot(self, path: str | os.PathLike[str]) -> None:
-        """Draw the counts into a picture file; the ending of `path` says which kind.
+        """Draw counts or probabilities into a picture file; the ending of `path` says which kind.
 
         Raises PlottingUnavailable without matplotlib.
         """
-        from runtime.client.plot import draw_counts
+        from runtime.client.plot import draw_bars
 
-        draw_counts(self.counts, Path(path), title=f"{self.job_id}, {self.shots} shots")
+        measure = "shots" if self.probabilities is None else "probability"
+        draw_bars(self._sizes(), Path(path), title=f"{self.job_id}, {self._title()}", of=measure)
 
     def __repr__(self) -> str:
-        if self._counts is None:
-            return f"Result({self.job_id}, shots={self.shots})"
-        head = dict(list(_by_size(self._counts))[:REPR_OUTCOMES_MAX])
-        left = len(self._counts) - len(head)
+        what = "exact" if self.probabilities is not None else f"shots={self.shots}"
+        if self.probabilities is None and self._counts is None:
+            return f"Result({self.job_id}, {what})"
+        sizes = self._sizes()
+        head = dict(_by_size(sizes)[:REPR_OUTCOMES_MAX])
+        left = len(sizes) - len(head)
         more = f", and {left} more outcomes" if left else ""
-        return f"Result({self.job_id}, shots={self.shots}, {head}{more})"
+        return f"Result({self.job_id}, {what}, {head}{more})"
 
     def __rich__(self) -> Table:
         from rich.table import Table
 
-        title = f"{self.shots} shots, seed {self.seed}"
+        title = self._title()
         table = Table(title=title, title_justify="left", min_width=len(title))
         table.add_column("outcome", no_wrap=False, overflow="fold")
-        table.add_column("shots", justify="right")
-        table.add_column("share", justify="right")
+        for name in self._columns():
+            table.add_column(name, justify="right")
         table.add_column("")
-        for outcome, shots, share in self._rows():
-            table.add_row(outcome, str(shots), f"{share:.4f}", "█" * round(share * BAR_CHARS))
+        for outcome, figures, share in self._rows():
+            table.add_row(outcome, *figures, "█" * round(share * BAR_CHARS))
         return table
 
     def _repr_html_(self) -> str:
+        heads = "".join(f"<th>{name}</th>" for name in ("outcome", *self._columns()))
         rows = "".join(
-            f"<tr><td><code>{html.escape(outcome)}</code></td><td>{shots}</td>"
-            f"<td>{share:.4f}</td></tr>"
-            for outcome, shots, share in self._rows()
+            f"<tr><td><code>{html.escape(outcome)}</code></td>"
+            + "".join(f"<td>{figure}</td>" for figure in figures)
+            + "</tr>"
+            for outcome, figures, _ in self._rows()
         )
         return (
-            f"<table><caption>{html.escape(self.job_id)}: {self.shots} shots, seed {self.seed}"
-            f"</caption><tr><th>outcome</th><th>shots</th><th>share</th></tr>{rows}</table>"
+            f"<table><caption>{html.escape(self.job_id)}: {self._title()}</caption>"
+            f"<tr>{heads}</tr>{rows}</table>"
         )
 
-    def _rows(self) -> list[tuple[str, int, float]]:
-        """Outcome, shots and share, the most frequent first; beyond a bound they are summed up."""
-        total = sum(self.counts.values())
-        ranked = list(_by_size(self.counts))
-        rows = [(key or "(no events)", n, n / total) for key, n in ranked[:ROWS_SHOWN_MAX]]
+    def _title(self) -> str:
+        if self.probabilities is not None:
+            return "exact probabilities"
+        return f"{self.shots} shots, seed {self.seed}"
+
+    def _columns(self) -> tuple[str, ...]:
+        return ("shots", "share") if self.probabilities is None else ("probability",)
+
+    def _sizes(self) -> Mapping[str, float]:
+        """Of each outcome what there is of it: shots, or probability."""
+        return self.counts if self.probabilities is None else self.probabilities
+
+    def _rows(self) -> list[tuple[str, tuple[str, ...], float]]:
+        """Outcome, figures and share, the largest first; beyond a bound they are summed up."""
+        sizes = self._sizes()
+        total = sum(sizes.values())
+        ranked = [(key or "(no events)", size) for key, size in _by_size(sizes)]
         if rest := ranked[ROWS_SHOWN_MAX:]:
-            left = sum(n for _, n in rest)
-            rows.append((f"{len(rest)} other outcomes", left, left / total))
-        return rows
+            left = sum(size for _, size in rest)
+            ranked[ROWS_SHOWN_MAX:] = [(f"{len(rest)} other outcomes", left)]
+        exact = self.probabilities is not None
+        return [
+            (key, (f"{size:.9f}",) if exact else (str(size), f"{size / total:.4f}"), size / total)
+            for key, size in ranked
+        ]
 
 
-def _by_size(counts: dict[str, int]) -> Iterable[tuple[str, int]]:
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+def _by_size(sizes: Mapping[str, float]) -> list[tuple[str, float]]:
+    return sorted(sizes.items(), key=lambda item: (-item[1], item[0]))
 
 
 def no_longer() -> Packed:

@@ -27,6 +27,21 @@ from syscalls.ids import JobId
 from syscalls.results import SHOT_BLOCK, EventField, ResultsReply, row_bytes, values_bytes
 
 
+def test_a_result_with_probabilities_has_no_counts_and_no_samples() -> None:
+    status = replace(DONE, counts=None, probabilities={"0": 0.25, "1": 0.75})
+    result = Result(status, no_longer)
+    assert result.probabilities == {"0": 0.25, "1": 0.75}
+    with pytest.raises(errors.ResultsUnavailable, match="no shots"):
+        _ = result.counts
+    with pytest.raises(errors.ResultsUnavailable, match="no shots"):
+        _ = result.samples
+    console = Console(width=80, record=True)
+    console.print(result)
+    assert "0.750000000" in console.export_text()
+    assert "exact, {'1': 0.75, '0': 0.25}" in repr(result)
+    assert "0.750000000" in result._repr_html_()
+
+
 def packed_slowly(samples: list[list[int]], order: list[EventField]) -> bytes:
     """The layout of `syscalls.results`, one bit at a time."""
     rows = b""

@@ -31,7 +31,7 @@ from syscalls.errors import KernelError
 from syscalls.events import Subscribe, Subscribed
 from syscalls.findings import Finding
 from syscalls.ids import JobId, SessionId
-from syscalls.job import Cancel, JobStatus, Status, Submitted
+from syscalls.job import Cancel, JobStatus, Planned, Status, Submitted
 from syscalls.session import CloseSession, Session, SessionClosed
 from syscalls.syscall import Reply, Syscall
 from syscalls.telemetry import GetTelemetry, Telemetry
@@ -140,6 +140,13 @@ class Client:
         calls = ops.submissions(self.session_id, programs, policy)
         accepted = self._drive(ops.submit(calls, time.monotonic, self._deadline(timeout)))
         return [Job(self, each.job_id, each) for each in accepted]
+
+    def plan(
+        self, program: Program, timeout: float | None = None, **policy: Unpack[PolicyOptions]
+    ) -> Planned:
+        """Say how a program would be run and what that should cost; nothing is run."""
+        deadline = self._deadline(timeout)
+        return self._drive(ops.plan(self.session_id, program, policy, time.monotonic, deadline))
 
     def run(
         self,

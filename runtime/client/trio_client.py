@@ -32,7 +32,7 @@ from syscalls.errors import KernelError
 from syscalls.events import Subscribe, Subscribed
 from syscalls.findings import Finding
 from syscalls.ids import JobId, SessionId
-from syscalls.job import Cancel, JobStatus, Status, Submitted
+from syscalls.job import Cancel, JobStatus, Planned, Status, Submitted
 from syscalls.session import CloseSession, Session, SessionClosed
 from syscalls.syscall import Reply, Syscall
 from syscalls.telemetry import GetTelemetry, Telemetry
@@ -136,6 +136,13 @@ class AsyncClient:
         calls = ops.submissions(await self.session_id(), programs, policy)
         steps = ops.submit(calls, trio.current_time, self._deadline(timeout))
         return [AsyncJob(self, each.job_id, each) for each in await self._drive(steps)]
+
+    async def plan(
+        self, program: Program, timeout: float | None = None, **policy: Unpack[PolicyOptions]
+    ) -> Planned:
+        """Say how a program would be run and what that should cost; nothing is run."""
+        session, deadline = await self.session_id(), self._deadline(timeout)
+        return await self._drive(ops.plan(session, program, policy, trio.current_time, deadline))
 
     async def run(
         self,

@@ -17,6 +17,7 @@ from runtime.ctl.commands import (
     completion,
     discover,
     estimate,
+    explain,
     jobs,
     run,
     session,
@@ -30,6 +31,7 @@ from runtime.ctl.output import print_error
 
 COMMANDS = {
     "run": run,
+    "explain": explain,
     "status": status,
     "wait": wait,
     "cancel": cancel,

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,41 @@ def test_run_prints_the_counts_as_a_table_and_as_json(ctl: Ctl) -> None:
     assert job["state"] == "COMPLETED"
     assert sum(job["counts"].values()) == 1000
     assert all(str(count) in shown for count in job["counts"].values())
+
+
+def test_run_explains_what_a_program_was_planned_to_cost_and_did(ctl: Ctl) -> None:
+    shown = ctl("run", BELL, "--explain").stdout
+    for told in ("1024 shots", "engine frames", "predicted", "real", "packing and counting"):
+        assert told in shown
+    job = object_in(ctl("run", BELL, "--explain", "--json"))["telemetry"]
+    assert job["plan"]["engine"] == "frames"
+    assert job["cpu_ns"] == sum(job["spent_ns"].values()) > 0
+    ctl("run", BELL, "--explain", "--no-wait", status=Exit.USAGE)
+
+
+def test_a_program_is_explained_without_being_run(ctl: Ctl) -> None:
+    shown = ctl("explain", BELL, "--shots", "1").stdout
+    assert "engine tableau" in shown
+    assert "real" not in shown
+    plan = object_in(ctl("explain", BELL, "--json"))["plan"]
+    assert [row["qubits"] for row in plan["rows"]] == [2]
+    assert object_in(ctl("jobs", "--json"))["jobs"] == []
+    wide = [f"q{at}" for at in range(30)]
+    lines = [f"ALLOC_LQ n=30, profile=logical:ideal, {', '.join(wide)}"]
+    lines += [f"APPLY_T {qubit}" for qubit in wide]
+    lines += [f"APPLY_CNOT {one}, {two}" for one, two in pairwise(wide)]
+    refused = ctl("explain", "-", text="\n".join(lines), status=Exit.REFUSED).stderr
+    assert "30 qubits" in refused
+    assert "16 GiB" in refused
+
+
+def test_exact_probabilities_are_shown_as_shares(ctl: Ctl) -> None:
+    shown = ctl("run", BELL, "--exact").stdout
+    assert "exact probabilities" in shown
+    assert shown.count("0.500000000") == 2
+    found = object_in(ctl("run", BELL, "--exact", "--json"))["probabilities"]
+    assert found == pytest.approx({"00": 0.5, "11": 0.5}, abs=1e-12)
+    ctl("run", BELL, "--exact", "--shots", "2", status=Exit.USAGE)
 
 
 def test_assembly_runs_from_a_file_and_from_standard_input(ctl: Ctl, tmp_path: Path) -> None:

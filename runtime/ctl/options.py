@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from runtime.client import Client
 from runtime.client.address import socket_path
-from runtime.client.operations import TIMEOUT_S
+from runtime.client.operations import TIMEOUT_S, PolicyOptions
+from runtime.client.programs import from_text, graph_json
+from runtime.ctl.exits import Exit, Trouble
 from runtime.ctl.session_cache import open_client
+from syscalls.job import SHOTS_MAX, Noise
 
+SHOTS = 1024
 SECONDS_MAX = 30 * 24 * 3600
 
 
@@ -29,6 +34,35 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="open a session for this command alone; its jobs end with it",
     )
+
+
+def add_program(parser: argparse.ArgumentParser) -> None:
+    """A program, and what decides how it is run."""
+    parser.add_argument("file", metavar="FILE", help="*.qvm.json, *.qvm assembly, or -")
+    parser.add_argument(
+        "--shots", metavar="N", type=integer(1, SHOTS_MAX), help=f"default: {SHOTS}"
+    )
+    parser.add_argument("--exact", action="store_true", help="exact probabilities instead of shots")
+    parser.add_argument("--noise", choices=[each.value for each in Noise])
+
+
+def policy_of(options: argparse.Namespace) -> PolicyOptions:
+    """What `add_program` was told."""
+    if options.exact and options.shots is not None:
+        raise Trouble(Exit.USAGE, "--exact runs no shots, so --shots cannot go with it.")
+    shots = 1 if options.exact else options.shots or SHOTS
+    return {"shots": shots, "exact": options.exact, "noise": options.noise}
+
+
+def program_of(file: str) -> bytes:
+    """The program in a file, or on standard input."""
+    if file != "-":
+        return graph_json(Path(file))
+    try:
+        text = sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Trouble(Exit.INVALID_PROGRAM, f"Standard input is not UTF-8: {error}.") from error
+    return from_text(text, file="standard input", folder=Path())
 
 
 def socket_of(options: argparse.Namespace) -> Path:

@@ -12,26 +12,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from runtime.client import Job, QmkError
 from runtime.client.operations import CLOSE_S
-from runtime.client.programs import from_text, graph_json
 from runtime.ctl import options as common
 from runtime.ctl.exits import Exit, Trouble
 from runtime.ctl.output import console, print_json, stderr_console
+from runtime.ctl.plans import plan_tables
 from syscalls.events import JobEvent
 from syscalls.job import (
     IDEMPOTENCY_KEY_CHARS_MAX,
     PRIORITY_MAX,
     PRIORITY_MIN,
     SEED_MAX,
-    SHOTS_MAX,
-    Noise,
 )
 
 HELP = "run a program: JSON, or assembly; - reads standard input"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help="*.qvm.json, *.qvm assembly, or -")
-    parser.add_argument("--shots", metavar="N", type=common.integer(1, SHOTS_MAX), default=1024)
+    common.add_program(parser)
     parser.add_argument(
         "--seed", metavar="S", type=common.integer(0, SEED_MAX), help="same seed, same bits"
     )
@@ -42,7 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="wait for the result (default), or print the job's id and leave",
     )
     parser.add_argument("--plot", metavar="OUT.png", type=Path, help="draw the counts")
-    parser.add_argument("--noise", choices=[each.value for each in Noise])
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="also show how it was run, and the predicted and the real cost",
+    )
     parser.add_argument(
         "--priority",
         metavar="P",
@@ -67,24 +68,26 @@ def execute(options: argparse.Namespace) -> Exit:
         )
     if options.key is not None and not 1 <= len(options.key) <= IDEMPOTENCY_KEY_CHARS_MAX:
         raise Trouble(Exit.USAGE, f"--key has 1 to {IDEMPOTENCY_KEY_CHARS_MAX} characters.")
-    graph = _program(options.file)
+    if options.explain and not options.wait:
+        raise Trouble(Exit.USAGE, "--explain needs the result, so it cannot go with --no-wait.")
+    policy = common.policy_of(options)
+    policy["seed"] = options.seed
+    policy["priority"] = options.priority
+    policy["idempotency_key"] = options.key
+    if options.timeout is not None:
+        policy["timeout_ms"] = max(1, round(options.timeout * 1000))
+    graph = common.program_of(options.file)
     with common.client_of(options) as client:
-        job = client.submit(
-            graph,
-            shots=options.shots,
-            seed=options.seed,
-            priority=options.priority,
-            timeout_ms=None if options.timeout is None else max(1, round(options.timeout * 1000)),
-            noise=options.noise,
-            idempotency_key=options.key,
-        )
+        job = client.submit(graph, **policy)
         for warning in job.warnings:
             sys.stderr.write(f"qmkctl: warning: {warning.path}: {warning.message}\n")
         if not options.wait:
             assert job.submitted is not None, "this client submitted the job"
             print_json(job.submitted) if options.json else print(job.job_id)
             return Exit.OK
-        wait_and_show(job, options.shots, as_json=options.json, plot=options.plot)
+        wait_and_show(
+            job, policy["shots"], as_json=options.json, plot=options.plot, explain=options.explain
+        )
     return Exit.OK
 
 
@@ -96,10 +99,12 @@ def wait_and_show(
     plot: Path | None = None,
     timeout: float | None = None,
     cancel: bool = True,
+    explain: bool = False,
 ) -> None:
     """Wait for a job and print its result. Raises what `Job.wait` raises.
 
-    cancel: an interrupt cancels the job before it is passed on.
+    cancel: an interrupt cancels the job before it is passed on. explain: print its plan too; as
+    JSON that is in the job's telemetry.
     """
     try:
         with progress_bar(shots) as tell:
@@ -113,8 +118,11 @@ def wait_and_show(
     if as_json:
         print_json(result.status)
     else:
-        result.counts  # noqa: B018 - counted here where the kernel left it out
+        if result.probabilities is None:
+            result.counts  # noqa: B018 - counted here where the kernel left it out
         console().print(result)
+        if explain and (figures := result.telemetry).plan is not None:
+            console().print(*plan_tables(figures.plan, figures), sep="\n")
     if plot is not None:
         result.plot(plot)
 
@@ -146,13 +154,3 @@ def progress_bar(shots: int | None) -> Iterator[Callable[[JobEvent], None] | Non
             )
 
         yield tell
-
-
-def _program(file: str) -> bytes:
-    if file != "-":
-        return graph_json(Path(file))
-    try:
-        text = sys.stdin.buffer.read().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise Trouble(Exit.INVALID_PROGRAM, f"Standard input is not UTF-8: {error}.") from error
-    return from_text(text, file="standard input", folder=Path())
