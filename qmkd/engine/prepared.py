@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
@@ -34,7 +34,7 @@ Stop = Callable[[], bool]
 
 POLL_NS: Final = 10_000_000
 TABLEAU_BYTES_LEAST: Final = 4096
-FORMS_MAX: Final = 4  # compiled forms kept per program
+FORMS_MAX: Final = 6  # compiled forms and noise models kept per program
 
 GATES: Final = {
     "APPLY_H": "H",
@@ -111,10 +111,13 @@ class Prepared:
 
     def form(self, compiler: Callable[[Prepared, NoiseModel], _Form], noise: NoiseModel) -> _Form:
         """What `compiler` makes of this program under this noise, made at most once."""
-        key = (compiler, noise)
+        return self.kept((compiler, noise), lambda: compiler(self, noise))
+
+    def kept(self, key: Hashable, make: Callable[[], _Form]) -> _Form:
+        """What `make` made for this key, made again only after FORMS_MAX others."""
         found: _Form | None = self._forms.get(key)
         if found is None:
-            found = self._forms[key] = compiler(self, noise)
+            found = self._forms[key] = make()
             if len(self._forms) > FORMS_MAX:
                 self._forms.popitem(last=False)
         return found

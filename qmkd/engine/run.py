@@ -38,7 +38,6 @@ CHUNK_SHOTS_MAX: Final = 1 << 16
 
 Sink = Callable[[Packed], None]
 
-_NOISE: Final[dict[str, NoiseModel]] = {"ideal": IDEAL}
 _CHARACTERS: Final = np.full(256, ord("-"), dtype=np.uint8)
 _CHARACTERS[:4] = np.frombuffer(b"0123", dtype=np.uint8)
 _CHARACTER: Final = _CHARACTERS.tobytes().decode("ascii")
@@ -54,11 +53,31 @@ def prepare(graph: bytes) -> Prepared:
     return Prepared(lower(verified), verified.summary)
 
 
-def noise_model(name: str) -> NoiseModel:
-    """The model of that name. Raises `Unable` where there is none."""
-    if name not in _NOISE:
-        raise Unable(f"there is no noise model {name!r}; there are {', '.join(_NOISE)}")
-    return _NOISE[name]
+def noise_model(name: str, program: Prepared) -> NoiseModel:
+    """The model of that name: `ideal`, or `calibrated MODEL STRENGTH`, such as `calibrated uniform
+    0.001`. Raises `Unable` where there is none, or its rates are not known for a code."""
+    if name == "ideal":
+        return IDEAL
+    match name.split():
+        case ["calibrated", model, strength] if _is_chance(strength):
+            return program.kept(name, lambda: _calibrated(name, program, model, float(strength)))
+    raise Unable(f"there is no noise model {name!r}")
+
+
+def _calibrated(name: str, program: Prepared, model: str, strength: float) -> NoiseModel:
+    """Imported at need: the table's laws bring SciPy with them."""
+    from qmkd.engine.coded import CodedNoise
+    from qmkd.engine.rates import TableRates
+    from qmkd.qec.data import calibration
+
+    return CodedNoise(name, program.lowered, TableRates(calibration(), model, strength))
+
+
+def _is_chance(text: str) -> bool:
+    try:
+        return 0 < float(text) < 0.5
+    except ValueError:
+        return False
 
 
 def run_segment(
@@ -103,12 +122,14 @@ def run_rows(
     assert shot_first % SHOT_BLOCK == 0, shot_first
     assert shots >= 1, shots
     if engine == EXACT:
-        return _exact(program, noise_model(noise), stop)
+        return _exact(program, noise_model(noise, program), stop)
     started = time.thread_time_ns()
     leaves = _Leaves()
     counting = _Counting(program.lowered.events) if counts else None
     first_row: dict[str, int] = {}
-    for packed in packed_rows(program, seed, shot_first, shots, engine, noise_model(noise), stop):
+    for packed in packed_rows(
+        program, seed, shot_first, shots, engine, noise_model(noise, program), stop
+    ):
         if not first_row:
             first_row = _named(program.lowered.events, packed[:1])
         leaves.add(packed)
