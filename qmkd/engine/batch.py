@@ -42,6 +42,7 @@ from qvm.program import EventField
 BATCH_SHOTS_MAX: Final = 1 << 19
 BATCH_SHOTS_MIN: Final = 64
 BATCH_BYTES_MAX: Final = 192 << 20  # rows, and what the engines hold per shot
+ROWS: Final = "rows"  # whose actions are that belong to no engine
 TRUTHS_KEPT: Final = 8  # rows with where a guard holds
 
 assert BATCH_SHOTS_MAX % BATCH_SHOTS_MIN == 0
@@ -120,12 +121,15 @@ class Builder:
     """A program being compiled.
 
     bits: of each event the rows of its value bits, low bit first. ran: of each event the row of the
-    shots in which it is there; FULL, or None before its measurement.
+    shots in which it is there; FULL, or None before its measurement. owner: the engine whose the
+    next actions are. owners: whose each action is, or ROWS.
     """
 
     def __init__(self, events: tuple[EventField, ...]) -> None:
         self.code = Code()
         self.actions: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        self.owner = ROWS
+        self.owners: list[str] = []
         self.rows = 1
         self._spare: list[int] = []
         self.bits = [tuple(self.row() for _ in range(event.bits)) for event in events]
@@ -153,6 +157,7 @@ class Builder:
         """Call `function(batch, *arguments)`, after all code so far."""
         self._take_code()
         self.actions.append((function, arguments))
+        self.owners.append(self.owner)
 
     def finish(self) -> None:
         """Make the code ready; what no event depends on is left out behind the last other action.
@@ -175,6 +180,7 @@ class Builder:
     def _take_code(self) -> None:
         if self.code:
             self.actions.append((Batch.run_code, (self.code,)))
+            self.owners.append(ROWS)
             self.code = Code()
 
     def truth(self, guard: Guard, xor: tuple[int, ...] = ()) -> int | None:
@@ -236,8 +242,8 @@ class Builder:
 class Form:
     """A program compiled for batches under one noise model.
 
-    fences: places in `actions` just behind each fence. watch: for whose actions the CPU time of
-    batches went, by module; rows count for this one. batch_shots: shots at a time, lowered where
+    fences: places in `actions` just behind each fence. owners: whose each action is. watch: to
+    whose actions the CPU time of batches went. batch_shots: shots at a time, lowered where
     they differed in too many ways.
     """
 
@@ -257,9 +263,11 @@ class Form:
         for each in placed:
             self._place(builder, each)
         for maker in self.makers:
+            builder.owner = _engine(maker)
             maker.finish()
         builder.finish()
         self.actions = builder.actions
+        self.owners = builder.owners
         self.watch = Stopwatch()
         self.rows = builder.rows
         self.bits = [row for rows in builder.bits for row in rows]
@@ -289,7 +297,13 @@ class Form:
             builder.code.strike([row], FLIP, primitive.of, primitive.at, mask)
         else:
             assert maker is not None
+            builder.owner = _engine(maker)
             _tell(maker, primitive, where, builder, each.ends)
+
+
+def _engine(maker: Maker) -> str:
+    """By the name of its module."""
+    return type(maker).__module__.rpartition(".")[2]
 
 
 def _tell(
@@ -348,11 +362,11 @@ class Batch:
 
     def run(self, end: int | None = None) -> None:
         """Go through the actions up to number `end`, or all that are left."""
-        actions, watch = self.form.actions, self.form.watch
+        actions, owners, watch = self.form.actions, self.form.owners, self.form.watch
         end = len(actions) if end is None else end
         while self.done < end:
             act, arguments = actions[self.done]
-            watch.turn_to(act.__module__)
+            watch.turn_to(owners[self.done])
             act(self, *arguments)
             self.done += 1
             self.poll()
@@ -424,9 +438,8 @@ def run_batches(
             continue
         for name, value in batch.notes.items():
             program.notes[name] = max(value, program.notes.get(name, 0))
-        for module, ns in form.watch.ns.items():
-            engine = "rows" if module == __name__ else module.rpartition(".")[2]
-            program.notes[f"{engine}_ns"] = ns
+        for owner, ns in form.watch.ns.items():
+            program.notes[f"{owner}_ns"] = ns
         yield batch
         first += size
         if first < end and stop():

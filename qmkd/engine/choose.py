@@ -20,6 +20,9 @@ from qmkd.engine.limits import (
     EXACT_QUBITS_MAX,
     GROUPS_BYTES_MAX,
     GROUPS_QUBITS_MAX,
+    MAGIC_QUBITS_MAX,
+    MAGIC_TURNS_MAX,
+    MAGIC_WIDTH_MAX,
 )
 from qvm.parts import Alike, Shape
 from qvm.program import Summary
@@ -31,6 +34,7 @@ TABLEAU: Final = "tableau"
 FRAMES: Final = "frames"
 GROUPS: Final = "groups"
 DENSE: Final = "dense"
+MAGIC: Final = "magic"
 EXACT: Final = "exact"
 """No engine that runs shots: it works out probabilities."""
 
@@ -62,6 +66,9 @@ OPERATION_DENSE_NS: Final = 15_000  # per batch
 AMPLITUDE_NS: Final = 0.3
 BRANCHES_GUESSED_MAX: Final = 32
 MEASURED_DENSE_NS: Final = 15.0  # per shot
+MAGIC_LEAST: Final = 13
+"""Qubits from which on a part may be cheaper by few active qubits than by a whole vector."""
+PRODUCT_NS: Final = 1_000  # pulling a measurement or turn back through one qubit
 
 NODE_EXACT_NS: Final = 100_000
 AMPLITUDE_EXACT_NS: Final = 20.0
@@ -135,7 +142,7 @@ def plan(summary: Summary, shots: int) -> Plan | ProgramTooWide:
         return whole
     costs = [rule.cost(alike.shape, shots).times(alike.number) for rule, alike in chosen]
     taken = {rule.engine for rule, _ in chosen}
-    engine = "+".join(rule.engine for rule in RULES if rule.engine in taken) or FRAMES
+    engine = "+".join(each for each in ENGINES if each in taken) or FRAMES
     total = Cost(*(sum(figures) for figures in zip(*costs, strict=True))) if costs else _NOTHING
     ns_per_shot = int(SHOT_NS + EVENT_SHOT_NS * len(summary.events) + total.shot_ns)
     return Plan(
@@ -258,6 +265,40 @@ def _dense(shape: Shape, shots: int) -> Cost:
     )
 
 
+def _magic(shape: Shape, shots: int) -> Cost:
+    """As dense, on active qubits alone, with products that are pulled back while compiling."""
+    active = shape._replace(
+        qubits=min(active_max(shape), MAGIC_WIDTH_MAX),
+        operations=shape.measured + shape.turns + shape.branching,
+    )
+    dense = _dense(active, shots)
+    pulled = active.operations * (shape.qubits + shape.turns)
+    return dense._replace(
+        fixed_ns=OPERATION_NS * shape.operations + PRODUCT_NS * pulled,
+        bytes=dense.bytes + OPERATION_DENSE_BYTES * shape.operations,
+    )
+
+
+def active_max(shape: Shape) -> int:
+    """More qubits than these are never outside the states that Clifford gates make. Far fewer may
+    be; only compiling tells."""
+    return min(shape.qubits, shape.turns + 2 * shape.branching)
+
+
+def _few_active(shape: Shape) -> bool:
+    """Whether `magic` is sure to run it, at a lower price than `dense`."""
+    return (
+        shape.qubits >= MAGIC_LEAST
+        and active_max(shape) < min(shape.qubits, MAGIC_WIDTH_MAX + 1)
+        and shape.turns > 0
+        and _perhaps_few_active(shape)
+    )
+
+
+def _perhaps_few_active(shape: Shape) -> bool:
+    return 0 < shape.turns <= MAGIC_TURNS_MAX and shape.qubits <= MAGIC_QUBITS_MAX
+
+
 RULES: Final = (
     Rule(
         FRAMES,
@@ -274,13 +315,30 @@ RULES: Final = (
         _groups,
     ),
     Rule(
+        MAGIC,
+        _few_active,
+        "few operations outside the Clifford group for so many qubits: a state vector of those "
+        "that they make active",
+        _magic,
+    ),
+    Rule(
         DENSE,
         lambda shape: shape.turns > 0 and shape.qubits <= DENSE_QUBITS_MAX,
         "operations outside the Clifford group: state vectors",
         _dense,
     ),
+    Rule(
+        MAGIC,
+        _perhaps_few_active,
+        "too wide for state vectors of all its qubits: of those that operations outside the "
+        f"Clifford group make active, if that are never more than {MAGIC_WIDTH_MAX}",
+        _magic,
+    ),
 )
-"""In order of preference; the names of those that take part are joined in this order."""
+"""In order of preference."""
+
+ENGINES: Final = (FRAMES, GROUPS, DENSE, MAGIC)
+"""The names of those that take part are joined in this order."""
 
 _NOTHING: Final = Cost(0, 0, 0, 0)
 
@@ -348,8 +406,9 @@ def _too_wide(shape: Shape) -> ProgramTooWide:
     return ProgramTooWide(
         width=shape.qubits,
         width_max=DENSE_QUBITS_MAX,
-        why=f"among them are {shape.turns} operations outside the Clifford group, which need a "
-        f"state vector of 2^{shape.qubits} amplitudes, {_power(shape.qubits + AMPLITUDE_POWER)}",
+        why=f"among them are {shape.turns} operations outside the Clifford group; beyond "
+        f"{MAGIC_TURNS_MAX} of these or {MAGIC_QUBITS_MAX} qubits that takes a state vector of "
+        f"2^{shape.qubits} amplitudes, {_power(shape.qubits + AMPLITUDE_POWER)}",
     )
 
 
@@ -363,7 +422,7 @@ def _rows(chosen: list[tuple[Rule, Alike]], costs: list[Cost], shots: int) -> tu
     """What is planned for which parts, the dearest first; the cheapest taken together by engine."""
     ns = [cost.fixed_ns + cost.slice_ns + shots * cost.shot_ns for cost in costs]
     order = sorted(range(len(costs)), key=lambda at: -ns[at])
-    apart = len(order) if len(order) <= PLAN_ROWS_MAX else PLAN_ROWS_MAX - len(RULES)
+    apart = len(order) if len(order) <= PLAN_ROWS_MAX else PLAN_ROWS_MAX - len(ENGINES)
     groups: dict[int | str, list[int]] = {}
     for place, at in enumerate(order):
         groups.setdefault(place if place < apart else chosen[at][0].engine, []).append(at)
@@ -382,4 +441,5 @@ def _rows(chosen: list[tuple[Rule, Alike]], costs: list[Cost], shots: int) -> tu
 
 _UNITS: Final = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
 
-assert len(RULES) < PLAN_ROWS_MAX
+assert {rule.engine for rule in RULES} == set(ENGINES)
+assert len(ENGINES) < PLAN_ROWS_MAX

@@ -11,13 +11,16 @@ import pytest
 
 from qmkd.core import ports
 from qmkd.core.ports import Plan
-from qmkd.engine import choose
-from qmkd.engine.choose import DENSE, EXACT, FRAMES, GROUPS, TABLEAU
+from qmkd.engine import choose, engines
+from qmkd.engine.choose import DENSE, EXACT, FRAMES, GROUPS, MAGIC, TABLEAU
 from qmkd.engine.limits import (
     CLIFFORD_QUBITS_MAX,
     DENSE_QUBITS_MAX,
     EXACT_QUBITS_MAX,
     GROUPS_QUBITS_MAX,
+    MAGIC_QUBITS_MAX,
+    MAGIC_TURNS_MAX,
+    MAGIC_WIDTH_MAX,
 )
 from qvm.examples import load, names
 from qvm.isa import NODES_MAX, QUBITS_MAX
@@ -32,6 +35,7 @@ from syscalls.results import SHOT_BLOCK
 CLIFFORD = Shape(10, 100, 10, 0, 0)
 BRANCHING = Shape(10, 100, 10, 0, 5)
 TURNING = Shape(10, 100, 10, 5, 5)
+FEW_TURNS = Shape(40, 100, 10, 5, 2)
 
 
 def summary(*parts: Alike) -> Summary:
@@ -65,8 +69,16 @@ def planned(parts: Shape | tuple[Alike, ...], shots: int) -> Plan:
         (CLIFFORD._replace(qubits=CLIFFORD_QUBITS_MAX + 1), None),
         (BRANCHING._replace(qubits=GROUPS_QUBITS_MAX), GROUPS),
         (BRANCHING._replace(qubits=GROUPS_QUBITS_MAX + 1), None),
-        (TURNING._replace(qubits=DENSE_QUBITS_MAX), DENSE),
-        (TURNING._replace(qubits=DENSE_QUBITS_MAX + 1), None),
+        (TURNING._replace(qubits=DENSE_QUBITS_MAX, turns=99), DENSE),
+        (TURNING._replace(qubits=DENSE_QUBITS_MAX + 1, turns=MAGIC_TURNS_MAX), MAGIC),
+        (TURNING._replace(qubits=DENSE_QUBITS_MAX + 1, turns=MAGIC_TURNS_MAX + 1), None),
+        (FEW_TURNS, MAGIC),
+        (FEW_TURNS._replace(qubits=10), DENSE),
+        (FEW_TURNS._replace(qubits=20), MAGIC),
+        (FEW_TURNS._replace(qubits=20, turns=20), DENSE),
+        (FEW_TURNS._replace(qubits=23, turns=MAGIC_WIDTH_MAX), DENSE),
+        (FEW_TURNS._replace(qubits=MAGIC_QUBITS_MAX), MAGIC),
+        (FEW_TURNS._replace(qubits=MAGIC_QUBITS_MAX + 1), None),
     ],
 )
 def test_a_parts_own_shape_picks_its_engine(shape: Shape, engine: str | None) -> None:
@@ -87,11 +99,12 @@ def test_every_example_is_planned(name: str, shots: int) -> None:
 
 
 def test_engines_that_take_part_are_named_in_a_fixed_order() -> None:
-    shapes = (CLIFFORD, BRANCHING, TURNING)
+    shapes = (CLIFFORD, BRANCHING, TURNING, FEW_TURNS)
     for order in itertools.permutations(shapes):
         plan = planned(tuple(Alike(shape, 2) for shape in order), 1000)
-        assert plan.engine == f"{FRAMES}+{GROUPS}+{DENSE}"
-        assert {row.engine: row.parts for row in plan.rows} == {FRAMES: 2, GROUPS: 2, DENSE: 2}
+        assert plan.engine == f"{FRAMES}+{GROUPS}+{DENSE}+{MAGIC}"
+        parts = {row.engine: row.parts for row in plan.rows}
+        assert parts == {FRAMES: 2, GROUPS: 2, DENSE: 2, MAGIC: 2}
 
 
 def test_few_shots_of_a_clifford_program_are_a_tableau_each() -> None:
@@ -123,7 +136,11 @@ def test_a_program_in_which_nothing_happens_runs() -> None:
     [
         (CLIFFORD._replace(qubits=QUBITS_MAX), CLIFFORD_QUBITS_MAX, "4769 MiB"),
         (BRANCHING._replace(qubits=QUBITS_MAX), GROUPS_QUBITS_MAX, "for each history"),
-        (TURNING._replace(qubits=30), DENSE_QUBITS_MAX, "2^30 amplitudes, 16 GiB"),
+        (
+            TURNING._replace(qubits=30, turns=MAGIC_TURNS_MAX + 1),
+            DENSE_QUBITS_MAX,
+            "2^30 amplitudes, 16 GiB",
+        ),
         (TURNING._replace(qubits=QUBITS_MAX), DENSE_QUBITS_MAX, "2^100004 bytes"),
     ],
 )
@@ -170,6 +187,15 @@ def test_slices_are_long_enough_for_many_references_and_never_much_too_long() ->
         assert least % SHOT_BLOCK == 0
         assert least == SHOT_BLOCK or least * plan.ns_per_shot <= choose.SLICE_NS_MOST
     assert planned(BRANCHING._replace(branching=10), 1 << 20).shots_least > SHOT_BLOCK
+
+
+def test_compiling_takes_the_engine_that_was_picked() -> None:
+    for shape in (CLIFFORD, BRANCHING, TURNING, FEW_TURNS):
+        picked = choose.pick(shape)
+        assert picked is not None
+        suits, _ = engines.MAKERS[picked]
+        assert suits(shape)
+    assert set(engines.MAKERS) == set(choose.ENGINES)
 
 
 def test_planning_needs_no_numerics() -> None:

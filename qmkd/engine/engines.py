@@ -11,14 +11,12 @@ from typing import Final
 
 from qmkd.engine import dense, frames, groups, magic
 from qmkd.engine.batch import Builder, Form, Maker
-from qmkd.engine.choose import DENSE, FRAMES, GROUPS, TABLEAU
+from qmkd.engine.choose import DENSE, FRAMES, GROUPS, MAGIC, TABLEAU, pick
 from qmkd.engine.noise import NoiseModel
 from qmkd.engine.prepared import Prepared, Unable
 from qvm.parts import Shape
 
-__all__ = ["MAKERS", "TABLEAU", "compiler"]
-
-MAGIC: Final = "magic"
+__all__ = ["MAGIC", "MAKERS", "TABLEAU", "compiler"]
 
 Suits = Callable[[Shape], bool]
 Make = Callable[[Builder, Shape, int], Maker]
@@ -34,17 +32,22 @@ MAKERS: Final[dict[str, tuple[Suits, Make]]] = {
 
 @lru_cache(maxsize=64)
 def compiler(engine: str) -> Callable[[Prepared, NoiseModel], Form]:
-    """What compiles for one engine, or for several joined by "+", each part for the first of
-    MAKERS among them that suits it. Raises `Unable` where there is no such engine."""
+    """What compiles for one engine, or for several joined by "+": each part for the one that the
+    planner picks if it is among them, else for the first of MAKERS among them that suits it.
+
+    Raises `Unable` where there is no such engine.
+    """
     names = engine.split("+")
     for name in names:
         if name not in MAKERS:
             raise Unable(f"there is no engine {name!r}; there are {', '.join((TABLEAU, *MAKERS))}")
 
     def choose(shape: Shape) -> Make:
-        for name, (suits, make) in MAKERS.items():
-            if name in names and suits(shape):
-                return make
+        for name in (pick(shape), *MAKERS):
+            if name in names:
+                suits, make = MAKERS[name]
+                if suits(shape):
+                    return make
         raise Unable(f"{engine} cannot run a part of {shape.qubits} qubits: {shape}")
 
     return lambda program, noise: Form(program, noise, choose)

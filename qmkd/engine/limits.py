@@ -11,11 +11,20 @@ DENSE_BYTES_MAX: Final = 256 << 20
 EXACT_QUBITS_MAX: Final = 12
 """Slots of a program whose probabilities are calculated."""
 EXACT_AMPLITUDES_MAX: Final = 1 << 23
-"""Of all ways that such a program can go: 128 MiB, and an operation may need a few times as much."""
+"""Of all ways that such a program can go: 128 MiB, and an operation may need some times as much."""
 EXACT_ROWS_MAX: Final = 1 << 16
 """Different rows of events that have a probability."""
 CLIFFORD_QUBITS_MAX: Final = 20_000
 """Slots of a Clifford program: a tableau is n^2 / 2 bytes, 200 MB here, and is copied at need."""
+MAGIC_WIDTH_MAX: Final = 20
+"""Active qubits of a part with few gates outside the Clifford group: 2^20 amplitudes are 16 MiB,
+for every branch."""
+MAGIC_QUBITS_MAX: Final = 2048
+"""All qubits of such a part."""
+MAGIC_TURNS_MAX: Final = 4096
+"""Gates outside the Clifford group in such a part. Beyond these, compiling would take long: a
+measurement or turn takes a microsecond for every qubit, and a measurement as much for every turn
+that waits."""
 GROUPS_QUBITS_MAX: Final = 2048
 """Qubits of a Clifford part with guards on more than Paulis, unless it is run shot by shot."""
 GROUPS_BYTES_MAX: Final = 64 << 20

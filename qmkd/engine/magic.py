@@ -29,6 +29,7 @@ from qmkd.engine.batch import TooManyParts
 from qmkd.engine.chance import Strikes
 from qmkd.engine.groups import TURNS
 from qmkd.engine.inner import Inner, Turn, lowest, ones
+from qmkd.engine.limits import MAGIC_QUBITS_MAX, MAGIC_TURNS_MAX, MAGIC_WIDTH_MAX
 from qmkd.engine.prepared import Unable
 from qmkd.engine.primitives import CLIFFORDS, EIGHTH, Gate, Kinds, halves
 from qmkd.engine.pulled import ONE, Product
@@ -39,12 +40,6 @@ from qvm.parts import Shape
 if TYPE_CHECKING:
     from qmkd.engine.batch import Batch, Builder
 
-WIDTH_MAX: Final = 20
-"""Active qubits: 2^20 amplitudes are 16 MiB, for every branch."""
-QUBITS_MAX: Final = 2048
-TURNS_MAX: Final = 4096
-"""Beyond these, compiling would take long: a measurement or turn takes a microsecond for every
-qubit, and a measurement as much for every turn that waits."""
 RIGHT: Final = math.pi / 2
 CLOSE: Final = 1e-12  # to a multiple of a right angle, in radians: no outcome can tell
 SHOT_BITS: Final = 32  # its branch
@@ -53,17 +48,11 @@ _BASES: Final = {"X": "H", "Y": "H_YZ"}  # what turns Z into another axis and ba
 _QUARTERS: Final = ("", "S", "Z", "S_DAG")
 
 
-def width_bound(shape: Shape) -> int:
-    """More qubits than these are never active. Far fewer may be, where some are measured between
-    turns, or a guarded gate is about what is active anyway; only compiling tells."""
-    return min(shape.qubits, shape.turns + 2 * shape.branching)
-
-
 def suits(shape: Shape) -> bool:
-    """Whether a part may be tried here. Where `width_bound` exceeds WIDTH_MAX, compiling may still
-    raise `Unable`."""
-    few_turns = 0 < shape.turns <= TURNS_MAX and shape.qubits <= QUBITS_MAX
-    return shape.qubits <= WIDTH_MAX or few_turns
+    """Whether a part may be tried here. Where `choose.active_max` exceeds MAGIC_WIDTH_MAX,
+    compiling may still raise `Unable`."""
+    few_turns = 0 < shape.turns <= MAGIC_TURNS_MAX and shape.qubits <= MAGIC_QUBITS_MAX
+    return shape.qubits <= MAGIC_WIDTH_MAX or few_turns
 
 
 class State(dense.State):
@@ -369,10 +358,10 @@ class Maker:
         """Make an inner qubit active, such that the product, with X or Y there, becomes that alone:
         control by a qubit in |0> does nothing."""
         inner, here = self.inner, lowest(self._beyond(what))
-        if len(self.active) == WIDTH_MAX:
+        if len(self.active) == MAGIC_WIDTH_MAX:
             raise Unable(
-                f"a part of {self.qubits} qubits has more than {WIDTH_MAX} at a time in states "
-                "outside the Clifford group"
+                f"a part of {self.qubits} qubits has more than {MAGIC_WIDTH_MAX} at a time in "
+                "states outside the Clifford group"
             )
         self._flush()
         own = inner.single(inner.letter(what, here), here)

@@ -17,7 +17,9 @@ import stim
 
 from qmkd.engine import dense, engines, magic, run, snapshot, tableau
 from qmkd.engine.batch import Form, run_batches
+from qmkd.engine.choose import active_max
 from qmkd.engine.dense_test import ANGLES, MAGIC, NARROW, NOISE, TALL, allocation, g_test, program
+from qmkd.engine.limits import MAGIC_WIDTH_MAX
 from qmkd.engine.noise import IDEAL, NoiseModel, PauliChannel, Uniform
 from qmkd.engine.prepared import Prepared, Rows, Unable
 from qmkd.engine.snapshot import finish, resume, run_to_fence, take
@@ -126,7 +128,7 @@ def check_halves(seeds: range) -> tuple[int, int]:
         try:
             found = rows(halves, seed, 40, noise)
         except Unable:
-            continue  # More than WIDTH_MAX are active.
+            continue  # More than MAGIC_WIDTH_MAX are active.
         assert np.array_equal(found, want), seed
         ran += not halves.summary.clifford
         active += halves.notes["width_peak"] > 1
@@ -343,7 +345,7 @@ def test_distilled_states_are_as_good_as_the_closed_form_says(rate: float, shots
     number = int(kept.sum())
     assert abs(wrong[kept].mean() - error) <= 3 * math.sqrt(error * (1 - error) / number)
     (alike,) = prepared.summary.parts
-    assert prepared.notes["width_peak"] <= 5 < magic.WIDTH_MAX < magic.width_bound(alike.shape)
+    assert prepared.notes["width_peak"] <= 5 < MAGIC_WIDTH_MAX < active_max(alike.shape)
 
 
 # --- how wide vectors get -------------------------------------------------------------------------
@@ -367,9 +369,9 @@ def test_turns_that_commute_with_what_is_measured_never_come() -> None:
 
 
 def test_states_of_too_many_qubits_are_refused_while_compiling() -> None:
-    at_most = run.prepare(spread(magic.WIDTH_MAX - 8, "X"))
+    at_most = run.prepare(spread(MAGIC_WIDTH_MAX - 8, "X"))
     found = rows(at_most, 3, 10_000)
-    expected = 10_000 * (1 - 0.5 ** ((magic.WIDTH_MAX - 8) / 2)) / 2
+    expected = 10_000 * (1 - 0.5 ** ((MAGIC_WIDTH_MAX - 8) / 2)) / 2
     assert abs(int(found.sum()) - expected) <= 5 * math.sqrt(2500)
     with pytest.raises(Unable, match="a part of 25 qubits has more than 20"):
         rows(run.prepare(spread(25, "X")), 3, 64)
@@ -380,6 +382,6 @@ def test_the_bound_on_active_qubits_holds() -> None:
         shape = (ANGLES, TALL_MAGIC, TALL)[seed % 3]
         prepared = run.prepare(program(seed, shape))
         rows(prepared, seed, 64)
-        bound = max(magic.width_bound(alike.shape) for alike in prepared.summary.parts)
+        bound = max(active_max(alike.shape) for alike in prepared.summary.parts)
         assert prepared.notes["width_peak"] <= bound
         assert all(magic.suits(alike.shape) for alike in prepared.summary.parts)
