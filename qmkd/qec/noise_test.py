@@ -209,7 +209,7 @@ def kraus_twirl(time: float, t1: float, t2: float) -> list[float]:
     decay = -math.expm1(-time / t1)
     keep = math.exp(-time / t2 + time / (2 * t1))  # of the phase, beyond what decay takes
     amplitude = [
-        np.array([[1, 0], [0, math.sqrt(1 - decay)]]),
+        np.array([[1, 0], [0, math.exp(-time / (2 * t1))]]),  # sqrt(1 - decay)
         np.array([[0, math.sqrt(decay)], [0, 0]]),
     ]
     dephasing = [

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import defaultdict
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
 from qmkd.qec import azure, resources
 from qmkd.qec.azure import Counts, EstimateError
+from qmkd.qec.data import published
 from qmkd.qec.resources import Machine, PublishedLaw, Rate
 
 LAW = PublishedLaw()
@@ -19,35 +22,37 @@ QUBIT = azure.QUBITS["qubit_gate_ns_e3"]
 PROGRAM = Counts(num_qubits=100, t_count=10**6, measurement_count=10**4)
 BUDGET = azure.split_budget(1e-2, PROGRAM)
 
-# (distance, p, error rate of a shot of 4d rounds in the X basis, in the Z basis): rotated
-# surface code, style 4-CX, internal_correlated; github.com/Strilanc/midout, assets/stats.csv, the
-# data of arXiv:2302.02192.
-PUBLISHED = [
-    (5, 1e-3, 8.25e-4, 8.62e-4),
-    (5, 3e-3, 2.21e-2, 2.10e-2),
-    (7, 3e-3, 7.85e-3, 7.60e-3),
-    (9, 3e-3, 2.446e-3, 2.446e-3),
-]
+
+def published_points() -> list[tuple[int, float, float]]:
+    """(distance, p, rate of d rounds, X and Z added) where both bases saw ten errors or more."""
+    rates: defaultdict[tuple[int, float], list[float]] = defaultdict(list)
+    for row in published():
+        known = row.source == "midout" and row.distance >= 5 and row.p <= 3e-3
+        if known and row.errors >= 10:
+            rounds = row.distance / row.rounds
+            flips = (1 - (1 - 2 * row.errors / row.shots) ** rounds) / 2
+            rates[row.distance, row.p].append(float(flips))
+    return [(*at, sum(both)) for at, both in sorted(rates.items()) if len(both) == 2]
 
 
-def per_cycle(per_shot: float) -> float:
-    """Of d rounds, from a shot of 4d rounds; flips of one basis cancel in pairs."""
-    return (1 - math.sqrt(math.sqrt(1 - 2 * per_shot))) / 2
-
-
-@pytest.mark.parametrize(("distance", "p", "x", "z"), PUBLISHED)
-def test_the_law_is_within_its_spread_of_published_rates(
-    distance: int, p: float, x: float, z: float
-) -> None:
-    rate = LAW.rate("Surface", distance, p)
-    assert rate is not None
-    assert rate.low <= per_cycle(x) + per_cycle(z) <= rate.high
+def test_the_law_is_the_least_squares_fit_of_the_published_counts() -> None:
+    points = published_points()
+    assert len(points) == 22
+    halves = np.array([(distance + 1) / 2 for distance, _, _ in points])
+    logs = np.log([rate for _, _, rate in points]) - halves * np.log([p for _, p, _ in points])
+    (level, slope), *_ = np.linalg.lstsq(np.stack([np.ones(22), halves], axis=1), logs)
+    assert math.exp(level) == pytest.approx(LAW.prefactor, rel=0.01)
+    assert math.exp(-slope) == pytest.approx(LAW.threshold, rel=0.01)
+    for distance, p, rate in points:
+        found = LAW.rate("Surface", distance, p)
+        assert found is not None
+        assert found.low <= rate <= found.high
 
 
 def test_azures_prefactor_is_optimistic_by_an_order_of_magnitude() -> None:
-    for distance, p, x, z in PUBLISHED:
-        closed = azure.SURFACE_GATES.error(p, distance)
-        assert 10 < (per_cycle(x) + per_cycle(z)) / closed < 20
+    for distance, p, rate in published_points():
+        if p in (1e-3, 3e-3):
+            assert 10 < rate / azure.SURFACE_GATES.error(p, distance) < 18
     found = resources.compare(PROGRAM, BUDGET, QUBIT, azure.SURFACE_GATES, Machine(p=1e-3), LAW)
     assert found.optimism is not None
     assert 8 < found.optimism < 20
