@@ -21,8 +21,10 @@ NAMES = {
     "latency": "Latency under load",
     "hostile": "Latency beside hostile clients",
     "jobs": "Jobs end to end",
-    "engine": "Engines beside raw Stim",
+    "engine": "Engines beside raw Stim and other simulators",
+    "growth": "Growth with qubits, operations and shots",
     "verify": "The verifier",
+    "qec": "Sampling, decoding and calibration",
 }
 LIBRARIES = ("msgspec", "numpy", "stim", "trio", "jsonrpcserver")
 

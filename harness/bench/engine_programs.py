@@ -15,6 +15,7 @@ from harness.bench.peers_engine import Program
 from qmkd.engine.noise import NoiseModel, Uniform
 from qmkd.engine.prepared import Prepared
 from qmkd.engine.stim_alone import lines_of
+from qvm.isa import OPERANDS_MAX
 from qvm.program import Step
 
 Json = dict[str, Any]
@@ -30,15 +31,17 @@ def noisy(rate: float) -> Uniform:
     return Uniform(one=rate, two=rate, reset=rate, readout=rate)
 
 
-class _Writer:
+class Writer:
     """A program being written."""
 
     def __init__(self, qubits: int) -> None:
         self.qubits = [f"q{at}" for at in range(qubits)]
         self.nodes: list[Json] = []
         self.events: list[str] = []
-        args = {"n": qubits, "profile": "logical:ideal"}
-        self.add("ALLOC_LQ", *range(qubits), args=args)
+        for first in range(0, qubits, OPERANDS_MAX):
+            some = range(first, min(first + OPERANDS_MAX, qubits))
+            args = {"n": len(some), "profile": "logical:ideal"}
+            self.add("ALLOC_LQ", *some, args=args)
 
     def add(self, op: str, *qubits: int, **fields: Any) -> None:
         vqs = [self.qubits[at] for at in qubits]
@@ -57,7 +60,7 @@ class _Writer:
 
 def clifford_program(qubits: int, operations: int, pauli_guards: bool) -> bytes:
     """Random gates with a measurement in a hundred, and a measurement of everything at the end."""
-    rng, writer = random.Random(1), _Writer(qubits)
+    rng, writer = random.Random(1), Writer(qubits)
     while len(writer.nodes) < operations - qubits:
         chance = rng.random()
         if chance < 0.01:
@@ -77,7 +80,7 @@ def clifford_program(qubits: int, operations: int, pauli_guards: bool) -> bytes:
 
 def guarded_program(qubits: int, layers: int, guards: int) -> bytes:
     """Layers of H, S and CNOT; now and then a measurement guards an H or S."""
-    rng, writer = random.Random(2), _Writer(qubits)
+    rng, writer = random.Random(2), Writer(qubits)
     for layer in range(layers):
         for qubit in range(qubits):
             writer.add(rng.choice(("APPLY_H", "APPLY_S")), qubit)
@@ -95,7 +98,7 @@ def guarded_program(qubits: int, layers: int, guards: int) -> bytes:
 
 def guarded_teleport() -> bytes:
     """A stabilizer state teleported, turned by an H and an S under conditions, and measured."""
-    writer = _Writer(3)
+    writer = Writer(3)
     for op, *qubits in (("H", 0), ("S", 0), ("H", 1), ("CNOT", 1, 2), ("CNOT", 0, 1), ("H", 0)):
         writer.add(f"APPLY_{op}", *qubits)
     mx, mz = writer.measure(0), writer.measure(1)
@@ -110,7 +113,7 @@ def injections(qubits: int, times: int) -> bytes:
 
     Each: a T state on the last qubit, CNOT, its measurement, and an S where that was 1.
     """
-    writer, last = _Writer(qubits), qubits - 1
+    writer, last = Writer(qubits), qubits - 1
     writer.add("APPLY_H", 0)
     for qubit in range(1, last):
         writer.add("APPLY_CNOT", qubit - 1, qubit)
@@ -131,7 +134,7 @@ def injections(qubits: int, times: int) -> bytes:
 def dense_program(qubits: int, layers: int) -> bytes:
     """H on every qubit, so that no amplitude is 0 for long; layers of one of H, T, S on every qubit
     and CNOT along a line; all measured, so that every gate matters."""
-    rng, writer = random.Random(3), _Writer(qubits)
+    rng, writer = random.Random(3), Writer(qubits)
     for qubit in range(qubits):
         writer.add("APPLY_H", qubit)
     for layer in range(layers):

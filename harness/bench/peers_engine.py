@@ -54,9 +54,7 @@ class Peer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        self._process.communicate()
 
     def seconds(self) -> float:
         """Run once: the CPU seconds of it."""

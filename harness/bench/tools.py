@@ -116,3 +116,16 @@ def load(
     if done.returncode:
         raise RuntimeError(f"load generator against {path.name}: {done.stderr.strip()}")
     return cast(Load, json.loads(done.stdout))
+
+
+def resident(field: str) -> int:
+    """Bytes of memory of this process: `VmRSS` now, `VmHWM` at its highest."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise LookupError(field)
+
+
+def forget_peak() -> None:
+    """Count `VmHWM` from what is resident now."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")

@@ -10,10 +10,10 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from harness.bench.rows import Row, row
+from harness.bench.tools import forget_peak, resident
 from qvm.program import VerifiedProgram
 from qvm.verify import verify_bytes
 
@@ -97,18 +97,10 @@ def _ten(start: int, qubits: list[str], events: list[str]) -> list[dict[str, Any
     return [{"id": f"n{start + at}", **node} for at, node in enumerate(made)]
 
 
-def _resident(field: str) -> int:
-    """Bytes of memory of this process: `VmRSS` now, `VmHWM` at its highest."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    raise LookupError(field)
-
-
 def _child(kind: str, raw: bytes) -> dict[str, float]:
     """What one verification takes; memory is that beyond the document itself."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Forget the highest so far.
-    before = _resident("VmRSS")
+    forget_peak()
+    before = resident("VmRSS")
     began = time.perf_counter()
     answer = verify_bytes(raw)
     seconds = time.perf_counter() - began
@@ -116,7 +108,7 @@ def _child(kind: str, raw: bytes) -> dict[str, float]:
     moved = isinstance(answer, VerifiedProgram) and not isinstance(answer.order, range)
     assert moved == (kind == "reordered")
     size = raw.count(b'"op":')
-    return {"seconds": seconds, "bytes_per_node": (_resident("VmHWM") - before) / size}
+    return {"seconds": seconds, "bytes_per_node": (resident("VmHWM") - before) / size}
 
 
 if __name__ == "__main__":
