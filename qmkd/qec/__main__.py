@@ -1,8 +1,8 @@
 """`python -m qmkd.qec estimate`: one question on standard input, one answer on standard output.
 
-Question and answer are JSON objects, as in `answers.py`. `python -m qmkd.qec calibrate` is in
-`calibrate.py`; these two are the only parts of this room that read and write. Exit status: 0 an
-answer was given, a refusal included; 2 the command line is wrong.
+Question and answer are JSON objects, as in `answers.py`. `calibrate` and `validate` are in
+the files of these names; these are the only parts of this room that read and write. Exit status: 0
+an answer was given, a refusal included; 2 the command line is wrong.
 """
 
 from __future__ import annotations
@@ -18,14 +18,21 @@ QUESTION_BYTES_MAX = 1 << 20
 
 
 def main(arguments: list[str]) -> int:
+    # What measures loads decoders, which an estimate does without.
     if arguments[:1] == ["calibrate"]:
-        # Here, because it loads every decoder, which takes longer than an estimate.
         from qmkd.qec.calibrate import main as calibrate
 
+        # Here, because it loads every decoder, which takes longer than an estimate.
+
         return calibrate(arguments[1:])
+    if arguments[:1] == ["validate"]:
+        from qmkd.qec.validate import main as validate
+
+        return validate(arguments[1:])
     if arguments != ["estimate"]:
         sys.stderr.write("usage: python -m qmkd.qec estimate < QUESTION.json\n")
         sys.stderr.write("       python -m qmkd.qec calibrate --out TABLE\n")
+        sys.stderr.write("       python -m qmkd.qec validate --out ROWS\n")
         return 2
     raw = sys.stdin.buffer.read(QUESTION_BYTES_MAX + 1)
     found = answer(raw, PublishedLaw())

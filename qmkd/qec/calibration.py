@@ -263,39 +263,42 @@ def _distance(entry: Entry, key: Key) -> float:
 # --- format ---------------------------------------------------------------------------------------
 
 
-def digest(entries: Iterable[Entry]) -> str:
-    """SHA-256 over the entries in the order of their keys, one line of JSON each."""
-    found = hashlib.sha256()
-    for entry in sorted(entries, key=lambda each: each.key):
-        found.update(msgspec.json.encode(entry, order="deterministic") + b"\n")
-    return found.hexdigest()
-
-
 def encode(table: Table, command: str) -> bytes:
-    """The table as text: a line with the header, then one line per entry."""
-    entries = sorted(table.entries.values(), key=lambda each: each.key)
-    header = Header(format=FORMAT, sha256=digest(entries), command=command, versions=table.versions)
-    return b"".join(
-        msgspec.json.encode(each, order="deterministic") + b"\n" for each in (header, *entries)
+    """The table as text: a line with the header, then one line per entry, by key.
+
+    The header's digest is the SHA-256 of all that follows its line.
+    """
+    lines = [
+        msgspec.json.encode(table.entries[key], order="deterministic") + b"\n"
+        for key in sorted(table.entries)
+    ]
+    body = b"".join(lines)
+    header = Header(
+        format=FORMAT,
+        sha256=hashlib.sha256(body).hexdigest(),
+        command=command,
+        versions=table.versions,
     )
+    return msgspec.json.encode(header, order="deterministic") + b"\n" + body
 
 
 def decode(text: bytes) -> Table:
     """The table that `encode` made this text of. Raises TableError."""
-    lines = text.splitlines()
-    if not lines:
+    first, _, body = text.partition(b"\n")
+    if not first:
         raise TableError("an empty table: even the header is missing")
+    lines = body.splitlines()
     if len(lines) > ENTRIES_MAX:
-        raise TableError(f"a table of {len(lines)} lines; at most {ENTRIES_MAX}")
+        raise TableError(f"a table of {len(lines)} entries; at most {ENTRIES_MAX}")
     try:
-        header = msgspec.json.decode(lines[0], type=Header)
+        header = msgspec.json.decode(first, type=Header)
         if header.format != FORMAT:
             raise TableError(f"format {header.format}; this version reads {FORMAT}")
-        entries = [msgspec.json.decode(line, type=Entry) for line in lines[1:]]
+        if hashlib.sha256(body).hexdigest() != header.sha256:
+            raise TableError("the entries do not have the digest that the header states")
+        entries = [msgspec.json.decode(line, type=Entry) for line in lines]
     except msgspec.MsgspecError as problem:
         raise TableError(f"not a calibration table: {problem}") from problem
-    if digest(entries) != header.sha256:
-        raise TableError("the entries do not have the digest that the header states")
     if len({entry.key for entry in entries}) != len(entries):
         raise TableError("two entries have the same key")
     return Table(entries, header.versions)

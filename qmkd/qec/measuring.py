@@ -343,7 +343,7 @@ def measure_surgery(
 
 
 def _two_qubit_terms(
-    counted: Counted, basis: Basis, kept: Kept, before: int, after: int
+    counted: Counted, basis: Basis, kept: Kept, before: float, after: float
 ) -> tuple[Term, ...]:
     """Chances of the three logical Paulis of one type, from parities of the two observables.
 
