@@ -22,8 +22,6 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == ["calibrate"]:
         from qmkd.qec.calibrate import main as calibrate
 
-        # Here, because it loads every decoder, which takes longer than an estimate.
-
         return calibrate(arguments[1:])
     if arguments[:1] == ["validate"]:
         from qmkd.qec.validate import main as validate
