@@ -161,7 +161,7 @@ def guarded(rounds: int, guards: int, shots: int) -> list[Row]:
         ours, per_shot, without, *rest = interleaved(rounds, *clocks)
     found = [
         row(f"{what}: own", shots / median(ours), "shots/s"),
-        *(row(f"{what}: {name}", value, "") for name, value in program.notes.items()),
+        row(f"{what}: groups", program.notes["groups_peak"], ""),
         row(f"{what}: Stim per shot", shots / median(per_shot), "shots/s"),
         row(
             f"{what}: own / Stim per shot",
