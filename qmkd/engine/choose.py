@@ -43,7 +43,7 @@ TABLEAU_SHOTS_MAX: Final = 4
 TABLEAU_WIDTH_MAX: Final = 256
 
 # Nanoseconds of one core, fitted to programs of 2 to 1000 qubits and 14 to 200,000 nodes.
-SETUP_NS: Final = 100_000
+SETUP_NS: Final = 300_000
 NODE_NS: Final = 4_000  # verifying and lowering
 SHOT_NS: Final = 30.0  # counting and hashing
 EVENT_SHOT_NS: Final = 0.7  # and on top of it, for each event
@@ -58,14 +58,14 @@ KICK_NS: Final = 900  # a qubit that a random outcome may flip
 CODE_SHOT_NS: Final = 0.005  # an operation or a kick, per shot
 
 LANE_NS: Final = 1_000  # a state of its own, and on top of it:
-LANE_MEASURED_NS: Final = 5.5  # for each measurement and qubit
-MEASURED_SHOT_NS: Final = 3.3
+LANE_MEASURED_NS: Final = 4.0  # for each measurement and qubit
+MEASURED_SHOT_NS: Final = 2.0
 BRANCHING_SHOT_NS: Final = 8.0
 
 OPERATION_DENSE_NS: Final = 15_000  # per batch
 AMPLITUDE_NS: Final = 0.3
 BRANCHES_GUESSED_MAX: Final = 32
-MEASURED_DENSE_NS: Final = 15.0  # per shot
+MEASURED_DENSE_NS: Final = 10.0  # per shot
 MAGIC_LEAST: Final = 13
 """Qubits from which on a part may be cheaper by few active qubits than by a whole vector."""
 PRODUCT_NS: Final = 1_000  # pulling a measurement or turn back through one qubit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import subprocess
 import sys
 
@@ -204,3 +205,76 @@ def test_planning_needs_no_numerics() -> None:
         "assert not {'numpy', 'stim'} & set(sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# The most memory that a run takes beyond what a warm process has, and what was planned for it.
+MEASURED = """
+import json, sys
+from qmkd.engine import choose, run
+from qvm.examples import load
+
+def most():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+run.run_segment(run.prepare(load("t_injection")), 1, 0, 64, "+".join(choose.ENGINES))
+open("/proc/self/clear_refs", "w").write("5")
+before = most()
+program = run.prepare(sys.stdin.buffer.read())
+plan = choose.plan(program.summary, int(sys.argv[1]))
+run.run_rows(program, 1, 0, int(sys.argv[1]), plan.engine, "ideal", True, lambda: False, len)
+print(json.dumps([plan.engine, most() - before, plan.bytes_peak - choose.WORKER_BYTES]))
+"""
+
+
+def scrambled(qubits: int, operations: int, turns: int, guards: int) -> bytes:
+    """Random gates on entangled qubits, some under guards, some outside the Clifford group."""
+    rng = random.Random(1)
+    names = [f"q{at}" for at in range(qubits)]
+    args = {"n": qubits, "profile": "logical:ideal"}
+    nodes: list[dict[str, object]] = [{"op": "ALLOC_LQ", "vqs": names, "args": args}]
+    events: list[str] = []
+
+    def measure(qubit: str) -> None:
+        events.append(f"m{len(events)}")
+        nodes.append({"op": "MEASURE_Z", "vqs": [qubit], "produces": [events[-1]]})
+
+    kinds = ["APPLY_T"] * turns + ["guard"] * guards
+    kinds += rng.choices(["APPLY_H", "APPLY_S", "APPLY_CNOT"], k=operations)
+    rng.shuffle(kinds)
+    for kind in kinds:
+        some = rng.sample(names, 2)
+        if kind == "guard":
+            measure(some[0])
+            guard = {"event": events[-1], "equals": 1}
+            nodes.append({"op": "APPLY_H", "vqs": some[1:], "guard": guard})
+        else:
+            nodes.append({"op": kind, "vqs": some if kind == "APPLY_CNOT" else some[:1]})
+    for name in names:
+        measure(name)
+    body = {"nodes": [{"id": f"n{at}", **node} for at, node in enumerate(nodes)]}
+    resources = {"vqs": names, "events": events}
+    return msgspec.json.encode({"version": "0.1", "program": body, "resources": resources})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("engine", "program", "shots"),
+    [
+        (FRAMES, scrambled(300, 9000, 0, 0), 300_000),
+        (FRAMES, scrambled(1000, 20_000, 0, 0), 64),
+        (GROUPS, scrambled(60, 2000, 0, 30), 30_000),
+        (GROUPS, scrambled(500, 3000, 0, 20), 64),
+        (DENSE, scrambled(10, 200, 60, 10), 100_000),
+        (DENSE, scrambled(22, 100, 40, 0), 100),
+        (MAGIC, scrambled(60, 1000, 10, 4), 10_000),
+    ],
+)
+def test_a_run_stays_within_the_memory_planned_for_it(
+    engine: str, program: bytes, shots: int
+) -> None:
+    command = [sys.executable, "-c", MEASURED, str(shots)]
+    done = subprocess.run(command, input=program, capture_output=True, check=True)
+    used, taken, bound = msgspec.json.decode(done.stdout)
+    assert engine in used.split("+")
+    assert taken <= bound
