@@ -56,6 +56,8 @@ LOOK_FEW: Final = 128
 SCATTER: Final = np.uint64(0x9E3779B97F4A7C15)
 WAITING_MAX: Final = 1024
 """Measurements that are put off at a time."""
+SCRIPT_MAX: Final = 1 << 14
+"""Numbers in a script: what happens to one tile of shots without asking whether to stop."""
 LAST_LEAST: Final = 3
 """Last measurements from which on relating them is cheaper than projecting states."""
 
@@ -154,6 +156,8 @@ class Maker:
             self.pulled.commute(each.what.bits, bits) for each in self.waiting for bits in found
         ):
             self._measure()
+        if len(self.script.code) >= SCRIPT_MAX:
+            self._run()
         numbers = [self.script.pauli(each) for each in found]
         supports = [[numbers[half] for half in kind] for kind in kinds]
         self.script.strike(supports, of, at, FULL if where is None else where)
@@ -409,7 +413,7 @@ class State:
 
 def _run(batch: Batch, number: int, script: _Arrays) -> None:
     state: State = batch.states[number]
-    _groups.run(*state.part(batch), *script, batch.chance.seed, batch.shot_first)
+    _groups.run(*state.part(batch), *script, batch.chance.seed, batch.shot_first, batch.poll)
 
 
 def _turn(batch: Batch, number: int, paulis: Words, minus: int, where: int) -> None:

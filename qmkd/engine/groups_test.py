@@ -10,6 +10,7 @@ import json
 import random
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import pytest
 import stim
@@ -19,13 +20,32 @@ from qmkd.engine import groups, tableau
 from qmkd.engine.batch import BATCH_SHOTS_MIN, Batch, Form, run_batches
 from qmkd.engine.chance import Chance, Words
 from qmkd.engine.native import _groups
-from qmkd.engine.noise import IDEAL, NoiseModel, Uniform
+from qmkd.engine.noise import IDEAL, NoiseModel, PauliChannel, Uniform
 from qmkd.engine.prepared import Poll, Prepared, Rows, instruction
 from qmkd.engine.primitives import CLIFFORDS
 from qmkd.engine.run import prepare
+from qvm.program import Step
 from qvm.random_programs import Shape, shaped_program
 
+
+class Everywhere(msgspec.Struct, frozen=True):
+    """Any Pauli on each qubit before and after every step, measurements and fences among them."""
+
+    rate: float
+    ideal: bool = False
+
+    def before(self, step: Step) -> tuple[PauliChannel, ...]:
+        terms = tuple((letter, self.rate / 3) for letter in "XYZ")
+        return tuple(PauliChannel((qubit,), terms) for qubit in step.qubits)
+
+    after = before
+
+    def flips(self, step: Step) -> float:
+        return self.rate
+
+
 NOISY: Final = Uniform(0.05, 0.1, 0.03, 0.02)
+NOISES: Final[list[NoiseModel]] = [IDEAL, NOISY, Everywhere(0.03)]
 SMALL: Final = Shape()
 LONG: Final = Shape(qubits_max=5, nodes_max=120, branchings_max=50, guards=0.6)
 BUSY: Final = Shape(qubits_max=20, nodes_max=80, branchings_max=40, guards=0.4)
@@ -69,10 +89,10 @@ def peak(prepared: Prepared) -> int:
 # --- every program ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("noise", [IDEAL, NOISY], ids=["ideal", "noisy"])
+@pytest.mark.parametrize("noise", NOISES, ids=["ideal", "noisy", "noisy everywhere"])
 @pytest.mark.parametrize(
     ("shape", "seeds"),
-    [(SMALL, 60), (LONG, 25), (BUSY, 20), (WIDE, 5)],
+    [(SMALL, 24), (LONG, 8), (BUSY, 8), (WIDE, 3)],
     ids=["small", "long", "busy", "wide"],
 )
 def test_rows_are_those_of_stim_shot_by_shot(shape: Shape, seeds: int, noise: NoiseModel) -> None:
@@ -85,7 +105,7 @@ def test_rows_are_those_of_stim_shot_by_shot(shape: Shape, seeds: int, noise: No
 def test_rows_of_many_programs_are_those_of_stim() -> None:
     for seed in range(1000, 2200):
         shape = (SMALL, LONG, BUSY, WIDE)[seed % 4]
-        check(program(seed, shape), seed, 130, (IDEAL, NOISY)[seed // 4 % 2], 64 * (seed % 100))
+        check(program(seed, shape), seed, 130, NOISES[seed // 4 % 3], 64 * (seed % 100))
 
 
 @pytest.mark.parametrize(
@@ -101,7 +121,7 @@ def test_rows_of_many_programs_are_those_of_stim() -> None:
 def test_no_outcome_depends_on_when_groups_are_merged_or_how_frames_are_kept(
     monkeypatch: pytest.MonkeyPatch, settings: dict[str, int]
 ) -> None:
-    cases = [(seed, (LONG, BUSY)[seed % 2], (IDEAL, NOISY)[seed // 2 % 2]) for seed in range(20)]
+    cases = [(seed, (LONG, BUSY)[seed % 2], NOISES[seed // 2 % 3]) for seed in range(12)]
     plain = [rows(program(seed, shape), seed, 200, noise) for seed, shape, noise in cases]
     for name, value in settings.items():
         monkeypatch.setattr(groups, name, value)

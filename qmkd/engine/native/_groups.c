@@ -185,7 +185,8 @@ static PyObject *measure(PyObject *self, PyObject *const *args, Py_ssize_t given
     if (paulis) {
         const measurement *what = views[5].buf;
         int64_t count = items[5] / 6;
-        const char *why = items[5] % 6 || items[6] % 3 ? "the buffers do not fit one another" : NULL;
+        int whole = !(items[5] % 6 || items[6] % 3);
+        const char *why = whole ? NULL : "the buffers do not fit one another";
         for (int64_t at = 0; at < count && !why; at++) {
             why = fault_of_measurement(&p, &what[at], paulis_count, items[6] / 3);
             if (!why && what[at].where && (count > 1 || what[at].last))
@@ -231,15 +232,16 @@ static PyObject *turn(PyObject *self, PyObject *const *args, Py_ssize_t given)
             numbers[1] >= p.row_count)
             PyErr_SetString(PyExc_ValueError, "no such turn");
         else
-            groups = turn_about(&p, paulis, (int32_t)count - 1, (int)numbers[0], row_of(&p, numbers[1]));
+            groups = turn_about(&p, paulis, (int32_t)count - 1, (int)numbers[0],
+                                row_of(&p, numbers[1]));
         free(paulis);
     }
     close_all(views, 5);
     return groups_or_exception(groups);
 }
 
-/* run(PART, code, noises, gaps, bounds, pool, paulis, addresses, seed, shot_first); here Paulis are
-   `width` words, without phases. */
+/* run(PART, code, noises, gaps, bounds, pool, paulis, addresses, seed, shot_first, poll); here
+   Paulis are `width` words, without phases. */
 static PyObject *run(PyObject *self, PyObject *const *args, Py_ssize_t given)
 {
     (void)self;
@@ -250,7 +252,7 @@ static PyObject *run(PyObject *self, PyObject *const *args, Py_ssize_t given)
     int64_t items[BUFFERS_MAX];
     uint64_t seed, word;
     part p;
-    if (!wanted(given, 15) || take_place(args + 13, &seed, &word) ||
+    if (!wanted(given, 16) || take_place(args + 13, &seed, &word) ||
         open_all(args, fields, 11, v, items))
         return NULL;
     if (!take_part(args, v, items, &p)) {
@@ -263,7 +265,7 @@ static PyObject *run(PyObject *self, PyObject *const *args, Py_ssize_t given)
         if (why)
             PyErr_SetString(PyExc_ValueError, why);
         else
-            run_script(&p, &c, seed, word);
+            run_script(&p, &c, seed, word, args[15]);
     }
     close_all(v, 11);
     if (PyErr_Occurred())
@@ -335,8 +337,16 @@ static PyObject *begin(PyObject *self, PyObject *const *args, Py_ssize_t given)
     Py_RETURN_NONE;
 }
 
-/* hashes(PART, which, into, poll): of some groups a word each that is the same where their stabilizers
-   are, up to sign. */
+static void hash_some(part *p, reduced *r, const uint32_t *which, int64_t count, uint64_t *into,
+                      PyObject *poll)
+{
+    int64_t step = groups_per_poll(&p->s);
+    for (int64_t at = 0; at < count && go_on(poll); at += step)
+        hash_groups(p, r, which + at, count - at < step ? count - at : step, into + at);
+}
+
+/* hashes(PART, which, into, poll): of some groups a word each that is the same where their
+   stabilizers are, up to sign. */
 static PyObject *hashes(PyObject *self, PyObject *const *args, Py_ssize_t given)
 {
     (void)self;
@@ -357,9 +367,7 @@ static PyObject *hashes(PyObject *self, PyObject *const *args, Py_ssize_t given)
         else if (!made)
             PyErr_NoMemory();
         else
-            for (int64_t at = 0, step = groups_per_poll(&p.s); at < items[4] && go_on(args[8]); at += step)
-                hash_groups(&p, &r, which + at, items[4] - at < step ? items[4] - at : step,
-                            (uint64_t *)views[5].buf + at);
+            hash_some(&p, &r, which, items[4], views[5].buf, args[8]);
         free_reduced(&r);
     }
     close_all(views, 6);
@@ -368,8 +376,8 @@ static PyObject *hashes(PyObject *self, PyObject *const *args, Py_ssize_t given)
     Py_RETURN_NONE;
 }
 
-/* merge(PART, firsts, poll) -> groups. firsts: of each group one that may be the same, itself or one that
-   comes before it; changed to those that are. */
+/* merge(PART, firsts, poll) -> groups. firsts: of each group one that may be the same, itself or one
+   that comes before it; changed to those that are. */
 static PyObject *merge(PyObject *self, PyObject *const *args, Py_ssize_t given)
 {
     (void)self;

@@ -25,6 +25,7 @@ def run(
     addresses: Buffer,
     seed: int,
     shot_first: int,
+    poll: Poll,
     /,
 ) -> None: ...
 def measure(

@@ -11,9 +11,11 @@
 
 #define LAST_MAX 4096 /* measurements that are related to one another */
 
-/* met: planes of `many` columns, one per measurement: the stabilizers that it meets. across: of each
-   measurement, `columns` words, where a tableau is small; else of one. owners: of each stabilizer
-   the free outcome that it was used for, or -1. free: whether an outcome is. */
+/* met: planes of `many` columns, one per measurement: the stabilizers that it meets. across: of
+   each measurement, `columns` words, where a tableau is small; else of one. owners: of each
+   stabilizer the free outcome that it was used for, or -1. free: whether an outcome is. outcomes:
+   one bit per shot and measurement, laid out as frames are. order, ends: as `sort_shots` fills
+   them. The rest is to work in. */
 typedef struct {
     int32_t many, small;
     uint64_t *met, *across, *hits, *product, *against, *room, *outcomes;
@@ -112,7 +114,7 @@ static uint32_t multiply(uint64_t *product, const pauli *other, const shape *s)
     return other->phase + 2 * (uint32_t)__builtin_popcountll(crossed);
 }
 
-/* Outcome j of some shots, which follows from free ones: those that own a stabilizer that it meets. */
+/* Outcome j of some shots. It follows from free ones: those that own a stabilizer that it meets. */
 ALWAYS void settle(part *p, int32_t half, int64_t group, const pauli *paulis, int64_t count,
                    int32_t j, const uint32_t *shots, int64_t shot_count, workspace *w)
 {

@@ -137,10 +137,11 @@ ALWAYS void run_tile(part *p, int32_t width, const script *c, uint64_t seed, uin
     }
 }
 
-/* Tile by tile, a tile being the shots whose strikes are drawn together. */
-ALWAYS void run_tiles(part *p, int32_t width, const script *c, uint64_t seed, uint64_t word)
+/* Tile by tile, a tile being the shots whose strikes are drawn together, until `poll` raises. */
+ALWAYS void run_tiles(part *p, int32_t width, const script *c, uint64_t seed, uint64_t word,
+                      PyObject *poll)
 {
-    for (int64_t at = 0; at < p->words;) {
+    for (int64_t at = 0; at < p->words && go_on(poll);) {
         int64_t first = (int64_t)((word + (uint64_t)at) % TILE_WORDS);
         int64_t words = TILE_WORDS - first;
         uint64_t block = (word + (uint64_t)at) / TILE_WORDS;
@@ -151,12 +152,12 @@ ALWAYS void run_tiles(part *p, int32_t width, const script *c, uint64_t seed, ui
     }
 }
 
-WIDE static void run_script(part *p, const script *c, uint64_t seed, uint64_t word)
+WIDE static void run_script(part *p, const script *c, uint64_t seed, uint64_t word, PyObject *poll)
 {
     if (p->groups)
-        BY_WIDTH(run_tiles, p, c, seed, word)
+        BY_WIDTH(run_tiles, p, c, seed, word, poll)
     else
-        run_tiles(p, 0, c, seed, word);
+        run_tiles(p, 0, c, seed, word, poll);
 }
 
 #endif

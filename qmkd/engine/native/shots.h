@@ -175,7 +175,8 @@ ALWAYS void turn_block(part *p, int32_t width, int64_t at, const gate *t, uint64
         move_shots(groups, f, live);
 }
 
-ALWAYS void turn_blocks(part *p, int32_t width, const uint64_t *where, const gate *t, const fates *f)
+ALWAYS void turn_blocks(part *p, int32_t width, const uint64_t *where, const gate *t,
+                        const fates *f)
 {
     for (int64_t at = 0; at < p->words; at++)
         if (where[at])

@@ -236,7 +236,8 @@ ALWAYS void add_phases(uint64_t *phases, int32_t half, const uint64_t *which, ui
 ALWAYS uint32_t phase_of(const uint64_t *phases, int32_t half, int32_t row)
 {
     int32_t word = word_of(row, half), shift = row & 63;
-    return (uint32_t)(phases[word] >> shift & 1) | (uint32_t)(phases[half + word] >> shift & 1) << 1;
+    return (uint32_t)(phases[word] >> shift & 1) +
+           2 * (uint32_t)(phases[half + word] >> shift & 1);
 }
 
 /* exp(-i pi/4 P): a row Q that anticommutes becomes -i P Q. Where P is a stabilizer nothing
