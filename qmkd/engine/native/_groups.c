@@ -376,8 +376,8 @@ static PyObject *hashes(PyObject *self, PyObject *const *args, Py_ssize_t given)
     Py_RETURN_NONE;
 }
 
-/* merge(PART, firsts, poll) -> groups. firsts: of each group one that may be the same, itself or one
-   that comes before it; changed to those that are. */
+/* merge(PART, firsts, poll) -> groups. firsts: of each group one that may be the same, itself or
+   one that comes before it; changed to those that are. */
 static PyObject *merge(PyObject *self, PyObject *const *args, Py_ssize_t given)
 {
     (void)self;
