@@ -22,6 +22,7 @@ NAMES = {
     "hostile": "Latency beside hostile clients",
     "jobs": "Jobs end to end",
     "engine": "Engines beside raw Stim and other simulators",
+    "snapshot": "Runs as values",
     "growth": "Growth with qubits, operations and shots",
     "verify": "The verifier",
     "qec": "Sampling, decoding and calibration",
