@@ -271,7 +271,7 @@ def test_a_job_tells_the_versions_of_what_computed_it() -> None:
 def test_a_job_whose_worker_is_killed_gives_the_same_bits() -> None:
     with running_daemon() as daemon, Line(daemon.socket) as line:
         session = line.session()
-        graph, shots = grinding(900), 60_000
+        graph, shots = grinding(900), 600_000
         undisturbed = digest(line, session, graph, shots)
         policy = {"shots": shots, "seed": 11, "counts": False}
         job = line.call("q_submit", session_id=session, graph=graph, policy=policy)["job_id"]
