@@ -155,7 +155,9 @@ def test_a_job_left_running_is_found_again_by_later_invocations(ctl: Ctl) -> Non
     assert [each["job_id"] for each in object_in(ctl("jobs", "--json"))["jobs"]] == [job]
     assert f"{job}  COMPLETED  1024" in ctl("jobs").stdout
     assert object_in(ctl("telemetry", job, "--json"))["jobs"]["COMPLETED"] == 1
-    assert "total epochs" in ctl("telemetry", job).stdout
+    shown = ctl("telemetry", job).stdout
+    assert "total epochs" in shown
+    assert "predicted" in shown
     refused = ctl("cancel", job, "--json", status=Exit.REFUSED)
     assert json.loads(refused.stderr)["error"]["type"] == "ALREADY_COMPLETED"
 

@@ -9,7 +9,9 @@ import msgspec
 from runtime.ctl import options as common
 from runtime.ctl.exits import Exit
 from runtime.ctl.output import console, pairs, print_json
+from runtime.ctl.plans import plan_tables
 
+BY_PLAN = ("plan", "cpu_ns", "spent_ns")  # shown as tables of their own
 HELP = "show what the session uses; also a job's cost, or the machine's figures"
 
 
@@ -37,5 +39,8 @@ def execute(options: argparse.Namespace) -> Exit:
     for title, part in parts.items():
         if part is not None:
             rows = msgspec.to_builtins(part)
-            console().print(pairs(title, [(name.replace("_", " "), rows[name]) for name in rows]))
+            shown = [(name.replace("_", " "), rows[name]) for name in rows if name not in BY_PLAN]
+            console().print(pairs(title, shown))
+    if figures.job is not None and figures.job.plan is not None:
+        console().print(*plan_tables(figures.job.plan, figures.job), sep="\n")
     return Exit.OK
