@@ -143,6 +143,7 @@ def test_what_is_printed_reads_back_as_the_same_configuration(tmp_path: Path) ->
 
 def test_every_flat_key_can_be_given_by_the_environment() -> None:
     values = {"worker_scheduling": "idle", "log_level": "debug", "log_format": "json"}
+    values["physical_noise"] = "si1000 0.002"
     values |= dict.fromkeys(("socket", "state_dir"), "/tmp/x") | {"worker_bytes": "99999999"}
     environment = {f"QMKD_{name.upper()}": values.get(name, "3") for name in FLAT}
     config = load({}, HOME | environment)
