@@ -95,10 +95,3 @@ class Inner(Pulled):
 def lowest(mask: int) -> int:
     """The number of the lowest bit that is set."""
     return (mask & -mask).bit_length() - 1
-
-
-def ones(mask: int) -> Iterator[int]:
-    """The numbers of the bits that are set, ascending."""
-    while mask:
-        yield lowest(mask)
-        mask &= mask - 1

@@ -7,7 +7,7 @@ import random
 import numpy as np
 from numpy.typing import NDArray
 
-from qmkd.engine.inner import Inner, Turn, lowest, ones
+from qmkd.engine.inner import Inner, Turn, lowest
 from qmkd.engine.pulled import Product
 
 QUBITS = 3
@@ -82,6 +82,5 @@ def test_needed_turns_are_those_that_cannot_come_after() -> None:
     assert [inner.turns.index(turn) for turn in inner.needed(inner.single("Z", 2))] == []
 
 
-def test_bits_of_masks_are_found_from_below() -> None:
-    assert lowest(0b101000) == 3
-    assert list(ones(0b101001)) == [0, 3, 5]
+def test_the_lowest_bit_is_found() -> None:
+    assert [lowest(mask) for mask in (1, 0b101000, 1 << 200)] == [0, 3, 200]

@@ -22,28 +22,37 @@ that have to come first; many never come.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
-from qmkd.engine import dense, vectors
+import numpy as np
+from numpy.typing import NDArray
+
+from qmkd.engine import dense
 from qmkd.engine.batch import TooManyParts
-from qmkd.engine.chance import Strikes
+from qmkd.engine.chance import HALF, Strikes, Words, quantise
 from qmkd.engine.groups import TURNS
-from qmkd.engine.inner import Inner, Turn, lowest, ones
+from qmkd.engine.inner import Inner, Turn, lowest
 from qmkd.engine.limits import MAGIC_QUBITS_MAX, MAGIC_TURNS_MAX, MAGIC_WIDTH_MAX
+from qmkd.engine.native import _branches
+from qmkd.engine.paulis import Letters, Measured, PauliVectors, angles
 from qmkd.engine.prepared import Unable
 from qmkd.engine.primitives import CLIFFORDS, EIGHTH, Gate, Kinds, halves
-from qmkd.engine.pulled import ONE, Product
+from qmkd.engine.pulled import Product
 from qmkd.engine.rows import FULL, Where
-from qmkd.engine.vectors import CLEAR, CX, CZ, DROP, MATRICES, STAY
+from qmkd.engine.vectors import BOTH, CLEAR, DROP, STAY, bytes_of
 from qvm.parts import Shape
 
 if TYPE_CHECKING:
     from qmkd.engine.batch import Batch, Builder
 
+NEAR_BYTES: Final = 64 << 20
+"""Vectors of a batch that are not too far: an operation needs as much again."""
 RIGHT: Final = math.pi / 2
 CLOSE: Final = 1e-12  # to a multiple of a right angle, in radians: no outcome can tell
 SHOT_BITS: Final = 32  # its branch
 
+_NO_ROW: Final[Words] = np.empty(0, dtype=np.uint64)
 _BASES: Final = {"X": "H", "Y": "H_YZ"}  # what turns Z into another axis and back
 _QUARTERS: Final = ("", "S", "Z", "S_DAG")
 
@@ -58,22 +67,117 @@ def suits(shape: Shape) -> bool:
 class State(dense.State):
     """The branches of a batch."""
 
+    vectors: PauliVectors
+
+    def __init__(self, batch: Batch, width_peak: int) -> None:
+        super().__init__(batch, width_peak)
+        self.vectors = PauliVectors()
+
     def check(self, width: int) -> None:
-        """Raises `TooManyParts` where vectors as wide as this do not fit. Most shots share a vector
-        with others, so far more may fit than would surely do."""
+        """Raises `TooManyParts` where vectors as wide as this do not fit, or are beyond the caches
+        and hardly shared, so that fewer at a time are faster. Far more may fit than surely do."""
+        shots = int(self.sizes.sum())
+        surely = NEAR_BYTES // bytes_of(self.qubits)
         try:
             super().check(width)
-        except TooManyParts as surely:
-            raise TooManyParts(max(surely.shots, self.batch.shots // 4)) from None
+            branches = len(self.sizes)
+            if branches == 1 or branches * bytes_of(width) <= NEAR_BYTES or 2 * branches <= shots:
+                return
+        except TooManyParts as too_many:
+            surely = min(surely, too_many.shots)
+        raise TooManyParts(max(1, surely, shots // 4))
+
+    def turn(self, what: Letters, angle: float, against: int | None, where: int | None) -> None:
+        """Turn about a product in the shots of `where`, the other way round in those of `against`,
+        which are among them."""
+        sources, factors = self._factors(against, where, self.vectors.width)
+        if len(sources) > len(self.vectors):
+            self.vectors.take(sources)
+        self.vectors.turn(what, angles(angle, factors))
+        if (factors != factors[0]).any():
+            self.join()
+
+    def grow(self, letter: str, angle: float, against: int | None, where: int | None) -> None:
+        """The same about X or Y of a qubit in |0> that was not in the vectors. What was different
+        stays different."""
+        width = self.vectors.width + 1
+        sources, factors = self._factors(against, where, width)
+        self.check(width)
+        self.vectors.grow(letter, sources.astype(np.int32), angles(angle, factors))
+
+    def observe(
+        self,
+        what: Measured,
+        mode: int,
+        into: int,
+        where: int | None,
+        flipped: int | None,
+        at: Where,
+    ) -> None:
+        """Measure a product in the shots of `where`, into row `into`; it becomes the Z of its pivot
+        in all shots."""
+        rows, batch, width = self.batch.rows, self.batch, self.vectors.width
+        sources, inside = self._factors(None, where, width)
+        if len(sources) > len(self.vectors):
+            self.vectors.take(sources)
+        weights = self.vectors.weigh(what.product)[:, :: -1 if what.minus else 1]
+        chances = quantise(weights[:, 1] / (weights[:, 0] + weights[:, 1]))
+        drawn = np.empty_like(rows[into])
+        _branches.draw(
+            batch.chance.seed, *at, batch.shot_first, rows[FULL],
+            _NO_ROW if where is None else rows[where],
+            _NO_ROW if flipped is None else rows[flipped],
+            self.of, np.where(inside > 0, chances, np.uint64(HALF)), rows[into], drawn,
+        )  # fmt: skip
+        mixed, outcomes = self.split(drawn)
+        self.check(width - (mode == DROP))
+        sources = np.concatenate([np.arange(len(inside)), mixed])
+        measured = inside[sources] > 0
+        kept = weights[sources, outcomes.astype(np.intp)]
+        self.vectors.fold(
+            what,
+            mode,
+            sources.astype(np.int32),
+            np.where(measured, outcomes, BOTH).astype(np.uint8),
+            1 / np.sqrt(np.where(measured, kept, 1.0)),
+        )
+        self.join()
+
+    def _factors(
+        self, against: int | None, where: int | None, width: int
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Split branches until each is in or out of both rows. Of each branch that there is then,
+        what it came from, and 1, or 0 outside `where`, or -1 in `against`."""
+        sources, factors = np.arange(len(self.sizes)), np.ones(len(self.sizes))
+        for row, within, without in ((where, 1, 0), (against, -1, 1)):
+            if row is not None:
+                mixed, inside = self.split(self.batch.rows[row])
+                if len(mixed):
+                    self.check(width)
+                sources = np.concatenate([sources, sources[mixed]])
+                factors = np.concatenate([factors, factors[mixed]])
+                factors *= np.where(inside, within, without)
+        return sources, factors
+
+
+def act_turn(batch: Batch, number: int, *arguments: Any) -> None:
+    batch.states[number].turn(*arguments)
+
+
+def act_grow(batch: Batch, number: int, *arguments: Any) -> None:
+    batch.states[number].grow(*arguments)
+
+
+def act_observe(batch: Batch, number: int, *arguments: Any) -> None:
+    batch.states[number].observe(*arguments)
 
 
 class Maker:
     """Compiles a part.
 
     x, z: of each qubit the row where its frame has an X or Z; None where no shot has. active: the
-    inner qubits in the vectors, by place. width_peak: the most there were. gates: put off, on the
-    vectors as wide as they are now. controls: rows that guard them. resets: put off; nothing came
-    after them yet.
+    inner qubits in the vectors, by place. width_peak: the most there were. resets: put off; nothing
+    came after them yet.
     """
 
     def __init__(self, builder: Builder, shape: Shape, number: int) -> None:
@@ -85,8 +189,6 @@ class Maker:
         self.z: list[int | None] = [None] * shape.qubits
         self.active: list[int] = []
         self.width_peak = 0
-        self.gates: list[vectors.Gate] = []
-        self.controls: list[int] = []
         self.resets: list[tuple[int, Where]] = []
 
     # --- told by the batch ------------------------------------------------------------------------
@@ -243,6 +345,7 @@ class Maker:
                 self._collapse(qubit, into, at)
                 return False
             self._activate(inner.z[qubit])
+            self.builder.act(act_grow, self.number, "X", 0.0, None, None)
         if inner.z[qubit].bits & self._active_bits():
             return self._observe(qubit, into, where, at, mode)
         self._tell(self.x[qubit], bool(inner.z[qubit].phase), into, where)
@@ -275,31 +378,33 @@ class Maker:
     def _observe(self, qubit: int, into: int, where: int | None, at: Where, mode: int) -> bool:
         """Measure what is about active qubits only, and make it the Z of one of them. X of the
         qubit becomes the X of that one as far as it can, so that the states after either outcome
-        are alike where they can be."""
-        inner = self.inner
-        here = self._bring_together(inner.z[qubit])
-        place, letter = self.active.index(here), inner.letter(inner.z[qubit], here)
-        z = inner.single("Z", here)
-        if letter != "Z":
-            inner.exchange(z, inner.single(letter, here))
-            self._apply({"X": "H", "Y": "H_YZ"}[letter], place)
-        others = self._mask() & ~(1 << here)
-        self._under(here, inner.positive(inner.kept(inner.x[qubit], others)))
-        if mode == CLEAR and self._beyond(inner.x[qubit]):
+        are alike where they can be. Returns whether CLEAR was done."""
+        inner, what = self.inner, self.inner.z[qubit]
+        product = self._letters(what)
+        pivot = (product.x or product.z).bit_length() - 1
+        here = self.active[pivot]
+        z, own = inner.single("Z", here), inner.single(inner.letter(what, here), here)
+        if product.x:
+            inner.control(z, inner.times(own, what))
+            inner.exchange(z, own)
+        else:
+            inner.control(inner.single("X", here), inner.times(own, what))
+        self.active.remove(here)
+        after = inner.positive(inner.kept(inner.x[qubit], self._mask()))
+        inner.control(z, after)
+        if mode == CLEAR and self._beyond(inner.x[qubit]) != 1 << here:
             mode = STAY
-        flipped = self.x[qubit]
-        self._flush()
-        width = len(self.active)
-        self.builder.act(
-            dense.act_project, self.number, place, mode, into, where, flipped, at, width
-        )
-        if mode == DROP:
-            differs = self._differ(into, flipped)
-            self._kick(inner.single("X", here), differs)
-            self.builder.give_back(differs)
-            self.active.remove(here)
-            self._strip(z)
-        return mode == CLEAR
+        flipped, minus = self.x[qubit], what != inner.positive(what)
+        measured = Measured(product, minus, pivot, self._letters(after))
+        self.builder.act(act_observe, self.number, measured, mode, into, where, flipped, at)
+        if mode != DROP:
+            self.active.append(here)
+            return mode == CLEAR
+        differs = self._differ(into, flipped)
+        self._kick(inner.single("X", here), differs)
+        self.builder.give_back(differs)
+        self._strip(z)
+        return False
 
     def _kick(self, what: Product, row: int) -> None:
         """Where the row says, an inner Pauli struck before the turns that wait."""
@@ -325,114 +430,49 @@ class Maker:
 
     def _run(self, turn: Turn) -> None:
         """Turn the vectors. What is about qubits in |0> only is a phase."""
-        here = -1
+        inner = self.inner
+        if turn.against is not None and turn.where is not None:
+            self.builder.code.both(turn.against, turn.against, turn.where)
         if self._beyond(turn.what):
             here = self._activate(turn.what)
+            letter = inner.letter(turn.what, here)
+            self._act_turn(act_grow, letter, turn.angle, turn)
         elif turn.what.bits & self._active_bits():
-            here = self._bring_together(turn.what)
-        self.inner.turns.remove(turn)
-        if here >= 0:
-            self._rotate(turn, self.inner.letter(turn.what, here), self.active.index(here))
-            return
+            minus = turn.what != inner.positive(turn.what)
+            angle = -turn.angle if minus else turn.angle
+            self._act_turn(act_turn, self._letters(turn.what), angle, turn)
+        inner.turns.remove(turn)
         for row in (turn.against, turn.where):
             if row is not None:
                 self.builder.give_back(row)
 
-    def _rotate(self, turn: Turn, axis: str, place: int) -> None:
-        against, where, code = turn.against, turn.where, self.builder.code
-        there = vectors.rotation(axis, turn.angle)
-        back = vectors.rotation(axis, -turn.angle)
-        if against is None:
-            self._append(there, place, self._control(where))
-        elif where is None:
-            control = self._control(against)
-            self._append(there, place, control, 0)
-            self._append(back, place, control, 1)
-        else:
-            code.both(against, against, where)
-            code.but_not(where, where, against)
-            self._append(back, place, self._control(against))
-            self._append(there, place, self._control(where))
+    def _act_turn(
+        self, act: Callable[..., None], what: str | Letters, angle: float, turn: Turn
+    ) -> None:
+        self.builder.act(act, self.number, what, angle, turn.against, turn.where)
 
     def _activate(self, what: Product) -> int:
         """Make an inner qubit active, such that the product, with X or Y there, becomes that alone:
-        control by a qubit in |0> does nothing."""
+        control by a qubit in |0> does nothing. The vectors are yet to grow."""
         inner, here = self.inner, lowest(self._beyond(what))
         if len(self.active) == MAGIC_WIDTH_MAX:
             raise Unable(
                 f"a part of {self.qubits} qubits has more than {MAGIC_WIDTH_MAX} at a time in "
                 "states outside the Clifford group"
             )
-        self._flush()
         own = inner.single(inner.letter(what, here), here)
         inner.control(inner.single("Z", here), inner.times(own, what))
         self.active.append(here)
         self.width_peak = max(self.width_peak, len(self.active))
         return here
 
-    def _bring_together(self, what: Product) -> int:
-        """Make a product that has X or Y on active qubits only one on a single active qubit, which
-        is returned. What is done to qubits in |0> on the way does nothing."""
-        inner, mask = self.inner, self._mask()
-        crossing = what.bits & mask
-        here = lowest(crossing or what.bits >> self.qubits & mask)
-        rest = inner.times(inner.single(inner.letter(what, here), here), what)
-        if crossing:
-            self._under(here, rest)
-        elif rest != ONE:
-            inner.control(inner.single("X", here), rest)
-            place = self.active.index(here)
-            for other in ones(rest.bits >> self.qubits & mask):
-                self.gates.append(vectors.Gate(CX, self.active.index(other), place))
-            if rest.phase:
-                self._apply("X", place)
-        return here
-
-    def _under(self, here: int, what: Product) -> None:
-        """A product that has X or Y on other active qubits only happens under control of this."""
-        inner, gates = self.inner, self.gates
-        if what == ONE:
-            return
-        inner.control(inner.single("Z", here), what)
-        place = self.active.index(here)
-        for other in ones((what.bits | what.bits >> self.qubits) & self._mask()):
-            there, letter = self.active.index(other), inner.letter(what, other)
-            if letter == "Z":
-                gates.append(vectors.Gate(CZ, place, there))
-                continue
-            if letter == "Y":
-                self._apply("S_DAG", there)
-            gates.append(vectors.Gate(CX, place, there))
-            if letter == "Y":
-                self._apply("S", there)
-        if what != inner.positive(what):
-            self._apply("Z", place)
-
-    def _apply(self, name: str, place: int) -> None:
-        self._append(MATRICES[name], place)
-
-    def _append(
-        self, matrix: vectors.Matrix, place: int, control: int = -1, value: int = 1
-    ) -> None:
-        self.gates.append(vectors.Gate(0, place, place, matrix, control, value))
-
-    def _control(self, row: int | None) -> int:
-        """The number of a row that guards gates which are put off; -1 for none. It goes over."""
-        if row is None:
-            return -1
-        if len(self.controls) == dense.CONTROLS_MAX:
-            self._flush()
-        self.controls.append(row)
-        return len(self.controls) - 1
-
-    def _flush(self) -> None:
-        """Run gates that were put off."""
-        if self.gates:
-            circuit = vectors.compiled(self.gates, len(self.active))
-            self.builder.act(dense.act_run, self.number, circuit, tuple(self.controls))
-        for row in self.controls:
-            self.builder.give_back(row)
-        self.gates, self.controls = [], []
+    def _letters(self, what: Product) -> Letters:
+        """What a product is on active qubits, by place."""
+        x, z = 0, 0
+        for place, qubit in enumerate(self.active):
+            x |= (what.bits >> qubit & 1) << place
+            z |= (what.bits >> self.qubits + qubit & 1) << place
+        return Letters(x, z)
 
     def _mask(self) -> int:
         return sum(1 << each for each in self.active)
