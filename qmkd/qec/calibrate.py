@@ -41,6 +41,8 @@ DISTANCES: Final = {
     "BaconShor": (3, 4, 5, 6, 7, 9, 11, 13, 15),
     "SHYPS": (2, 4),
 }
+P_LEAST: Final = {"SHYPS": 5e-4}
+"""Where decoding is too slow to see failures at the weakest strengths."""
 SHARE: Final = {"Surface": 1.0, "BaconShor": 0.4, "SHYPS": 1.0}
 """Of the effort."""
 GATES: Final = {"Surface": (3, 4, 5, 7), "BaconShor": (3, 5, 7)}
@@ -83,6 +85,8 @@ def shipped(made: Made, effort: Effort) -> None:
     """Everything that ships."""
     for code in DISTANCES:
         for p in STRENGTHS:
+            if p < P_LEAST.get(code, 0):
+                continue
             for basis in BASES:
                 _memories(made, code, p, basis, _times(effort, SHARE[code]))
     for code in GATES:
