@@ -20,7 +20,7 @@ import numpy as np
 
 from qmkd.engine.chance import Chance, Strikes, Words, unpack
 from qmkd.engine.layout import Packed, pack_bits
-from qmkd.engine.noise import NoiseModel
+from qmkd.engine.noise import SHOTS_FLIPPED, Figures, Histories, NoiseModel, add_figures
 from qmkd.engine.parts import Placed, Shape, cut
 from qmkd.engine.prepared import ABSENT, Poll, Prepared, Rows, Stop, Stopped
 from qmkd.engine.primitives import (
@@ -28,6 +28,7 @@ from qmkd.engine.primitives import (
     Flip,
     Gate,
     Guard,
+    History,
     Kinds,
     Measure,
     Noise,
@@ -35,6 +36,7 @@ from qmkd.engine.primitives import (
     Ran,
     Reset,
     primitives,
+    told_events,
 )
 from qmkd.engine.rows import FLIP, FULL, Block, Code, Where
 from qvm.program import EventField
@@ -43,6 +45,7 @@ BATCH_SHOTS_MAX: Final = 1 << 19
 BATCH_SHOTS_MIN: Final = 64
 BATCH_BYTES_MAX: Final = 192 << 20  # rows, and what the engines hold per shot
 ROWS: Final = "rows"  # whose actions are that belong to no engine
+DECODER: Final = "decoder"  # and whose those are that find errors ahead
 TRUTHS_KEPT: Final = 8  # rows with where a guard holds
 
 assert BATCH_SHOTS_MAX % BATCH_SHOTS_MIN == 0
@@ -255,9 +258,11 @@ class Form:
     ) -> None:
         """choose: for the shape of a part what makes its maker, of builder, shape and number."""
         lowered = program.lowered
-        shapes, placed = cut(primitives(lowered, noise), lowered.slots)
+        whole = list(primitives(lowered, noise))
+        shapes, placed = cut(whole, lowered.slots)
         self.shapes = shapes
-        builder = Builder(lowered.events)
+        named, told = len(lowered.events), told_events(whole)
+        builder = Builder((*lowered.events, *[EventField("", 1)] * told))
         self.makers = [choose(shape)(builder, shape, number) for number, shape in enumerate(shapes)]
         self.fences: list[int] = []
         for each in placed:
@@ -265,14 +270,16 @@ class Form:
         for maker in self.makers:
             builder.owner = _engine(maker)
             maker.finish()
+        if told:
+            builder.act(Batch.count_flipped, [row for (row,) in builder.bits[named:]])
         builder.finish()
         self.actions = builder.actions
         self.owners = builder.owners
         self.watch = Stopwatch()
         self.rows = builder.rows
-        self.bits = [row for rows in builder.bits for row in rows]
-        self.ran = builder.ran
-        self.bit_rows = builder.bits
+        self.bit_rows = builder.bits[:named]
+        self.bits = [row for rows in self.bit_rows for row in rows]
+        self.ran = builder.ran[:named]
         shot_bits = self.rows + sum(maker.shot_bits() for maker in self.makers)
         most = min(BATCH_SHOTS_MAX, BATCH_BYTES_MAX * 8 // shot_bits)
         self.batch_shots = max(BATCH_SHOTS_MIN, 1 << most.bit_length() - 1)
@@ -282,6 +289,13 @@ class Form:
         if isinstance(primitive, Fence):
             builder.act(Batch.fence, primitive.epoch)
             self.fences.append(len(builder.actions))
+            return
+        if isinstance(primitive, History):
+            into = [builder.bits[event][0] for event in primitive.events]
+            for event in primitive.events:
+                builder.ran[event] = FULL
+            builder.owner = DECODER
+            builder.act(Batch.find, primitive.of, primitive.at, into)
             return
         xor = primitive.xor if isinstance(primitive, Pauli) else ()
         where = builder.truth(primitive.guard, xor)
@@ -331,7 +345,7 @@ class Batch:
     """Shots [shot_first, shot_first + shots) under way; shot_first is a multiple of 64.
 
     rows: uint64, shape (rows, words), as in `rows.py`. states: one per part. notes: figures that
-    the parts leave, such as their most groups.
+    the parts leave, such as their most groups. counts: figures of which the sums tell.
     """
 
     def __init__(
@@ -357,6 +371,7 @@ class Batch:
         if only is not None:
             self.rows[FULL, 0] &= np.uint64((1 << only.stop) - (1 << only.start))
         self.notes: dict[str, int] = {}
+        self.counts: Figures = {}
         self.states: list[Any] = [maker.start(self) for maker in form.makers]
         self.done = 0
 
@@ -404,10 +419,23 @@ class Batch:
         """Leave a figure of which the most is kept."""
         self.notes[name] = max(value, self.notes.get(name, 0))
 
+    def count(self, figures: Figures) -> None:
+        """Leave figures of which the sums are kept."""
+        add_figures(self.counts, figures)
+
     # --- actions ----------------------------------------------------------------------------------
 
     def run_code(self, block: Block) -> None:
         block.run(self.rows, self.chance.seed, self.shot_first, self.poll)
+
+    def find(self, of: Histories, at: Where, into: list[int]) -> None:
+        bits, figures = of.find(self.chance.seed, at, self.shot_first, self.rows[FULL], self.poll)
+        self.rows[into] = bits
+        self.count(figures)
+
+    def count_flipped(self, told: list[int]) -> None:
+        flipped = np.bitwise_or.reduce(self.rows[told], axis=0)
+        self.count({SHOTS_FLIPPED: int(np.bitwise_count(flipped).sum())})
 
     def fence(self, epoch: int) -> None:
         self.poll.fence(epoch)
@@ -418,9 +446,10 @@ def run_batches(
 ) -> Iterator[Batch]:
     """The shots [shot_first, shot_first + shots), batch by batch, each run to its end.
 
-    Leaves in `program.notes` the most of what the batches noted, and the CPU time that went to the
-    actions of an engine, as `ENGINE_ns`, and to rows, as `rows_ns`. Raises `Stopped` where `stop()`
-    was true between batches or, now and then, between actions; a batch asks at its fences itself.
+    Leaves in `program.notes` the most of what the batches noted, the sums of what they counted, and
+    the CPU time that went to the actions of an engine, as `ENGINE_ns`, to decoders, as
+    `decoder_ns`, and to rows, as `rows_ns`. Raises `Stopped` where `stop()` was true between
+    batches or, now and then, between actions; a batch asks at its fences itself.
     """
     chance = Chance(seed)
     program.notes = {}
@@ -438,6 +467,7 @@ def run_batches(
             continue
         for name, value in batch.notes.items():
             program.notes[name] = max(value, program.notes.get(name, 0))
+        add_figures(program.notes, batch.counts)
         for owner, ns in form.watch.ns.items():
             program.notes[f"{owner}_ns"] = ns
         yield batch
@@ -463,6 +493,7 @@ def _ran(form: Form, chance: Chance, first: int, size: int, stop: Stop) -> Batch
             batch.rows |= whole.rows
             for name, value in whole.notes.items():
                 batch.note(name, value)
+            batch.count(whole.counts)
         whole = batch
     assert whole is not None
     return whole

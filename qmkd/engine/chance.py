@@ -18,7 +18,8 @@ drawn by the distance from one struck shot to the next (purpose 2, `native/strik
 Draw numbers within a node. A measurement, RESET and INJECT_T_STATE (which resets first) draw 0;
 MEASURE_BELL draws 0 for m0 (XX) and 1 for m1 (ZZ); FREE_LQ draws by operand position. Noise draws
 count from NOISE_DRAW_FIRST. A node that lowers to several steps shifts the numbers of step i by i
-times OWN_DRAWS or NOISE_DRAWS. An outcome that is certain draws nothing.
+times OWN_DRAWS, NOISE_DRAWS or HISTORY_DRAWS, for what is drawn of the histories that begin there
+(`decoded.py`), which count from HISTORY_DRAW_FIRST. An outcome that is certain draws nothing.
 """
 
 from __future__ import annotations
@@ -47,13 +48,16 @@ STEPS_PER_NODE_MAX: Final = 4
 OWN_DRAWS: Final = OPERANDS_MAX
 NOISE_DRAW_FIRST: Final = 1 << 16
 NOISE_DRAWS: Final = 1 << 20
+HISTORY_DRAW_FIRST: Final = 1 << 32
+HISTORY_DRAWS: Final = 1 << 32
 
 STRIKE_SHOTS: Final = 4096  # shots whose strikes are drawn together; `native/strikes.h` has it too
 GAPS_WORDS: Final = STRIKE_SHOTS + 257
 GAPS_KEPT: Final = 256  # tables of different probabilities, 34 kB each
 
 assert OWN_DRAWS * STEPS_PER_NODE_MAX <= NOISE_DRAW_FIRST, "own draws and noise draws are apart"
-assert NOISE_DRAW_FIRST + NOISE_DRAWS * STEPS_PER_NODE_MAX < 1 << 64
+assert NOISE_DRAW_FIRST + NOISE_DRAWS * STEPS_PER_NODE_MAX <= HISTORY_DRAW_FIRST
+assert HISTORY_DRAW_FIRST + HISTORY_DRAWS * STEPS_PER_NODE_MAX < 1 << 64
 
 _SHIFT: Final = np.uint64(64 - PROBABILITY_BITS)
 

@@ -27,6 +27,7 @@ from qmkd.engine.primitives import (
     Flip,
     Gate,
     Guard,
+    History,
     Measure,
     Noise,
     Pauli,
@@ -115,6 +116,8 @@ class _Ways:
                 self._mix(each.guard, [zero, self._paulied(one, each.qubits, ())])
             case Noise():
                 self._strike(each)
+            case History():
+                raise Unable("errors that decoders leave have no exact probabilities; draw shots")
             case Fence():
                 pass
 

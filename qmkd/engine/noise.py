@@ -9,11 +9,13 @@ real codes do not live here.
 from __future__ import annotations
 
 import itertools
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
-from qmkd.engine.chance import NOISE_DRAWS, Strikes, strikes
+from qmkd.engine.chance import NOISE_DRAWS, Strikes, Words, strikes
+from qmkd.engine.rows import Where
 from qvm.program import Step
 
 
@@ -51,6 +53,61 @@ class NoiseModel(Protocol):
 
     def flips(self, step: Step) -> float:
         """Probability that an outcome bit of this measurement is reported wrongly."""
+
+
+Figures = dict[str, int]
+"""What was counted, by name; figures of different shots add up."""
+SHOTS_FLIPPED: Final = "shots_flipped"
+"""Count of the shots in which anything is found ahead, whether or not it matters later."""
+
+
+def add_figures(total: Figures, more: Figures) -> None:
+    """Add those of other shots."""
+    for name, value in more.items():
+        total[name] = total.get(name, 0) + value
+
+
+class Histories(Protocol):
+    """Bits that are found together, ahead of the time at which they matter."""
+
+    @property
+    def bits(self) -> int:
+        """How many."""
+
+    @property
+    def draws(self) -> int:
+        """How many draws they take."""
+
+    def find(
+        self, seed: int, at: Where, shot_first: int, wanted: Words, poll: Callable[[], None]
+    ) -> tuple[Words, Figures]:
+        """The bits of the shots of `wanted`, and nothing of others: uint64, shape (bits, words).
+
+        at: the first draw. wanted: as rows are, its first shot being number shot_first. Calls
+        `poll` every now and then.
+        """
+
+
+class Told(NamedTuple):
+    """X or Z strikes the qubit where the parity of some bits, which are there already, is odd."""
+
+    qubit: int
+    letter: str
+    bits: tuple[int, ...]
+
+
+@runtime_checkable
+class Remembering(NoiseModel, Protocol):
+    """A noise model some of whose errors hang together over many steps, and are found ahead.
+
+    Its bits are numbered from 0. Errors that are told strike in all shots, guard or no guard.
+    """
+
+    def begun(self, step: Step) -> tuple[tuple[Histories, int], ...]:
+        """What is found just after the step, and the number of the first bit of each."""
+
+    def told(self, step: Step) -> tuple[Told, ...]:
+        """What strikes just before the step, and before its channels."""
 
 
 class Ideal(msgspec.Struct, frozen=True):

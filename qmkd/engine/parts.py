@@ -16,6 +16,7 @@ from qmkd.engine.primitives import (
     Fence,
     Flip,
     Gate,
+    History,
     Measure,
     Noise,
     Pauli,
@@ -60,7 +61,7 @@ def _roots(primitives: list[Primitive], slots: int) -> list[tuple[tuple[int, int
     now = [lives.begin() for _ in range(slots)]
     touched: list[tuple[int, ...]] = []
     for each in primitives:
-        if isinstance(each, (Ran, Flip, Fence)):
+        if isinstance(each, (Ran, Flip, History, Fence)):
             touched.append(())
             continue
         touched.append(tuple(now[qubit] for qubit in each.qubits))
@@ -86,10 +87,10 @@ class _Cutting:
 
     def place(self, primitive: Primitive, lives: tuple[tuple[int, int], ...]) -> Iterator[Placed]:
         if not lives:
-            assert isinstance(primitive, (Ran, Flip, Fence))
+            assert isinstance(primitive, (Ran, Flip, History, Fence))
             yield Placed(-1, primitive)
             return
-        assert not isinstance(primitive, (Ran, Flip, Fence))
+        assert not isinstance(primitive, (Ran, Flip, History, Fence))
         if isinstance(primitive, Reset) and lives[0][0] not in self.local:
             return
         numbers = {

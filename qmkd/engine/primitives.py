@@ -8,15 +8,15 @@ engines that run the same primitives draw the same words. Nothing is optimised.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from qmkd.engine.chance import Strikes
-from qmkd.engine.noise import NoiseModel, PauliChannel
+from qmkd.engine.chance import HISTORY_DRAW_FIRST, HISTORY_DRAWS, OWN_DRAWS, Strikes
+from qmkd.engine.noise import Histories, NoiseModel, PauliChannel, Remembering
 from qmkd.engine.prepared import BASES, GATES, PASSIVE, PAULIS, Numbered, numbered
 from qmkd.engine.rows import Where
-from qvm.program import Lowered, LoweredGuard
+from qvm.program import Lowered, LoweredGuard, Step
 
 Guard = LoweredGuard | None
 
@@ -102,22 +102,42 @@ class Noise(NamedTuple):
     at: Where
 
 
+class History(NamedTuple):
+    """Bits of events that no program names: they number on behind the program's own, and are there
+    from now on in all shots."""
+
+    events: tuple[int, ...]
+    of: Histories
+    at: Where
+
+
 class Fence(NamedTuple):
     """The end of a program epoch."""
 
     epoch: int
 
 
-Primitive = Gate | Pauli | Measure | Ran | Flip | Reset | Noise | Fence
+Primitive = Gate | Pauli | Measure | Ran | Flip | Reset | Noise | History | Fence
 
 
 def primitives(lowered: Lowered, noise: NoiseModel) -> Iterator[Primitive]:
     """The program in order, every draw addressed."""
+    remembering = noise if isinstance(noise, Remembering) else None
+    events = len(lowered.events)
     for each in numbered(lowered, noise):
+        if remembering is not None:
+            yield from _told(each.step, remembering, events)
         yield from _noise(each, each.before)
         if each.step.op not in PASSIVE:
             yield from _step(each)
         yield from _noise(each, each.after)
+        if remembering is not None:
+            yield from _begun(each, remembering, events)
+
+
+def told_events(found: Iterable[Primitive]) -> int:
+    """How many events there are that no program names."""
+    return sum(len(each.events) for each in found if isinstance(each, History))
 
 
 def _step(each: Numbered) -> Iterator[Primitive]:
@@ -201,6 +221,22 @@ def _noise(each: Numbered, channels: tuple[tuple[int, PauliChannel], ...]) -> It
             kinds = _kinds(tuple(letters for letters, _ in channel.terms))
             at = Where(step.epoch, step.node, draw)
             yield Noise(channel.qubits, kinds, guard, of, at)
+
+
+def _told(step: Step, noise: Remembering, events: int) -> Iterator[Pauli]:
+    for qubit, letter, bits in noise.told(step):
+        xs, zs = support(letter, (qubit,))
+        yield Pauli(xs, zs, None, tuple(events + bit for bit in bits))
+
+
+def _begun(each: Numbered, noise: Remembering, events: int) -> Iterator[History]:
+    part = each.draw // OWN_DRAWS
+    draw = HISTORY_DRAW_FIRST + part * HISTORY_DRAWS
+    for of, first in noise.begun(each.step):
+        at = Where(each.step.epoch, each.step.node, draw)
+        yield History(tuple(range(events + first, events + first + of.bits)), of, at)
+        draw += of.draws
+    assert draw <= HISTORY_DRAW_FIRST + (part + 1) * HISTORY_DRAWS
 
 
 @lru_cache(maxsize=1024)

@@ -54,13 +54,16 @@ def prepare(graph: bytes) -> Prepared:
 
 
 def noise_model(name: str, program: Prepared) -> NoiseModel:
-    """The model of that name: `ideal`, or `calibrated MODEL STRENGTH`, such as `calibrated uniform
-    0.001`. Raises `Unable` where there is none, or its rates are not known for a code."""
+    """The model of that name: `ideal`, `calibrated MODEL STRENGTH`, such as `calibrated uniform
+    0.001`, or `decoded MODEL STRENGTH`. Raises `Unable` where there is none, or its rates are not
+    known for a code, or that code cannot be decoded."""
     if name == "ideal":
         return IDEAL
     match name.split():
         case ["calibrated", model, strength] if _is_chance(strength):
             return program.kept(name, lambda: _calibrated(name, program, model, float(strength)))
+        case ["decoded", model, strength] if _is_chance(strength):
+            return program.kept(name, lambda: _decoded(name, program, model, float(strength)))
     raise Unable(f"there is no noise model {name!r}")
 
 
@@ -71,6 +74,16 @@ def _calibrated(name: str, program: Prepared, model: str, strength: float) -> No
     from qmkd.qec.data import calibration
 
     return CodedNoise(name, program.lowered, TableRates(calibration(), model, strength))
+
+
+def _decoded(name: str, program: Prepared, model: str, strength: float) -> NoiseModel:
+    """Imported at need, likewise."""
+    from qmkd.engine.decoded import DecodedNoise
+    from qmkd.engine.rates import TableRates
+    from qmkd.qec.data import calibration
+
+    rates = TableRates(calibration(), model, strength)
+    return DecodedNoise(name, program.lowered, rates, model, strength)
 
 
 def _is_chance(text: str) -> bool:

@@ -15,7 +15,7 @@ import stim
 
 from qmkd.engine.chance import Chance, Strikes
 from qmkd.engine.layout import Packed, pack_rows
-from qmkd.engine.noise import NoiseModel
+from qmkd.engine.noise import SHOTS_FLIPPED, Figures, Histories, NoiseModel, add_figures
 from qmkd.engine.prepared import (
     ABSENT,
     Poll,
@@ -33,6 +33,7 @@ from qmkd.engine.primitives import (
     Flip,
     Gate,
     Guard,
+    History,
     Measure,
     Noise,
     Pauli,
@@ -41,6 +42,7 @@ from qmkd.engine.primitives import (
     Reset,
     primitives,
     supports,
+    told_events,
 )
 from qmkd.engine.rows import Where
 
@@ -62,7 +64,8 @@ def run(
     for at in range(shots):
         shot = Shot(program, form, chance, shot_first + at, Poll(stop))
         shot.run()
-        rows[at] = np.frombuffer(shot.events, dtype=np.uint8)
+        rows[at] = shot.row()
+        add_figures(program.notes, shot.counts)
         if at + 1 < shots and stop():
             raise Stopped(0)
     return rows
@@ -76,15 +79,23 @@ def run_packed(
 
 
 class Form:
-    """A program compiled for this engine. fences: places in `actions` just behind each fence."""
+    """A program compiled for this engine.
 
-    def __init__(self, actions: list[_Action]) -> None:
+    fences: places in `actions` just behind each fence. told: events that no program names.
+    """
+
+    def __init__(self, actions: list[_Action], told: int) -> None:
         self.actions = actions
+        self.told = told
         self.fences = [at + 1 for at, (act, _) in enumerate(actions) if act is Shot.fence]
 
 
 class Shot:
-    """One shot under way. events: one byte per event, ABSENT until written."""
+    """One shot under way.
+
+    events: one byte per event, ABSENT until written; the program's own come first. counts: figures
+    of which the sums over shots tell.
+    """
 
     shots = 1
 
@@ -96,7 +107,8 @@ class Shot:
         self.chance = chance
         self.shot_first = shot
         self.poll = poll
-        self.events = bytearray([ABSENT]) * len(program.lowered.events)
+        self.events = bytearray([ABSENT]) * (len(self.fields) + form.told)
+        self.counts: Figures = {}
         self.sim = reference(program.lowered.slots)
         self.done = 0
 
@@ -112,7 +124,11 @@ class Shot:
 
     def packed(self) -> Packed:
         """The events so far, as a packed row."""
-        return pack_rows(np.frombuffer(bytes(self.events), dtype=np.uint8)[None], self.fields)
+        return pack_rows(self.row()[None], self.fields)
+
+    def row(self) -> Rows:
+        """The program's events so far: shape (events,)."""
+        return np.frombuffer(bytes(self.events[: len(self.fields)]), dtype=np.uint8)
 
     def save(self) -> dict[str, Any]:
         """Events and tableau, for `load`."""
@@ -173,6 +189,17 @@ class Shot:
         if kind is not None and self.holds(guard):
             self.sim.do(circuits[kind])
 
+    def find(self, of: Histories, events: tuple[int, ...], at: Where) -> None:
+        wanted = np.array([1 << self.shot_first % 64], dtype=np.uint64)
+        first = self.shot_first // 64 * 64
+        bits, figures = of.find(self.chance.seed, at, first, wanted, self.poll)
+        add_figures(self.counts, figures)
+        for event, (word,) in zip(events, bits, strict=True):
+            self.events[event] = int(word != 0)
+
+    def count_flipped(self) -> None:
+        add_figures(self.counts, {SHOTS_FLIPPED: int(1 in self.events[len(self.fields) :])})
+
     def fence(self, epoch: int) -> None:
         self.poll.fence(epoch)
 
@@ -187,14 +214,17 @@ def compiled(program: Prepared, noise: NoiseModel) -> Form:
             actions.append((Shot.gates, (stim.Circuit("\n".join(lines)),)))
             lines.clear()
 
-    for each in primitives(program.lowered, noise):
+    whole = list(primitives(program.lowered, noise))
+    for each in whole:
         if isinstance(each, Gate) and each.guard is None and each.name in CLIFFORDS:
             lines.append(instruction(each.name, each.qubits))
         elif not isinstance(each, Ran):
             flush()
             actions.append(_act(each))
     flush()
-    return Form(actions)
+    if told := told_events(whole):
+        actions.append((Shot.count_flipped, ()))
+    return Form(actions, told)
 
 
 def _act(each: Primitive) -> _Action:
@@ -215,6 +245,8 @@ def _act(each: Primitive) -> _Action:
         case Noise():
             circuits = tuple(_paulis(xs, zs) for xs, zs in supports(each.qubits, each.kinds))
             return Shot.noise, (circuits, each.guard, each.of, each.at)
+        case History():
+            return Shot.find, (each.of, each.events, each.at)
         case Fence():
             return Shot.fence, (each.epoch,)
         case Ran():
