@@ -2,15 +2,16 @@
 
 What all shots of a part hold is F W (phi on k active qubits, |0> on the others). W is a Clifford
 operation, known while compiling; F a Pauli frame per shot, in rows as in `frames.py`; phi a vector
-per branch of shots, as in `dense.py`, which has all that happens to amplitudes. The qubits that W
-acts on are *inner* qubits: as many as the part has, but none of them stands for one of its own. A
-Clifford gate changes W. A gate outside the group is a turn about a Pauli; pulled back through W, it
-is one about a product of inner Paulis. Measuring is the same with a projection. Where the product
-has an X or Y on an inner qubit that is not active, a turn makes that one active, and an outcome is
-a fair coin that moves W and F alone. Otherwise it is about active qubits only, since Z does nothing
-to |0>; and what is measured there is active no more. So the cost is 2^k, however many qubits, turns
-and measurements there are. The idea is that of Pauli-based computation (Bravyi, Smith and Smolin,
-"Trading classical and quantum computational resources", 2016), with a vector for what is active.
+per branch of shots, as in `dense.py`; what happens to amplitudes is in `paulis.py`. The qubits that
+W acts on are *inner* qubits (`inner.py`): as many as the part has, but none of them stands for one
+of its own. A Clifford gate changes W. A gate outside the group is a turn about a Pauli; pulled back
+through W, it is one about a product of inner Paulis. Measuring is the same with a projection. Where
+the product has an X or Y on an inner qubit that is not active, a turn makes that one active, and an
+outcome is a fair coin that moves W and F alone. Otherwise it is about active qubits only, since Z
+does nothing to |0>; and what is measured there is active no more. So the cost is 2^k, however many
+qubits, turns and measurements there are. The idea is that of Pauli-based computation (Bravyi, Smith
+and Smolin, "Trading classical and quantum computational resources", 2016), with a vector for what
+is active.
 
 W does not depend on outcomes, which F takes in, nor on guards: Clifford gates under guards are
 turns by a right angle, so they may make qubits active too. So k is known while compiling.
