@@ -121,7 +121,7 @@ def test_stored_qubits_err_as_under_calibrated_noise(
 def test_stored_qubits_err_as_under_calibrated_noise_looked_at_closely(
     distance: int, nodes: Callable[[int], tuple[list[Json], int]]
 ) -> None:
-    check_memory(distance, 1 << 18, Effort(seconds=20, errors=20_000), *nodes(distance))
+    check_memory(distance, 1 << 17, Effort(seconds=6, errors=5000), *nodes(distance))
 
 
 def test_a_life_that_is_too_long_is_drawn_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
