@@ -63,11 +63,14 @@ class Noise(StrEnum):
 
     `calibrated`, which `profile` means: each operation and each wait errs by the logical Pauli
     channel that was measured for the code, its distance and the machine's physical noise.
+    `decoded`: the syndromes of every logical qubit are drawn and decoded while shots run, and what
+    the decoder gets wrong errs; not for SHYPS.
     """
 
     IDEAL = "ideal"
     PROFILE = "profile"
     CALIBRATED = "calibrated"
+    DECODED = "decoded"
 
 
 class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
