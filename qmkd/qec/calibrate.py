@@ -41,7 +41,7 @@ DISTANCES: Final = {
     "BaconShor": (3, 4, 5, 6, 7, 9, 11, 13, 15),
     "SHYPS": (2, 4),
 }
-P_LEAST: Final = {"SHYPS": 5e-4}
+P_LEAST: Final = {"SHYPS": 1e-3}
 """Where decoding is too slow to see failures at the weakest strengths."""
 SHARE: Final = {"Surface": 1.0, "BaconShor": 0.4, "SHYPS": 1.0}
 """Of the effort."""
