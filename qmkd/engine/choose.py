@@ -7,7 +7,7 @@ result depends on them. `engines.py` has the engines themselves.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from qmkd.core import ports
@@ -87,18 +87,23 @@ SHOT_BYTES: Final = 64
 BATCH_SHOTS_LEAST: Final = 64
 EXACT_COPIES: Final = 6
 AMPLITUDE_POWER: Final = 4  # of two, in bytes
+VECTOR_QUBITS_LEAST: Final = 3  # for which a vector has room
 
 
 class Cost(NamedTuple):
     """What parts of one shape cost one engine.
 
-    fixed_ns: once. slice_ns: in every slice of shots again. shot_ns: on top of it, per shot.
+    fixed_ns: once. slice_ns: in every slice of shots again. shot_ns: on top of it, per shot. bytes:
+    held for each of these parts. least, most: of states, if shots differ as little or as much as
+    they can; all parts of an engine together keep them within POOLS, or to the least.
     """
 
     fixed_ns: float
     slice_ns: float
     shot_ns: float
     bytes: int
+    least: int = 0
+    most: int = 0
 
     def times(self, number: int) -> Cost:
         return Cost(
@@ -106,6 +111,8 @@ class Cost(NamedTuple):
             number * self.slice_ns,
             number * self.shot_ns,
             number * self.bytes,
+            number * self.least,
+            number * self.most,
         )
 
 
@@ -143,7 +150,12 @@ def plan(summary: Summary, shots: int) -> Plan | ProgramTooWide:
     costs = [rule.cost(alike.shape, shots).times(alike.number) for rule, alike in chosen]
     taken = {rule.engine for rule, _ in chosen}
     engine = "+".join(each for each in ENGINES if each in taken) or FRAMES
-    total = Cost(*(sum(figures) for figures in zip(*costs, strict=True))) if costs else _NOTHING
+    total = _sum(costs)
+    by_engine = {
+        each: [cost for (rule, _), cost in zip(chosen, costs, strict=True) if rule.engine == each]
+        for each in taken
+    }
+    held = sum(_held(*each) for each in by_engine.items())
     ns_per_shot = int(SHOT_NS + EVENT_SHOT_NS * len(summary.events) + total.shot_ns)
     return Plan(
         engine=engine,
@@ -152,7 +164,7 @@ def plan(summary: Summary, shots: int) -> Plan | ProgramTooWide:
         ns_fixed=_figure(SETUP_NS + NODE_NS * summary.nodes + total.fixed_ns + total.slice_ns),
         ns_per_shot=_figure(ns_per_shot),
         shots_least=_shots_least(total.slice_ns, ns_per_shot),
-        bytes_peak=_figure(_program_bytes(summary) + _batch_bytes(summary, shots) + total.bytes),
+        bytes_peak=_figure(_program_bytes(summary) + _batch_bytes(summary, shots) + held),
         rows=_rows(chosen, costs, shots),
     )
 
@@ -248,7 +260,9 @@ def _groups(shape: Shape, shots: int) -> Cost:
         fixed_ns=OPERATION_NS * shape.operations,
         slice_ns=lanes * lane_ns if shared else 0,
         shot_ns=CODE_SHOT_NS * shape.operations + shot_ns + (0 if shared else lane_ns),
-        bytes=3 * min(lanes * group, max(BATCH_SHOTS_LEAST * group, GROUPS_BYTES_MAX)),
+        bytes=0,
+        least=3 * min(lanes, BATCH_SHOTS_LEAST) * group,
+        most=3 * lanes * group,
     )
 
 
@@ -256,12 +270,14 @@ def _dense(shape: Shape, shots: int) -> Cost:
     """How many branches there are cannot be foreseen, but vectors are kept within their bound."""
     branches = min(shots, BRANCHES_GUESSED_MAX, 1 << min(shape.branching, shape.measured, 32))
     amplitudes = shape.operations * (1 << shape.qubits)
+    vector = 1 << max(shape.qubits, VECTOR_QUBITS_LEAST) + AMPLITUDE_POWER
     return Cost(
         fixed_ns=OPERATION_NS * shape.operations,
         slice_ns=OPERATION_DENSE_NS * shape.operations + AMPLITUDE_NS * branches * amplitudes,
         shot_ns=MEASURED_DENSE_NS * shape.measured,
-        bytes=2 * min(shots << shape.qubits + AMPLITUDE_POWER, DENSE_BYTES_MAX)
-        + OPERATION_DENSE_BYTES * shape.operations,
+        bytes=OPERATION_DENSE_BYTES * shape.operations,
+        least=2 * vector,
+        most=2 * shots * vector,
     )
 
 
@@ -339,6 +355,24 @@ RULES: Final = (
 
 ENGINES: Final = (FRAMES, GROUPS, DENSE, MAGIC)
 """The names of those that take part are joined in this order."""
+
+POOLS: Final = {
+    GROUPS: 3 * GROUPS_BYTES_MAX,
+    DENSE: 2 * DENSE_BYTES_MAX,
+    MAGIC: 2 * DENSE_BYTES_MAX,
+}
+"""Bytes to which the states of all parts of an engine keep, copies under way among them."""
+
+
+def _sum(costs: Iterable[Cost]) -> Cost:
+    return Cost(*map(sum, zip(_NOTHING, *costs, strict=True)))
+
+
+def _held(engine: str, costs: Iterable[Cost]) -> int:
+    """What parts of one engine hold together."""
+    total = _sum(costs)
+    return total.bytes + max(total.least, min(total.most, POOLS.get(engine, 0)))
+
 
 _NOTHING: Final = Cost(0, 0, 0, 0)
 
@@ -433,7 +467,7 @@ def _rows(chosen: list[tuple[Rule, Alike]], costs: list[Cost], shots: int) -> tu
             qubits=max(chosen[at][1].shape.qubits for at in group),
             why=chosen[group[0]][0].why,
             cpu_ns=_figure(sum(ns[at] for at in group)),
-            bytes=_figure(sum(costs[at].bytes for at in group)),
+            bytes=_figure(_held(chosen[group[0]][0].engine, [costs[at] for at in group])),
         )
         for group in groups.values()
     )

@@ -171,6 +171,26 @@ def test_the_dearest_program_there_can_be_is_planned_in_figures_that_clients_can
     assert plan.rows[0].cpu_ns == max(row.cpu_ns for row in plan.rows)
 
 
+@pytest.mark.parametrize(
+    "shape", [TURNING, FEW_TURNS, BRANCHING._replace(branching=40, measured=40)]
+)
+def test_many_parts_are_planned_to_share_the_room_for_states(shape: Shape) -> None:
+    """Engines bound the states of all parts together, so many parts hold no more than one may."""
+    parts, shots = 1000, SHOTS_MAX
+    one, many = (planned((Alike(shape, number),), shots) for number in (1, parts))
+    states = choose.POOLS[one.engine]
+    apart = one.bytes_peak + parts * (one.bytes_peak - states)
+    assert one.bytes_peak > states
+    assert many.bytes_peak < apart
+    assert many.rows[0].bytes < states + apart
+
+
+def test_where_one_state_of_each_part_is_more_than_they_share_that_is_planned() -> None:
+    shape = TURNING._replace(qubits=DENSE_QUBITS_MAX, turns=99)
+    assert choose.pick(shape) == DENSE
+    assert planned((Alike(shape, 9),), 10).bytes_peak > 9 * 2 * (16 << DENSE_QUBITS_MAX)
+
+
 def test_exact_probabilities_are_planned_for_narrow_programs() -> None:
     small = choose.plan(summary(Alike(TURNING._replace(qubits=EXACT_QUBITS_MAX), 1)), ports.EXACT)
     assert isinstance(small, Plan)
