@@ -362,6 +362,13 @@ def test_buffers_that_do_not_fit_are_refused() -> None:
     assert _groups.measure(*whole, paulis, what, addresses, 1, 0, never) == 1
     with pytest.raises(ValueError):
         _groups.merge(*whole, np.array([1], dtype=np.int32), never)
+    none, no_words = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.uint64)
+    beyond = np.array([0, 1 << 40], dtype=np.uint64)
+    taken_in = np.array([1, 0, 0, 0], dtype=np.int32)
+    with pytest.raises(ValueError, match="no Pauli"):
+        _groups.run(
+            *whole, taken_in, none, no_words, no_words, none, beyond, addresses, 1, 0, never
+        )
     with pytest.raises(ValueError):
         _groups.hashes(*whole, np.array([1], dtype=np.uint32), np.zeros(1, dtype=np.uint64), never)
 

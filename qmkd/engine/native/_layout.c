@@ -76,10 +76,12 @@ static PyObject *pack(PyObject *self, PyObject *const *args, Py_ssize_t given)
     if (room < 0)
         goto close_which;
     const int32_t *chosen = which.buf;
-    int fits = row_words >= 1 && shots >= 0 && column >= 0 && (shots + 63) / 64 <= row_words &&
-               column + (count + 7) / 8 <= stride && shots * stride <= room;
+    int64_t width = (count + 7) / 8;
+    int fits = row_words >= 1 && row_words <= INT32_MAX && shots >= 0 && shots <= 64 * row_words &&
+               column >= 0 && width <= stride && column <= stride - width &&
+               (!stride || shots <= room / stride);
     for (int64_t i = 0; i < count && fits; i++)
-        fits = chosen[i] >= -1 && (chosen[i] + 1) * row_words <= size;
+        fits = chosen[i] >= -1 && ((int64_t)chosen[i] + 1) * row_words <= size;
     if (!fits)
         PyErr_SetString(PyExc_ValueError, "the buffers do not fit one another");
     else

@@ -46,9 +46,9 @@ typedef struct {
 /* Everything that an instruction names is there. */
 static const char *fault_of_noise(const program *p, const noise *n)
 {
-    if (n->gaps < 0 || (n->gaps + 1) * (int64_t)GAPS_WORDS > p->gaps_count)
+    if (n->gaps < 0 || ((int64_t)n->gaps + 1) * GAPS_WORDS > p->gaps_count)
         return "no such table of gaps";
-    if (n->kinds < 1 || n->bounds < 0 || n->bounds + n->kinds - 1 > p->bounds_count)
+    if (n->kinds < 1 || n->bounds < 0 || (int64_t)n->bounds + n->kinds - 1 > p->bounds_count)
         return "bounds out of range";
     if (n->pattern < 0 || n->pattern + (int64_t)n->kinds + 1 > p->pool_count || n->rows < 0)
         return "a pattern out of range";

@@ -39,9 +39,9 @@ typedef struct {
 
 static const char *fault_of_noise(const script *c, const noise *n)
 {
-    if (n->gaps < 0 || (n->gaps + 1) * (int64_t)GAPS_WORDS > c->gaps_count)
+    if (n->gaps < 0 || ((int64_t)n->gaps + 1) * GAPS_WORDS > c->gaps_count)
         return "no such table of gaps";
-    if (n->kinds < 1 || n->bounds < 0 || n->bounds + n->kinds - 1 > c->bounds_count)
+    if (n->kinds < 1 || n->bounds < 0 || (int64_t)n->bounds + n->kinds - 1 > c->bounds_count)
         return "bounds out of range";
     if (n->support < 0 || n->support + (int64_t)n->kinds + 1 > c->pool_count)
         return "support out of range";
@@ -63,6 +63,10 @@ static const char *fault_of_script(const part *p, const script *c)
         if (why)
             return why;
     }
+    int32_t past = 2 * p->s.qubits % 64, width = p->s.width;
+    for (int64_t at = 0; at < c->pauli_count && past; at++)
+        if (c->paulis[at * width + width - 1] >> past)
+            return "what is given is no Pauli";
     for (int64_t at = 0; at < c->length; at++) {
         const instruction *i = &c->code[at];
         int strike = i->op == STRIKE;
