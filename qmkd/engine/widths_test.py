@@ -4,12 +4,13 @@ By default the loader picks the widest code that the processor has; a build of o
 choice. Each is built into a folder of its own, and used by a process of its own.
 
 Stim's wheels hold 128-bit words on x86 however they are asked. One of 64 bits is built from its
-source distribution in a few minutes, in an environment with setuptools and pybind11:
+source distribution in half an hour, in an environment with setuptools and pybind11 2.11:
 
     sed -i "s/arch_basic = \\[\\]/arch_basic = ['-U__SSE2__']/" setup.py
     python -c "import platform; platform.processor = lambda: ''; exec(open('setup.py').read())" \\
         build --build-lib /tmp/stim64
 
+(GCC 12 with -O1 makes one of 64 bits that never measures 1, so leave -O3 as it stands there),
 and QMKD_OTHER_STIM=/tmp/stim64 has it compared here.
 """
 
