@@ -34,7 +34,7 @@ def test_noise_that_names_what_is_not_there_is_refused(place: str, value: int) -
     made = block()
     run(made)
     made.noises[PLACES.index(place)] = value
-    with pytest.raises(ValueError, match="no such table|out of range"):
+    with pytest.raises(ValueError, match=r"no such table|out of range"):
         run(made)
 
 
@@ -45,7 +45,7 @@ def test_instructions_and_patterns_that_name_what_is_not_there_are_refused(value
         for place in range(len(array)):
             kept = array[place]
             array[place] = value
-            with pytest.raises(ValueError, match="out of range|no row"):
+            with pytest.raises(ValueError, match=r"out of range|no row"):
                 run(whole)
             array[place] = kept
     run(whole)
