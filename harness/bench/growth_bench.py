@@ -45,7 +45,7 @@ class Line(NamedTuple):
 LINES: Final = (
     Line(
         "one shot", "100 qubits, 1 shot", "operations", (10**3, 10**4, 10**5, 10**6),
-        {"prepare": 1, "compile": 1, "run": 1, "memory": 1},
+        {"prepare": 1, "run": 1, "memory": 1},
     ),
     Line(
         "noisy", "100 qubits, noisy, 10,000 shots", "operations", (10**3, 10**4, 10**5, 10**6),
