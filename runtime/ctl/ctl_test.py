@@ -122,7 +122,7 @@ def test_a_program_is_explained_without_being_run(ctl: Ctl) -> None:
     assert object_in(ctl("jobs", "--json"))["jobs"] == []
     wide = [f"q{at}" for at in range(30)]
     lines = [f"ALLOC_LQ n=30, profile=logical:ideal, {', '.join(wide)}"]
-    lines += [f"APPLY_T {qubit}" for qubit in wide]
+    lines += [f"APPLY_T {qubit}" for qubit in wide] * 140  # too many for `magic`, too
     lines += [f"APPLY_CNOT {one}, {two}" for one, two in pairwise(wide)]
     refused = ctl("explain", "-", text="\n".join(lines), status=Exit.REFUSED).stderr
     assert "30 qubits" in refused
