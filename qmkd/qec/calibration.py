@@ -204,7 +204,9 @@ class Table:
         value, low, high, inside = law.rate(key.distance, key.p)
         term = Term(pauli=pauli, rate=value, low=low, high=high)
         # The ends see about one round less; the law does not say how much less.
-        return (term,), -to_log(value), "interpolated" if inside else "extrapolated", str(law)
+        if inside:
+            return (term,), -to_log(value), "interpolated", "between measured strengths"
+        return (term,), -to_log(value), "extrapolated", str(law)
 
     def _law(self, key: Key) -> Law:
         which = (key.code, key.noise, key.basis)

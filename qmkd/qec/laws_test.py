@@ -33,8 +33,8 @@ def test_the_law_of_a_family_goes_through_its_points_and_on_beyond_them() -> Non
     for distance, p in ((7, 1.5e-3), (11, 1e-3), (15, 5e-4)):
         exact = A * (p / P_STAR) ** ((distance + 1) / 2)
         value, low, high, _ = law.rate(distance, p)
-        log, deviation = law.predict(distance, p)
-        assert abs(log - math.log(exact)) < 5 * deviation
+        # The band is two standard deviations either way.
+        assert abs(math.log(value / exact)) < 5 * math.log(high / low) / 4
         assert low < value < high
     assert law.rate(7, 1.5e-3)[3]
     assert not law.rate(11, 1e-3)[3]
@@ -56,20 +56,41 @@ def test_a_law_reaches_neither_small_codes_nor_strong_noise() -> None:
     assert not law.reaches(7, 1e-6)
 
 
+def test_an_even_distance_is_answered_with_the_odd_one_below_it() -> None:
+    law = fit_law("Surface", made())
+    assert law is not None
+    assert law.rate(12, 1e-3) == law.rate(11, 1e-3)
+
+
+@pytest.mark.parametrize("code", ["Surface", "BaconShor"])
+def test_between_two_strengths_of_a_distance_the_rate_is_a_power_of_p(code: str) -> None:
+    law = fit_law(code, [(3, 1e-3, 1e-4, 400), (3, 2e-3, 4e-4, 400), (3, 4e-3, 8e-4, 400)])
+    assert law is not None
+    for p, rate in ((1.5e-3, 2.25e-4), (3e-3, 6e-4), (1e-3, 1e-4), (4e-3, 8e-4)):
+        value, low, high, inside = law.rate(3, p)
+        assert math.isclose(value, rate, rel_tol=1e-9)
+        assert low < value < high
+        assert inside
+
+
 def test_codes_without_a_threshold_go_on_in_p_only() -> None:
     law = fit_law("BaconShor", [(5, 1e-3, 1e-4, 400), (5, 2e-3, 8e-4, 400), (7, 1e-3, 1e-5, 90)])
     assert law is not None
-    value, low, high, _ = law.rate(5, 5e-4)
+    value, low, high, inside = law.rate(5, 5e-4)
     assert math.isclose(value, 1e-4 / 8, rel_tol=1e-9)
     assert low < value < high
+    assert not inside
     assert law.reaches(5, 1e-4)
     assert not law.reaches(7, 1e-4)
     assert not law.reaches(9, 1e-3)
 
 
 def test_too_few_points_make_no_law() -> None:
-    assert fit_law("Surface", made()[:3]) is None
-    assert fit_law("BaconShor", [(5, 1e-3, 1e-4, 400)]) is None
+    law = fit_law("Surface", made()[:3])
+    assert law is not None
+    assert law.plane is None
+    assert not law.reaches(7, 1e-3)
+    assert fit_law("BaconShor", [(5, 1e-3, 1e-4, 3)]) is None
 
 
 def test_the_threshold_and_lambda_of_the_usual_law_are_recovered() -> None:
