@@ -49,10 +49,9 @@ GATES: Final = {"Surface": (3, 4, 5, 7), "BaconShor": (3, 5, 7)}
 GATE_STRENGTHS: Final = (3e-3, 2e-3, 1e-3)
 SURGERY: Final = (3, 5)
 LONGER: Final = {
-    ("Surface", 7, 1e-3): 8.0,
-    ("Surface", 9, 2e-3): 4.0,
-    ("Surface", 9, 3e-3): 4.0,
-    ("Surface", 11, 3e-3): 12.0,
+    ("Surface", 7, 1e-3): 4.0,
+    ("Surface", 9, 3e-3): 2.0,
+    ("Surface", 11, 3e-3): 4.0,
 }
 """Points that carry the law and are compared with published ones get so many times the effort."""
 GATE_SHARE: Final = 0.5
