@@ -22,7 +22,7 @@ from qmkd.engine.chance import Chance, Strikes, Words, unpack
 from qmkd.engine.layout import Packed, pack_bits
 from qmkd.engine.noise import SHOTS_FLIPPED, Figures, Histories, NoiseModel, add_figures
 from qmkd.engine.parts import Placed, Shape, cut
-from qmkd.engine.prepared import ABSENT, Poll, Prepared, Rows, Stop, Stopped
+from qmkd.engine.prepared import ABSENT, Poll, Prepared, Rows, Stop, Stopped, polled
 from qmkd.engine.primitives import (
     Fence,
     Flip,
@@ -162,7 +162,7 @@ class Builder:
         self.actions.append((function, arguments))
         self.owners.append(self.owner)
 
-    def finish(self) -> None:
+    def finish(self, poll: Callable[[], None]) -> None:
         """Make the code ready; what no event depends on is left out behind the last other action.
 
         Further ahead, engines may read any row.
@@ -175,7 +175,7 @@ class Builder:
             if act is Batch.run_code:
                 (code,) = arguments
                 if live is not None:
-                    code.prune(live)
+                    code.prune(live, poll)
                 self.actions[at] = (act, (code.block(),))
             elif act is not Batch.fence:
                 live = None
@@ -255,24 +255,28 @@ class Form:
         program: Prepared,
         noise: NoiseModel,
         choose: Callable[[Shape], Callable[[Builder, Shape, int], Maker]],
+        poll: Callable[[], None] = lambda: None,
     ) -> None:
-        """choose: for the shape of a part what makes its maker, of builder, shape and number."""
+        """choose: for the shape of a part what makes its maker, of builder, shape and number.
+
+        Calls `poll` now and then; what it raises leaves nothing behind.
+        """
         lowered = program.lowered
-        whole = list(primitives(lowered, noise))
-        shapes, placed = cut(whole, lowered.slots)
+        whole = list(polled(primitives(lowered, noise), poll))
+        shapes, placed = cut(whole, lowered.slots, poll)
         self.shapes = shapes
         named, told = len(lowered.events), told_events(whole)
         builder = Builder((*lowered.events, *[EventField("", 1)] * told))
         self.makers = [choose(shape)(builder, shape, number) for number, shape in enumerate(shapes)]
         self.fences: list[int] = []
-        for each in placed:
+        for each in polled(placed, poll):
             self._place(builder, each)
-        for maker in self.makers:
+        for maker in polled(self.makers, poll):
             builder.owner = _engine(maker)
             maker.finish()
         if told:
             builder.act(Batch.count_flipped, [row for (row,) in builder.bits[named:]])
-        builder.finish()
+        builder.finish(poll)
         self.actions = builder.actions
         self.owners = builder.owners
         self.watch = Stopwatch()

@@ -12,8 +12,7 @@ from typing import Final
 from qmkd.engine import dense, frames, groups, magic
 from qmkd.engine.batch import Builder, Form, Maker
 from qmkd.engine.choose import DENSE, FRAMES, GROUPS, MAGIC, TABLEAU, pick
-from qmkd.engine.noise import NoiseModel
-from qmkd.engine.prepared import Prepared, Unable
+from qmkd.engine.prepared import Compiler, Unable
 from qvm.parts import Shape
 
 __all__ = ["MAGIC", "MAKERS", "TABLEAU", "compiler"]
@@ -31,7 +30,7 @@ MAKERS: Final[dict[str, tuple[Suits, Make]]] = {
 
 
 @lru_cache(maxsize=64)
-def compiler(engine: str) -> Callable[[Prepared, NoiseModel], Form]:
+def compiler(engine: str) -> Compiler[Form]:
     """What compiles for one engine, or for several joined by "+": each part for the one that the
     planner picks if it is among them, else for the first of MAKERS among them that suits it.
 
@@ -50,4 +49,4 @@ def compiler(engine: str) -> Callable[[Prepared, NoiseModel], Form]:
                     return make
         raise Unable(f"{engine} cannot run a part of {shape.qubits} qubits: {shape}")
 
-    return lambda program, noise: Form(program, noise, choose)
+    return lambda program, noise, poll: Form(program, noise, choose, poll)

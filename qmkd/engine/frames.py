@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import stim
 
 from qmkd.engine.chance import Strikes
-from qmkd.engine.prepared import instruction, reference
+from qmkd.engine.prepared import LINES_MAX, instruction, reference
 from qmkd.engine.primitives import CLIFFORDS, Gate, Kinds, halves
 from qmkd.engine.rows import FULL, Where
 from qvm.parts import Shape
@@ -55,6 +55,8 @@ class Maker:
         assert gate.name in CLIFFORDS
         assert where is None, "guarded gates are Paulis here"
         self.lines.append(instruction(gate.name, gate.qubits))
+        if len(self.lines) == LINES_MAX:
+            self._run_reference()
         x, z, (one, *_, two) = self.x, self.z, (*gate.qubits, gate.qubits[-1])
         match gate.name:
             case "H":
@@ -115,11 +117,14 @@ class Maker:
 
     # --- rows -------------------------------------------------------------------------------------
 
-    def _project(self, qubit: int, into: int, at: Where) -> None:
-        """Measure Z of all shots into a row."""
+    def _run_reference(self) -> None:
         if self.lines:
             self.sim.do(stim.Circuit("\n".join(self.lines)))
             self.lines = []
+
+    def _project(self, qubit: int, into: int, at: Where) -> None:
+        """Measure Z of all shots into a row."""
+        self._run_reference()
         code, flipped = self.builder.code, self.x[qubit]
         expected = self.sim.peek_z(qubit)
         if expected:

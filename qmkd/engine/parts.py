@@ -8,9 +8,10 @@ ends. So `qubits` is how many of a part are ever live at once, which is what an 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from qmkd.engine.prepared import polled
 from qmkd.engine.primitives import (
     CLIFFORDS,
     Fence,
@@ -40,22 +41,24 @@ class Placed(NamedTuple):
     ends: bool = False
 
 
-def cut(primitives: Iterable[Primitive], slots: int) -> tuple[list[Shape], list[Placed]]:
+def cut(
+    primitives: Iterable[Primitive], slots: int, poll: Callable[[], None] = lambda: None
+) -> tuple[list[Shape], list[Placed]]:
     """Every primitive in order, and the shape of every part, in order of first use.
 
     A Pauli on several parts is cut in several. A reset of a qubit to which nothing has been done
     since the last one is left out.
     """
     whole = list(primitives)
-    roots = _roots(whole, slots)
+    roots = _roots(polled(whole, poll), slots)
     cutting = _Cutting()
     placed: list[Placed] = []
-    for primitive, lives in zip(whole, roots, strict=True):
+    for primitive, lives in polled(zip(whole, roots, strict=True), poll):
         placed += cutting.place(primitive, lives)
     return cutting.shapes(), placed
 
 
-def _roots(primitives: list[Primitive], slots: int) -> list[tuple[tuple[int, int], ...]]:
+def _roots(primitives: Iterable[Primitive], slots: int) -> list[tuple[tuple[int, int], ...]]:
     """Of each primitive the (life, representative of its part) of each of its qubits."""
     lives = Lives()
     now = [lives.begin() for _ in range(slots)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
@@ -34,6 +34,7 @@ Stop = Callable[[], bool]
 
 POLL_NS: Final = 10_000_000
 TABLEAU_BYTES_LEAST: Final = 4096
+LINES_MAX: Final = 4096  # of a circuit for Stim, which nothing stops
 FORMS_MAX: Final = 6  # compiled forms and noise models kept per program
 
 GATES: Final = {
@@ -55,6 +56,7 @@ PASSIVE: Final = frozenset({"ALLOC_LQ", "BAR_REGION", "OPEN_CHAN", "CLOSE_CHAN",
 BASES: Final = {"MEASURE_Z": "Z", "MEASURE_X": "X", "MEASURE_Y": "Y"}
 
 _Form = TypeVar("_Form")
+_Item = TypeVar("_Item")
 
 
 class Stopped(Exception):
@@ -88,6 +90,13 @@ class Poll:
         self.epoch = epoch + 1
 
 
+def polled(items: Iterable[_Item], poll: Callable[[], None]) -> Iterator[_Item]:
+    """The items, after calling `poll` for each."""
+    for each in items:
+        poll()
+        yield each
+
+
 class Unable(Exception):
     """This engine cannot run this program; the sentence says why."""
 
@@ -109,9 +118,14 @@ class Prepared:
         self.notes: dict[str, int] = {}
         self._forms: OrderedDict[Any, Any] = OrderedDict()
 
-    def form(self, compiler: Callable[[Prepared, NoiseModel], _Form], noise: NoiseModel) -> _Form:
-        """What `compiler` makes of this program under this noise, made at most once."""
-        return self.kept((compiler, noise), lambda: compiler(self, noise))
+    def form(
+        self, compiler: Compiler[_Form], noise: NoiseModel, stop: Stop = lambda: False
+    ) -> _Form:
+        """What `compiler` makes of this program under this noise, made at most once.
+
+        Raises `Stopped` where `stop()` was true some time while it was made.
+        """
+        return self.kept((compiler, noise), lambda: compiler(self, noise, Poll(stop)))
 
     def kept(self, key: Hashable, make: Callable[[], _Form]) -> _Form:
         """What `make` made for this key, made again only after FORMS_MAX others."""
@@ -121,6 +135,9 @@ class Prepared:
             if len(self._forms) > FORMS_MAX:
                 self._forms.popitem(last=False)
         return found
+
+
+Compiler = Callable[[Prepared, NoiseModel, Poll], _Form]
 
 
 class Numbered(NamedTuple):

@@ -32,6 +32,8 @@ FLIP: Final = ((0,),)
 TILE_WORDS: Final = STRIKE_SHOTS // 64
 WORDS_AT_A_TIME: Final = 1 << 27
 """Words that instructions change between two polls: some 20 ms."""
+PRUNED_AT_A_TIME: Final = 4 << 10
+"""Numbers of code between two polls."""
 
 
 class Where(NamedTuple):
@@ -139,10 +141,12 @@ class Code:
             self._pool += [*ends, *itertools.chain.from_iterable(key)]
         return found
 
-    def prune(self, live: set[int]) -> None:
+    def prune(self, live: set[int], poll: Callable[[], None]) -> None:
         """Leave out what no row of `live` depends on; afterwards `live` holds what this reads."""
         kept: list[tuple[int, int, int, int]] = []
         for at in range(len(self._code) - 4, -1, -4):
+            if at % PRUNED_AT_A_TIME == 0:
+                poll()
             op, into, one, two = self._code[at : at + 4]
             if op == STRIKE:
                 if not self._strike_is_live(into, live):

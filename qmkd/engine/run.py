@@ -212,7 +212,7 @@ def packed_rows(
             yield tableau.run_packed(program, seed, first, number, noise, stop)
         return
     started = time.thread_time_ns()
-    form = program.form(engines.compiler(engine), noise)
+    form = program.form(engines.compiler(engine), noise, stop)
     compile_ns = time.thread_time_ns() - started
     for batch in run_batches(program, form, seed, shot_first, shots, stop):
         program.notes["compile_ns"] = compile_ns
@@ -231,7 +231,7 @@ def event_rows(
     """The events of the shots, unpacked. Raises as `run_rows` does."""
     if engine == engines.TABLEAU:
         return tableau.run(program, seed, shot_first, shots, noise, stop)
-    form = program.form(engines.compiler(engine), noise)
+    form = program.form(engines.compiler(engine), noise, stop)
     batches = run_batches(program, form, seed, shot_first, shots, stop)
     return np.concatenate([batch.values() for batch in batches])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import random
 from collections import Counter
@@ -10,7 +11,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from qmkd.engine import batch, chance, engines, layout, prepared, run
+from qmkd.engine import batch, chance, engines, layout, prepared, run, tableau
+from qmkd.engine.noise import IDEAL
 from qmkd.engine.prepared import ABSENT, Rows, Stopped, Unable
 from qvm.examples import load, names
 from qvm.program import EventField
@@ -194,3 +196,33 @@ def test_a_run_without_fences_stops_between_operations_once_some_time_has_passed
     with pytest.raises(Stopped) as stopped:
         run.run_segment(program, 0, 0, 1, engine, stop=lambda: True)
     assert stopped.value.epoch == 0
+
+
+@pytest.mark.parametrize("engine", ["tableau", *engines.MAKERS])
+def test_a_run_stops_while_its_program_is_compiled_and_leaves_nothing_half_done(
+    monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    graph = load("repetition_code")
+    untouched = run.event_rows(run.prepare(graph), 7, 0, 5, engine)
+    monkeypatch.setattr(prepared, "POLL_NS", 0)
+    program = run.prepare(graph)
+    asked = 0
+
+    def stop_at(question: int) -> bool:
+        nonlocal asked
+        asked += 1
+        return asked == question
+
+    def compiled(question: int) -> bool:
+        nonlocal asked
+        asked = 0
+        compiler = tableau.compiled if engine == "tableau" else engines.compiler(engine)
+        try:
+            program.form(compiler, IDEAL, lambda: stop_at(question))
+        except Stopped:
+            return False
+        return True
+
+    questions = next(number for number in itertools.count(1) if compiled(number)) - 1
+    assert questions > len(program.lowered.steps)
+    assert np.array_equal(run.event_rows(program, 7, 0, 5, engine), untouched)

@@ -84,9 +84,10 @@ def begin(
     chance, poll = Chance(seed), Poll(stop)
     if engine == engines.TABLEAU:
         assert shots == 1, "a tableau runs one shot"
-        form = program.form(tableau.compiled, noise)
+        form = program.form(tableau.compiled, noise, stop)
         return tableau.Shot(program, form, chance, shot_first, poll)
-    return Batch(program.form(engines.compiler(engine), noise), chance, shot_first, shots, poll)
+    batched = program.form(engines.compiler(engine), noise, stop)
+    return Batch(batched, chance, shot_first, shots, poll)
 
 
 def run_to_fence(run: Run, epoch: int) -> None:

@@ -18,6 +18,7 @@ from qmkd.engine.layout import Packed, pack_rows
 from qmkd.engine.noise import SHOTS_FLIPPED, Figures, Histories, NoiseModel, add_figures
 from qmkd.engine.prepared import (
     ABSENT,
+    LINES_MAX,
     Poll,
     Prepared,
     Rows,
@@ -25,6 +26,7 @@ from qmkd.engine.prepared import (
     Stopped,
     Unable,
     instruction,
+    polled,
     reference,
 )
 from qmkd.engine.primitives import (
@@ -57,7 +59,7 @@ def run(
     Raises `Unable` where an opcode is no Clifford op, `Stopped` where `stop()` was true at a fence,
     between shots or some time between operations.
     """
-    form = program.form(compiled, noise)
+    form = program.form(compiled, noise, stop)
     chance = Chance(seed)
     program.notes = {}
     rows: Rows = np.empty((shots, len(program.lowered.events)), dtype=np.uint8)
@@ -204,8 +206,9 @@ class Shot:
         self.poll.fence(epoch)
 
 
-def compiled(program: Prepared, noise: NoiseModel) -> Form:
-    """Actions on a `Shot`; unguarded gates that follow one another become one Stim circuit."""
+def compiled(program: Prepared, noise: NoiseModel, poll: Poll) -> Form:
+    """Actions on a `Shot`; unguarded gates that follow one another become one Stim circuit, or
+    several where they take long."""
     actions: list[_Action] = []
     lines: list[str] = []
 
@@ -214,10 +217,12 @@ def compiled(program: Prepared, noise: NoiseModel) -> Form:
             actions.append((Shot.gates, (stim.Circuit("\n".join(lines)),)))
             lines.clear()
 
-    whole = list(primitives(program.lowered, noise))
-    for each in whole:
+    whole = list(polled(primitives(program.lowered, noise), poll))
+    for each in polled(whole, poll):
         if isinstance(each, Gate) and each.guard is None and each.name in CLIFFORDS:
             lines.append(instruction(each.name, each.qubits))
+            if len(lines) == LINES_MAX:
+                flush()
         elif not isinstance(each, Ran):
             flush()
             actions.append(_act(each))
