@@ -30,7 +30,7 @@ from qmkd.engine.batch import Batch
 from qmkd.engine.chance import VERSION, Chance
 from qmkd.engine.layout import Packed
 from qmkd.engine.noise import NoiseModel
-from qmkd.engine.prepared import Poll, Prepared, Stop
+from qmkd.engine.prepared import Poll, Prepared, Stop, Unable
 
 SCHEMA: Final = 1
 MAGIC: Final = b"qmkdsnap"
@@ -61,6 +61,17 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     shots: int
     epoch: int
     proof: str = ""
+
+
+_ILL_FORMED: Final = (
+    msgspec.MsgspecError,
+    AssertionError,
+    LookupError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+"""What reading bytes raises that no `seal` made, but somebody who knows how it is done."""
 
 
 class _Whole(msgspec.Struct, frozen=True):
@@ -128,10 +139,16 @@ def resume(
     ):
         if here != there:
             raise Unfit(f"it is of another {what}: {there}, not {here}")
-    run = begin(program, head.engine, noise, head.seed, head.shot_first, head.shots, stop)
-    if head.epoch >= len(run.form.fences):
+    try:
+        run = begin(program, head.engine, noise, head.seed, head.shot_first, head.shots, stop)
+    except (Unable, *_ILL_FORMED) as error:
+        raise Unfit(f"no such run can begin here: {error}") from error
+    if not 0 <= head.epoch < len(run.form.fences):
         raise Unfit(f"the program has no fence at the end of epoch {head.epoch}")
-    run.load(body)
+    try:
+        run.load(body)
+    except _ILL_FORMED as error:
+        raise Unfit(f"what it holds is no state of this program: {error}") from error
     run.done = run.form.fences[head.epoch]
     if head.proof and proof(run) != head.proof:
         raise Unfit(f"the state is another: {proof(run)}, not {head.proof}")
@@ -171,12 +188,17 @@ def unseal(snapshot: bytes) -> tuple[Head, dict[str, Any]]:
     if hashlib.sha256(packed).digest() != digest:
         raise Unfit("it is damaged: its digest is another")
     unpacking = zlib.decompressobj()
-    raw = unpacking.decompress(packed, BODY_BYTES_MAX)
+    try:
+        raw = unpacking.decompress(packed, BODY_BYTES_MAX)
+    except zlib.error as error:
+        raise Unfit(f"it is damaged: {error}") from error
     if unpacking.unconsumed_tail:
         raise Unfit(f"it holds more than {BODY_BYTES_MAX} bytes")
+    if not unpacking.eof:
+        raise Unfit("it is damaged: its end is missing")
     try:
         whole = msgspec.msgpack.decode(raw, type=_Whole, ext_hook=_array_in)
-    except msgspec.MsgspecError as error:
+    except _ILL_FORMED as error:
         raise Unfit(f"it is of another form: {error}") from error
     if whole.head.schema != SCHEMA:
         raise Unfit(f"it is of schema {whole.head.schema}; this build has {SCHEMA}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +26,7 @@ NOISE = Uniform(one=0.03, two=0.05, reset=0.1, readout=0.02)
 EVERY = "+".join(engines.MAKERS)
 
 CLIFFORD = Shape(qubits_max=6, nodes_max=90, guards=0.3, channels=True)
+PAULI_GUARDS = Shape(qubits_max=6, nodes_max=90, guards=0.0)
 MAGIC = Shape(qubits_max=5, nodes_max=60, guards=0.3, magic=True, angles=True)
 
 
@@ -94,6 +97,33 @@ def test_a_damaged_snapshot_is_refused_wherever_the_damage_is() -> None:
     for size in (0, 7, 8, 39, 40, len(data) - 1):
         with pytest.raises(Unfit):
             resume(program, IDEAL, data[:size])
+
+
+def sealed(packed: bytes) -> bytes:
+    return snapshot.MAGIC + hashlib.sha256(packed).digest() + packed
+
+
+@pytest.mark.parametrize("engine", ["tableau", *engines.MAKERS])
+def test_what_somebody_changed_and_sealed_again_is_refused_in_words_or_resumed(engine: str) -> None:
+    _, program = prepared(4, PAULI_GUARDS)
+    shots = 1 if engine == engines.TABLEAU else SHOTS
+    cut = snapshot.begin(program, engine, IDEAL, 4, 0, shots)
+    run_to_fence(cut, 0)
+    packed = take(program, engine, IDEAL, cut)[40:]
+    for damaged, what in ((packed[:-1], "its end is missing"), (packed[1:], "damaged")):
+        with pytest.raises(Unfit, match=what):
+            resume(program, IDEAL, sealed(damaged))
+    whole, rng = zlib.decompress(packed), random.Random(4)
+    refused = 0
+    for _ in range(400):
+        changed = bytearray(whole)
+        for _ in range(rng.choice((1, 3))):
+            changed[rng.randrange(min(len(changed), 600))] ^= 1 << rng.randrange(8)
+        try:
+            resume(program, IDEAL, sealed(zlib.compress(bytes(changed))))
+        except Unfit:
+            refused += 1
+    assert refused > 200
 
 
 def test_a_snapshot_of_another_program_or_noise_or_version_is_refused() -> None:
