@@ -365,13 +365,14 @@ def segment_failed(state: State, event: SegmentFailed) -> None:
 
 def _failure(state: State, job: Job, event: SegmentFailed) -> KernelError:
     if event.reason == "refused":
-        return NotAvailable(feature=event.message, remedy="Change the program.")
+        return NotAvailable(feature="What the job asks for", remedy=f"Why: {event.message}.")
     if event.reason == "memory":
+        most = state.machine.worker_bytes
         return ResourceExhausted(
             what="bytes of a worker's memory",
-            limit=state.machine.worker_bytes,
+            limit=most,
             in_use=0,
-            asked=job.plan.bytes_peak,
+            asked=max(job.plan.bytes_peak, most + 1),  # whatever was planned, it was not enough
             waiting_helps=False,
         )
     if event.reason == "too_large":

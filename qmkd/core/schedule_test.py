@@ -305,6 +305,10 @@ def test_a_failed_segment_fails_its_job_with_a_typed_error(
     assert ("worker" in ended.error.message) == (reason == "memory")
     if error is InternalError:
         assert "so it is" not in ended.error.message, "a worker's words stay in the log"
+    if reason == "refused":
+        assert ended.error.message.endswith("is not available in this build. Why: so it is.")
+    if reason == "memory":
+        assert ended.error.data["asked"] > ended.error.data["limit"], "or it would have sufficed"
 
 
 @pytest.mark.parametrize(
