@@ -293,12 +293,14 @@ def test_a_frame_beyond_the_bound_ends_the_worker() -> None:
 
 def test_a_killed_worker_closes_the_connection() -> None:
     peer = Peer()
-    peer.send(Load(4, endless()), a_run(1, program=4, shots=8_000_000))
-    time.sleep(0.2)
-    peer.process.kill()
-    with pytest.raises((EOFError, ConnectionResetError)):
-        peer.receive()
-    peer.close()
+    try:
+        peer.send(Load(4, endless()), a_run(1, program=4, shots=8_000_000, engine="groups"))
+        time.sleep(0.2)
+        peer.process.kill()
+        with pytest.raises((EOFError, ConnectionResetError)):
+            peer.receive()
+    finally:
+        peer.close()
 
 
 def test_frames_are_cut_alike_whatever_the_chunks() -> None:
