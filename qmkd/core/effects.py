@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from qmkd.core.events import Origin
+from qmkd.core.records import Gone, Row
 from syscalls.errors import KernelError
 
 
@@ -94,6 +95,20 @@ class DropResults(msgspec.Struct, frozen=True, gc=False):
     job_id: str
 
 
+class Keep(msgspec.Struct, frozen=True, kw_only=True):
+    """Make these rows durable, and let those go. Answered by `Kept`, or by `KeepFailed`.
+
+    number: larger than that of every `Keep` before. What is asked for earlier is durable earlier,
+    so one `Kept` answers for all up to its number. epoch, numbered: the kernel's, to start from.
+    """
+
+    number: int
+    epoch: int
+    numbered: int
+    rows: tuple[Row, ...] = ()
+    gone: Gone = Gone()
+
+
 class SetTimer(msgspec.Struct, frozen=True, gc=False):
     """Send `TimerFired(token)` at `at_ns` (same clock as `step`'s now_ns) or soon after."""
 
@@ -126,6 +141,7 @@ Effect = (
     | ForgetProgram
     | SealResults
     | DropResults
+    | Keep
     | SetTimer
     | CancelTimer
     | Note

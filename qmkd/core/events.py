@@ -95,6 +95,21 @@ class TimerFired(msgspec.Struct, frozen=True, gc=False):
     token: int
 
 
+class Kept(msgspec.Struct, frozen=True, gc=False):
+    """Every `Keep` up to this number is durable."""
+
+    number: int
+
+
+class KeepFailed(msgspec.Struct, frozen=True, gc=False):
+    """The store cannot write, for this reason; it goes on trying, and says `Kept` when it can.
+
+    what: `disk full`, `read-only`, `locked` or `input/output error`.
+    """
+
+    what: str
+
+
 class ShutDown(msgspec.Struct, frozen=True, gc=False):
     """Stop taking work, stop what runs at its next fence, then halt."""
 
@@ -110,5 +125,7 @@ Event = (
     | WorkerReady
     | WorkerGone
     | TimerFired
+    | Kept
+    | KeepFailed
     | ShutDown
 )

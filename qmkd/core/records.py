@@ -1,0 +1,125 @@
+"""What outlives the daemon: the rows of the state directory's database, as the kernel sees them.
+
+The kernel asks for rows to be written or to go with one effect, `Keep`; all rows of one `Keep`
+become durable together, and those of an earlier one never later. It reads them back once, as
+`Recovered`, before its first step. What a row looks like on the disk is `qmkd/shell/store.py`.
+
+A row says what cannot be computed again: what was asked, by whom, with which seed, what came of it.
+Counters, queues and plans are made anew from that.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from qmkd.core.ports import SegmentReport
+from qvm.program import Summary
+from syscalls.findings import Finding
+from syscalls.ids import JobId, SessionId
+from syscalls.job import JobStatus, Policy
+
+
+class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An open session. Key: id."""
+
+    id: SessionId
+    tenant: str
+    granted: tuple[str, ...]
+    opened_ns: int
+
+
+class GraphRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A verified graph, once for all jobs that submitted these bytes. Key: digest.
+
+    digest: SHA-256 of the bytes. graph: read back only where a job that is not over needs it.
+    """
+
+    digest: bytes
+    graph: bytes
+    summary: Summary
+    warnings: tuple[Finding, ...]
+
+
+class JobRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An accepted job. Key: id. number: its place in the order of acceptance, never given twice.
+
+    engine, noise: as planned when it was accepted; after a restart it runs with the same.
+    """
+
+    id: JobId
+    number: int
+    session: SessionId
+    tenant: str
+    graph: bytes
+    policy: Policy
+    seed: int
+    engine: str
+    noise: str
+    created_ns: int
+    checked_ns: int
+
+
+class SliceRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Shots [first, first + report.shots) of a job are done. Key: job, first.
+
+    The packed rows of these shots lie beside it: the store takes them from where the worker left
+    them, `row_bytes` for each shot, `shots_total` shots in all.
+    """
+
+    job: JobId
+    first: int
+    shots_total: int
+    row_bytes: int
+    report: SegmentReport
+
+
+class EndRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A job is over, and how. Key: job. From now on nothing of it ever changes.
+
+    status: without counts and probabilities, which the slices hold; completed_ns as in it.
+    """
+
+    job: JobId
+    status: JobStatus
+    completed_ns: int
+
+
+class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry of the audit chain. Key: number, from 1 without gaps. `qmkd/core/audit.py`."""
+
+    number: int
+    body: bytes
+    hash: bytes
+
+
+Row = SessionRow | GraphRow | JobRow | SliceRow | EndRow | AuditRow
+
+
+class Gone(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows that nobody may read any more.
+
+    sessions: closed. jobs: with their slices and ends, and with graphs that no other job names.
+    results: jobs of which only slices go, packed rows with them.
+    """
+
+    sessions: tuple[SessionId, ...] = ()
+    jobs: tuple[JobId, ...] = ()
+    results: tuple[JobId, ...] = ()
+
+
+class Recovered(msgspec.Struct, frozen=True, kw_only=True):
+    """All there is when the daemon starts. jobs: by number. slices: by job and first shot.
+
+    epoch, numbered: the largest that any `Keep` named. graphs: `graph` is empty where every job
+    that names it is over.
+    """
+
+    epoch: int = 0
+    numbered: int = 0
+    audited: int = 0
+    audit_head: bytes = b""
+    sessions: tuple[SessionRow, ...] = ()
+    graphs: tuple[GraphRow, ...] = ()
+    jobs: tuple[JobRow, ...] = ()
+    slices: tuple[SliceRow, ...] = ()
+    ends: tuple[EndRow, ...] = ()
