@@ -16,7 +16,7 @@ from qmkd.core.ports import SegmentReport
 from qvm.program import Summary
 from syscalls.findings import Finding
 from syscalls.ids import JobId, SessionId
-from syscalls.job import JobStatus, Policy
+from syscalls.job import ExecutionContext, JobStatus, Policy
 
 
 class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +43,7 @@ class GraphRow(msgspec.Struct, frozen=True, kw_only=True):
 class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     """An accepted job. Key: id. number: its place in the order of acceptance, never given twice.
 
-    engine, noise: as planned when it was accepted; after a restart it runs with the same.
+    graph: digest of its `GraphRow`. context: as it was accepted, with the versions of then.
     """
 
     id: JobId
@@ -53,8 +53,7 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     graph: bytes
     policy: Policy
     seed: int
-    engine: str
-    noise: str
+    context: ExecutionContext
     created_ns: int
     checked_ns: int
 
