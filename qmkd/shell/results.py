@@ -2,8 +2,8 @@
 
 Rows of a small job lie in this process; those of a large one in a memory file that workers write
 into at the place of each shot. Once sealed, rows never change; clients get descriptors of their own
-that can only be read. How much a tenant may keep is decided by the kernel; the layout of a row is
-in `syscalls.results`.
+that can only be read. What earlier daemons left is read from the store when somebody needs it. How
+much a tenant may keep is decided by the kernel; the layout of a row is in `syscalls.results`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import fcntl
 import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 ROWS_HELD_BYTES_MAX = 64 * 1024  # larger while running: in a memory file
 ROWS_KEPT_BYTES_MAX = 1 << 20  # larger once sealed: in a memory file, and holding a descriptor
@@ -24,13 +25,16 @@ class Rows:
     """The rows of one job.
 
     in_memory: they came through the socket, and lie in `held`. fd: the memory file, while open.
+    readers: how many regions of the file are still to be read; it stays open for them.
     """
 
-    __slots__ = ("fd", "held", "in_memory", "sealed", "size")
+    __slots__ = ("_unwanted", "fd", "held", "in_memory", "readers", "sealed", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.sealed = False
+        self.readers = 0
+        self._unwanted = False
         self.fd: int | None = None
         self.held: bytearray | bytes = b""
         self.in_memory = size <= ROWS_HELD_BYTES_MAX
@@ -58,46 +62,116 @@ class Rows:
             self.held = os.pread(self.fd, self.size, 0)
             self.close()
 
+    def put(self, pieces: Iterable[tuple[int, bytes]]) -> None:
+        """Put back what is stored: (first byte, bytes)."""
+        assert not self.sealed
+        for first_byte, piece in pieces:
+            assert first_byte + len(piece) <= self.size, "rows end where the job's rows end"
+            if self.fd is None:
+                self.write(first_byte, piece)
+            else:
+                os.pwrite(self.fd, piece, first_byte)
+
     def close(self) -> None:
-        if self.fd is not None:
+        """Close the memory file, if there is one, once nobody reads of it."""
+        self._unwanted = True
+        if self.fd is not None and not self.readers:
             os.close(self.fd)
             self.fd = None
 
+    def release(self) -> None:
+        """One reader less."""
+        self.readers -= 1
+        assert self.readers >= 0
+        if self._unwanted:
+            self.close()
+
+
+class Region:
+    """A part of a job's memory file that is still to be read. Nothing writes there any more."""
+
+    __slots__ = ("_fd", "_first_byte", "_rows", "size")
+
+    def __init__(self, rows: Rows, first_byte: int, size: int) -> None:
+        assert rows.fd is not None
+        rows.readers += 1
+        self._rows, self._fd, self._first_byte, self.size = rows, rows.fd, first_byte, size
+
+    def read(self, at: int, size: int) -> bytes:
+        """Bytes [at, at + size) of the region; from any thread, until released."""
+        assert 0 <= at <= at + size <= self.size
+        return os.pread(self._fd, size, self._first_byte + at)
+
+    def release(self) -> None:
+        """Nothing more will be read. From the loop's thread, once."""
+        self._rows.release()
+
+
+StoredRows = Callable[[str], Iterator[tuple[int, bytes]]]
+"""job -> its stored rows, (first byte, bytes) piece by piece. Raises OSError where damaged."""
+
 
 class Results:
-    """The rows of all jobs that have any."""
+    """The rows of all jobs that have any.
 
-    def __init__(self) -> None:
+    stored: job -> bytes of all its rows, for those that an earlier daemon left in the store.
+    read_stored: how to get them there.
+    """
+
+    def __init__(
+        self, stored: Mapping[str, int] | None = None, read_stored: StoredRows | None = None
+    ) -> None:
         self._rows: dict[str, Rows] = {}
+        self._stored = dict(stored or {})
+        self._read_stored = read_stored
 
     def rows(self, job_id: str, size: int) -> Rows:
-        """Where the job's rows go; made at its first segment. Raises OSError out of descriptors."""
+        """Where the job's rows go, with those in place that are stored; made at its first segment.
+
+        Raises OSError out of descriptors, or where stored rows are damaged.
+        """
         rows = self._rows.get(job_id)
         if rows is None:
-            rows = self._rows[job_id] = Rows(size)
+            rows = self._load(job_id) if job_id in self._stored else Rows(size)
+            self._rows[job_id] = rows
         assert rows.size == size, "a job's rows have one size"
         return rows
 
+    def region(self, job_id: str, first_byte: int, size: int) -> bytes | Region:
+        """A part of the job's rows that never changes any more: itself, or where it is read."""
+        rows = self._rows[job_id]
+        assert first_byte + size <= rows.size
+        if rows.fd is not None:
+            return Region(rows, first_byte, size)
+        return bytes(rows.held[first_byte : first_byte + size])
+
     def seal(self, job_id: str) -> None:
-        self._rows[job_id].seal()
+        rows = self._rows.get(job_id)
+        if rows is None:
+            assert job_id in self._stored, "what is sealed has rows, here or in the store"
+            return
+        rows.seal()
 
     def drop(self, job_id: str) -> None:
         """Forget the job's rows, if there are any. Descriptors handed out stay readable."""
+        self._stored.pop(job_id, None)
         rows = self._rows.pop(job_id, None)
         if rows is not None:
             rows.close()
 
     def base64(self, job_id: str) -> str:
-        """The sealed rows as text."""
-        return base64.b64encode(self._sealed_bytes(job_id)).decode()
+        """The sealed rows as text. Raises OSError as `descriptor` does."""
+        rows = self._sealed(job_id)
+        content = rows.held if rows.fd is None else os.pread(rows.fd, rows.size, 0)
+        return base64.b64encode(content).decode()
 
     def descriptor(self, job_id: str) -> int:
         """A new read-only descriptor of a sealed memory file holding the rows.
 
-        Its position is its own. Raises OSError out of descriptors.
+        Its position is its own. Raises OSError out of descriptors, or where stored rows are
+        damaged.
         """
-        rows = self._rows[job_id]
-        assert rows.sealed, "only complete rows are handed out"
+        rows = self._sealed(job_id)
         if rows.fd is not None:
             return os.open(f"/proc/self/fd/{rows.fd}", os.O_RDONLY | os.O_CLOEXEC)
         fd = _memory_file(rows.size)
@@ -112,12 +186,25 @@ class Results:
         for job_id in list(self._rows):
             self.drop(job_id)
 
-    def _sealed_bytes(self, job_id: str) -> bytes:
-        rows = self._rows[job_id]
+    def _sealed(self, job_id: str) -> Rows:
+        rows = self._rows.get(job_id)
+        if rows is None:
+            rows = self._load(job_id)
+            rows.seal()
+            self._rows[job_id] = rows
         assert rows.sealed, "only complete rows are handed out"
-        if rows.fd is not None:
-            return os.pread(rows.fd, rows.size, 0)
-        return bytes(rows.held)
+        return rows
+
+    def _load(self, job_id: str) -> Rows:
+        """The stored rows of a job, at their places. Raises OSError."""
+        assert self._read_stored is not None
+        rows = Rows(self._stored[job_id])
+        try:
+            rows.put(self._read_stored(job_id))
+        except BaseException:
+            rows.close()
+            raise
+        return rows
 
 
 def _memory_file(size: int) -> int:

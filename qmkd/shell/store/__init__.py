@@ -1,0 +1,13 @@
+"""The database of the state directory: what outlives the daemon, in one SQLite file.
+
+`schema.py` holds the tables and their migrations, and opens the file. `rows.py` says how the
+kernel's rows (`qmkd/core/records.py`) lie in them. `writer.py` is the one thread that writes.
+`reader.py` reads everything back. `check.py` looks for damage. Why it is made this way:
+docs/decisions/0014-store.md.
+"""
+
+from qmkd.shell.store.reader import stored_sizes
+from qmkd.shell.store.schema import CannotOpen, Damaged, Durability
+from qmkd.shell.store.writer import Store
+
+__all__ = ["CannotOpen", "Damaged", "Durability", "Store", "stored_sizes"]

@@ -1,0 +1,180 @@
+"""Reading back: everything at the start, packed rows when somebody asks for them.
+
+Nothing is handed out that is not what was written: bodies are checked by their checksums, graphs by
+their digests, packed rows by the leaves in their slices' reports.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from qmkd.core.audit import HASH_BYTES
+from qmkd.core.records import EndRow, GraphRow, JobRow, Recovered, SessionRow, SliceRow
+from qmkd.shell.store.rows import GraphBody, opened
+from qmkd.shell.store.schema import Damaged, what_failed
+from qvm.program import Summary
+from syscalls.findings import Finding
+from syscalls.results import SHOT_BLOCK
+
+_JOB = "SELECT number FROM jobs WHERE id = ?"
+
+
+def load(db: sqlite3.Connection) -> Recovered:
+    """All there is but packed rows. Raises Damaged."""
+    try:
+        db.execute("BEGIN")  # one moment's view
+        try:
+            return _load(db)
+        finally:
+            db.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        if what_failed(error) is None:
+            raise
+        raise Damaged(f"the database cannot be read: {error}") from error
+
+
+def _load(db: sqlite3.Connection) -> Recovered:
+    epoch, numbered = db.execute("SELECT epoch, numbered FROM counters").fetchone()
+    last = db.execute("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1").fetchone()
+    audited, head = last or (0, b"")
+    if last is not None and len(head) != HASH_BYTES:
+        raise Damaged(f"audit entry {audited}: its hash is not one")
+    return Recovered(
+        epoch=epoch,
+        numbered=numbered,
+        audited=audited,
+        audit_head=head,
+        sessions=tuple(
+            opened(body, SessionRow, f"session {name}")
+            for name, body in db.execute("SELECT id, body FROM sessions ORDER BY id")
+        ),
+        graphs=tuple(_graphs(db)),
+        jobs=tuple(
+            opened(body, JobRow, f"job {number}")
+            for number, body in db.execute("SELECT number, body FROM jobs ORDER BY number")
+        ),
+        slices=tuple(
+            opened(body, SliceRow, f"job {number}, shots from {first}")
+            for number, first, body in db.execute(
+                "SELECT job, first, body FROM slices ORDER BY job, first"
+            )
+        ),
+        ends=tuple(
+            opened(body, EndRow, f"the end of job {number}")
+            for number, body in db.execute("SELECT job, body FROM ends ORDER BY job")
+        ),
+    )
+
+
+def _graphs(db: sqlite3.Connection) -> Iterator[GraphRow]:
+    """Each digest once, with its bytes where a job that is not over names it."""
+    needed = {
+        number
+        for (number,) in db.execute(
+            "SELECT DISTINCT graph FROM jobs WHERE number NOT IN (SELECT job FROM ends)"
+        )
+    }
+    found: dict[bytes, GraphRow] = {}
+    for number, digest, body in db.execute("SELECT id, digest, body FROM graphs ORDER BY id"):
+        if digest in found and (number not in needed or found[digest].graph):
+            continue
+        where = f"graph {digest.hex()}"
+        graph = graph_bytes(db, number, digest) if number in needed else b""
+        found[digest] = graph_row(opened(body, GraphBody, where), digest, graph, where)
+    yield from found.values()
+
+
+def graph_bytes(db: sqlite3.Connection, number: int, digest: bytes) -> bytes:
+    """A graph's bytes. Raises Damaged."""
+    (graph,) = db.execute("SELECT graph FROM graphs WHERE id = ?", (number,)).fetchone()
+    assert isinstance(graph, bytes)
+    if sha256(graph).digest() != digest:
+        raise Damaged(f"graph {digest.hex()}: its digest is not that of its bytes")
+    return graph
+
+
+def graph_row(body: GraphBody, digest: bytes, graph: bytes, where: str) -> GraphRow:
+    """A graph as the kernel knows it. Raises Damaged."""
+    try:
+        summary = msgspec.msgpack.decode(body.summary, type=Summary)
+        warnings = msgspec.msgpack.decode(body.warnings, type=tuple[Finding, ...])
+    except msgspec.DecodeError as error:
+        raise Damaged(f"{where}: {error}") from error
+    return GraphRow(digest=digest, graph=graph, summary=summary, warnings=warnings)
+
+
+def stored_sizes(recovered: Recovered) -> dict[str, int]:
+    """Bytes of all packed rows of each job that has slices: what `Results` is to know of them."""
+    return {row.job: row.shots_total * row.row_bytes for row in recovered.slices}
+
+
+def packed_rows(db: sqlite3.Connection, job_id: str) -> Iterator[tuple[int, bytes]]:
+    """The packed rows of a job's slices, in order: (first byte, some bytes), piece by piece.
+
+    Raises Damaged as soon as something is not what was written; then no piece of this job counts.
+    """
+    try:
+        db.execute("BEGIN")  # one moment's view
+        try:
+            slices = db.execute(
+                f"SELECT first, body FROM slices WHERE job = ({_JOB}) ORDER BY first", (job_id,)
+            ).fetchall()
+            for first, body in slices:
+                row = opened(body, SliceRow, f"job {job_id}, shots from {first}")
+                yield from _slice_pieces(db, row)
+        finally:
+            db.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        if what_failed(error) is None:
+            raise
+        raise Damaged(f"the results of {job_id} cannot be read: {error}") from error
+
+
+def _slice_pieces(db: sqlite3.Connection, row: SliceRow) -> Iterator[tuple[int, bytes]]:
+    at = row.first * row.row_bytes
+    end = at + row.report.shots * row.row_bytes
+    leaves = Leaves(SHOT_BLOCK * row.row_bytes)
+    while at < end:
+        found: Any = db.execute(
+            f"SELECT bytes FROM rows WHERE job = ({_JOB}) AND first_byte = ?", (row.job, at)
+        ).fetchone()
+        if found is None or not found[0] or at + len(found[0]) > end:
+            raise Damaged(f"job {row.job}: packed rows from byte {at} are missing")
+        (piece,) = found
+        leaves.add(piece)
+        yield at, piece
+        at += len(piece)
+    if row.row_bytes and leaves.whole() != row.report.leaves:
+        raise Damaged(f"job {row.job}, shots from {row.first}: packed rows do not fit their leaves")
+
+
+class Leaves:
+    """SHA-256 of every `leaf_bytes` of what is added, the last of what is left."""
+
+    def __init__(self, leaf_bytes: int) -> None:
+        self._leaf_bytes = leaf_bytes
+        self._done = bytearray()
+        self._leaf, self._room = sha256(), leaf_bytes
+
+    def add(self, piece: bytes) -> None:
+        view = memoryview(piece)
+        while view:
+            self._leaf.update(view[: self._room])
+            taken = min(self._room, len(view))
+            view, self._room = view[taken:], self._room - taken
+            if not self._room:
+                self._next()
+
+    def _next(self) -> None:
+        self._done += self._leaf.digest()
+        self._leaf, self._room = sha256(), self._leaf_bytes
+
+    def whole(self) -> bytes:
+        if self._room < self._leaf_bytes:
+            self._next()
+        return bytes(self._done)

@@ -1,0 +1,146 @@
+"""From the kernel's rows to what lies in the tables, and what a `Keep` comes to for the writer.
+
+Encoding is done where the kernel runs, so that the writing thread, which shares the interpreter
+with it, does little but wait for the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol, TypeVar
+from zlib import crc32
+
+import msgspec
+
+from qmkd.core.effects import Keep
+from qmkd.core.records import (
+    AuditRow,
+    EndRow,
+    Gone,
+    GraphRow,
+    JobRow,
+    SessionRow,
+    SliceRow,
+)
+from qmkd.shell.store.schema import CHUNK_BYTES, Damaged
+
+CHECKSUM_BYTES: Final = 4
+ROW_BYTES: Final = 64  # what a row takes beside its body, about
+
+_encode = msgspec.msgpack.Encoder().encode
+Body = TypeVar("Body", bound=msgspec.Struct)
+
+
+class GraphBody(msgspec.Struct, frozen=True):
+    """What is kept of a graph beside its bytes: summary and warnings, still encoded."""
+
+    summary: msgspec.Raw
+    warnings: msgspec.Raw
+
+
+class Region(Protocol):
+    """Packed rows that lie still in a memory file until they are released."""
+
+    size: int
+
+    def read(self, at: int, size: int) -> bytes:
+        """From any thread."""
+
+    def release(self) -> None:
+        """From the loop's thread, once."""
+
+
+RowsOf = Callable[[str, int, int], bytes | Region]
+"""(job, first byte, size) -> the packed rows there, or where they lie still."""
+
+
+def sealed(body: msgspec.Struct) -> bytes:
+    """A body as it is stored: CRC-32, big-endian, then MessagePack."""
+    encoded = _encode(body)
+    return crc32(encoded).to_bytes(CHECKSUM_BYTES, "big") + encoded
+
+
+def opened(stored: bytes, kind: type[Body], where: str) -> Body:
+    """A stored body. Raises Damaged, naming `where`."""
+    encoded = memoryview(stored)[CHECKSUM_BYTES:]
+    if len(stored) < CHECKSUM_BYTES or crc32(encoded) != int.from_bytes(
+        stored[:CHECKSUM_BYTES], "big"
+    ):
+        raise Damaged(f"{where}: its checksum is not that of its bytes")
+    try:
+        return msgspec.msgpack.decode(encoded, type=kind)
+    except msgspec.DecodeError as error:
+        raise Damaged(f"{where}: {error}") from error
+
+
+class Entry:
+    """A `Keep` on its way to the disk. tables: name -> rows for it. size: bytes, about.
+
+    graphs: (tenant, row), written if the tenant's are not there yet. regions: where packed rows
+    lie that are too large to be copied beforehand.
+    """
+
+    __slots__ = ("gone", "graphs", "keep", "regions", "size", "tables")
+
+    def __init__(self, keep: Keep, rows_of: RowsOf) -> None:
+        self.keep = keep
+        self.gone: Gone = keep.gone
+        self.tables: dict[str, list[tuple[Any, ...]]] = {}
+        self.graphs: list[tuple[str, GraphRow]] = []
+        self.regions: list[tuple[str, int, Region]] = []
+        self.size = ROW_BYTES
+        for row in keep.rows:
+            match row:
+                case SessionRow():
+                    self._add("sessions", row.id, sealed(row))
+                case GraphRow():
+                    self._add_graph(row)
+                case JobRow():
+                    self._add("jobs", row.number, row.id, row.tenant, row.graph, sealed(row))
+                case SliceRow():
+                    self._add("slices", row.job, row.first, sealed(row))
+                    self._add_packed(row, rows_of)
+                case EndRow():
+                    self._add("ends", row.job, sealed(row))
+                case AuditRow():
+                    self._add("audit", row.number, row.body, row.hash)
+
+    def _add(self, table: str, *values: Any) -> None:
+        self.tables.setdefault(table, []).append(values)
+        self.size += ROW_BYTES + len(values[-1])
+
+    def _add_graph(self, row: GraphRow) -> None:
+        """The graph belongs to the tenants whose jobs came with it."""
+        named = {
+            job.tenant
+            for job in self.keep.rows
+            if isinstance(job, JobRow) and job.graph == row.digest
+        }
+        assert named, "a graph comes with a job that names it"
+        self.graphs += [(tenant, row) for tenant in named]
+        self.size += len(row.graph)
+
+    def _add_packed(self, row: SliceRow, rows_of: RowsOf) -> None:
+        size = row.report.shots * row.row_bytes
+        if not size:
+            return
+        first_byte = row.first * row.row_bytes
+        packed = rows_of(row.job, first_byte, size)
+        self.size += size
+        if not isinstance(packed, bytes):
+            assert packed.size == size
+            self.regions.append((row.job, first_byte, packed))
+            return
+        assert len(packed) == size, "rows come whole"
+        for at in range(0, size, CHUNK_BYTES):
+            piece = packed[at : at + CHUNK_BYTES]
+            self.tables.setdefault("rows", []).append((row.job, first_byte + at, piece))
+
+
+def graph_values(tenant: str, row: GraphRow) -> tuple[Any, ...]:
+    """A graph's row in its table."""
+    body = GraphBody(
+        msgspec.Raw(_encode(row.summary)),
+        msgspec.Raw(_encode(row.warnings)),
+    )
+    return tenant, row.digest, sealed(body), row.graph

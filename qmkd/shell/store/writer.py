@@ -1,0 +1,364 @@
+"""The store as the daemon uses it: rows go in, a thread writes them, a descriptor rings.
+
+Everything but the thread's own work is called on the loop and never waits. All that is queued goes
+into one transaction (group commit), so a hundred submissions cost one flush of the disk. When the
+disk fails, nothing is lost or reordered: the thread tries again until it succeeds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import sqlite3
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from math import inf
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any, Final
+
+from qmkd.core.effects import Keep
+from qmkd.core.records import Gone, Recovered
+from qmkd.shell.store import reader
+from qmkd.shell.store.rows import Entry, Region, RowsOf, graph_values
+from qmkd.shell.store.schema import (
+    CHUNK_BYTES,
+    Durability,
+    open_to_read,
+    open_to_write,
+    what_failed,
+)
+
+BATCH_BYTES_MAX: Final = 32 << 20  # of one transaction, where a single `Keep` is not larger
+RETRY_S_MIN: Final = 0.25
+RETRY_S_MAX: Final = 2.0
+FLUSH_S_MAX: Final = 5.0  # at the end, for what is queued
+STUCK_S_MAX: Final = 5.0  # beyond it, for the flush under way
+FREE_PAGES_MAX: Final = 256  # in the file before it is made smaller
+FREE_PAGES_TURN: Final = 2048  # given back at once
+# The writing thread needs the interpreter for microseconds between two statements. By default it
+# would wait five milliseconds for it each time the loop is busy, more than a flush takes.
+SWITCH_S: Final = 0.0005
+
+assert RETRY_S_MIN < RETRY_S_MAX
+
+
+class Store:
+    """One per daemon. `kept` and `failed` are called by `collect`.
+
+    kept: every `Keep` up to this number is durable. failed: why nothing can be written now, once
+    for each reason until something is written again.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        durability: Durability = "power",
+        *,
+        kept: Callable[[int], None],
+        failed: Callable[[str], None],
+    ) -> None:
+        """Open the database, making it or bringing it up to date. Raises CannotOpen."""
+        self._kept, self._failed = kept, failed
+        self._db = open_to_write(path, durability)
+        try:
+            self._reading = open_to_read(path)
+            self._writer = _Writer(self._db)
+        except BaseException:
+            self._db.close()
+            raise
+        self._unkept: deque[Entry] = deque()
+        self._backlog = 0
+        sys.setswitchinterval(min(SWITCH_S, sys.getswitchinterval()))
+        self._thread = threading.Thread(target=self._writer.run, name="qmkd-store", daemon=True)
+        self._thread.start()
+
+    def load(self) -> Recovered:
+        """All there is. Raises Damaged. To be called before the first `keep`."""
+        assert not self._unkept
+        return reader.load(self._reading)
+
+    def rows(self, job_id: str) -> Iterator[tuple[int, bytes]]:
+        """The packed rows of a job's slices: (first byte, bytes), each slice's once proven whole.
+
+        Raises Damaged.
+        """
+        return reader.packed_rows(self._reading, job_id)
+
+    # --- on the loop ----------------------------------------------------------------------------
+
+    @property
+    def backlog_bytes(self) -> int:
+        """How much is queued and not durable, about."""
+        return self._backlog
+
+    def keep(self, effect: Keep, rows_of: RowsOf) -> None:
+        """Have these rows written and those deleted. Packed rows are asked of `rows_of` at once."""
+        entry = Entry(effect, rows_of)
+        assert not self._unkept or self._unkept[-1].keep.number < effect.number
+        self._unkept.append(entry)
+        self._backlog += entry.size
+        self._writer.inbox.put(entry)
+
+    def fileno(self) -> int:
+        """Readable when there is something to `collect`."""
+        return self._writer.bell
+
+    def collect(self) -> None:
+        """Tell what happened. Raises what broke the writing thread, if something did."""
+        try:
+            os.eventfd_read(self._writer.bell)
+        except BlockingIOError:
+            return
+        news: list[int | str | BaseException] = []
+        while not self._writer.news.empty():
+            news.append(self._writer.news.get_nowait())
+        for at, one in enumerate(news):
+            if isinstance(one, BaseException):
+                raise one
+            if isinstance(one, str):
+                self._failed(one)
+            elif at + 1 == len(news) or not isinstance(news[at + 1], int):
+                self._done(one)  # the last of several numbers says it all
+
+    def _done(self, number: int) -> None:
+        while self._unkept and self._unkept[0].keep.number <= number:
+            entry = self._unkept.popleft()
+            self._backlog -= entry.size
+            for _, _, region in entry.regions:
+                region.release()
+        self._kept(number)
+
+    def close(self, flush_s: float = FLUSH_S_MAX) -> bool:
+        """Write what is queued, for at most so long, and close. Returns whether all is durable.
+
+        Whatever became durable is told as by `collect`.
+        """
+        self._writer.close(flush_s)
+        self._thread.join(flush_s + STUCK_S_MAX)
+        if self._thread.is_alive():
+            return False  # the disk does not answer, and closing would wait for it as well
+        self.collect()
+        for entry in self._unkept:
+            for _, _, region in entry.regions:
+                region.release()
+        self._reading.close()
+        self._db.close()  # the last connection: moves the log into the file, and removes it
+        os.close(self._writer.bell)
+        return not self._unkept
+
+
+class _Writer:
+    """The thread's side: everything here but `inbox`, `close` and the bell is the thread's alone.
+
+    news: a number up to which all is durable, a reason why nothing is, or what broke us.
+    """
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self.inbox: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
+        self.news: queue.SimpleQueue[int | str | BaseException] = queue.SimpleQueue()
+        self._waiting: deque[Entry] = deque()
+        self._told: set[str] = set()
+        self._run = os.urandom(8)  # tells our numbers from those of earlier daemons
+        self._graphs = self._graphs_stored()
+        self._closing = threading.Event()
+        self._until = inf
+        self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def close(self, flush_s: float) -> None:
+        """Called on the loop: let the thread finish what is queued, but not for longer."""
+        self._until = monotonic() + flush_s
+        self._closing.set()
+        self.inbox.put(None)
+
+    # --- the thread -----------------------------------------------------------------------------
+
+    def run(self) -> None:
+        try:
+            while (first := self.inbox.get()) is not None:
+                self._waiting.append(first)
+                self._write_waiting()
+        except BaseException as error:
+            self._tell(error)
+
+    def _write_waiting(self) -> None:
+        """Write all that is queued, trying until it is written or closing takes too long."""
+        again, retry_s = False, RETRY_S_MIN
+        while self._waiting and monotonic() < self._until:
+            try:
+                # After a failure one by one: a small transaction may fit where a large does not.
+                batch = self._batch(alone=again)
+                self._write(batch, again)
+            except (sqlite3.Error, MemoryError) as error:
+                self._undo(error)
+                self._closing.wait(retry_s)
+                if self._closing.is_set():
+                    sleep(RETRY_S_MIN)
+                again, retry_s = True, min(2 * retry_s, RETRY_S_MAX)
+                continue
+            again, retry_s = False, RETRY_S_MIN
+            self._told.clear()
+            for _ in batch:
+                self._waiting.popleft()
+            self._tell(batch[-1].keep.number)
+            if not self._waiting and any(entry.gone != Gone() for entry in batch):
+                self._shrink()
+
+    def _tell(self, news: int | str | BaseException) -> None:
+        self.news.put(news)
+        os.eventfd_write(self.bell, 1)
+
+    def _batch(self, *, alone: bool) -> list[Entry]:
+        """What goes into the next transaction, the oldest first."""
+        while not self.inbox.empty():
+            entry = self.inbox.get()
+            if entry is None:
+                self.inbox.put(None)  # for `run`, which ends then; nothing comes after it
+                break
+            self._waiting.append(entry)
+        batch: list[Entry] = []
+        size, dropped = 0, set[str]()
+        for entry in self._waiting:
+            size += entry.size
+            if batch and (alone or size > BATCH_BYTES_MAX):
+                break
+            # A transaction inserts first and deletes then, so a job that is run anew waits.
+            if dropped and any(values[0] in dropped for values in entry.tables.get("slices", ())):
+                break
+            batch.append(entry)
+            dropped.update(entry.gone.results)
+        return batch
+
+    def _undo(self, error: sqlite3.Error | MemoryError) -> None:
+        """Take back what the failed transaction did, and say why it failed. Raises our mistakes."""
+        what = "out of memory" if isinstance(error, MemoryError) else what_failed(error)
+        if what is None:
+            raise error
+        if self._db.in_transaction:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+        if what not in self._told:
+            self._told.add(what)
+            self._tell(what)
+
+    def _write(self, batch: Sequence[Entry], again: bool) -> None:
+        """One transaction. again: an earlier attempt failed, perhaps after it was durable."""
+        db = self._db
+        db.execute("BEGIN IMMEDIATE")
+        if again:
+            self._graphs = self._graphs_stored()
+            run, kept = db.execute("SELECT run, kept FROM counters").fetchone()
+            batch = [entry for entry in batch if run != self._run or entry.keep.number > kept]
+        if batch:
+            self._insert_graphs(batch)
+            for table, (head, row) in _INSERTS.items():
+                rows = [values for entry in batch for values in entry.tables.get(table, ())]
+                _insert(db, head, row, rows)
+            for entry in batch:
+                for job, first_byte, region in entry.regions:
+                    self._insert_region(job, first_byte, region)
+            self._delete(
+                [name for entry in batch for name in entry.gone.sessions],
+                [name for entry in batch for name in entry.gone.jobs],
+                [name for entry in batch for name in entry.gone.results],
+            )
+            last = batch[-1].keep
+            db.execute(
+                "UPDATE counters SET epoch = ?, numbered = ?, run = ?, kept = ?",
+                (last.epoch, last.numbered, self._run, last.number),
+            )
+        db.execute("COMMIT")
+
+    def _graphs_stored(self) -> set[tuple[str, bytes]]:
+        return set(self._db.execute("SELECT tenant, digest FROM graphs"))
+
+    def _insert_graphs(self, batch: Sequence[Entry]) -> None:
+        for entry in batch:
+            for tenant, row in entry.graphs:
+                if (tenant, row.digest) not in self._graphs:
+                    self._db.execute(_INSERT_GRAPH, graph_values(tenant, row))
+                    self._graphs.add((tenant, row.digest))
+
+    def _insert_region(self, job: str, first_byte: int, region: Region) -> None:
+        head, row = _INSERTS["rows"]
+        for at in range(0, region.size, CHUNK_BYTES):
+            piece = region.read(at, min(CHUNK_BYTES, region.size - at))
+            _insert(self._db, head, row, [(job, first_byte + at, piece)])
+
+    def _delete(self, sessions: list[str], jobs: list[str], results: list[str]) -> None:
+        db = self._db
+        _each(db, "DELETE FROM sessions WHERE id IN ({})", sessions)
+        mine = "(SELECT number FROM jobs WHERE id IN ({}))"
+        _each(db, f"DELETE FROM slices WHERE job IN {mine}", results)
+        _each(db, f"DELETE FROM rows WHERE job IN {mine}", results)
+        graphs = _each(db, "SELECT DISTINCT graph FROM jobs WHERE id IN ({})", jobs)
+        _each(db, "DELETE FROM jobs WHERE id IN ({})", jobs)
+        unused = _each(
+            db,
+            "DELETE FROM graphs WHERE id IN ({}) "
+            "AND NOT EXISTS (SELECT 1 FROM jobs WHERE graph = graphs.id) "
+            "RETURNING tenant, digest",
+            sorted({graph for (graph,) in graphs}),
+        )
+        self._graphs.difference_update(unused)
+
+    def _shrink(self) -> None:
+        """While there is nothing else to do, give pages back to the file system."""
+        try:
+            while self.inbox.empty():
+                (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
+                if free <= FREE_PAGES_MAX:
+                    return
+                # A page goes with each step, so all must be fetched.
+                self._db.execute(f"PRAGMA incremental_vacuum({FREE_PAGES_TURN})").fetchall()
+        except sqlite3.Error as error:
+            if what_failed(error) is None:
+                raise
+
+
+# --- statements of many rows --------------------------------------------------------------------
+
+_NUMBER = "(SELECT number FROM jobs WHERE id = ?)"
+_INSERT_GRAPH = "INSERT INTO graphs (tenant, digest, body, graph) VALUES (?, ?, ?, ?)"
+_INSERTS: Final = {
+    # A session may be kept again, changed; nothing else is ever written twice.
+    "sessions": ("INSERT OR REPLACE INTO sessions (id, body)", "(?, ?)"),
+    "jobs": (
+        "INSERT INTO jobs (number, id, graph, body)",
+        "(?, ?, (SELECT id FROM graphs WHERE tenant = ? AND digest = ?), ?)",
+    ),
+    "slices": ("INSERT INTO slices (job, first, body)", f"({_NUMBER}, ?, ?)"),
+    "rows": ("INSERT INTO rows (job, first_byte, bytes)", f"({_NUMBER}, ?, ?)"),
+    "ends": ("INSERT INTO ends (job, body)", f"({_NUMBER}, ?)"),
+    "audit": ("INSERT INTO audit (number, body, hash)", "(?, ?, ?)"),
+}
+_AT_ONCE: Final = (64, 8, 1)  # rows of one statement; few sizes, so that statements are found again
+
+
+def _portions(count: int) -> Iterator[slice]:
+    """Cut `count` things into as few as possible of the sizes in _AT_ONCE."""
+    at = 0
+    while at < count:
+        size = next(size for size in _AT_ONCE if size <= count - at)
+        yield slice(at, at + size)
+        at += size
+
+
+def _insert(db: sqlite3.Connection, head: str, row: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    for portion in _portions(len(rows)):
+        some = rows[portion]
+        statement = f"{head} VALUES {', '.join([row] * len(some))}"
+        db.execute(statement, [value for values in some for value in values])
+
+
+def _each(db: sqlite3.Connection, statement: str, names: Sequence[Any]) -> list[Any]:
+    """Execute a statement about all names, a portion at a time, and gather what it gives."""
+    found: list[Any] = []
+    for portion in _portions(len(names)):
+        some = names[portion]
+        found += db.execute(statement.format(", ".join("?" * len(some))), some)
+    return found
