@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from qmkd.core.audit import HASH_BYTES
+from syscalls.audit import HASH_BYTES
 from qmkd.core.records import EndRow, GraphRow, JobRow, Recovered, SessionRow, SliceRow
 from qmkd.shell.store.rows import GraphBody, opened
 from qmkd.shell.store.schema import Damaged, what_failed

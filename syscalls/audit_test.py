@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmkd.core.audit import Body, Break, canonical, entry, hash_of, verify
+from qmkd.core.audit import entry
 from qmkd.core.records import AuditRow
+from syscalls.audit import AuditBody, AuditBreak, canonical, hash_of, verify
 
 
 def chain(length: int, salt: str = "") -> list[AuditRow]:
@@ -30,8 +31,8 @@ def chain(length: int, salt: str = "") -> list[AuditRow]:
 
 
 def found(rows: list[AuditRow], head: bytes | None = None) -> tuple[int, str] | None:
-    broken = verify(rows, head)
-    assert broken is None or isinstance(broken, Break)
+    broken = verify([(row.number, row.body, row.hash) for row in rows], head)
+    assert broken is None or isinstance(broken, AuditBreak)
     return None if broken is None else (broken.number, broken.what)
 
 
@@ -132,7 +133,7 @@ def test_bytes_that_are_no_body_are_found_whatever_their_hash(body: bytes) -> No
 
 def test_a_body_reads_back_to_the_same_bytes_whatever_characters_it_holds() -> None:
     row = entry(number=1, previous=b"", epoch=0, at_ns=0, kind='ü\u2028"\\\x00', fields={"ä": "😀"})
-    assert canonical(msgspec.json.decode(row.body, type=Body)) == row.body
+    assert canonical(msgspec.json.decode(row.body, type=AuditBody)) == row.body
     assert found([row]) is None
 
 
