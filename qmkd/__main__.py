@@ -27,6 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", metavar="FILE", help="read this configuration (TOML)")
     parser.add_argument("--socket", metavar="PATH", help="listen here")
     parser.add_argument("--state-dir", metavar="DIR", help="keep state here")
+    parser.add_argument("--machine", metavar="NAME", help="a shipped machine, or a file (TOML)")
     parser.add_argument("--workers", type=int, metavar="N", help="worker processes")
     parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
     parser.add_argument("--log-format", metavar="FORMAT", help="text or json")

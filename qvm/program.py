@@ -82,6 +82,21 @@ class EventField(msgspec.Struct, frozen=True):
     bits: int
 
 
+class Blocks(msgspec.Struct, frozen=True, kw_only=True):
+    """`number` code blocks of one kind. logical, physical: qubits of one block."""
+
+    code: str
+    distance: int
+    logical: int
+    physical: int
+    number: int
+
+    @property
+    def coded(self) -> bool:
+        """Whether there are syndromes to decode."""
+        return self.code != "ideal"
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """What the kernel needs to know of a verified program without holding its nodes.
 
@@ -89,6 +104,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         metadata or description).
     epochs: fences + 1. rights: capabilities the ops need, sorted. families, profiles: sorted.
     peak_logical, peak_physical: largest numbers live at once (whole blocks); width = peak_logical.
+    blocks: of each kind the largest number live at once, largest blocks first.
     t_states: T states consumed if every guard holds. ops: how often each opcode occurs.
     clifford: every op is a Clifford op. pauli_guards: guards stand only on Pauli unitaries,
         fences and barriers. branching_guards: how many guards stand on anything else.
@@ -107,6 +123,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     peak_logical: int
     peak_physical: int
     peak_channels: int
+    blocks: tuple[Blocks, ...]
     t_states: int
     clifford: bool
     pauli_guards: bool

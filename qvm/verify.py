@@ -29,7 +29,16 @@ from qvm.isa import OPS, Arg, ArgType, Kind, Op
 from qvm.names import is_name, is_text
 from qvm.order import execution_order
 from qvm.profiles import Profile, parse_profile
-from qvm.program import Condition, EventField, Graph, Guard, Node, Summary, VerifiedProgram
+from qvm.program import (
+    Blocks,
+    Condition,
+    EventField,
+    Graph,
+    Guard,
+    Node,
+    Summary,
+    VerifiedProgram,
+)
 from qvm.shapes import part_shapes
 from syscalls.findings import Finding
 from syscalls.rights import Right
@@ -686,14 +695,16 @@ class _Pass:
             epoch.extend(array("I", [number]) * (fence + 1 - len(epoch)))
         return epoch
 
-    def _peaks(self, order: Sequence[int]) -> tuple[int, int, int]:
-        """The largest numbers of logical qubits, physical qubits and channels at any one time."""
+    def _peaks(self, order: Sequence[int]) -> tuple[int, int, int, tuple[Blocks, ...]]:
+        """The largest numbers of logical qubits, physical qubits, channels, blocks at one time."""
         lifetimes = self.lifetimes
         if not isinstance(order, range):
             place = {index: at for at, index in enumerate(order)}
             lifetimes = sorted(lifetimes, key=place.__getitem__)
         held: dict[str, Profile] = {}
         live: Counter[tuple[str, int]] = Counter()
+        most: dict[tuple[str, int], int] = {}
+        kinds: dict[tuple[str, int], Profile] = {}
         physical = channels = 0
         peaks = [0, 0, 0]
         for index in lifetimes:
@@ -702,7 +713,11 @@ class _Pass:
             vqs = () if node.chs else node.vqs or ()
             begins = node.op == "ALLOC_LQ"
             if begins:
-                held |= dict.fromkeys(vqs, self.profiles[index])
+                profile = self.profiles[index]
+                held |= dict.fromkeys(vqs, profile)
+                kind = (profile.code, profile.distance)
+                kinds[kind] = profile
+                most[kind] = max(most.get(kind, 0), live[kind] + len(vqs))
             for name in vqs:
                 profile = held[name] if begins else held.pop(name)
                 kind = (profile.code, profile.distance)
@@ -710,10 +725,12 @@ class _Pass:
                 live[kind] += 1 if begins else -1
                 physical += profile.physical(live[kind])
             peaks = [max(pair) for pair in zip(peaks, (len(held), physical, channels), strict=True)]
-        return peaks[0], peaks[1], peaks[2]
+        blocks = (_blocks(profile, most[kind]) for kind, profile in kinds.items())
+        in_order = sorted(blocks, key=lambda each: (-each.physical, each.code, each.distance))
+        return peaks[0], peaks[1], peaks[2], tuple(in_order)
 
     def _summary(self, order: Sequence[int], ops: Counter[str]) -> Summary:
-        peak_logical, peak_physical, peak_channels = self._peaks(order)
+        peak_logical, peak_physical, peak_channels, blocks = self._peaks(order)
         profiles = {profile.asked: profile for profile in self.profiles.values()}
         return Summary(
             digest=program_digest(self.graph),
@@ -730,6 +747,7 @@ class _Pass:
             peak_logical=peak_logical,
             peak_physical=peak_physical,
             peak_channels=peak_channels,
+            blocks=blocks,
             t_states=sum(number for name, number in ops.items() if OPS[name].right is Right.MAGIC),
             clifford=all(OPS[name].clifford for name in ops),
             pauli_guards=not self.branching_guards,
@@ -737,6 +755,16 @@ class _Pass:
             ideal=all(profile.code == "ideal" for profile in self.profiles.values()),
             parts=part_shapes(map(self.nodes.__getitem__, order)),
         )
+
+
+def _blocks(profile: Profile, logical: int) -> Blocks:
+    return Blocks(
+        code=profile.code,
+        distance=profile.distance,
+        logical=profile.block,
+        physical=profile.block_physical,
+        number=-(-logical // profile.block),
+    )
 
 
 def _finite(value: float) -> bool:

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from qvm.machine import Hardware, plain
 from qvm.program import Summary
 from syscalls.errors import ProgramTooWide
 from syscalls.plan import PlanRow
@@ -73,16 +74,22 @@ Planner = Callable[[Summary, int], Plan | ProgramTooWide]
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """The machine and the daemon as configured. worker_bytes: memory that one worker may use.
 
+    hardware: what it is made of; None stands for one module of `physical_qubits`.
     physical_noise: model and strength of what its physical qubits suffer, by their names in the
         calibration table.
     """
 
     physical_qubits: int = 1_000_000
+    hardware: Hardware | None = None
     physical_noise: str = "uniform 0.001"
     workers: int = 2
     worker_bytes: int = 4 << 30
     tenants: tuple[TenantRule, ...] = ()
     versions: dict[str, str] = {}
+
+    def described(self) -> Hardware:
+        """What it is made of."""
+        return self.hardware or plain(self.physical_qubits)
 
 
 class SegmentReport(msgspec.Struct, frozen=True, kw_only=True):

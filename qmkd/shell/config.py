@@ -1,8 +1,8 @@
 """The configuration: defaults, a TOML file, `QMKD_*` environment variables, flags; later ones win.
 
 Every key is known here with its type and its bounds; any other is refused with its path. Nothing
-is opened but the configuration file and the user database. What the keys mean is in
-`docs/operating.md`; what is done with them, in `daemon.py`.
+is opened but the configuration file, the machine's description and the user database. What the keys
+mean is in `docs/operating.md`; what is done with them, in `daemon.py`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from msgspec import Meta
 
 from qmkd.core.limits import JOBS_LIVE_MAX, WORKERS_MAX
 from qmkd.core.ports import Machine, Quota, TenantRule
+from qmkd.shell import machines
 from qmkd.shell.limits import DEFAULTS, Limits, Scheduling
 from qmkd.shell.log import Format, Level
+from qvm.machine import QUBITS_MAX, Hardware
 from syscalls.ids import TENANT_CHARS_MAX
 from syscalls.rights import Right
 
@@ -68,7 +70,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     worker_scheduling: Scheduling = "idle"
     worker_nice: Annotated[int, Meta(ge=0, le=19)] = 5
     worker_bytes: Annotated[int, Meta(ge=64 << 20, le=1 << 50)] = 4 << 30
-    physical_qubits: Annotated[int, Meta(ge=1, le=2**53)] = 1_000_000
+    machine: str = ""
+    physical_qubits: Annotated[int, Meta(ge=1, le=QUBITS_MAX)] = 1_000_000
     physical_noise: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_]+ [0-9.e-]+$")] = "uniform 0.001"
     stop_grace_ms: Annotated[int, Meta(ge=0, le=600_000)] = 2_000
     log_level: Level = "info"
@@ -76,11 +79,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     limits: Limits = DEFAULTS
     tenant: Annotated[list[TenantTable], Meta(max_length=TENANTS_MAX)] = []
 
-    def machine(self, versions: dict[str, str]) -> Machine:
-        """What the kernel is told. Raises BadConfig for users and groups that do not exist."""
+    def for_kernel(self, versions: dict[str, str]) -> Machine:
+        """What the kernel is told. Raises BadConfig for who and what does not exist."""
         rules = tuple(_rule(index, table) for index, table in enumerate(self.tenant))
         return Machine(
             physical_qubits=self.physical_qubits,
+            hardware=_hardware(self.machine) if self.machine else None,
             physical_noise=self.physical_noise,
             workers=self.workers,
             worker_bytes=self.worker_bytes,
@@ -123,7 +127,19 @@ def load(
     except msgspec.ValidationError as error:
         raise BadConfig(f"{where}: {_located(str(error))}") from error
     _check(config)
+    if config.machine:
+        qubits = _hardware(config.machine).qubits
+        if keys.get("physical_qubits", qubits) != qubits:
+            raise BadConfig(f"$.physical_qubits: the machine has {qubits}; leave it out")
+        config = msgspec.structs.replace(config, physical_qubits=qubits)
     return config
+
+
+def _hardware(name: str) -> Hardware:
+    found = machines.load(name)
+    if isinstance(found, list):
+        raise BadConfig(*found)
+    return found
 
 
 def default_files(environment: Mapping[str, str]) -> Sequence[str]:

@@ -118,7 +118,7 @@ suspended = true
 [tenant.quota]
 jobs = 5
 """
-    (rule,) = load(PLACES, HOME, written(tmp_path, text)).machine({}).tenants
+    (rule,) = load(PLACES, HOME, written(tmp_path, text)).for_kernel({}).tenants
     assert (rule.name, rule.uids, rule.gids) == ("lab", frozenset({0, 12345}), frozenset({0}))
     assert rule.grantable == {Right.ALLOC}
     assert rule.quota.jobs == 5
@@ -126,7 +126,7 @@ jobs = 5
 
 
 def test_without_tenants_the_daemons_own_user_is_the_tenant() -> None:
-    (rule,) = load(PLACES, HOME).machine({}).tenants
+    (rule,) = load(PLACES, HOME).for_kernel({}).tenants
     assert rule.uids == {os.geteuid()}
     assert rule.name == pwd.getpwuid(os.geteuid()).pw_name
 
@@ -141,9 +141,28 @@ def test_what_is_printed_reads_back_as_the_same_configuration(tmp_path: Path) ->
     assert load({}, HOME, written(tmp_path, printed(config))) == config
 
 
+def test_a_machine_is_named_or_described_in_a_file_and_says_how_many_qubits_there_are(
+    tmp_path: Path,
+) -> None:
+    config = load(PLACES | {"machine": "lab"}, HOME)
+    assert config.physical_qubits == 2_000
+    hardware = config.for_kernel({}).hardware
+    assert hardware is not None
+    assert hardware.name == "lab"
+    assert load({}, HOME, written(tmp_path, printed(config))) == config
+    path = tmp_path / "own.toml"
+    path.write_text('name = "own"\n[[module]]\nname = "a"\nqubits = 7\n')
+    assert load(PLACES | {"machine": str(path)}, HOME).physical_qubits == 7
+    assert load(PLACES, HOME).for_kernel({}).described().spare == (1_000_000,)
+    (finding,) = findings(tmp_path, 'machine = "nowhere"')
+    assert finding.startswith("$.machine: no machine is named 'nowhere'")
+    (finding,) = findings(tmp_path, 'machine = "lab"\nphysical_qubits = 5')
+    assert finding == "$.physical_qubits: the machine has 2000; leave it out"
+
+
 def test_every_flat_key_can_be_given_by_the_environment() -> None:
     values = {"worker_scheduling": "idle", "log_level": "debug", "log_format": "json"}
-    values["physical_noise"] = "si1000 0.002"
+    values |= {"physical_noise": "si1000 0.002", "machine": "lab", "physical_qubits": "2000"}
     values |= dict.fromkeys(("socket", "state_dir"), "/tmp/x") | {"worker_bytes": "99999999"}
     environment = {f"QMKD_{name.upper()}": values.get(name, "3") for name in FLAT}
     config = load({}, HOME | environment)
@@ -190,5 +209,5 @@ def test_the_reference_page_names_every_key_and_its_example_is_valid(tmp_path: P
     assert [key for key in keys if key not in page] == []
     example = page.split("```toml\n")[1].split("```")[0]
     known = example.replace("ada", "root").replace('"chem"', '"root"')
-    (rule,) = load(PLACES, HOME, written(tmp_path, known)).machine({}).tenants
+    (rule,) = load(PLACES, HOME, written(tmp_path, known)).for_kernel({}).tenants
     assert rule.quota.jobs == 32

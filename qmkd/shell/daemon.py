@@ -92,7 +92,7 @@ def main(config: Config) -> int:
 
 async def _serve(config: Config, listeners: list[socket.socket]) -> int:
     hub, results = Hub(), Results()
-    pump = Pump(Kernel(config.machine(versions()), plan), results, openrpc_document())
+    pump = Pump(Kernel(config.for_kernel(versions()), plan), results, openrpc_document())
     pool = Pool(hub, results, pump.feed, config.workers, _worker_options(config))
     server = Server(hub, _fitting(config), pump)
     pump.workers, pump.connections = pool, server.connections
@@ -211,7 +211,7 @@ def _rows_max(config: Config) -> int:
     """How many descriptors the rows of large jobs may take, live ones and kept ones."""
     return sum(
         quota.jobs + min(JOBS_RETAINED_MAX, quota.result_bytes // ROWS_KEPT_BYTES_MAX)
-        for quota in (rule.quota for rule in config.machine({}).tenants)
+        for quota in (rule.quota for rule in config.for_kernel({}).tenants)
     )
 
 
@@ -274,7 +274,7 @@ def _listeners(config: Config) -> Iterator[list[socket.socket]]:
 def _serves_others(config: Config) -> bool:
     """Whether any tenant is somebody else than the daemon's own user."""
     own = frozenset({os.geteuid()})
-    return any(rule.gids or rule.uids - own for rule in config.machine({}).tenants)
+    return any(rule.gids or rule.uids - own for rule in config.for_kernel({}).tenants)
 
 
 def _remove_stale(path: Path) -> None:

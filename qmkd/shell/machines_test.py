@@ -1,0 +1,89 @@
+"""Every shipped machine is sound; what is unknown or contradicts itself is found with its path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from qmkd.shell.machines import SHIPPED, load, read
+from qvm.blocks import Inventory
+from qvm.machine import Hardware
+
+TWO = '[[module]]\nname = "a"\nqubits = 100\n[[module]]\nname = "b"\nqubits = 50\n'
+NAME = 'name = "t"\n'
+LINK = '[[link]]\nbetween = ["a", "b"]\ncycles = 3\nfidelity = 0.9\n'
+
+
+def found(tmp_path: Path, text: str) -> Hardware | list[str]:
+    path = tmp_path / "machine.toml"
+    path.write_text(text)
+    return read(path)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_machine_is_sound_and_has_room(name: str) -> None:
+    hardware = load(name)
+    assert isinstance(hardware, Hardware), hardware
+    assert hardware.name == name
+    assert hardware.about
+    assert Inventory(hardware).total == sum(hardware.spare) < hardware.qubits
+    assert hardware.t_rate
+
+
+def test_shipped_machines_reach_from_two_thousand_qubits_to_a_million() -> None:
+    sizes = []
+    for name in SHIPPED:
+        hardware = load(name)
+        assert isinstance(hardware, Hardware)
+        sizes.append(hardware.qubits)
+    assert (min(sizes), max(sizes)) == (2_000, 1_000_000)
+    assert len(sizes) >= 4
+
+
+def test_a_description_is_read_as_it_is_written(tmp_path: Path) -> None:
+    text = NAME + TWO + LINK + '[[factory]]\nmodule = "b"\nqubits = 10\ncycles = 4\nnumber = 2\n'
+    hardware = found(tmp_path, text)
+    assert isinstance(hardware, Hardware)
+    assert hardware.qubits == 150
+    assert hardware.spare == (100, 30)
+    assert hardware.t_rate == 500_000
+    assert hardware.neighbours == (frozenset({1}), frozenset({0}))
+    assert hardware.cycle_ns == 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (NAME, "$"),
+        (NAME + TWO + "colour = 1", "$.module[1]"),
+        ("colour = 1\n" + NAME + TWO, "$"),
+        (NAME + "cycle_ns = 0\n" + TWO, "$.cycle_ns"),
+        (NAME + TWO + '[[module]]\nname = "a"\nqubits = 1', "$.module[2].name"),
+        (NAME + TWO.replace("50", "0"), "$.module[1].qubits"),
+        (NAME + TWO + LINK.replace("0.9", "1.1"), "$.link[0].fidelity"),
+        (NAME + TWO + LINK.replace('"b"', '"c"'), "$.link[0].between[1]"),
+        (NAME + TWO + LINK.replace('"b"', '"a"'), "$.link[0].between"),
+        (NAME + TWO + LINK + LINK.replace('"a", "b"', '"b", "a"'), "$.link[1].between"),
+        (NAME + TWO + '[[factory]]\nmodule = "c"\nqubits = 1\ncycles = 1', "$.factory[0].module"),
+        (NAME + TWO + '[[factory]]\nmodule = "a"\nqubits = 1\ncycles = 0', "$.factory[0].cycles"),
+        (NAME + TWO + '[[factory]]\nmodule = "b"\nqubits = 50\ncycles = 1', "$.module[1].qubits"),
+    ],
+)
+def test_what_does_not_hold_is_found_with_its_path(tmp_path: Path, text: str, place: str) -> None:
+    findings = found(tmp_path, text)
+    assert isinstance(findings, list)
+    (finding,) = findings
+    assert f": {place}: " in finding
+
+
+def test_a_machine_that_is_not_there_is_said_to_be_so(tmp_path: Path) -> None:
+    unknown = load("nowhere")
+    assert isinstance(unknown, list)
+    assert "there are early, ions, lab, million, modular" in unknown[0]
+    missing = load(str(tmp_path / "none.toml"))
+    assert isinstance(missing, list)
+    assert "No such file" in missing[0]
+    broken = found(tmp_path, "[[module")
+    assert isinstance(broken, list)
+    assert "machine.toml" in broken[0]

@@ -1,0 +1,152 @@
+"""Which physical qubits are whose: code blocks placed into the modules of a machine.
+
+A block is a range of neighbouring qubits of one module. A program's blocks go into the module that
+they fill best; where none has room for all, into modules that links join. Nothing here knows jobs
+or decides who waits: it finds room, takes it, and takes it back. Physical qubits are numbered
+through the modules in their order; in each, those of factories come first and are never free.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections.abc import Iterable, Sequence
+from functools import partial
+from itertools import accumulate
+from typing import NamedTuple
+
+from qvm.machine import Hardware
+from qvm.program import Blocks
+
+
+class Run(NamedTuple):
+    """`number` blocks of `size` qubits, side by side from qubit `first` on; kind: which of all."""
+
+    module: int
+    kind: int
+    first: int
+    size: int
+    number: int
+
+    @property
+    def qubits(self) -> int:
+        return self.size * self.number
+
+
+Place = tuple[Run, ...]
+"""Where a program's blocks lie. Blocks of a kind are numbered through its runs in their order."""
+
+Need = Sequence[Blocks]
+Hole = tuple[int, int]
+"""Free qubits: (first, how many)."""
+
+
+def qubits_of(need: Need) -> int:
+    """Physical qubits of all blocks."""
+    return sum(each.physical * each.number for each in need)
+
+
+class Inventory:
+    """The free qubits of a machine. holes: of each module, in order, apart. free: their sums."""
+
+    def __init__(self, hardware: Hardware) -> None:
+        ends = list(accumulate(each.qubits for each in hardware.module))
+        self.neighbours = hardware.neighbours
+        self.free = list(hardware.spare)
+        self.holes: list[list[Hole]] = [
+            [(end - spare, spare)] for end, spare in zip(ends, self.free, strict=True)
+        ]
+        self.total = sum(self.free)
+
+    def find(self, need: Need) -> Place | None:
+        """Room for all of these blocks, or None. In one module where any has it: the fullest."""
+        asked = qubits_of(need)
+        if asked > sum(self.free):
+            return None
+        for module in sorted(range(len(self.free)), key=lambda each: self.free[each]):
+            if self.free[module] >= asked:
+                runs, left = self._fill(module, need, [each.number for each in need])
+                if not any(left):
+                    return tuple(runs)
+        return self._find_linked(need)
+
+    def _find_linked(self, need: Need) -> Place | None:
+        """Room in several modules, each linked to one before it; from the emptiest on."""
+        emptiest = sorted(range(len(self.free)), key=lambda each: -self.free[each])
+        for start in emptiest:
+            runs: list[Run] = []
+            left, joined, near = [each.number for each in need], set[int](), {start}
+            while near and any(left):
+                module = min(near, key=emptiest.index)
+                more, left = self._fill(module, need, left)
+                runs += more
+                joined.add(module)
+                near = (near | self.neighbours[module]) - joined
+            if not any(left):
+                return tuple(runs)
+        return None
+
+    def _fill(self, module: int, need: Need, left: list[int]) -> tuple[list[Run], list[int]]:
+        """Put as many as go into one module, largest blocks first; and how many are left then."""
+        holes, runs, left = list(self.holes[module]), list[Run](), list(left)
+        for kind, blocks in enumerate(need):
+            size = blocks.physical
+            # The smallest hole that takes all that are left, else the largest ones.
+            holes.sort(key=partial(_preference, size * left[kind]))
+            for at, (first, free) in enumerate(holes):
+                number = min(left[kind], free // size)
+                if number:
+                    runs.append(Run(module, kind, first, size, number))
+                    left[kind] -= number
+                    holes[at] = (first + size * number, free - size * number)
+        return runs, left
+
+    def take(self, place: Place) -> None:
+        """These qubits are no longer free."""
+        for run in place:
+            holes = self.holes[run.module]
+            at = bisect(holes, (run.first, self.total)) - 1
+            first, free = holes[at]
+            before, after = run.first - first, first + free - run.first - run.qubits
+            assert at >= 0 <= min(before, after), "only free qubits are taken"
+            parts = ((first, before), (run.first + run.qubits, after))
+            holes[at : at + 1] = [part for part in parts if part[1]]
+            self.free[run.module] -= run.qubits
+
+    def give(self, place: Place) -> None:
+        """These qubits are free again."""
+        for run in place:
+            holes = self.holes[run.module]
+            first, end = run.first, run.first + run.qubits
+            at = bisect(holes, (first, 0))
+            assert at == len(holes) or end <= holes[at][0], "qubits are given back once"
+            low = at
+            if at and sum(holes[at - 1]) >= first:
+                assert sum(holes[at - 1]) == first, "qubits are given back once"
+                low, first = at - 1, holes[at - 1][0]
+            high = at
+            if at < len(holes) and holes[at][0] == end:
+                high, end = at + 1, sum(holes[at])
+            holes[low:high] = [(first, end - first)]
+            self.free[run.module] += run.qubits
+
+
+def _preference(whole: int, hole: Hole) -> tuple[bool, int, int]:
+    first, free = hole
+    return (False, free, first) if free >= whole else (True, -free, first)
+
+
+def packed(hardware: Hardware, needs: Iterable[Need]) -> list[Place] | None:
+    """Places for all of these on an empty machine, best fit, largest first; None if it fails.
+
+    With one module it fails only where they are too large together.
+    """
+    inventory = Inventory(hardware)
+    listed = list(needs)
+    places: list[Place] = [()] * len(listed)
+    for at in sorted(range(len(listed)), key=lambda each: -qubits_of(listed[each])):
+        found = inventory.find(listed[at])
+        if found is None:
+            return None
+        inventory.take(found)
+        places[at] = found
+    return places

@@ -1,0 +1,62 @@
+"""How many stabilizer cycles a shot takes: an estimate from a program's summary, the same anywhere.
+
+A logical operation takes a time step of d cycles, d being the code distance (Beverland et al.,
+arXiv:2211.07629, section III; Litinski, arXiv:1808.02892). A part of q qubits with n operations
+takes n / q steps at least, since a qubit takes part in one operation at a time; parts run side by
+side; an epoch takes a step at least. What factories and the decoder cannot keep up with makes a
+shot longer. It is an estimate from below: operations that wait for one another take longer.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from qvm.machine import MILLION, Hardware
+from qvm.program import Summary
+
+
+class Demand(msgspec.Struct, frozen=True, kw_only=True):
+    """What a running program takes of a machine.
+
+    cycles: of one shot. steps: logical time steps of one shot. t_rate: T states per million cycles.
+    blocks: code blocks to decode. slowed: what made it longer, `T states`, `decoding` or nothing.
+    """
+
+    cycles: int
+    steps: int
+    t_rate: int
+    blocks: int
+    slowed: str = ""
+
+
+def steps_of(summary: Summary) -> int:
+    """Logical time steps of one shot, at least."""
+    depth = max(
+        (-(-shape.operations // max(1, shape.qubits)) for shape, _ in summary.parts), default=0
+    )
+    return max(summary.epochs, depth)
+
+
+def demand(summary: Summary, hardware: Hardware) -> Demand:
+    """What one shot after another of the program takes of the machine."""
+    steps = steps_of(summary)
+    # A qubit without a code takes a cycle for an operation.
+    cycles = steps * max((1, *(each.distance for each in summary.profiles)))
+    slowed = ""
+    blocks = sum(each.number for each in summary.blocks if each.coded)
+    limit = hardware.decoder_blocks
+    if limit is not None and blocks > limit:
+        cycles, slowed = -(-cycles * blocks // limit), "decoding"
+    made = hardware.t_rate
+    if made is None:
+        return Demand(cycles=cycles, steps=steps, t_rate=0, blocks=blocks, slowed=slowed)
+    waited = -(-summary.t_states * MILLION // max(1, made))
+    if waited > cycles:
+        cycles, slowed = waited, "T states"
+    return Demand(
+        cycles=cycles,
+        steps=steps,
+        t_rate=min(made, -(-summary.t_states * MILLION // cycles)),
+        blocks=blocks if limit is None else min(blocks, limit),
+        slowed=slowed,
+    )

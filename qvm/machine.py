@@ -1,0 +1,129 @@
+"""What a machine is made of: modules of qubits, T factories, links between modules, a decoder.
+
+Types, what must hold between them (`faults`), and what follows from them; nothing here reads a
+file or decides anything. Descriptions are TOML files, some of which come with the daemon
+(`qmkd/shell/machines/`); what the fields mean to whoever writes one is in `docs/machine.md`. Which
+qubits are whose is `blocks.py`, how long a program takes `cycles.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+MODULES_MAX: Final = 256
+QUBITS_MAX: Final = 1 << 40
+MILLION: Final = 1_000_000
+"""Rates are whole numbers per million cycles, so that sums of them are exact."""
+
+Name = Annotated[str, Meta(min_length=1, max_length=64)]
+Positive = Annotated[int, Meta(ge=1, le=QUBITS_MAX)]
+
+
+class Module(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Qubits between which every operation is local."""
+
+    name: Name
+    qubits: Positive
+
+
+class Factory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`number` alike T factories: each takes `qubits` of its module, and `cycles` for a T state."""
+
+    module: Name
+    qubits: Positive
+    cycles: Annotated[float, Meta(gt=0, le=1e9)]
+    number: Positive = 1
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A source of raw Bell pairs between two modules: `cycles` for a pair of this fidelity."""
+
+    between: tuple[Name, Name]
+    cycles: Annotated[float, Meta(gt=0, le=1e12)]
+    fidelity: Annotated[float, Meta(gt=0, le=1)]
+
+
+class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A machine.
+
+    cycle_ns: one round of syndrome extraction. modules: their order numbers the physical qubits.
+    factory: none stands for T states without limit. decoder_blocks: code blocks whose syndromes
+    are decoded as fast as they are measured; None for all.
+    """
+
+    name: Name
+    module: Annotated[tuple[Module, ...], Meta(min_length=1, max_length=MODULES_MAX)]
+    about: str = ""
+    cycle_ns: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 1_000
+    factory: tuple[Factory, ...] = ()
+    link: tuple[Link, ...] = ()
+    decoder_blocks: Positive | None = None
+
+    @property
+    def qubits(self) -> int:
+        """All physical qubits, those of factories among them."""
+        return sum(each.qubits for each in self.module)
+
+    @property
+    def spare(self) -> tuple[int, ...]:
+        """Of each module, the qubits that no factory takes."""
+        taken = {each.name: 0 for each in self.module}
+        for factory in self.factory:
+            taken[factory.module] += factory.number * factory.qubits
+        return tuple(each.qubits - taken[each.name] for each in self.module)
+
+    @property
+    def t_rate(self) -> int | None:
+        """T states per million cycles, of all factories together; None without limit."""
+        if not self.factory:
+            return None
+        return int(sum(each.number * MILLION / each.cycles for each in self.factory))
+
+    @property
+    def neighbours(self) -> tuple[frozenset[int], ...]:
+        """Of each module, by number, those that a link leads to."""
+        place = {each.name: at for at, each in enumerate(self.module)}
+        pairs = [(place[link.between[0]], place[link.between[1]]) for link in self.link]
+        return tuple(
+            frozenset(b if a == at else a for a, b in pairs if at in (a, b))
+            for at in range(len(self.module))
+        )
+
+
+def plain(qubits: int) -> Hardware:
+    """One module, T states and decoding without limit, a microsecond a cycle."""
+    return Hardware(name="plain", module=(Module(name="main", qubits=qubits),))
+
+
+def faults(hardware: Hardware) -> Iterator[tuple[str, str]]:
+    """Where a description contradicts itself: (path, sentence) for each fault."""
+    names = [each.name for each in hardware.module]
+    for at, name in enumerate(names):
+        if name in names[:at]:
+            yield f"$.module[{at}].name", f"{name!r} is taken"
+    known = set(names)
+    if hardware.qubits > QUBITS_MAX:
+        yield "$.module", f"more than {QUBITS_MAX} qubits together"
+    for at, factory in enumerate(hardware.factory):
+        if factory.module not in known:
+            yield f"$.factory[{at}].module", f"no module is named {factory.module!r}"
+    joined: set[frozenset[str]] = set()
+    for at, link in enumerate(hardware.link):
+        for end, name in enumerate(link.between):
+            if name not in known:
+                yield f"$.link[{at}].between[{end}]", f"no module is named {name!r}"
+        ends = frozenset(link.between)
+        if len(ends) == 1:
+            yield f"$.link[{at}].between", "a link joins two modules"
+        elif ends in joined:
+            yield f"$.link[{at}].between", f"{' and '.join(sorted(ends))} are linked already"
+        joined.add(ends)
+    if len(known) == len(names) and all(each.module in known for each in hardware.factory):
+        for at, spare in enumerate(hardware.spare):
+            if spare < 1:
+                taken = hardware.module[at].qubits - spare
+                yield f"$.module[{at}].qubits", f"its factories take {taken} and leave none"
