@@ -11,23 +11,18 @@ from hashlib import sha256
 
 import msgspec
 
-from qmkd.core import programs
+from qmkd.core import keeping, programs
 from qmkd.core.capabilities import check_rights
 from qmkd.core.effects import Note
 from qmkd.core.events import Called, ProgramChecked
-from qmkd.core.jobs import enqueue, want_turn
-from qmkd.core.limits import (
-    BUSY_RETRY_MS,
-    CHECK_NS_PER_BYTE,
-    INLINE_GRAPH_BYTES_MAX,
-)
+from qmkd.core.jobs import enqueue, shutting_down, want_turn
+from qmkd.core.limits import CHECK_NS_PER_BYTE, INLINE_GRAPH_BYTES_MAX
 from qmkd.core.ports import EXACT, Plan, Quota
 from qmkd.core.state import Check, Job, Parked, Program, Session, State, Submission, Tenant
 from qmkd.core.waiting import answer, check_park, park
 from qmkd.core.wording import context, plan_shown, time_text
 from qvm.verify import verify_bytes
 from syscalls.errors import (
-    Busy,
     DeadlineUnreachable,
     IdempotencyConflict,
     InternalError,
@@ -116,7 +111,8 @@ def _job(state: State, submission: Submission, program: Program, plan: Plan) -> 
     seed = policy.seed
     if seed is None:
         seed = int.from_bytes(entropy[ID_BYTES : ID_BYTES + SEED_BYTES], "little")
-    keyed = policy.idempotency_key is not None
+    if (state.machine.durable or policy.idempotency_key is not None) and not program.digest:
+        program.digest = sha256(submission.graph).digest()
     name = job_id(entropy[:ID_BYTES])
     assert name not in state.jobs, "names of 128 random bits do not meet"
     return Job(
@@ -129,7 +125,7 @@ def _job(state: State, submission: Submission, program: Program, plan: Plan) -> 
         seed=seed,
         plan=plan,
         context=context(program, policy, plan, seed, state.machine),
-        digest=sha256(submission.graph).digest() if keyed else b"",
+        digest=program.digest,
         created_ns=state.now_ns,
         created_at=time_text(state.now_ns),
         checked_ns=state.now_ns - submission.asked_ns,
@@ -170,7 +166,9 @@ def check_admission(
         return DeadlineUnreachable(
             estimated_epochs=summary.epochs, deadline_epochs=policy.deadline_epochs
         )
-    return _check_quota(submission, program) or _check_machine(state, program, plan) or plan
+    return (
+        check_quota(session.tenant, policy, program) or check_machine(state, program, plan) or plan
+    )
 
 
 def _same_key(submission: Submission) -> Job | None:
@@ -185,11 +183,11 @@ def _check_available(program: Program, policy: Policy) -> KernelError | None:
     return None
 
 
-def _check_quota(submission: Submission, program: Program) -> KernelError | None:
-    tenant, summary = submission.session.tenant, program.summary
-    quota = tenant.rule.quota
+def check_quota(tenant: Tenant, policy: Policy, program: Program) -> KernelError | None:
+    """Whether the tenant may have one more job, with this program and policy."""
+    quota, summary = tenant.rule.quota, program.summary
     held = 0 if program.uses else len(program.graph)
-    rows = submission.policy.shots * row_bytes(program, submission.policy)
+    rows = policy.shots * row_bytes(program, policy)
     return (
         # Running jobs share these; one that fits alone waits its turn.
         _over("logical qubits", quota.logical_qubits, 0, summary.peak_logical)
@@ -215,7 +213,8 @@ def _over(what: str, limit: int, in_use: int, asked: int) -> QuotaExceeded | Non
     )
 
 
-def _check_machine(state: State, program: Program, plan: Plan) -> KernelError | None:
+def check_machine(state: State, program: Program, plan: Plan) -> KernelError | None:
+    """Whether the machine could ever run it."""
     for what, limit, asked in (
         ("physical qubits", state.machine.physical_qubits, program.summary.peak_physical),
         ("bytes of a worker's memory", state.machine.worker_bytes, plan.bytes_peak),
@@ -262,13 +261,16 @@ def settle_check(state: State, check: Check, event: ProgramChecked) -> None:
     parked = end_check(state, check)
     if parked is None:
         return
+    if (refusal := keeping.refusal(state)) is not None:
+        answer(state, parked, refusal)
+        return
     submission = check.submission
     tenant = submission.session.tenant
     if event.summary is not None:
         program = programs.find(tenant, submission.graph) or programs.describe(
             tenant, submission.graph, event.summary, list(event.warnings)
         )
-        answer(state, parked, admit(state, submission, program))
+        keeping.answer_when_kept(state, parked, admit(state, submission, program))
     elif event.findings:
         findings = list(event.findings[:FINDINGS_MAX])
         answer(state, parked, InvalidGraph(findings=findings, findings_total=event.findings_total))
@@ -292,8 +294,3 @@ def refuse_checks(state: State, tenant: Tenant, sessions: list[Session]) -> None
     for check in tenant.checks:
         end_check(state, check)
     tenant.checks.clear()
-
-
-def shutting_down() -> Busy:
-    """The answer to whoever brings new work during a shutdown."""
-    return Busy(what="the kernel is shutting down", retry_after_ms=BUSY_RETRY_MS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from qmkd.core.ports import SegmentReport
+from qmkd.core.records import Recovered
 from qvm.program import Summary
 from syscalls.findings import Finding
 from syscalls.syscall import Syscall
@@ -125,6 +126,7 @@ Event = (
     | WorkerReady
     | WorkerGone
     | TimerFired
+    | Recovered
     | Kept
     | KeepFailed
     | ShutDown

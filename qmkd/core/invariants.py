@@ -43,6 +43,7 @@ def check(state: State) -> None:
     _check_connections(state)
     _check_timers(state)
     _check_turns(state)
+    _check_pending(state)
 
 
 def _live_jobs(state: State) -> dict[Tenant, list[Job]]:
@@ -90,7 +91,8 @@ def _check_tenant(state: State, tenant: Tenant, live: list[Job], checks: list[Ch
     assert all(state.jobs[job.id] is job for job in tenant.finished)
     assert len(tenant.expired) <= SESSIONS_EXPIRED_MAX
     assert not any(name in state.sessions for name in tenant.expired)
-    assert tenant.queued == sorted((*j.rank, j) for j in live if j.state is JobState.QUEUED)
+    queued = [job for job in live if job.state is JobState.QUEUED and job.ending is None]
+    assert tenant.queued == sorted((*j.rank, j) for j in queued)
     assert tenant.ready == sorted((*j.rank, j) for j in running if has_shots(j))
     for key, job in tenant.keys.items():
         assert state.jobs[job.id] is job
@@ -136,11 +138,11 @@ def _check_job(job: Job) -> None:
     assert (job in job.session.live) == (job.state not in FINAL_STATES) == (job.final is None)
     assert len(job.subscriptions) <= SUBSCRIPTIONS_MAX
     if job.state is JobState.QUEUED:
-        assert job.shots_given == job.started_ns == 0
+        assert not job.started_ns
         assert not job.segments
-        assert not job.again
         assert job.stop is None
-        assert not job.rows
+        assert job.rows == bool(job.shots_done), "only what was done before a restart"
+        _check_shots(job)
     elif job.state is JobState.RUNNING:
         assert job.started_ns >= job.created_ns
         _check_shots(job)
@@ -153,6 +155,7 @@ def _check_job(job: Job) -> None:
         assert not job.subscriptions
         assert job.time_limit == job.grace == 0
         assert not job.rows or job.state is JobState.COMPLETED
+        assert job.ending is None or job.ending.status.state is job.state
         assert job.state is not JobState.COMPLETED or job.shots_done == job.policy.shots
 
 
@@ -170,8 +173,9 @@ def _check_shots(job: Job) -> None:
         assert end <= job.shots_given
         assert job.counts is None or sum(job.counts.values()) == job.shots_done
     else:
-        assert job.segments, "a stopped job that nobody holds has ended"
+        assert job.segments or job.ending, "a stopped job that nobody holds has ended"
         assert not job.again
+    assert not (job.ending and job.segments), "what ends has nothing under way"
 
 
 # --- the machine --------------------------------------------------------------------------------
@@ -180,14 +184,17 @@ def _check_shots(job: Job) -> None:
 def _check_machine(state: State) -> None:
     tenants = state.tenants.values()
     assert state.live == sum(tenant.live for tenant in tenants)
-    assert state.parked == sum(tenant.parked for tenant in tenants)
+    answers = sum(pending.parked is not None for pending in state.pending)
+    assert state.parked == answers + sum(tenant.parked for tenant in tenants)
     assert state.physical == sum(tenant.physical for tenant in tenants)
     assert state.physical <= state.machine.physical_qubits
     tally = Counter(job.state for job in state.jobs.values())
     assert {each: n for each, n in state.tally.items() if n} == tally
     assert len(state.peers) <= PEERS_CACHED_MAX
-    assert not state.halted or not (state.live or state.parked)
-    if state.stopping and not state.draining:
+    assert not state.halted or not (state.parked or state.pending)
+    durable = state.machine.durable
+    assert not state.halted or durable or not state.live
+    if state.stopping and not state.draining and not durable:
         live = [job for job in state.jobs.values() if job.final is None]
         assert all(job.stop is not None for job in live), "a shutdown reaches every job"
 
@@ -222,15 +229,21 @@ def _check_connections(state: State) -> None:
         assert connection.parked or connection.subscriptions
         for call, one in connection.parked.items():
             assert (one.origin.conn, one.origin.call) == (number, call)
-            assert (one.job is None) != (one.check is None)
-            parked[one.tenant] += 1
+            causes = (one.job, one.check, one.body)
+            assert sum(cause is not None for cause in causes) == 1
+            assert (one.body is None) == (one.pending is None) == (one.tenant is not None)
+            if one.tenant is not None:
+                parked[one.tenant] += 1
+            if one.pending is not None:
+                assert one.pending.parked is one
+                assert one.pending in state.pending
             assert bool(one.timer) == bool(one.timeout_ms), "a bounded wait has a timer"
             assert not one.timer or one.timer in state.timers
             if one.job is not None:
                 waiting[one.job] += 1
                 assert one in one.job.waiting
                 assert one.tenant is one.job.tenant
-                assert not one.cancels or one.job.stop is not None
+                assert not one.cancels or one.job.stop is not None or one.job.ending is not None
             if one.check is not None:
                 assert one.check.parked is one
                 assert one.check.submission.session.open
@@ -258,7 +271,7 @@ def _check_timers(state: State) -> None:
             assert not isinstance(about, Job)
             assert about.timer == token
             assert state.connections[about.origin.conn].parked[about.origin.call] is about
-        elif timer.kind is not TimerKind.DRAIN:
+        elif timer.kind not in (TimerKind.DRAIN, TimerKind.KEPT):
             assert isinstance(about, Job)
             assert token == (about.time_limit if timer.kind is TimerKind.LIMIT else about.grace)
             assert about.state is JobState.RUNNING
@@ -269,7 +282,8 @@ def _check_timers(state: State) -> None:
     for job in state.jobs.values():
         if job.state is JobState.RUNNING:
             limited = job.policy.timeout_ms is not None
-            assert not limited or job.time_limit in state.timers or job.stop is not None
+            over = job.stop is not None or job.ending is not None
+            assert not limited or job.time_limit in state.timers or over
             assert job.stop is None or job.grace in state.timers or _ending(job)
 
 
@@ -296,3 +310,17 @@ def _could_run(state: State, tenant: Tenant) -> bool:
     if tenant.ready or any(check.parked is not None for check in tenant.checks):
         return True
     return bool(tenant.queued) and blocked(state, tenant.queued[0][2]) is None
+
+
+def _check_pending(state: State) -> None:
+    assert not any((state.unkept, state.gone, state.unsaid)), "a step leaves nothing behind"
+    assert state.machine.durable or not (state.keeps or state.pending)
+    numbers = [pending.number for pending in state.pending]
+    assert numbers == sorted(numbers)
+    assert not numbers or numbers[-1] <= state.keeps
+    told = [timer for timer in state.timers.values() if timer.kind is TimerKind.KEPT]
+    assert not numbers or numbers[0] > state.kept or told, "what is durable is told"
+    ending = {pending.job for pending in state.pending if pending.job is not None}
+    unsaid = {job for job in state.jobs.values() if job.ending and job.final is None}
+    assert ending == unsaid, "a job that ends waits for that to be durable"
+    assert state.epoch_kept <= state.epoch

@@ -1,7 +1,8 @@
 """A job's life: the table of its moves, how it starts, stops and ends, and when it is forgotten.
 
-Every change of a job's state goes through `_move`, and every end through `_finish`, which gives
-back all that the job held and answers all who wait for it. Slices are `schedule.py`'s business.
+Every change of a job's state goes through `_move`, every end through `_end`, which decides it, and
+`finish`, which gives back all that the job held and answers all who wait for it; between the two
+the end becomes durable. Slices are `schedule.py`'s business.
 A graph is verified before its submission is answered, so no job is ever seen VALIDATING.
 """
 
@@ -16,7 +17,9 @@ import msgspec
 
 from qmkd.core import programs
 from qmkd.core.effects import DropResults, KillWorker, SealResults, StopSegment
+from qmkd.core.keeping import end_later, job_rows, keep, let_go, masked, write_down
 from qmkd.core.limits import (
+    BUSY_RETRY_MS,
     COUNTS_KEY_BYTES,
     EVENT_BYTES,
     EVENTS_FREE_MAX,
@@ -25,12 +28,20 @@ from qmkd.core.limits import (
     MS,
     STOP_GRACE_NS,
 )
-from qmkd.core.state import Job, Session, State, Stop, Tenant, Timer, TimerKind
+from qmkd.core.records import EndRow, Gone
+from qmkd.core.state import Ending, Job, Session, State, Stop, Tenant, Timer, TimerKind
 from qmkd.core.waiting import announce, answer, cancel_timer, end_subscription, set_timer
 from qmkd.core.wording import final_status, time_text
-from syscalls.errors import AccessDenied, AlreadyCompleted, JobNotFound, KernelError, Timeout
+from syscalls.errors import (
+    AccessDenied,
+    AlreadyCompleted,
+    Busy,
+    JobNotFound,
+    KernelError,
+    Timeout,
+)
 from syscalls.ids import JobId
-from syscalls.job import JobState
+from syscalls.job import JobState, JobStatus
 from syscalls.results import SHOT_BLOCK
 from syscalls.rights import Right
 
@@ -59,6 +70,12 @@ JOB_MOVES: Final[dict[JobState, dict[Move, JobState]]] = {
 """State -> move -> next state. A missing entry is an illegal move: our mistake, no caller's."""
 
 assert set(JOB_MOVES) == set(JobState)
+
+_MOVES_TO: Final = {
+    JobState.COMPLETED: Move.COMPLETE,
+    JobState.FAILED: Move.FAIL,
+    JobState.CANCELLED: Move.CANCEL,
+}
 
 
 def _move(state: State, job: Job, move: Move) -> None:
@@ -101,23 +118,54 @@ def find_job(
 
 def enqueue(state: State, job: Job) -> None:
     """Take up a job that admission has allowed: it waits for its turn."""
+    enlist(state, job)
+    if state.machine.durable:
+        keep(state, *job_rows(job))
+        write_down(
+            state,
+            "job accepted",
+            job=job.id,
+            tenant=job.tenant.rule.name,
+            session=masked(job.session.id),
+            program=job.context.program_digest,
+            seed=job.seed,
+            shots=job.policy.shots,
+            engine=job.context.engine,
+            noise=job.context.noise.applied,
+        )
+    announce(state, job)
+    trim(state, job.tenant)
+
+
+def enlist(state: State, job: Job) -> None:
+    """Enter a job that waits for its turn into every table."""
     tenant, session = job.tenant, job.session
     programs.pin(state, job.program)
-    state.jobs[job.id] = job
-    session.jobs[job.id] = job
+    _register(state, job)
     session.live[job] = None
-    session.tally[JobState.QUEUED] += 1
-    state.tally[JobState.QUEUED] += 1
     state.live += 1
     tenant.live += 1
     tenant.rows_live += job.row_total
-    if job.policy.idempotency_key is not None:
-        tenant.keys[job.policy.idempotency_key] = job
     insort(tenant.queued, (*job.rank, job))
     want_turn(state, tenant)
+
+
+def keep_finished(state: State, job: Job) -> None:
+    """Enter a job that was over before a restart into every table."""
+    _register(state, job)
+    _keep(job)
+    job.leaves = bytearray()
+    job.tenant.finished[job] = None
+
+
+def _register(state: State, job: Job) -> None:
+    state.jobs[job.id] = job
+    job.session.jobs[job.id] = job
+    job.session.tally[job.state] += 1
+    state.tally[job.state] += 1
+    if job.policy.idempotency_key is not None:
+        job.tenant.keys[job.policy.idempotency_key] = job
     state.version += 1
-    announce(state, job)
-    _trim(state, tenant)
 
 
 def want_turn(state: State, tenant: Tenant) -> None:
@@ -138,17 +186,23 @@ def start(state: State, job: Job) -> None:
     state.physical += need.peak_physical
     job.started_ns = state.now_ns
     job.started_at = time_text(state.now_ns)
+    if not job.shots_done:
+        open_results(job)
+    _move(state, job, Move.START)
+    if job.policy.timeout_ms is not None:
+        at_ns = state.now_ns + job.policy.timeout_ms * MS
+        job.time_limit = set_timer(state, TimerKind.LIMIT, at_ns, job)
+    announce(state, job)
+
+
+def open_results(job: Job) -> None:
+    """Make room for what slices will bring."""
     job.leaves = bytearray(LEAF_BYTES * -(-job.policy.shots // SHOT_BLOCK))
     job.counts = {} if job.policy.counts and not job.policy.exact else None
     if job.policy.exact:
         job.counts_omitted = "the policy asked for probabilities instead"
     elif not job.policy.counts:
         job.counts_omitted = "the policy asked for none"
-    _move(state, job, Move.START)
-    if job.policy.timeout_ms is not None:
-        at_ns = state.now_ns + job.policy.timeout_ms * MS
-        job.time_limit = set_timer(state, TimerKind.LIMIT, at_ns, job)
-    announce(state, job)
 
 
 def set_ready(job: Job, ready: bool) -> None:
@@ -170,9 +224,12 @@ def has_shots(job: Job) -> bool:
 
 def cancel(state: State, job: Job) -> None:
     """Stop a live job on the caller's wish. One that is stopping already goes on stopping."""
+    if job.ending is not None:
+        return
     if job.state is JobState.QUEUED:
         job.tenant.queued.remove((*job.rank, job))
-        _finish(state, job, Move.CANCEL)
+        state.stirred = True  # the next may fit where it did not
+        _end(state, job, Move.CANCEL)
     elif job.stop is None:
         _stop(state, job, Stop())
 
@@ -189,7 +246,7 @@ def fail(state: State, job: Job, error: KernelError) -> None:
 def time_out(state: State, job: Job) -> None:
     """The job has run for as long as its policy allows."""
     job.time_limit = 0
-    if job.stop is None:
+    if job.stop is None and job.ending is None:
         assert job.policy.timeout_ms is not None
         _stop(state, job, Stop(Timeout(timeout_ms=job.policy.timeout_ms)))
 
@@ -200,20 +257,36 @@ def _stop(state: State, job: Job, stop: Stop) -> None:
     job.stop = stop
     job.again.clear()
     state.version += 1
+    _stop_segments(state, job)
+    settle(state, job)
+
+
+def pause(state: State, job: Job) -> None:
+    """The daemon stops, and the job is to go on in the next one: its slices stop at a fence."""
+    for parked in list(job.waiting):
+        answer(state, parked, shutting_down())
+    _stop_segments(state, job)
+
+
+def _stop_segments(state: State, job: Job) -> None:
     for segment in job.segments.values():
         state.out.append(StopSegment(segment.worker.number, segment.ticket))
-    if job.segments:
+    if job.segments and not job.grace:
         grace_ns = state.grace_ns if state.stopping else STOP_GRACE_NS
         job.grace = set_timer(state, TimerKind.GRACE, state.now_ns + grace_ns, job)
-    settle(state, job)
+
+
+def shutting_down() -> Busy:
+    """The answer to whoever brings new work, or waits for work, during a shutdown."""
+    return Busy(what="the kernel is shutting down", retry_after_ms=BUSY_RETRY_MS)
 
 
 def settle(state: State, job: Job) -> None:
     """End a stopping job once no worker holds anything of it."""
     assert job.stop is not None
-    if not job.segments:
+    if not job.segments and job.ending is None:
         error = job.stop.error
-        _finish(state, job, Move.CANCEL if error is None else Move.FAIL, error)
+        _end(state, job, Move.CANCEL if error is None else Move.FAIL, error)
 
 
 def grace_over(state: State, job: Job) -> None:
@@ -231,7 +304,7 @@ def grace_over(state: State, job: Job) -> None:
 
 
 def complete(state: State, job: Job) -> None:
-    """All shots are in: seal the results."""
+    """All shots are in."""
     # With no events a row is empty, and so is the text that the digest names.
     named = sha256(job.leaves if job.row_bytes else b"").hexdigest()
     job.context = msgspec.structs.replace(
@@ -239,18 +312,40 @@ def complete(state: State, job: Job) -> None:
         workers_used=len(job.workers),
         results_digest=None if job.policy.exact else named,
     )
-    state.out.append(SealResults(job.id))
-    _finish(state, job, Move.COMPLETE)
+    _end(state, job, Move.COMPLETE)
 
 
-def _finish(state: State, job: Job, move: Move, error: KernelError | None = None) -> None:
-    _move(state, job, move)
+def _end(state: State, job: Job, move: Move, error: KernelError | None = None) -> None:
+    """Decide how the job ends. It is over at once, or when that is durable."""
+    ended = JOB_MOVES[job.state].get(move)
+    assert ended is not None, f"a {job.state} job cannot {move.name}"
     job.completed_ns = state.now_ns
-    _give_back(state, job)
+    job.ending = Ending(final_status(state, job, ended, error))
     cancel_timer(state, job.time_limit)
     cancel_timer(state, job.grace)
     job.time_limit = job.grace = 0
-    job.final = final_status(state, job, error)
+    state.version += 1
+    if not state.machine.durable:
+        finish(state, job)
+        return
+    kept = msgspec.structs.replace(job.ending.status, counts=None, probabilities=None)
+    keep(state, EndRow(job=job.id, status=kept, completed_ns=job.completed_ns))
+    if ended is not JobState.COMPLETED:
+        let_go(state, Gone(results=(job.id,)))
+    digest = job.context.results_digest
+    write_down(state, f"job {move.name.lower()}", job=job.id, results=digest or "")
+    end_later(state, job)
+
+
+def finish(state: State, job: Job) -> None:
+    """The job is over, and that is as durable as it will be: give back, answer, keep or forget."""
+    assert job.ending is not None
+    ended = job.ending.status
+    if ended.state is JobState.COMPLETED:
+        state.out.append(SealResults(job.id))
+    _move(state, job, _MOVES_TO[ended.state])
+    _give_back(state, job)
+    job.final = ended
     cancelled = job.state is JobState.CANCELLED
     for parked in list(job.waiting):
         if parked.cancels and not cancelled:
@@ -266,8 +361,8 @@ def _finish(state: State, job: Job, move: Move, error: KernelError | None = None
     _keep(job)
     job.leaves = bytearray()
     job.tenant.finished[job] = None
-    if job.session.open:
-        _trim(state, job.tenant)
+    if job.session.open and not job.unwanted:
+        trim(state, job.tenant)
     else:
         forget(state, job)
 
@@ -305,7 +400,7 @@ def _keep(job: Job) -> None:
     job.tenant.kept_bytes += size
 
 
-def _trim(state: State, tenant: Tenant) -> None:
+def trim(state: State, tenant: Tenant) -> None:
     """Forget finished jobs, oldest first, beyond their number; results beyond their bytes."""
     while len(tenant.finished) > JOBS_RETAINED_MAX:
         forget(state, next(iter(tenant.finished)))
@@ -328,15 +423,21 @@ def _drop_results(state: State, job: Job) -> None:
     job.first_row = {}
     job.program = programs.slim(job.program)
     if job.state is JobState.COMPLETED:
-        job.final = msgspec.structs.replace(
-            job.final,
-            events={},
-            counts=None,
-            counts_omitted="the results are no longer kept",
-            probabilities=None,
-        )
+        job.final = without_results(job.final)
+    let_go(state, Gone(results=(job.id,)))
     if job.rows:
         _drop_rows(state, job)
+
+
+def without_results(status: JobStatus) -> JobStatus:
+    """The status of a completed job whose results are no longer kept."""
+    return msgspec.structs.replace(
+        status,
+        events={},
+        counts=None,
+        counts_omitted="the results are no longer kept",
+        probabilities=None,
+    )
 
 
 def _drop_rows(state: State, job: Job) -> None:
@@ -349,6 +450,7 @@ def forget(state: State, job: Job) -> None:
     assert job.final is not None
     if job.result_bytes or job.rows:
         _drop_results(state, job)
+    let_go(state, Gone(jobs=(job.id,)))
     tenant, session = job.tenant, job.session
     del tenant.finished[job]
     del state.jobs[job.id]

@@ -16,13 +16,16 @@ from typing import Any, Final
 
 import msgspec
 
-from qmkd.core.admission import refuse_checks, shutting_down, submit
+from qmkd.core import keeping
+from qmkd.core.admission import refuse_checks, submit
 from qmkd.core.capabilities import check_rights
 from qmkd.core.effects import Effect, Halt, Note, Reply, SetTimer
 from qmkd.core.events import (
     Called,
     ClientGone,
     Event,
+    KeepFailed,
+    Kept,
     ProgramChecked,
     SegmentDone,
     SegmentFailed,
@@ -31,10 +34,12 @@ from qmkd.core.events import (
     WorkerGone,
     WorkerReady,
 )
-from qmkd.core.jobs import cancel, find_job, fire
+from qmkd.core.jobs import cancel, find_job, fire, pause, shutting_down
 from qmkd.core.limits import EFFECTS_PER_STEP_MAX, ENTROPY_BYTES, MS, check_machine
 from qmkd.core.ports import Machine, Planner
 from qmkd.core.reading import q_get_telemetry, q_results, q_status
+from qmkd.core.records import Recovered
+from qmkd.core.recovery import keep_failed, kept, recover, settle_kept
 from qmkd.core.schedule import (
     dispatch,
     program_checked,
@@ -44,7 +49,7 @@ from qmkd.core.schedule import (
     worker_ready,
 )
 from qmkd.core.sessions import check_session, close_session, open_session, sweep
-from qmkd.core.state import Job, Parked, Session, State, Tenant, TimerKind, Worker
+from qmkd.core.state import Job, Parked, Segment, Session, State, Tenant, TimerKind, Worker
 from qmkd.core.waiting import (
     answer,
     check_park,
@@ -95,6 +100,7 @@ class Kernel:
         _EVENTS[type(event)](state, event)
         if state.stirred and not state.stopping:
             dispatch(state)
+        keeping.flush(state)
         if state.notices:
             out.extend(state.notices)
             state.notices = []
@@ -116,6 +122,11 @@ def _called(state: State, event: Called) -> None:
     if isinstance(body, KernelError):
         assert state.version == version, "a refused request changes nothing"
         assert len(state.out) == effects, "a refused request asks for nothing"
+        assert not keeping.unkept(state), "a refused request leaves no trace"
+    elif keeping.unkept(state):
+        assert type(body) is not Reply, "what only reads changes nothing"
+        keeping.answer_later(state, event.origin, body)
+        return
     state.out.append(body if type(body) is Reply else Reply(to=event.origin, body=body))
 
 
@@ -125,6 +136,8 @@ def _answer(state: State, event: Called) -> Answer:
         assert len(event.entropy) == ENTROPY_BYTES, "the shell brings fresh random bytes"
         if state.stopping:
             return shutting_down()
+        if (behind := keeping.refusal(state)) is not None:
+            return behind
     if not isinstance(request, SessionCall):
         # rpc.discover reads a file and is answered by the shell.
         assert type(request) is NegotiateCaps, f"{request.METHOD} is not the kernel's to answer"
@@ -164,6 +177,8 @@ def _check_wait(state: State, session: Session, request: Wait) -> Job | KernelEr
     job = find_job(state, session, request.job_id)
     if isinstance(job, KernelError) or job.final is not None:
         return job
+    if state.stopping and state.machine.durable:
+        return shutting_down()
     return check_park(job.tenant) or job
 
 
@@ -241,6 +256,8 @@ def _timer_fired(state: State, event: TimerFired) -> None:
         sweep(state)
     elif timer.kind is TimerKind.DRAIN:
         _drain(state)
+    elif timer.kind is TimerKind.KEPT:
+        settle_kept(state)
     elif timer.kind is TimerKind.WAIT:
         parked = timer.about
         assert isinstance(parked, Parked)
@@ -254,13 +271,19 @@ def _timer_fired(state: State, event: TimerFired) -> None:
 
 
 def _shut_down(state: State, event: ShutDown) -> None:
-    """Stop all jobs, a tenant in a step, so that each step stays bounded."""
+    """Stop all jobs, a tenant in a step, so that each step stays bounded.
+
+    Jobs that are durable are not over: they go on in the next daemon.
+    """
     if state.stopping:
         return
     state.stopping = True
     state.grace_ns = event.grace_ns
     state.draining = list(state.tenants.values())
-    state.out.append(Note("shutting down", {"jobs_cancelled": state.live}))
+    durable = state.machine.durable
+    fate = "jobs_interrupted" if durable else "jobs_cancelled"
+    state.out.append(Note("shutting down", {fate: state.live}))
+    keeping.write_down(state, "shutting down")
     state.version += 1
     _drain(state)
 
@@ -273,13 +296,16 @@ def _drain(state: State) -> None:
     refuse_checks(state, tenant, sessions)
     for session in sessions:
         for job in list(session.live):
-            cancel(state, job)
+            (pause if state.machine.durable else cancel)(state, job)
     if state.draining:
         set_timer(state, TimerKind.DRAIN, state.now_ns)
 
 
 def _halt_if_done(state: State) -> None:
-    if not state.draining and not state.live and not state.parked:
+    held = (unit for worker in state.workers for unit in worker.held.values())
+    over = not state.pending and not any(isinstance(unit, Segment) for unit in held)
+    done = over if state.machine.durable else not state.live
+    if done and not state.draining and not state.parked:
         state.halted = True
         state.out.append(Halt())
 
@@ -293,5 +319,8 @@ _EVENTS: Final[dict[type, Callable[[State, Any], None]]] = {
     WorkerReady: worker_ready,
     WorkerGone: worker_gone,
     TimerFired: _timer_fired,
+    Recovered: recover,
+    Kept: kept,
+    KeepFailed: keep_failed,
     ShutDown: _shut_down,
 }

@@ -25,6 +25,7 @@ PARKED_MAX: Final = 2048  # requests waiting for an answer, per tenant whose job
 SUBSCRIPTIONS_MAX: Final = 8  # per session, and per job
 PROGRESS_NS_MIN: Final = 100 * MS  # between two progress notifications of a job
 BUSY_RETRY_MS: Final = 250
+PENDING_MAX: Final = 4096  # answers and endings that wait until they are durable
 
 # --- programs -----------------------------------------------------------------------------------
 

@@ -74,6 +74,7 @@ Planner = Callable[[Summary, int], Plan | ProgramTooWide]
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """The machine and the daemon as configured. worker_bytes: memory that one worker may use.
 
+    durable: what is acknowledged outlives the daemon; the shell has a store and answers `Keep`.
     hardware: what it is made of; None stands for one module of `physical_qubits`.
     physical_noise: model and strength of what its physical qubits suffer, by their names in the
         calibration table.
@@ -84,6 +85,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     physical_noise: str = "uniform 0.001"
     workers: int = 2
     worker_bytes: int = 4 << 30
+    durable: bool = False
     tenants: tuple[TenantRule, ...] = ()
     versions: dict[str, str] = {}
 

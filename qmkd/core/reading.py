@@ -131,7 +131,7 @@ def _usage(session: Session) -> ResourceUsage:
 def _machine(state: State) -> dict[str, Any]:
     total = state.machine.physical_qubits
     return {
-        "epoch": state.epoch,
+        "epoch": state.epoch_kept if state.machine.durable else state.epoch,
         "physical_qubits_total": total,
         "physical_qubits_used": state.physical,
         "utilization": state.physical / total,

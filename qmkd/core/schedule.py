@@ -18,6 +18,7 @@ from qmkd.core.events import (
     WorkerReady,
 )
 from qmkd.core.jobs import complete, fail, has_shots, set_ready, settle, start, want_turn
+from qmkd.core.keeping import keep
 from qmkd.core.limits import (
     ATTEMPTS_MAX,
     LEAF_BYTES,
@@ -28,6 +29,7 @@ from qmkd.core.limits import (
     SLICE_SHOTS_UNMEASURED_MAX,
 )
 from qmkd.core.ports import SegmentReport
+from qmkd.core.records import SliceRow
 from qmkd.core.state import Check, Job, Segment, Slice, State, Tenant, Worker
 from qmkd.core.waiting import announce_progress
 from qmkd.core.wording import blocked
@@ -280,6 +282,16 @@ def segment_done(state: State, event: SegmentDone) -> None:
         fail(state, job, _internal(state, job, wrong))
         return
     merge(job, segment.slice, report)
+    keep(
+        state,
+        SliceRow(
+            job=job.id,
+            first=segment.slice.first,
+            shots_total=job.policy.shots,
+            row_bytes=job.row_bytes,
+            report=report,
+        ),
+    )
     _measure(job, report)
     if job.shots_done == job.policy.shots:
         complete(state, job)
@@ -359,6 +371,8 @@ def segment_failed(state: State, event: SegmentFailed) -> None:
     if job.stop is not None:
         job.epoch = max(job.epoch, min(event.epoch, job.program.summary.epochs))
         settle(state, job)
+    elif event.reason == "stopped" and state.stopping:
+        _slice_lost(state, job, segment.slice, 0)  # the next daemon runs it
     else:
         fail(state, job, _failure(state, job, event))
 

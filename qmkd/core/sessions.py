@@ -15,6 +15,7 @@ from __future__ import annotations
 from qmkd.core.capabilities import negotiate
 from qmkd.core.events import Called, Peer
 from qmkd.core.jobs import cancel, forget, free_key
+from qmkd.core.keeping import keep, let_go, masked, session_row, write_down
 from qmkd.core.limits import (
     JOB_RETAINED_NS,
     PEERS_CACHED_MAX,
@@ -23,6 +24,7 @@ from qmkd.core.limits import (
     SWEEP_EFFECTS_MAX,
     SWEEP_NS_MIN,
 )
+from qmkd.core.records import Gone
 from qmkd.core.state import Session, State, Tenant, TimerKind
 from qmkd.core.waiting import answer, end_subscription, set_timer
 from qvm.isa import FAMILIES
@@ -108,8 +110,17 @@ def open_session(state: State, event: Called) -> Opened | KernelError:
     state.sessions[session.id] = session
     tenant.sessions += 1
     state.version += 1
+    keep(state, session_row(session, state.now_ns))
+    write_down(
+        state,
+        "session opened",
+        session=masked(session.id),
+        tenant=tenant.rule.name,
+        granted=[right.value for right in granted],
+        denied=denied,
+    )
     if not state.sweep_ns:
-        _plan_sweep(state, session.touched_ns + SESSION_IDLE_NS)
+        plan_sweep(state, session.touched_ns + SESSION_IDLE_NS)
     quota = tenant.rule.quota
     families = [f for f in FAMILIES if not request.op_families or f in request.op_families]
     return Opened(
@@ -136,10 +147,10 @@ def open_session(state: State, event: Called) -> Opened | KernelError:
 def close_session(state: State, session: Session, event: Called) -> SessionClosed:
     """q_close_session."""
     assert isinstance(event.request, CloseSession)
-    return _close(state, session)
+    return close(state, session)
 
 
-def _close(state: State, session: Session) -> SessionClosed:
+def close(state: State, session: Session) -> SessionClosed:
     """End a session: its jobs, its submissions being verified, its subscriptions.
 
     A job that runs stops within its grace and answers those who wait for it then.
@@ -168,13 +179,16 @@ def _close(state: State, session: Session) -> SessionClosed:
     del state.sessions[session.id]
     session.tenant.sessions -= 1
     state.version += 1
+    let_go(state, Gone(sessions=(session.id,)))
+    write_down(state, "session closed", session=masked(session.id))
     return closed
 
 
 # --- growing old --------------------------------------------------------------------------------
 
 
-def _plan_sweep(state: State, due_ns: int) -> None:
+def plan_sweep(state: State, due_ns: int) -> None:
+    """Look for what has grown too old soon after `due_ns`."""
     state.sweep_ns = max(due_ns + 1, state.now_ns + SWEEP_NS_MIN)
     state.sweep = set_timer(state, TimerKind.SWEEP, state.sweep_ns)
 
@@ -203,7 +217,7 @@ def sweep(state: State) -> None:
                 break
             forget(state, oldest)
     if due:
-        _plan_sweep(state, min(due))
+        plan_sweep(state, min(due))
 
 
 def _expire(state: State, session: Session) -> None:
@@ -211,4 +225,4 @@ def _expire(state: State, session: Session) -> None:
     expired[session.id] = None
     if len(expired) > SESSIONS_EXPIRED_MAX:
         del expired[next(iter(expired))]
-    _close(state, session)
+    close(state, session)

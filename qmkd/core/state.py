@@ -11,9 +11,12 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 
+import msgspec
+
 from qmkd.core.effects import Effect, Notify
 from qmkd.core.events import Origin
 from qmkd.core.ports import Machine, Plan, Planner, TenantRule
+from qmkd.core.records import Gone, Row
 from qvm.program import Summary
 from syscalls.errors import KernelError
 from syscalls.findings import Finding
@@ -90,7 +93,8 @@ class Program:
     """A verified program of one tenant.
 
     number: stands for the bytes towards workers. uses: live jobs that need it. cached: found by
-    its key. sent: some worker has been given it. ns_per_shot: as measured, 0 before.
+    its key. digest: SHA-256 of the bytes, once needed. sent: some worker has been given it.
+    ns_per_shot: as measured, 0 before.
     """
 
     number: int
@@ -105,6 +109,7 @@ class Program:
     gates: int
     profiles: list[ProfileApplied]
     peak: PeakResources
+    digest: bytes = b""
     uses: int = 0
     cached: bool = False
     sent: bool = False
@@ -178,17 +183,26 @@ class Stop:
     error: KernelError | None = None
 
 
+@dataclass(slots=True, frozen=True)
+class Ending:
+    """How a job ends, decided and not to be changed; it is over once that is durable."""
+
+    status: JobStatus
+
+
 @dataclass(slots=True, eq=False)
 class Job:
     """A job.
 
-    digest: SHA-256 of the graph's bytes, where an idempotency key may have to compare it.
+    digest: SHA-256 of the graph's bytes, where a row names them or an idempotency key may have to
+        compare them.
     shots_given: shots below this were handed out at least once; `again` holds slices lost since.
     counts: None where not asked for or given up (`counts_omitted` says why). probabilities: where
         the policy asks for them; such a job is one slice of one shot, and its rows are empty.
     leaves: one 32-byte digest for every 1,024 shots. rows: the shell holds rows of it.
     row_bytes: of a packed row. row_total: of all. result_bytes: what it counts for in `kept_bytes`.
-    epoch: program epoch reached by a segment that was stopped.
+    epoch: program epoch reached by a segment that was stopped. unwanted: its submission was
+        refused after all, because it could not be kept.
     cpu_ns, spent: of finished segments, as their reports have it.
     seq: number of its last event. final: its status, once it is over.
     """
@@ -228,6 +242,8 @@ class Job:
     cpu_ns: int = 0
     spent: dict[str, int] = field(default_factory=dict)
     stop: Stop | None = None
+    ending: Ending | None = None
+    unwanted: bool = False
     seq: int = 0
     notified_ns: int = 0
     time_limit: int = 0
@@ -244,18 +260,34 @@ class Job:
 
 @dataclass(slots=True, eq=False)
 class Parked:
-    """A request that is answered later: by its job's end, its check, or its timer.
+    """A request that is answered later: by its job's end, its check, its timer, or by `body`
+    once what it changed is durable (`pending`).
 
-    cancels: the request is a q_cancel. tenant: whose `parked` counts it.
+    cancels: the request is a q_cancel. tenant: whose `parked` counts it; None where `body` waits.
     """
 
     origin: Origin
-    tenant: Tenant
+    tenant: Tenant | None
     job: Job | None = None
     check: Check | None = None
+    body: msgspec.Struct | None = None
+    pending: Pending | None = None
     cancels: bool = False
     timeout_ms: int = 0
     timer: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """What waits until `Keep` number `number` is durable: an answer, or the end of a job.
+
+    epoch: the machine's, which may then be told. parked: None once its connection ended.
+    """
+
+    number: int = 0
+    epoch: int = 0
+    parked: Parked | None = None
+    job: Job | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -284,6 +316,7 @@ class TimerKind(Enum):
     GRACE = "a worker had its time to stop"
     SWEEP = "sessions or finished jobs may have become too old"
     DRAIN = "a shutdown goes on"
+    KEPT = "more is durable than one step could answer for"
 
 
 @dataclass(slots=True, frozen=True)
@@ -300,9 +333,13 @@ class State:
     """Everything. `now_ns`, `out` and `notices` belong to the step under way.
 
     version: grows with every change that a caller could ever notice. epoch: the machine's; grows
-    by each program epoch run. physical: qubits of all running jobs. turns: tenants with work.
-    stirred: work or room for it appeared. sweep_ns: when the next sweep is due, 0 for none.
-    draining: tenants whose jobs a shutdown has yet to stop.
+    by each program epoch run; epoch_kept: as far as durable, which is what may be told. physical:
+    qubits of all running jobs. turns: tenants with work. stirred: work or room for it appeared.
+    sweep_ns: when the next sweep is due, 0 for none. draining: tenants whose jobs a shutdown has
+    yet to stop. unkept, gone, unsaid: rows that the step under way made or lets go, and what waits
+    for them. keeps, kept: numbers of the last `Keep` and of the last that is durable. pending: what
+    waits, oldest first. keep_failed: why the store cannot write, empty where it can. audited,
+    audit_head: number and hash of the last entry of the audit chain.
     """
 
     machine: Machine
@@ -315,6 +352,7 @@ class State:
     version: int = 0
     numbered: int = 0
     epoch: int = 0
+    epoch_kept: int = 0
     physical: int = 0
     live: int = 0
     parked: int = 0
@@ -331,6 +369,15 @@ class State:
     timers: dict[int, Timer] = field(default_factory=dict)
     turns: deque[Tenant] = field(default_factory=deque)
     draining: list[Tenant] = field(default_factory=list)
+    unkept: list[Row] = field(default_factory=list)
+    gone: list[Gone] = field(default_factory=list)
+    unsaid: list[Pending] = field(default_factory=list)
+    keeps: int = 0
+    kept: int = 0
+    pending: deque[Pending] = field(default_factory=deque)
+    keep_failed: str = ""
+    audited: int = 0
+    audit_head: bytes = b""
     peers: dict[tuple[int, int], tuple[Tenant, ...]] = field(default_factory=dict)
     tally: dict[JobState, int] = field(default_factory=lambda: dict.fromkeys(JobState, 0))
 

@@ -65,12 +65,14 @@ def park(state: State, parked: Parked) -> None:
     connection.parked[origin.call] = parked
     if parked.job is not None:
         parked.job.waiting[parked] = None
-    parked.tenant.parked += 1
+    if parked.tenant is not None:
+        parked.tenant.parked += 1
     state.parked += 1
     state.version += 1
 
 
-def _unpark(state: State, parked: Parked) -> None:
+def unpark(state: State, parked: Parked) -> None:
+    """The request waits no longer: it is answered, or nobody is there to hear the answer."""
     connection = state.connections[parked.origin.conn]
     del connection.parked[parked.origin.call]
     if not connection.parked and not connection.subscriptions:
@@ -79,14 +81,17 @@ def _unpark(state: State, parked: Parked) -> None:
         del parked.job.waiting[parked]
     if parked.check is not None:
         parked.check.parked = None
-    parked.tenant.parked -= 1
+    if parked.pending is not None:
+        parked.pending.parked = None
+    if parked.tenant is not None:
+        parked.tenant.parked -= 1
     state.parked -= 1
     state.version += 1
 
 
 def answer(state: State, parked: Parked, body: msgspec.Struct | KernelError) -> None:
     """Answer a parked request."""
-    _unpark(state, parked)
+    unpark(state, parked)
     cancel_timer(state, parked.timer)
     state.out.append(Reply(to=parked.origin, body=body))
 
@@ -103,7 +108,7 @@ def drop_connection(state: State, conn: int) -> None:
     if connection is None:
         return
     for parked in list(connection.parked.values()):
-        _unpark(state, parked)
+        unpark(state, parked)
         cancel_timer(state, parked.timer)
     for subscription in list(connection.subscriptions):
         end_subscription(state, subscription)

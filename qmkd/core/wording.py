@@ -103,17 +103,17 @@ def status(state: State, job: Job) -> JobStatus:
         telemetry=telemetry(state, job),
         peak_resources=job.program.peak if job.started_ns else _NO_PEAK,
         execution_context=job.context,
-        queue=_place(state, job) if job.state is JobState.QUEUED else None,
+        queue=_place(state, job) if job.state is JobState.QUEUED and job.ending is None else None,
     )
 
 
-def final_status(state: State, job: Job, error: KernelError | None) -> JobStatus:
-    """The status of a job that has just ended and will not change again."""
-    completed = job.state is JobState.COMPLETED
+def final_status(state: State, job: Job, ended: JobState, error: KernelError | None) -> JobStatus:
+    """The status, for ever, of a job that ends now in the state `ended`."""
+    completed = ended is JobState.COMPLETED
     return JobStatus(
         job_id=job.id,
         session_id=job.session.id,
-        state=job.state,
+        state=ended,
         created_at=job.created_at,
         started_at=job.started_at,
         completed_at=time_text(job.completed_ns),
@@ -126,7 +126,7 @@ def final_status(state: State, job: Job, error: KernelError | None) -> JobStatus
         peak_resources=job.program.peak if job.started_ns else _NO_PEAK,
         execution_context=job.context,
         error=None if error is None else JobError.of(error),
-        cancelled_at_epoch=job.epoch if job.state is JobState.CANCELLED else None,
+        cancelled_at_epoch=job.epoch if ended is JobState.CANCELLED else None,
     )
 
 

@@ -14,9 +14,11 @@ from qmkd.core import (
     admission,
     invariants,
     jobs,
+    keeping,
     ports,
     programs,
     reading,
+    recovery,
     schedule,
     sessions,
     waiting,
@@ -80,14 +82,15 @@ def may_call(peer: Peer) -> bool:
     return rule is not None and not rule.suspended
 
 
-def machine(workers: int) -> Machine:
+def machine(workers: int, durable: bool = False, version: str = "1") -> Machine:
     """A machine on which two coded programs do not fit at once."""
     return Machine(
         physical_qubits=40,
         workers=workers,
         worker_bytes=1_000,
         tenants=TENANTS,
-        versions={"x": "1"},
+        versions={"x": version},
+        durable=durable,
     )
 
 
@@ -161,16 +164,19 @@ def planner(summary: Summary, shots: int) -> Plan | ProgramTooWide:
 
 # --- bounds -------------------------------------------------------------------------------------
 
+JOBS_RETAINED = 7
 _BOUNDS: tuple[tuple[tuple[Any, ...], str, Any], ...] = (
     ((admission,), "INLINE_GRAPH_BYTES_MAX", 640),
     ((admission,), "verify_bytes", verified),
-    ((jobs, invariants), "JOBS_RETAINED_MAX", 7),
+    ((jobs, invariants), "JOBS_RETAINED_MAX", JOBS_RETAINED),
     ((jobs,), "EVENTS_FREE_MAX", 1),
     ((waiting, invariants), "PARKED_MAX", 9),
     ((waiting, invariants), "SUBSCRIPTIONS_MAX", 3),
     ((sessions, invariants), "SESSIONS_EXPIRED_MAX", 3),
     ((sessions, invariants), "PEERS_CACHED_MAX", 3),
-    ((sessions,), "SWEEP_EFFECTS_MAX", 4),
+    ((sessions, recovery), "SWEEP_EFFECTS_MAX", 4),
+    ((keeping,), "PENDING_MAX", 40),
+    ((recovery,), "SLICE_SHOTS_UNMEASURED_MAX", 4096),
     ((programs, invariants), "PROGRAMS_CACHED_MAX", 4),
     ((programs, invariants), "PROGRAM_BYTES_CACHED_MAX", 6_000),
     ((schedule,), "COUNTS_KEYS_MAX", outcomes.COUNTS_KEYS_MAX),

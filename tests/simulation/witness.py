@@ -19,6 +19,7 @@ from qmkd.core import effects as fx
 from qmkd.core.events import Called, Origin
 from qmkd.core.limits import PROGRESS_NS_MIN, SESSION_IDLE_NS
 from qmkd.core.state import State
+from qvm.program import VerifiedProgram
 from syscalls.errors import (
     AccessDenied,
     AuthFailed,
@@ -35,7 +36,8 @@ from syscalls.job import FINAL_STATES, Cancel, JobState, JobStatus, Policy, Subm
 from syscalls.results import ResultsReply
 from syscalls.session import CloseSession, NegotiateCaps, Session, SessionClosed
 from tests.simulation import outcomes
-from tests.simulation.cast import tenant_of
+from tests.simulation.cast import JOBS_RETAINED, tenant_of, verified
+from tests.simulation.disk import Disk
 
 _PARKED = object()  # what is known of an answer that comes later
 _DROPPED = "the results are no longer kept"
@@ -43,11 +45,12 @@ _DROPPED = "the results are no longer kept"
 
 @dataclasses.dataclass
 class SeenSession:
-    """A session as its replies tell: `closed` when a close was answered."""
+    """A session as its replies tell: `closed` when a close was answered, `closing` before."""
 
     tenant: str
     admin: bool
     touched_ns: int
+    closing: bool = False
     closed: bool = False
     expired: bool = False
 
@@ -73,8 +76,10 @@ class Rows:
 class Witness:
     """The ledger. `asked` before a step, `saw` after it."""
 
-    def __init__(self) -> None:
+    def __init__(self, disk: Disk | None = None) -> None:
+        self.disk = disk
         self.open: dict[Origin, Called] = {}
+        self.asked_ns: dict[Origin, int] = {}
         self.arrived: Called | None = None  # in the step under way
         self.gone: set[int] = set()
         self.sessions: dict[str, SeenSession] = {}
@@ -92,9 +97,10 @@ class Witness:
 
     # --- what comes in --------------------------------------------------------------------------
 
-    def asked(self, event: Called) -> None:
+    def asked(self, now_ns: int, event: Called) -> None:
         assert event.origin not in self.open
         self.open[event.origin] = event
+        self.asked_ns[event.origin] = now_ns
         self.arrived = event
 
     def client_gone(self, conn: int) -> None:
@@ -107,8 +113,7 @@ class Witness:
 
     def saw(self, state: State, now_ns: int, out: list[fx.Effect]) -> None:
         """Hold a step's effects against the ledger."""
-        assert state.epoch >= self.epoch, "an epoch number never goes back"
-        self.epoch = state.epoch
+        self._check_epoch(state)
         busy: set[str] = {name for name, each in state.sessions.items() if each.live or each.checks}
         for name in busy | self.busy:
             if name in self.sessions:
@@ -137,6 +142,69 @@ class Witness:
             self._check_authority(state, now_ns, self.arrived, _PARKED)
         self.arrived = None
 
+    def _check_epoch(self, state: State) -> None:
+        """As it is told: after a crash it goes on from what is durable."""
+        epoch = state.epoch if self.disk is None else state.epoch_kept
+        assert epoch >= self.epoch, "an epoch number never goes back"
+        self.epoch = epoch
+
+    # --- restarts -------------------------------------------------------------------------------
+
+    def crashed(self) -> None:
+        """The kernel is gone, with all connections and all that lay in memory."""
+        self.open, self.arrived, self.asked_ns = {}, None, {}
+        assert self.disk is not None
+        tables = self.disk.tables
+        self.rows = {job: Rows(sealed=job in tables.ends) for job, _ in tables.slices}
+        self.programs, self.forgotten = {}, set()
+        self.subscribed, self.last_seq, self.last_progress = {}, {}, {}
+        self.busy, self.halts = set(), 0
+
+    def recovered(self, before: State, state: State, now_ns: int) -> None:
+        """Hold a kernel that has just recovered against the one before it, and what was told."""
+        known_rows = {job.id for job in state.jobs.values() if job.rows}
+        assert known_rows <= self.rows.keys(), "rows are where slices are"
+        self.rows = {name: rows for name, rows in self.rows.items() if name in known_rows}
+        self._check_epoch(state)
+        for name, seen in self.sessions.items():
+            closed = seen.closed and not seen.expired
+            assert not (closed and name in state.sessions), "closed is closed"
+            if name in before.sessions and not seen.closing:
+                assert name in state.sessions, "a session outlives the daemon"
+            if name in state.sessions:
+                seen.touched_ns = now_ns  # its time begins anew
+                seen.closed = seen.expired = False
+        for name, job in self.jobs.items():
+            known = state.jobs.get(name)  # type: ignore[call-overload]
+            if known is None:
+                lost = name in before.jobs and not self.sessions[job.session].closing
+                assert self.disk is not None
+                kept = len(state.tenants[job.tenant].finished)
+                trimmed = name in self.disk.tables.ends and kept == JOBS_RETAINED
+                assert not lost or trimmed, "an acknowledged job outlives the daemon"
+            elif job.final is not None:
+                self._status(known.final)
+
+    def _check_durable(self, request: Any, body: Any) -> None:
+        """What is acknowledged is on the disk."""
+        if self.disk is None:
+            return
+        tables = self.disk.tables
+        match body:
+            case Session():
+                assert body.session_id in self.disk.ever
+            case SessionClosed():
+                assert request.session_id not in tables.sessions
+            case Submitted():
+                assert body.job_id in self.disk.ever
+            case JobStatus() if body.state in FINAL_STATES:
+                kept = tables.ends[body.job_id].status
+                assert (kept.state, kept.completed_at) == (body.state, body.completed_at)
+            case ResultsReply():
+                mine = [row for key, row in tables.slices.items() if key[0] == body.job_id]
+                shots = sum(row.report.shots for row in mine)
+                assert shots == body.shots, "results are on the disk, whole"
+
     def _run(self, effect: fx.RunSegment) -> None:
         assert effect.program not in self.forgotten
         assert self.programs.setdefault(effect.program, effect.graph) == effect.graph
@@ -150,8 +218,9 @@ class Witness:
         job = state.jobs.get(name)  # type: ignore[call-overload]
         if job is not None:
             assert job.final is not None
-            seen = self.jobs[name]
-            self._check_result(job.final, seen.events, seen.request.policy)
+            seen = self.jobs.get(name)
+            if seen is not None:  # else its submitter went before the answer
+                self._check_result(job.final, seen.events, seen.request.policy)
 
     def _check_result(self, status: JobStatus, events: int, policy: Policy) -> None:
         """Compare a completed job with what its seed yields, however it was sliced and lost."""
@@ -185,6 +254,8 @@ class Witness:
         event = self.open.pop(reply.to, None)
         assert event is not None, "every request is answered once, and nothing else is"
         body, request = reply.body, event.request
+        self._check_durable(request, body)
+        asked_ns = self.asked_ns.pop(reply.to)
         kind = body.NAME if isinstance(body, KernelError) else type(body).__name__
         key = f"{request.METHOD} {kind}"
         self.answers[key] = self.answers.get(key, 0) + 1
@@ -203,9 +274,12 @@ class Witness:
                 assert rights == set(request.requested) & {r.value for r in rule.grantable}
                 assert rights.isdisjoint(body.denied)
                 admin = "CAP_ADMIN" in rights
-                self.sessions[body.session_id] = SeenSession(rule.name, admin, now_ns)
+                self.sessions[body.session_id] = SeenSession(rule.name, admin, asked_ns)
+            case SessionClosed():
+                assert isinstance(request, CloseSession)
+                self.sessions[request.session_id].closed = True
             case Submitted():
-                self._submitted(state, event, body)
+                self._submitted(event, body)
             case JobStatus():
                 self._status(body)
             case Subscribed():
@@ -217,7 +291,7 @@ class Witness:
                 assert name == body.job_id
                 assert self.rows[name].sealed, "results travel once they cannot change"
 
-    def _submitted(self, state: State, event: Called, body: Submitted) -> None:
+    def _submitted(self, event: Called, body: Submitted) -> None:
         request = event.request
         assert isinstance(request, Submit)
         seen = self.jobs.get(body.job_id)
@@ -229,8 +303,9 @@ class Witness:
             return
         assert seen is None
         tenant = self.sessions[request.session_id].tenant
-        job = state.jobs[body.job_id]
-        events = len(job.program.summary.events)
+        program = verified(bytes(request.graph))
+        assert isinstance(program, VerifiedProgram)
+        events = len(program.summary.events)
         self.jobs[body.job_id] = SeenJob(request.session_id, tenant, request, events)
 
     def _status(self, body: JobStatus) -> None:
@@ -282,12 +357,14 @@ class Witness:
             return
         if isinstance(body, AuthFailed):
             # Expired long ago, and its name no longer remembered; or closed meanwhile.
-            assert now_ns - seen.touched_ns > SESSION_IDLE_NS or seen.closed or seen.expired
+            over = seen.closing or seen.closed or seen.expired
+            assert now_ns - seen.touched_ns > SESSION_IDLE_NS or over
             return
         assert now_ns - seen.touched_ns <= SESSION_IDLE_NS, "an expired session is of no use"
         self._check_job_named(state, seen, request, body)
-        if isinstance(body, SessionClosed):
-            seen.closed = True
+        if isinstance(request, CloseSession):
+            assert body is _PARKED or isinstance(body, SessionClosed)
+            seen.closing = True
         seen.touched_ns = now_ns
 
     def _check_job_named(self, state: State, asker: SeenSession, request: Any, body: Any) -> None:
@@ -298,7 +375,8 @@ class Witness:
             return
         job = self.jobs.get(request.job_id)
         if job is None:
-            assert request.job_id not in state.jobs, "no job is made whose submitter is not told"
+            told = self.disk is None
+            assert not told or request.job_id not in state.jobs, "who makes a job is told"
             assert isinstance(body, JobNotFound | InsufficientCaps)
         elif asker.admin:
             foreign = request.session_id != job.session

@@ -43,6 +43,7 @@ from syscalls.rights import Right
 from syscalls.session import CloseSession, NegotiateCaps, Session
 from syscalls.telemetry import GetTelemetry
 from tests.simulation import cast, outcomes
+from tests.simulation.disk import WRONG, Disk
 from tests.simulation.witness import Witness, fingerprint
 
 LIFE_STEPS = 2500
@@ -74,16 +75,22 @@ class Process:
 class Life:
     """One kernel from start to halt."""
 
-    def __init__(self, rng: random.Random, now_ns: int) -> None:
+    def __init__(self, rng: random.Random, now_ns: int, before: Life | None, durable: bool) -> None:
         self.rng, self.now_ns = rng, now_ns
-        self.kernel = Kernel(cast.machine(rng.randint(1, 3)), cast.planner)
-        self.witness = Witness()
+        self.disk: Disk | None = before.disk if before else Disk(rng) if durable else None
+        version = rng.choice(("1", "1", "1", "2"))
+        machine = cast.machine(rng.randint(1, 3), self.disk is not None, version)
+        self.kernel = Kernel(machine, cast.planner)
+        self.witness: Witness = before.witness if before else Witness(self.disk)
         self.processes = [Process() for _ in self.kernel.state.workers]
         self.timers: dict[int, int] = {}
         self.fired: list[int] = []
         self.told: list[ev.Event] = []
-        self.conns = 0
+        self.conns: int = before.conns if before else 0
         self.clients = [self._client(peer) for peer in cast.PEERS]
+        if before is not None:
+            for client, earlier in zip(self.clients, before.clients, strict=True):
+                client.sessions, client.jobs = earlier.sessions, earlier.jobs
         self.busy = [client for client in self.clients if cast.may_call(client.peer)]
         self.halted = False
         self.steps = 0
@@ -102,7 +109,7 @@ class Life:
         self.steps += 1
         kernel, before = self.kernel, None
         if isinstance(event, ev.Called):
-            self.witness.asked(event)
+            self.witness.asked(self.now_ns, event)
             if self.steps % FINGERPRINT_EVERY == 0:
                 before = fingerprint(kernel.state)
         elif isinstance(event, ev.ClientGone):
@@ -138,6 +145,9 @@ class Life:
             case fx.CancelTimer():
                 del self.timers[effect.token]
                 self.fired.append(effect.token)
+            case fx.Keep():
+                assert self.disk is not None
+                self.disk.keep(effect)
             case fx.Halt():
                 self.halted = True
 
@@ -147,12 +157,13 @@ class Life:
         event = self._due_timer() if self.rng.random() < 0.6 else None
         if event is None:
             works = self.rng.random() >= self.asking and self._something_to_do()
-            event = self._work() if works else self._call()
+            event = (self._disk_event() or self._work()) if works else self._call()
         self.learn(event, self.step(event))
 
     def _something_to_do(self) -> bool:
         """Whether a worker would say more than that it is there; now and then it says just that."""
         idle = all(process.up and not process.held for process in self.processes)
+        idle = idle and not (self.disk and self.disk.queue)
         return not idle or self.rng.random() < 0.1
 
     def _let_time_pass(self) -> None:
@@ -173,6 +184,55 @@ class Life:
                 self.fired.append(token)
                 return ev.TimerFired(token)
         return None
+
+    # --- the disk and the end of a life ---------------------------------------------------------
+
+    def recover(self, before: Life | None) -> None:
+        """The first step of a kernel that keeps anything."""
+        assert self.disk is not None
+        self.step(self.disk.load())
+        if before is not None:
+            self.witness.recovered(before.kernel.state, self.kernel.state, self.now_ns)
+
+    def crash(self) -> None:
+        """The host dies, between two steps or in the middle of performing what one asked for."""
+        assert self.disk is not None
+        if self.rng.random() < 0.7:
+            works = self.rng.random() < 0.5
+            event = self._disk_event() or (self._work() if works else self._call())
+            if isinstance(event, ev.Called):
+                self.witness.asked(self.now_ns, event)
+            elif isinstance(event, ev.ClientGone):
+                self.witness.client_gone(event.conn)
+            out = self.kernel.step(self.now_ns, event)
+            done = out[: self.rng.randint(0, len(out))]
+            self.witness.arrived, self.witness.subscribed = None, {}
+            told = [effect for effect in done if isinstance(effect, fx.Reply)]
+            self.witness.saw(self.kernel.state, self.now_ns, list(told))
+            for effect in done:
+                if isinstance(effect, fx.Keep):
+                    self.disk.keep(effect)
+            self.learn(event, done)
+        self.disk.crash()
+        self.witness.crashed()
+
+    def _disk_event(self, calm: bool = False) -> ev.Event | None:
+        """The disk has written something, or cannot."""
+        disk = self.disk
+        if disk is None or not disk.queue:
+            return None
+        chance = 0.9 if calm else self.rng.random()
+        if disk.failing:
+            disk.failing = not calm and chance < 0.8
+            return ev.KeepFailed(self.rng.choice(WRONG)) if disk.failing else self._written()
+        if chance < 0.02:
+            disk.failing = True
+            return ev.KeepFailed(self.rng.choice(WRONG))
+        return self._written() if chance > 0.3 else None
+
+    def _written(self) -> ev.Event:
+        assert self.disk is not None
+        return ev.Kept(self.disk.write())
 
     # --- workers --------------------------------------------------------------------------------
 
@@ -391,17 +451,20 @@ class Life:
         """Nobody calls; workers do well; time passes until nothing is under way."""
         state = self.kernel.state
         for _ in range(ENDING_STEPS_MAX):
-            if not (state.live or state.parked or state.checks):
+            if not (state.live or state.parked or state.checks or state.pending):
                 return
             self.now_ns += self.rng.randrange(20 * MS)
-            yield self._due_timer() or self._work(unlucky=0.0)
+            yield self._due_timer() or self._disk_event(calm=True) or self._work(unlucky=0.0)
         raise AssertionError("work ends when all workers do well")
 
     def closing_events(self) -> Iterator[ev.Event]:
         """Every session is closed by whoever opened it, or grows too old."""
         state = self.kernel.state
-        while state.sessions and self.rng.random() < 0.9:
-            session = next(iter(state.sessions.values()))
+        while self.rng.random() < 0.9:
+            known = [one for name, one in state.sessions.items() if name in self.witness.sessions]
+            if not known:
+                break
+            session = known[0]
             rule = session.tenant.rule
             owner = next(c for c in self.clients if cast.tenant_of(c.peer) is rule)
             yield self.called(owner, CloseSession(session_id=session.id))
@@ -409,7 +472,7 @@ class Life:
             yield ev.ClientGone(client.conn)
         while state.sessions:
             self.now_ns += SESSION_IDLE_NS
-            yield self._due_timer() or self._work(unlucky=0.0)
+            yield self._due_timer() or self._disk_event(calm=True) or self._work(unlucky=0.0)
 
     def check_as_at_the_start(self) -> None:
         """Nothing is left of all that was."""
@@ -426,6 +489,10 @@ class Life:
             assert not tenant.finished
         assert not self.witness.rows, "no rows are kept for nobody"
         assert set(state.timers) <= {state.sweep}
+        if self.disk is not None:
+            tables = self.disk.tables
+            for rows in (tables.sessions, tables.graphs, tables.jobs, tables.slices, tables.ends):
+                assert not rows, "nothing is kept of what nobody may read"
 
     def shutdown_events(self) -> Iterator[ev.Event]:
         """A shutdown in the middle of things; clients go on calling until the halt."""
@@ -434,39 +501,68 @@ class Life:
             if self.halted:
                 return
             self._let_time_pass()
-            calls = self.rng.random() < 0.3
-            yield self._due_timer() or (self._call() if calls else self._work())
+            if self.rng.random() < 0.3:
+                yield self._call()
+            else:
+                yield self._due_timer() or self._disk_event() or self._work()
         raise AssertionError("a shutdown comes to its end")
 
     def check_halted(self) -> None:
         """Everything was stopped and answered."""
         assert self.witness.halts == 1
         assert not self.witness.open, "every request was answered"
-        assert all(job.state in FINAL_STATES for job in self.kernel.state.jobs.values())
+        if self.disk is None:
+            assert all(job.state in FINAL_STATES for job in self.kernel.state.jobs.values())
+        else:
+            assert not self.disk.queue, "all is durable when it ends"
+            self.disk.crash()
+            self.witness.crashed()
 
 
 def run(seed: int, steps: int) -> dict[str, int]:
     """Run `steps` steps or a few more, from a seed. Returns how often each answer was given."""
     rng = random.Random(seed)
     answers: dict[str, int] = {}
-    done, now_ns = 0, START_NS
+    done, now_ns, before = 0, START_NS, None
     with cast.small_bounds():
         while done < steps:
-            life = Life(rng, now_ns)
-            for _ in range(min(LIFE_STEPS, steps - done)):
-                life.random_step()
-            if rng.random() < 0.6:
-                _play(life, life.quiet_events())
-                _play(life, life.closing_events())
-                _play(life, life.quiet_events())
-                life.check_as_at_the_start()
-            _play(life, life.shutdown_events())
-            life.check_halted()
+            life = Life(rng, now_ns, before, durable=rng.random() < 0.6)
+            if life.disk is not None:
+                life.recover(before)
+            goes_on = _live(life, rng.randint(1, min(LIFE_STEPS, steps - done)))
             done += life.steps
             now_ns = life.now_ns
-            for kind, count in life.witness.answers.items():
-                answers[kind] = answers.get(kind, 0) + count
+            if goes_on:
+                before = life
+                continue
+            before = None
+            _add(answers, life.witness.answers)
+    if before is not None:
+        _add(answers, before.witness.answers)
     return answers
+
+
+def _add(total: dict[str, int], more: dict[str, int]) -> None:
+    for kind, count in more.items():
+        total[kind] = total.get(kind, 0) + count
+
+
+def _live(life: Life, steps: int) -> bool:
+    """One life, to a halt or a crash. Returns whether another goes on where it ended."""
+    rng = life.rng
+    for _ in range(steps):
+        life.random_step()
+    if life.disk is not None and rng.random() < 0.6:
+        life.crash()
+        return True
+    if rng.random() < 0.6:
+        _play(life, life.quiet_events())
+        _play(life, life.closing_events())
+        _play(life, life.quiet_events())
+        life.check_as_at_the_start()
+    _play(life, life.shutdown_events())
+    life.check_halted()
+    return life.disk is not None and rng.random() < 0.6
 
 
 def _play(life: Life, events: Iterator[ev.Event]) -> None:

@@ -1,0 +1,156 @@
+"""Making things durable: rows of the step under way, and who waits until they are.
+
+A step gathers the rows it changed; they leave as one `Keep` at its end. What may be said only once
+they are durable waits as `Pending`, in the order of the steps: the answer of the call that made
+them, the end of a job. Where the daemon keeps nothing, nothing is gathered and nothing waits.
+
+What is done when the news comes is `recovery.py`, which also makes the state anew after a restart.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import msgspec
+
+from qmkd.core import audit
+from qmkd.core.effects import Keep
+from qmkd.core.events import Origin
+from qmkd.core.limits import BUSY_RETRY_MS, PENDING_MAX
+from qmkd.core.records import Gone, GraphRow, JobRow, Row, SessionRow
+from qmkd.core.state import Job, Parked, Pending, Session, State
+from qmkd.core.waiting import answer, park, unpark
+from syscalls.errors import Busy, KernelError
+
+
+def keep(state: State, *rows: Row) -> None:
+    """These rows are to be durable with the rest of this step."""
+    if state.machine.durable:
+        state.unkept.extend(rows)
+
+
+def let_go(state: State, gone: Gone) -> None:
+    """These rows are to go, with the rest of this step."""
+    if state.machine.durable:
+        state.gone.append(gone)
+
+
+def write_down(state: State, kind: str, **fields: str | int | list[str]) -> None:
+    """One more entry of the audit chain."""
+    if state.machine.durable:
+        entry = audit.entry(
+            number=state.audited + 1,
+            previous=state.audit_head,
+            epoch=state.epoch,
+            at_ns=state.now_ns,
+            kind=kind,
+            fields=fields,
+        )
+        state.audited, state.audit_head = entry.number, entry.hash
+        state.unkept.append(entry)
+
+
+def masked(name: str) -> str:
+    """What the chain calls a session, whose name is for nobody else to know."""
+    return sha256(name.encode()).hexdigest()[:16]
+
+
+def unkept(state: State) -> bool:
+    """Whether the step under way has changed anything that is to outlive the daemon."""
+    return bool(state.unkept or state.gone)
+
+
+def refusal(state: State) -> Busy | None:
+    """Why nothing new may be taken on: the store is behind, or cannot write."""
+    if state.keep_failed:
+        why = f"records cannot be written ({state.keep_failed})"
+    elif len(state.pending) >= PENDING_MAX:
+        why = f"{PENDING_MAX} changes wait to be written"
+    else:
+        return None
+    return Busy(what=why, retry_after_ms=BUSY_RETRY_MS)
+
+
+def answer_when_kept(state: State, parked: Parked, body: msgspec.Struct | KernelError) -> None:
+    """Answer a parked request: at once, or when what it changed in this step is durable."""
+    if isinstance(body, KernelError) or not unkept(state):
+        answer(state, parked, body)
+    else:
+        unpark(state, parked)
+        answer_later(state, parked.origin, body)
+
+
+def answer_later(state: State, origin: Origin, body: msgspec.Struct) -> None:
+    """Give this answer once what the call changed is durable."""
+    parked = Parked(origin, None, body=body)
+    parked.pending = Pending(parked=parked)
+    park(state, parked)
+    state.unsaid.append(parked.pending)
+
+
+def end_later(state: State, job: Job) -> None:
+    """Finish the job, whose ending is decided, once that is durable."""
+    assert job.ending is not None
+    state.unsaid.append(Pending(job=job))
+
+
+def flush(state: State) -> None:
+    """Ask for what the step under way gathered. Called at its end, once."""
+    if not unkept(state):
+        assert not state.unsaid, "what waits, waits for something"
+        return
+    state.keeps += 1
+    for pending in state.unsaid or (Pending(),):
+        pending.number, pending.epoch = state.keeps, state.epoch
+        state.pending.append(pending)
+    state.out.append(
+        Keep(
+            number=state.keeps,
+            epoch=state.epoch,
+            numbered=state.numbered,
+            rows=tuple(state.unkept),
+            gone=Gone(
+                sessions=tuple(name for gone in state.gone for name in gone.sessions),
+                jobs=tuple(name for gone in state.gone for name in gone.jobs),
+                results=tuple(name for gone in state.gone for name in gone.results),
+            ),
+        )
+    )
+    state.unkept, state.gone, state.unsaid = [], [], []
+
+
+# --- rows ---------------------------------------------------------------------------------------
+
+
+def session_row(session: Session, now_ns: int) -> SessionRow:
+    """An open session, as it is kept."""
+    return SessionRow(
+        id=session.id,
+        tenant=session.tenant.rule.name,
+        granted=tuple(sorted(right.value for right in session.granted)),
+        opened_ns=now_ns,
+    )
+
+
+def job_rows(job: Job) -> tuple[GraphRow, JobRow]:
+    """A job just accepted, and its program."""
+    program = job.program
+    graph = GraphRow(
+        digest=program.digest,
+        graph=program.graph,
+        summary=program.summary,
+        warnings=tuple(program.warnings),
+    )
+    row = JobRow(
+        id=job.id,
+        number=job.number,
+        session=job.session.id,
+        tenant=job.tenant.rule.name,
+        graph=program.digest,
+        policy=job.policy,
+        seed=job.seed,
+        context=job.context,
+        created_ns=job.created_ns,
+        checked_ns=job.checked_ns,
+    )
+    return graph, row

@@ -1,0 +1,253 @@
+"""What the store says: what is durable, that it cannot write, and, once, what there was before.
+
+After a restart every job that is not over waits for its turn again, with the slices that are done;
+what ran when the daemon ended runs again and gives the same bits. Where versions have changed, its
+slices are not kept but run anew, all of them under the new ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+
+import msgspec
+
+from qmkd.core import programs
+from qmkd.core.admission import check_machine, check_quota, row_bytes
+from qmkd.core.effects import Note
+from qmkd.core.events import KeepFailed, Kept
+from qmkd.core.jobs import (
+    cancel,
+    enlist,
+    finish,
+    free_key,
+    keep_finished,
+    open_results,
+    trim,
+    without_results,
+)
+from qmkd.core.keeping import keep, let_go, refusal, write_down
+from qmkd.core.limits import SLICE_SHOTS_UNMEASURED_MAX, SWEEP_EFFECTS_MAX
+from qmkd.core.ports import EXACT, Plan
+from qmkd.core.records import EndRow, Gone, JobRow, Recovered, SessionRow, SliceRow
+from qmkd.core.schedule import merge
+from qmkd.core.sessions import close, plan_sweep
+from qmkd.core.state import Job, Program, Session, Slice, State, TimerKind
+from qmkd.core.waiting import answer, set_timer
+from qmkd.core.wording import context, final_status, time_text
+from syscalls.errors import KernelError
+from syscalls.ids import JobId
+from syscalls.job import JobState, Submitted
+from syscalls.rights import Right
+from syscalls.session import Session as Opened
+
+
+def kept(state: State, event: Kept) -> None:
+    """All up to this number is durable: say what waited for it."""
+    assert state.kept <= event.number <= state.keeps, "what is durable was asked for"
+    state.kept = event.number
+    state.keep_failed = ""
+    settle_kept(state)
+
+
+def settle_kept(state: State) -> None:
+    """As many answers and endings as fit a step; the rest in another."""
+    pending = state.pending
+    while pending and pending[0].number <= state.kept:
+        if len(state.out) > SWEEP_EFFECTS_MAX:
+            set_timer(state, TimerKind.KEPT, state.now_ns)
+            return
+        first = pending.popleft()
+        state.epoch_kept = first.epoch
+        if first.job is not None:
+            finish(state, first.job)
+        if first.parked is not None:
+            assert first.parked.body is not None
+            answer(state, first.parked, first.parked.body)
+
+
+def keep_failed(state: State, event: KeepFailed) -> None:
+    """Nothing new is taken on until the store can write. Who has just brought something new is
+    refused, and what it made is undone, as soon as that too can be written."""
+    state.keep_failed = event.what
+    state.out.append(Note("records cannot be written", {"why": event.what}))
+    busy = refusal(state)
+    assert busy is not None
+    for pending in list(state.pending):
+        parked = pending.parked
+        if parked is None:
+            continue
+        if isinstance(parked.body, Submitted):
+            answer(state, parked, busy)
+            job = state.jobs[parked.body.job_id]
+            job.unwanted = True
+            free_key(job)
+            cancel(state, job)
+        elif isinstance(parked.body, Opened):
+            answer(state, parked, busy)
+            session = state.sessions.get(parked.body.session_id)
+            if session is not None:
+                close(state, session)
+
+
+# --- after a restart ----------------------------------------------------------------------------
+
+
+def recover(state: State, event: Recovered) -> None:
+    """Make the state of before. The first event of a kernel that keeps anything."""
+    assert state.machine.durable, "who keeps nothing has nothing to recover"
+    assert not state.keeps, "the first event"
+    assert not state.sessions, "the first event"
+    state.epoch = state.epoch_kept = event.epoch
+    state.numbered = event.numbered
+    state.audited, state.audit_head = event.audited, event.audit_head
+    for row in event.sessions:
+        _session(state, row)
+    graphs = {row.digest: row for row in event.graphs}
+    ends = {row.job: row for row in event.ends}
+    slices: dict[JobId, list[SliceRow]] = defaultdict(list)
+    for each in event.slices:
+        slices[each.job].append(each)
+    made: dict[tuple[str, bytes], Program] = {}
+    for one in sorted(event.jobs, key=lambda row: _over_ns(ends.get(row.id))):
+        session = state.sessions.get(one.session)
+        if session is None:
+            let_go(state, Gone(jobs=(one.id,)))
+            continue
+        program = made.get((one.tenant, one.graph))
+        if program is None:
+            graph = graphs[one.graph]
+            program = programs.describe(
+                session.tenant, graph.graph, graph.summary, list(graph.warnings)
+            )
+            program.digest = graph.digest
+            made[one.tenant, one.graph] = program
+        _job(state, session, one, program, slices[one.id], ends.get(one.id))
+    interrupted = str(state.live)
+    for tenant in state.tenants.values():
+        trim(state, tenant)
+    write_down(state, "started", jobs_interrupted=interrupted, **state.machine.versions)
+    if state.sessions:
+        plan_sweep(state, state.now_ns)
+    state.version += 1
+
+
+def _over_ns(end: EndRow | None) -> float:
+    """Finished jobs come first, in the order in which they ended."""
+    return math.inf if end is None else end.completed_ns
+
+
+def _session(state: State, row: SessionRow) -> None:
+    """Open again, unless the tenant is no more, is suspended or may not have so many."""
+    tenant = state.tenants.get(row.tenant)
+    if (
+        tenant is None
+        or tenant.rule.suspended
+        or tenant.sessions >= tenant.rule.quota.sessions
+        or not {Right(name) for name in row.granted} <= tenant.rule.grantable
+    ):
+        let_go(state, Gone(sessions=(row.id,)))
+        return
+    granted = frozenset(Right(name) for name in row.granted)
+    state.sessions[row.id] = Session(row.id, tenant, granted, state.now_ns)
+    tenant.sessions += 1
+
+
+def _job(
+    state: State,
+    session: Session,
+    row: JobRow,
+    program: Program,
+    slices: Sequence[SliceRow],
+    end: EndRow | None,
+) -> None:
+    """A job of before: over as it was, or waiting with what is done of it."""
+    context = row.context
+    plan = Plan(
+        engine=context.engine, why=context.why, width=context.width,
+        ns_fixed=0, ns_per_shot=0, bytes_peak=0,
+    )  # fmt: skip
+    job = Job(
+        id=row.id,
+        number=row.number,
+        session=session,
+        tenant=session.tenant,
+        program=program,
+        policy=row.policy,
+        seed=row.seed,
+        plan=plan,
+        context=context,
+        digest=row.graph,
+        created_ns=row.created_ns,
+        created_at=time_text(row.created_ns),
+        checked_ns=row.checked_ns,
+        row_bytes=row_bytes(program, row.policy),
+        row_total=row.policy.shots * row_bytes(program, row.policy),
+    )
+    if end is None:
+        refusal = _take_up(state, job)
+        if refusal is not None:
+            job.completed_ns = state.now_ns
+            status = final_status(state, job, JobState.FAILED, refusal)
+            end = EndRow(job=job.id, status=status, completed_ns=state.now_ns)
+            keep(state, end)
+            slices = ()
+        elif job.context is not context:
+            let_go(state, Gone(results=(job.id,)))
+            slices = ()
+    open_results(job)
+    for each in slices:
+        merge(job, Slice(each.first, each.report.shots), each.report)
+    job.rows = bool(slices)
+    if end is None:
+        _wait(state, job, slices)
+    else:
+        _over(state, job, end)
+
+
+def _take_up(state: State, job: Job) -> KernelError | None:
+    """Plan a job that was not over; the refusal where it would not be accepted today.
+
+    With other versions of what computes, its bits may be others: it gets another context.
+    """
+    shots = EXACT if job.policy.exact else job.policy.shots
+    plan = state.planner(job.program.summary, shots)
+    if isinstance(plan, KernelError):
+        return plan
+    refusal = check_quota(job.tenant, job.policy, job.program) or check_machine(
+        state, job.program, plan
+    )
+    if refusal is not None:
+        return refusal
+    if job.context.versions == state.machine.versions:
+        plan = msgspec.structs.replace(plan, engine=job.context.engine)
+    else:
+        job.context = context(job.program, job.policy, plan, job.seed, state.machine)
+    job.plan = plan
+    return None
+
+
+def _wait(state: State, job: Job, slices: Sequence[SliceRow]) -> None:
+    """Queue the job; what no slice covers is still to be run."""
+    assert job.shots_done < job.policy.shots, "the last slice and the end are kept together"
+    for each in slices:
+        assert each.first >= job.shots_given, "slices do not overlap"
+        for first in range(job.shots_given, each.first, SLICE_SHOTS_UNMEASURED_MAX):
+            shots = min(SLICE_SHOTS_UNMEASURED_MAX, each.first - first)
+            job.again.append(Slice(first, shots))
+        job.shots_given = each.first + each.report.shots
+    enlist(state, job)
+
+
+def _over(state: State, job: Job, end: EndRow) -> None:
+    job.completed_ns = end.completed_ns
+    final = end.status
+    if final.state is JobState.COMPLETED and job.rows:
+        final = msgspec.structs.replace(final, counts=job.counts, probabilities=job.probabilities)
+    elif final.state is JobState.COMPLETED:
+        final = without_results(final)
+    job.state, job.final, job.shots_done = final.state, final, final.progress.shots_done
+    if final.execution_context is not None:
+        job.context = final.execution_context
+    keep_finished(state, job)
