@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
-from syscalls.audit import HASH_BYTES
 from qmkd.core.records import EndRow, GraphRow, JobRow, Recovered, SessionRow, SliceRow
 from qmkd.shell.store.rows import GraphBody, opened
 from qmkd.shell.store.schema import Damaged, what_failed
 from qvm.program import Summary
+from syscalls.audit import HASH_BYTES
 from syscalls.findings import Finding
 from syscalls.results import SHOT_BLOCK
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from qmkd.core.effects import Keep
 from qmkd.core.records import Gone, Recovered
@@ -38,7 +38,7 @@ RETRY_S_MAX: Final = 2.0
 FLUSH_S_MAX: Final = 5.0  # at the end, for what is queued
 STUCK_S_MAX: Final = 5.0  # beyond it, for the flush under way
 FREE_PAGES_MAX: Final = 256  # in the file before it is made smaller
-FREE_PAGES_TURN: Final = 2048  # given back at once
+FREE_PAGES_TURN: Final = 1024  # given back at once
 # The writing thread needs the interpreter for microseconds between two statements. By default it
 # would wait five milliseconds for it each time the loop is busy, more than a flush takes.
 SWITCH_S: Final = 0.0005
@@ -77,8 +77,7 @@ class Store:
         self._thread.start()
 
     def load(self) -> Recovered:
-        """All there is. Raises Damaged. To be called before the first `keep`."""
-        assert not self._unkept
+        """All that is durable. Raises Damaged."""
         return reader.load(self._reading)
 
     def rows(self, job_id: str) -> Iterator[tuple[int, bytes]]:
@@ -132,6 +131,12 @@ class Store:
                 region.release()
         self._kept(number)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def close(self, flush_s: float = FLUSH_S_MAX) -> bool:
         """Write what is queued, for at most so long, and close. Returns whether all is durable.
 
@@ -165,6 +170,7 @@ class _Writer:
         self._told: set[str] = set()
         self._run = os.urandom(8)  # tells our numbers from those of earlier daemons
         self._graphs = self._graphs_stored()
+        self._shrinking = True  # perhaps the daemon before did not get to it
         self._closing = threading.Event()
         self._until = inf
         self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -205,7 +211,8 @@ class _Writer:
             for _ in batch:
                 self._waiting.popleft()
             self._tell(batch[-1].keep.number)
-            if not self._waiting and any(entry.gone != Gone() for entry in batch):
+            self._shrinking = self._shrinking or any(entry.gone != Gone() for entry in batch)
+            if self._shrinking and not self._waiting:
                 self._shrink()
 
     def _tell(self, news: int | str | BaseException) -> None:
@@ -312,9 +319,10 @@ class _Writer:
             while self.inbox.empty():
                 (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
                 if free <= FREE_PAGES_MAX:
+                    self._shrinking = False
                     return
-                # A page goes with each step, so all must be fetched.
-                self._db.execute(f"PRAGMA incremental_vacuum({FREE_PAGES_TURN})").fetchall()
+                # Each step frees one page; `execute` would make one step.
+                self._db.executescript(f"PRAGMA incremental_vacuum({FREE_PAGES_TURN})")
         except sqlite3.Error as error:
             if what_failed(error) is None:
                 raise

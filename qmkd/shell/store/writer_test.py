@@ -1,0 +1,289 @@
+"""The writing thread: what is acknowledged is there, in order, whatever the disk does."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sqlite3
+import stat
+import subprocess
+from collections.abc import Iterator
+from copy import deepcopy
+from multiprocessing import get_context
+from pathlib import Path
+from random import Random
+from time import sleep
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qmkd.core.effects import Keep
+from qmkd.core.records import SessionRow
+from qmkd.shell.store import Store
+from qmkd.shell.store.conftest import (
+    ACK,
+    Keeper,
+    MemoryRegion,
+    Story,
+    assert_holds,
+    rows_of,
+    tell_until_killed,
+)
+from syscalls.ids import SessionId
+
+
+def session(number: int, text: str = "") -> Keep:
+    row = SessionRow(id=SessionId(f"s{number}"), tenant=text, granted=(), opened_ns=number)
+    return Keep(number=number, epoch=number, numbered=number, rows=(row,))
+
+
+def names(path: Path) -> list[str]:
+    with Store(path, kept=print, failed=print) as store:
+        return [row.id for row in store.load().sessions]
+
+
+# --- order and completeness ---------------------------------------------------------------------
+
+
+def test_a_new_database_holds_nothing_and_only_its_owner_may_read_it(
+    keeper: Keeper, path: Path
+) -> None:
+    assert_holds(keeper.store, Story(0))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_what_was_told_is_found_again_by_the_next_daemon(path: Path) -> None:
+    story = Story(1)
+    for _ in range(3):
+        keeper = Keeper(path)
+        assert_holds(keeper.store, story)
+        story.new_run()
+        keeper.tell(story, 150)
+        assert keeper.store.close()
+        assert keeper.said[-1] == 150
+        numbers = [one for one in keeper.said if isinstance(one, int)]
+        assert numbers == keeper.said == sorted(numbers)
+    keeper = Keeper(path)
+    assert_holds(keeper.store, story)
+    keeper.store.close()
+    assert MemoryRegion.open == 0
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32), parts=st.lists(st.integers(1, 30), min_size=1, max_size=6))
+def test_any_story_told_in_any_batches_is_found_again(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, parts: list[int]
+) -> None:
+    path = tmp_path_factory.mktemp("store") / "qmkd.db"
+    keeper, story = Keeper(path), Story(seed)
+    for part in parts:
+        keeper.tell(story, part)
+        keeper.wait(story.told)
+        assert keeper.store.backlog_bytes == 0
+    assert_holds(keeper.store, story)
+    keeper.store.close()
+
+
+def test_the_backlog_counts_what_is_queued_until_it_is_collected(keeper: Keeper) -> None:
+    keeper.store.keep(session(1, "x" * 5000), rows_of)
+    assert 5000 < keeper.store.backlog_bytes < 6000
+    keeper.wait(1)
+    assert keeper.store.backlog_bytes == 0
+
+
+def test_many_queued_keeps_share_a_transaction(keeper: Keeper, path: Path) -> None:
+    """Acknowledged numbers are those of transactions, so there are few of them."""
+    blocker = locked(path)
+    for number in range(1, 501):
+        keeper.store.keep(session(number), rows_of)
+    keeper.wait("locked")
+    blocker.close()
+    keeper.wait(500)
+    assert len(keeper.said) <= 5, "one alone after the failure, then all others together"
+
+
+def test_a_session_kept_again_is_changed(keeper: Keeper) -> None:
+    keeper.store.keep(session(1, "before"), rows_of)
+    row = SessionRow(id=SessionId("s1"), tenant="after", granted=(), opened_ns=5)
+    keeper.store.keep(Keep(number=2, epoch=1, numbered=1, rows=(row,)), rows_of)
+    keeper.wait(2)
+    assert keeper.store.load().sessions == (row,)
+
+
+def test_a_mistake_of_the_kernel_breaks_the_daemon_and_not_the_database(path: Path) -> None:
+    keeper, story = Keeper(path), Story(3)
+    keeper.tell(story, 20)
+    keeper.wait(20)
+    entry = story.audit[-1]
+    keeper.store.keep(Keep(number=21, epoch=99, numbered=21, rows=(entry,)), rows_of)
+    with pytest.raises(sqlite3.IntegrityError):
+        keeper.wait(21)
+    keeper.store.close()
+    keeper = Keeper(path)
+    assert_holds(keeper.store, story)
+    keeper.store.close()
+
+
+# --- a disk that fails --------------------------------------------------------------------------
+
+
+def locked(path: Path) -> sqlite3.Connection:
+    """Another connection that holds the write lock until it is closed."""
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    return other
+
+
+def test_a_foreign_lock_delays_and_loses_nothing(keeper: Keeper, path: Path) -> None:
+    story = Story(5)
+    keeper.tell(story, 10)
+    keeper.wait(10)
+    told_before = deepcopy(story)
+    blocker = locked(path)
+    keeper.tell(story, 10)
+    keeper.wait("locked")
+    assert keeper.kept == 10
+    assert_holds(keeper.store, told_before)
+    keeper.tell(story, 10)
+    blocker.close()
+    keeper.wait(30)
+    assert keeper.said.count("locked") == 1, "said once until something is written"
+    assert_holds(keeper.store, story)
+
+
+def test_each_failure_is_told_anew_once_something_was_written(keeper: Keeper, path: Path) -> None:
+    for number in (1, 2):
+        blocker = locked(path)
+        keeper.store.keep(session(number), rows_of)
+        while keeper.said.count("locked") < number:
+            keeper.wait("locked") if number == 1 else _collect(keeper)
+        blocker.close()
+        keeper.wait(number)
+    assert keeper.said == ["locked", 1, "locked", 2]
+
+
+def _collect(keeper: Keeper) -> None:
+    sleep(0.01)
+    keeper.store.collect()
+
+
+@pytest.mark.parametrize(
+    ("pragma", "undo", "what"),
+    [
+        ("PRAGMA max_page_count = 1", "PRAGMA max_page_count = 1000000", "disk full"),
+        ("PRAGMA query_only = ON", "PRAGMA query_only = OFF", "read-only"),
+    ],
+)
+def test_nothing_is_lost_while_the_disk_is_full_or_read_only(
+    keeper: Keeper, pragma: str, undo: str, what: str
+) -> None:
+    story = Story(6)
+    keeper.tell(story, 40)
+    keeper.wait(40)
+    keeper.store._db.execute(pragma)
+    keeper.store.keep(session(41, "x" * 3_000_000), rows_of)
+    keeper.wait(what)
+    keeper.store.keep(session(42), rows_of)
+    assert keeper.kept == 40
+    keeper.store._db.execute(undo)
+    keeper.wait(42)
+    assert {"s41", "s42"} <= {row.id for row in keeper.store.load().sessions}
+
+
+def test_a_file_that_may_not_grow_is_an_input_output_error_until_it_may(path: Path) -> None:
+    keeper = Keeper(path)
+    keeper.store.keep(session(1), rows_of)
+    keeper.wait(1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    try:
+        keeper.store.keep(session(2, "x" * 300_000), rows_of)
+        keeper.store.keep(session(3), rows_of)
+        keeper.wait("input/output error")
+        assert keeper.kept == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    keeper.wait(3)
+    keeper.store.close()
+    assert names(path) == ["s1", "s2", "s3"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of four mebibytes, where we may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("needs to mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_really_full_delays_and_loses_nothing(small_disk: Path) -> None:
+    keeper = Keeper(small_disk / "qmkd.db")
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(3 << 20))
+    for number in range(1, 31):
+        keeper.store.keep(session(number, "x" * 50_000), rows_of)
+    keeper.wait("disk full")
+    assert keeper.kept < 30
+    assert len(keeper.store.load().sessions) == keeper.kept, "reads go on"
+    filler.unlink()
+    keeper.wait(30)
+    keeper.store.close()
+    assert len(names(small_disk / "qmkd.db")) == 30
+
+
+def test_closing_gives_up_on_a_disk_that_does_not_recover(path: Path) -> None:
+    keeper = Keeper(path)
+    keeper.store.keep(session(1), rows_of)
+    keeper.wait(1)
+    blocker = locked(path)
+    for number in range(2, 5):
+        keeper.store.keep(session(number), rows_of)
+    assert not keeper.store.close(flush_s=0.6)
+    blocker.close()
+    assert names(path) == ["s1"]
+
+
+# --- a process that is killed -------------------------------------------------------------------
+
+
+def kill_rounds(path: Path, seed: int, rounds: int) -> int:
+    """Kill a writer, look at what it left, go on from there. Returns how many Keeps it took."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["qmkd.shell.store.conftest"])
+    story, chance = Story(seed), Random(seed)
+    for _ in range(rounds):
+        ours, theirs = context.Pipe(duplex=False)
+        child = context.Process(target=tell_until_killed, args=(path, story, theirs))
+        child.start()
+        theirs.close()
+        acked = ACK.unpack(os.read(ours.fileno(), ACK.size))[0]
+        sleep(chance.expovariate(1 / 0.02))
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+        while answer := os.read(ours.fileno(), ACK.size):
+            (acked,) = ACK.unpack(answer)
+        ours.close()
+        with Store(path, kept=print, failed=print) as store:
+            durable = store.load().numbered - story.told
+            assert durable >= acked, "what was acknowledged is there"
+            story.new_run()
+            for _ in range(durable):
+                story.next()
+            assert_holds(store, story)
+    return story.told
+
+
+def test_a_killed_writer_loses_nothing_that_it_acknowledged(path: Path) -> None:
+    assert kill_rounds(path, seed=1, rounds=12) >= 12
+
+
+@pytest.mark.slow
+def test_five_hundred_killed_writers_lose_nothing_that_they_acknowledged(path: Path) -> None:
+    assert kill_rounds(path, seed=2, rounds=500) >= 500
