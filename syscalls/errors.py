@@ -217,6 +217,15 @@ class AccessDenied(KernelError, frozen=True, kw_only=True):
         return "This job belongs to another session of the same tenant."
 
 
+class CapabilityNotFound(KernelError, frozen=True, kw_only=True):
+    """No capability of this name came from this session: unknown, expired, revoked or another's."""
+
+    CODE: ClassVar[int] = -32002
+
+    def sentence(self) -> str:
+        return "No such capability came from this session."
+
+
 class CheckpointNotFound(KernelError, frozen=True, kw_only=True):
     """The caller has no such checkpoint. Another tenant's is answered in just this way."""
 
@@ -481,6 +490,7 @@ ERRORS: tuple[type[KernelError], ...] = (
     InsufficientCaps,
     JobNotFound,
     AccessDenied,
+    CapabilityNotFound,
     CheckpointNotFound,
     ChannelNotFound,
     IdempotencyConflict,

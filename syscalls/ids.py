@@ -59,6 +59,11 @@ def job_id(fresh: bytes) -> JobId:
     return JobId(_named(JOB_PREFIX, fresh))
 
 
+def capability_id(fresh: bytes) -> CapabilityId:
+    """Name a delegated capability after ID_BYTES fresh random bytes."""
+    return CapabilityId(_named(CAPABILITY_PREFIX, fresh))
+
+
 def _named(prefix: str, fresh: bytes) -> str:
     assert len(fresh) == ID_BYTES, f"an id takes {ID_BYTES} random bytes, got {len(fresh)}"
     return prefix + fresh.hex()

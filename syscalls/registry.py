@@ -10,6 +10,7 @@ from syscalls.checkpoint import Checkpoint, Migrate, Replay, Restore
 from syscalls.discover import Discover
 from syscalls.errors import (
     ERRORS,
+    InsufficientCaps,
     InternalError,
     InvalidRequest,
     MethodNotFound,
@@ -56,7 +57,14 @@ METHODS: dict[str, type[Syscall]] = {call.METHOD: call for call in CALLS}
 NOTIFICATIONS: dict[str, type[JobEvent]] = {JobEvent.METHOD: JobEvent}
 WIRE_ERRORS = {ParseError, InvalidRequest, MethodNotFound}  # refused before a call is known
 # What a FAILED job's `error` may hold.
-JOB_FAILURES = (NotAvailable, ResourceExhausted, Timeout, WorkerLost, InternalError)
+JOB_FAILURES = (
+    NotAvailable,
+    InsufficientCaps,
+    ResourceExhausted,
+    Timeout,
+    WorkerLost,
+    InternalError,
+)
 SESSIONLESS = (Discover, NegotiateCaps)
 
 assert len(METHODS) == len(CALLS), "method names are unique"

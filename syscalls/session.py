@@ -31,7 +31,10 @@ class Session(Reply, frozen=True, kw_only=True):
     """An open session, and what it may do."""
 
     session_id: SessionId
-    granted: Annotated[list[str], Meta(description="Capabilities this session holds.")]
+    granted: Annotated[
+        list[str],
+        Meta(description="Capabilities this session holds: rights, and delegated ones by id."),
+    ]
     denied: Annotated[
         list[str], Meta(description="Capabilities asked and not given; unknown names land here.")
     ]
@@ -50,7 +53,9 @@ class Session(Reply, frozen=True, kw_only=True):
 class NegotiateCaps(Syscall, frozen=True, kw_only=True):
     """Open a session that holds those of the requested capabilities which policy grants.
 
-    Capabilities that are unknown or not granted are listed in `denied`; that is not an error.
+    The id of a capability that was delegated to this tenant may stand among them: its rights
+    are then the session's too, until it expires or is revoked. Capabilities that are unknown or
+    not granted are listed in `denied`; that is not an error.
     """
 
     METHOD: ClassVar[str] = "q_negotiate_caps"
@@ -59,7 +64,8 @@ class NegotiateCaps(Syscall, frozen=True, kw_only=True):
     CHANCE: ClassVar[bool] = True
 
     requested: Annotated[
-        list[Name], Meta(max_length=NAMES_MAX, description="Capabilities wanted, by CAP_ name.")
+        list[Name],
+        Meta(max_length=NAMES_MAX, description="Capabilities wanted: CAP_ names, delegated ids."),
     ]
     op_families: Annotated[
         list[Name],

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, Struct
 
+from syscalls.capability import CapabilityInfo
 from syscalls.errors import AccessDenied, InsufficientCaps, JobNotFound
 from syscalls.ids import JobId, JobIdIn
 from syscalls.job import JobState, JobTelemetry
@@ -39,6 +40,10 @@ class Telemetry(Reply, frozen=True, kw_only=True):
         list[JobId] | None,
         Meta(description="The session's jobs, oldest first, if asked for."),
     ] = None
+    capabilities: Annotated[
+        list[CapabilityInfo] | None,
+        Meta(description="Capabilities from this session or offered to its tenant, if asked for."),
+    ] = None
 
 
 class GetTelemetry(SessionCall, frozen=True, kw_only=True):
@@ -53,6 +58,9 @@ class GetTelemetry(SessionCall, frozen=True, kw_only=True):
         bool, Meta(description="Also report on the whole machine; needs CAP_ADMIN.")
     ] = False
     list_jobs: Annotated[bool, Meta(description="Also list the session's jobs by id.")] = False
+    list_capabilities: Annotated[
+        bool, Meta(description="Also list the newest 256 delegated capabilities of each kind.")
+    ] = False
 
 
 class Mapping(Reply, frozen=True, kw_only=True):

@@ -11,13 +11,14 @@ from hashlib import sha256
 
 import msgspec
 
-from qmkd.core import keeping, programs
-from qmkd.core.capabilities import check_rights
+from qmkd.core import keeping, programs, quotas
+from qmkd.core.capabilities import check_rights, lenders
 from qmkd.core.effects import Note
 from qmkd.core.events import Called, ProgramChecked
 from qmkd.core.jobs import enqueue, shutting_down, want_turn
 from qmkd.core.limits import CHECK_NS_PER_BYTE, INLINE_GRAPH_BYTES_MAX
-from qmkd.core.ports import EXACT, Plan, Quota
+from qmkd.core.ports import EXACT, Plan
+from qmkd.core.quotas import over
 from qmkd.core.state import Check, Job, Parked, Program, Session, State, Submission, Tenant
 from qmkd.core.waiting import answer, check_park, park
 from qmkd.core.wording import context, plan_shown, time_text
@@ -29,7 +30,6 @@ from syscalls.errors import (
     InvalidGraph,
     KernelError,
     NotAvailable,
-    QuotaExceeded,
     ResourceExhausted,
 )
 from syscalls.findings import FINDINGS_MAX
@@ -131,6 +131,7 @@ def _job(state: State, submission: Submission, program: Program, plan: Plan) -> 
         checked_ns=state.now_ns - submission.asked_ns,
         row_bytes=row_bytes(program, policy),
         row_total=policy.shots * row_bytes(program, policy),
+        lent=lenders(submission.session, program.summary.rights),
     )
 
 
@@ -167,7 +168,9 @@ def check_admission(
             estimated_epochs=summary.epochs, deadline_epochs=policy.deadline_epochs
         )
     return (
-        check_quota(session.tenant, policy, program) or check_machine(state, program, plan) or plan
+        check_quota(state, session, policy, program, plan, policy.shots)
+        or check_machine(state, program, plan)
+        or plan
     )
 
 
@@ -183,33 +186,30 @@ def _check_available(program: Program, policy: Policy) -> KernelError | None:
     return None
 
 
-def check_quota(tenant: Tenant, policy: Policy, program: Program) -> KernelError | None:
-    """Whether the tenant may have one more job, with this program and policy."""
-    quota, summary = tenant.rule.quota, program.summary
+def check_quota(
+    state: State, session: Session, policy: Policy, program: Program, plan: Plan, metered: int
+) -> KernelError | None:
+    """Whether one more job fits the tenant's quota, and the shares of the rights that it uses.
+
+    metered: how many of its shots are to count for what is counted by the minute.
+    """
+    tenant, lent = session.tenant, lenders(session, program.summary.rights)
+    for account in quotas.accounts_of(tenant, lent):
+        refusal = quotas.check(account, state.now_ns, program.summary, plan, metered)
+        if refusal is not None:
+            return refusal
     held = 0 if program.uses else len(program.graph)
     rows = policy.shots * row_bytes(program, policy)
-    return (
-        # Running jobs share these; one that fits alone waits its turn.
-        _over("logical qubits", quota.logical_qubits, 0, summary.peak_logical)
-        or _over("physical qubits", quota.physical_qubits, 0, summary.peak_physical)
-        or check_room(tenant, quota, held)
-        or _over("bytes of results of live jobs", quota.result_bytes, tenant.rows_live, rows)
+    return check_room(tenant, held) or over(
+        "bytes of results of live jobs", tenant.quota.result_bytes, tenant.rows_live, rows
     )
 
 
-def check_room(tenant: Tenant, quota: Quota, held: int) -> KernelError | None:
+def check_room(tenant: Tenant, held: int) -> KernelError | None:
     """Whether one more job, with `held` more bytes of graphs, fits the tenant's quota."""
     jobs = tenant.live + tenant.checking
-    return _over("jobs", quota.jobs, jobs, 1) or _over(
-        "bytes of queued graphs", quota.queued_bytes, tenant.held_bytes, held
-    )
-
-
-def _over(what: str, limit: int, in_use: int, asked: int) -> QuotaExceeded | None:
-    if in_use + asked <= limit:
-        return None
-    return QuotaExceeded(
-        what=what, limit=limit, in_use=in_use, asked=asked, waiting_helps=asked <= limit
+    return over("jobs", tenant.quota.jobs, jobs, 1) or over(
+        "bytes of queued graphs", tenant.quota.queued_bytes, tenant.held_bytes, held
     )
 
 
@@ -232,7 +232,7 @@ def check_machine(state: State, program: Program, plan: Plan) -> KernelError | N
 def _check_later(state: State, submission: Submission, event: Called) -> KernelError | None:
     session, size = submission.session, len(submission.graph)
     tenant = session.tenant
-    refusal = check_park(tenant) or check_room(tenant, tenant.rule.quota, size)
+    refusal = check_park(tenant) or check_room(tenant, size)
     if refusal is not None:
         return refusal
     check = Check(submission, ns=CHECK_NS_PER_BYTE * size)

@@ -1,38 +1,71 @@
-"""Which rights a session gets, and whether it has those that something needs.
+"""Which rights a session has now, and whether it has those that something needs.
 
-Authority comes from the tenant's rule alone and only shrinks: a session never gains a right after
-it was opened. Deriving and revoking are not in this build.
+Authority comes from the tenant's rule, or by capabilities that others handed on (`delegation.py`)
+and that the session named when it was opened. Afterwards it only shrinks. Whatever is asked here is
+asked anew each time: at every call, and for a job before and after each of its slices.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qmkd.core.state import Session
+from qmkd.core.state import Capability, Job, Session, State, Tenant
 from syscalls.errors import InsufficientCaps
+from syscalls.ids import CapabilityId
 from syscalls.rights import Right
 
 _RIGHTS: dict[str, Right] = {right.value: right for right in Right}
 
 
-def negotiate(requested: list[str], grantable: frozenset[Right]) -> tuple[list[Right], list[str]]:
-    """(granted, denied), each in the order asked and without repetition.
+def negotiate(
+    state: State, tenant: Tenant, requested: list[str]
+) -> tuple[frozenset[Right], list[Capability], list[str], list[str]]:
+    """(rights by the tenant's rule, capabilities lent to it, names granted, names denied).
 
-    Names of no right are denied like rights that policy withholds.
+    Granted and denied share out the names asked, each in the order asked and without repetition;
+    rights that only come by a capability follow. Names of nothing are denied like rights that
+    policy withholds and capabilities that are another tenant's.
     """
-    granted: dict[Right, None] = {}
-    denied: dict[str, None] = {}
-    for name in requested:
-        right = _RIGHTS.get(name)
-        if right is not None and right in grantable:
-            granted[right] = None
-        else:
-            denied[name] = None
-    return list(granted), list(denied)
+    names = list(dict.fromkeys(requested))
+    own = {name: _RIGHTS[name] for name in names if _RIGHTS.get(name) in tenant.rule.grantable}
+    found = {name: state.capabilities.get(CapabilityId(name)) for name in names}
+    lent = {
+        name: each
+        for name, each in found.items()
+        if each is not None and each.row.tenant == tenant.rule.name
+    }
+    held = {*own, *lent, *(right.value for each in lent.values() for right in each.row.rights)}
+    granted = [name for name in names if name in held] + sorted(held.difference(names))
+    denied = [name for name in names if name not in held]
+    return frozenset(own.values()), list(lent.values()), granted, denied
 
 
-def check_rights(session: Session, needed: Iterable[str]) -> InsufficientCaps | None:
+def rights_of(session: Session, lent: Iterable[Capability] | None = None) -> frozenset[Right]:
+    """Its rights now: by the rule, and by those of its capabilities that live, or some of these."""
+    lent = session.lent if lent is None else [each for each in lent if each in session.lent]
+    return session.granted.union(*(each.row.rights for each in lent))
+
+
+def check_rights(
+    session: Session, needed: Iterable[str], lent: Iterable[Capability] | None = None
+) -> InsufficientCaps | None:
     """The refusal where the session lacks one of the needed rights."""
-    required = sorted(needed)
-    missing = [name for name in required if _RIGHTS[name] not in session.granted]
+    rights, required = rights_of(session, lent), sorted(needed)
+    missing = [name for name in required if _RIGHTS[name] not in rights]
     return InsufficientCaps(required=required, missing=missing) if missing else None
+
+
+def check_job(job: Job) -> InsufficientCaps | None:
+    """Whether the job still has every right that its program needs, by what it was accepted on."""
+    return check_rights(job.session, job.program.summary.rights, job.lent)
+
+
+def lenders(session: Session, needed: Iterable[str]) -> tuple[Capability, ...]:
+    """The capabilities that a job uses: those that supply a right which the rule does not give."""
+    lacking = {_RIGHTS[name] for name in needed} - session.granted
+    used = []
+    for each in session.lent:
+        if lacking & each.row.rights:
+            used.append(each)
+            lacking -= each.row.rights
+    return tuple(used)

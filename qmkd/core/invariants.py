@@ -9,8 +9,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
+import msgspec
+
+from qmkd.core.capabilities import check_job
 from qmkd.core.jobs import JOB_MOVES, has_shots
 from qmkd.core.limits import (
+    CAPABILITIES_MAX,
+    DELEGATIONS_MAX,
     JOBS_RETAINED_MAX,
     PARKED_MAX,
     PEERS_CACHED_MAX,
@@ -20,10 +25,13 @@ from qmkd.core.limits import (
     SESSIONS_EXPIRED_MAX,
     SUBSCRIPTIONS_MAX,
 )
-from qmkd.core.state import Check, Job, Program, Session, State, Tenant, TimerKind, Worker
+from qmkd.core.ports import Quota
+from qmkd.core.quotas import MINUTE, accounts_of
+from qmkd.core.state import Account, Check, Job, Program, Session, State, Tenant, TimerKind, Worker
 from qmkd.core.wording import blocked
 from syscalls.job import FINAL_STATES, JobState
 from syscalls.results import SHOT_BLOCK
+from syscalls.rights import Right
 
 
 def check(state: State) -> None:
@@ -38,6 +46,8 @@ def check(state: State) -> None:
         tally[job.state] = tally.get(job.state, 0) + 1
     for session in state.sessions.values():
         _check_session(session, tallies[session])
+    _check_capabilities(state)
+    _check_accounts(state)
     _check_machine(state)
     _check_workers(state)
     _check_connections(state)
@@ -68,19 +78,14 @@ def _live_checks(state: State) -> dict[Tenant, list[Check]]:
 
 
 def _check_tenant(state: State, tenant: Tenant, live: list[Job], checks: list[Check]) -> None:
-    quota = tenant.rule.quota
+    quota = tenant.quota
     sessions = [one for one in state.sessions.values() if one.tenant is tenant]
     running = [job for job in live if job.state is JobState.RUNNING]
     uses = Counter(job.program for job in live)
     assert tenant.sessions == len(sessions) <= quota.sessions
     assert not (sessions and tenant.rule.suspended), "a suspended tenant has no session"
-    assert tenant.live == len(live)
     assert tenant.checking == len(checks) == len(set(checks))
     assert tenant.live + tenant.checking <= quota.jobs
-    assert tenant.logical == sum(one.program.summary.peak_logical for one in running)
-    assert tenant.logical <= quota.logical_qubits
-    assert tenant.physical == sum(one.program.summary.peak_physical for one in running)
-    assert tenant.physical <= quota.physical_qubits
     assert tenant.rows_live == sum(job.row_total for job in live)
     assert tenant.kept_bytes == sum(job.result_bytes for job in tenant.finished)
     assert tenant.rows_live + tenant.kept_bytes <= quota.result_bytes
@@ -178,6 +183,75 @@ def _check_shots(job: Job) -> None:
     assert not (job.ending and job.segments), "what ends has nothing under way"
 
 
+# --- capabilities and quotas ---------------------------------------------------------------------
+
+
+def _check_capabilities(state: State) -> None:
+    for name, each in state.capabilities.items():
+        row, giver, above = each.row, each.giver, each.parent
+        assert name == row.id
+        assert each in giver.given
+        assert state.sessions[giver.id] is giver, "it ends with the session that it came from"
+        source = above.row.rights if above else giver.granted
+        assert row.rights <= source, "authority only shrinks"
+        assert Right.DELEGATE in source
+        assert row.depth == (above.row.depth + 1 if above else 1) <= DELEGATIONS_MAX
+        assert not row.expires_ns or row.expires_ns > state.now_ns
+        if above:
+            assert each in above.children
+            assert giver in above.users, "a capability ends with the one that it came from"
+            assert not above.row.expires_ns or 0 < row.expires_ns <= above.row.expires_ns
+            for amount in msgspec.structs.asdict(row.share):
+                if getattr(row.share, amount) is not None:
+                    assert getattr(each.quota, amount) <= getattr(above.quota, amount)
+        for user in each.users:
+            assert each in user.lent
+            assert user.tenant.rule.name == row.tenant
+    for session in state.sessions.values():
+        assert len(session.given) <= CAPABILITIES_MAX
+        assert all(state.capabilities[each.row.id] is each for each in session.given)
+        assert all(session in each.users for each in session.lent)
+    assert state.expiries == sorted(
+        (each.row.expires_ns, each.row.number, each)
+        for each in state.capabilities.values()
+        if each.row.expires_ns
+    )
+    if state.expiries or state.lapsed:
+        due_ns = state.now_ns if state.lapsed else state.expiries[0][0]
+        assert state.timers[state.lapse].at_ns <= due_ns
+
+
+def _check_accounts(state: State) -> None:
+    """Every job counts where it should, and nowhere else, and what is lent out is set aside."""
+    held: dict[Account, list[Job]] = defaultdict(list)
+    for job in state.jobs.values():
+        if job.final is None:
+            assert job.accounts == accounts_of(job.tenant, job.lent)
+            held_on = job.stop or job.ending or job in state.lapsed
+            assert held_on or check_job(job) is None, "a job has its rights"
+            for account in job.accounts:
+                held[account].append(job)
+    for account in (*state.tenants.values(), *state.capabilities.values()):
+        running = [job for job in held[account] if job.started_ns]
+        assert account.live == len(held[account]) <= account.quota.jobs
+        assert account.logical == sum(one.program.summary.peak_logical for one in running)
+        assert account.physical == sum(one.program.summary.peak_physical for one in running)
+        assert account.logical <= account.quota.logical_qubits
+        assert account.physical <= account.quota.physical_qubits
+        assert account.t_states.rate == account.quota.t_states_per_minute
+        assert account.cpu.rate == account.quota.cpu_ms_per_minute
+        assert 0 <= account.t_states.at_ns <= state.now_ns
+    for tenant in state.tenants.values():
+        left = {name: getattr(tenant.rule.quota, name) for name in Quota.__struct_fields__}
+        for each in state.capabilities.values():
+            if each.parent is None and each.giver.tenant is tenant:
+                for name, amount in msgspec.structs.asdict(each.row.share).items():
+                    left[name] -= amount or 0
+        assert tenant.quota == Quota(**left)
+        assert tenant.t_states.level <= tenant.rule.quota.t_states_per_minute * MINUTE
+        assert tenant.cpu.level <= tenant.rule.quota.cpu_ms_per_minute * MINUTE
+
+
 # --- the machine --------------------------------------------------------------------------------
 
 
@@ -271,6 +345,8 @@ def _check_timers(state: State) -> None:
             assert not isinstance(about, Job)
             assert about.timer == token
             assert state.connections[about.origin.conn].parked[about.origin.call] is about
+        elif timer.kind is TimerKind.LAPSE:
+            assert state.lapse == token
         elif timer.kind not in (TimerKind.DRAIN, TimerKind.KEPT):
             assert isinstance(about, Job)
             assert token == (about.time_limit if timer.kind is TimerKind.LIMIT else about.grace)
@@ -298,7 +374,7 @@ def _check_turns(state: State) -> None:
         assert tenant.in_turns == (tenant in state.turns)
         waits = bool(tenant.checks or tenant.ready or tenant.queued)
         assert tenant.in_turns or not waits, "whoever has work gets turns"
-    if not state.stopping and any(_idle(worker) for worker in state.workers):
+    if not (state.stopping or state.lapsed) and any(_idle(worker) for worker in state.workers):
         assert not any(_could_run(state, tenant) for tenant in state.turns), "no worker is idle"
 
 

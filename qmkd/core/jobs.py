@@ -15,7 +15,8 @@ from typing import Final
 
 import msgspec
 
-from qmkd.core import programs
+from qmkd.core import programs, quotas
+from qmkd.core.capabilities import rights_of
 from qmkd.core.effects import DropResults, KillWorker, SealResults, StopSegment
 from qmkd.core.keeping import end_later, job_rows, keep, let_go, masked, write_down
 from qmkd.core.limits import (
@@ -56,7 +57,11 @@ class Move(Enum):
 
 
 JOB_MOVES: Final[dict[JobState, dict[Move, JobState]]] = {
-    JobState.QUEUED: {Move.START: JobState.RUNNING, Move.CANCEL: JobState.CANCELLED},
+    JobState.QUEUED: {
+        Move.START: JobState.RUNNING,
+        Move.FAIL: JobState.FAILED,
+        Move.CANCEL: JobState.CANCELLED,
+    },
     JobState.VALIDATING: {},
     JobState.RUNNING: {
         Move.COMPLETE: JobState.COMPLETED,
@@ -105,7 +110,7 @@ def find_job(
     if job is not None:
         if job.session is session:
             return job
-        admin = Right.ADMIN in session.granted
+        admin = Right.ADMIN in rights_of(session)
         if admin and reading:
             return job
         if admin or job.tenant is session.tenant:
@@ -119,6 +124,7 @@ def find_job(
 def enqueue(state: State, job: Job) -> None:
     """Take up a job that admission has allowed: it waits for its turn."""
     enlist(state, job)
+    quotas.meter(job, state.now_ns, job.policy.shots)
     if state.machine.durable:
         keep(state, *job_rows(job))
         write_down(
@@ -144,7 +150,7 @@ def enlist(state: State, job: Job) -> None:
     _register(state, job)
     session.live[job] = None
     state.live += 1
-    tenant.live += 1
+    quotas.hold(job)
     tenant.rows_live += job.row_total
     insort(tenant.queued, (*job.rank, job))
     want_turn(state, tenant)
@@ -181,8 +187,7 @@ def start(state: State, job: Job) -> None:
     tenant, need = job.tenant, job.program.summary
     tenant.queued.remove((*job.rank, job))
     insort(tenant.ready, (*job.rank, job))
-    tenant.logical += need.peak_logical
-    tenant.physical += need.peak_physical
+    quotas.hold_qubits(job)
     state.physical += need.peak_physical
     job.started_ns = state.now_ns
     job.started_at = time_text(state.now_ns)
@@ -235,9 +240,11 @@ def cancel(state: State, job: Job) -> None:
 
 
 def fail(state: State, job: Job, error: KernelError) -> None:
-    """Stop a running job because of an error."""
-    assert job.state is JobState.RUNNING
-    if job.stop is None:
+    """Stop a live job because of an error."""
+    if job.state is JobState.QUEUED:
+        job.tenant.queued.remove((*job.rank, job))
+        _end(state, job, Move.FAIL, error)
+    elif job.stop is None:
         _stop(state, job, Stop(error))
     else:
         settle(state, job)
@@ -371,12 +378,10 @@ def _give_back(state: State, job: Job) -> None:
     """Everything that a live job holds."""
     tenant, session, need = job.tenant, job.session, job.program.summary
     if job.started_ns:
-        tenant.logical -= need.peak_logical
-        tenant.physical -= need.peak_physical
         state.physical -= need.peak_physical
-    assert min(tenant.logical, tenant.physical, state.physical) >= 0, "qubits were given back twice"
+    assert state.physical >= 0, "qubits were given back twice"
     state.live -= 1
-    tenant.live -= 1
+    quotas.give_back(job, state.now_ns)
     tenant.rows_live -= job.row_total
     del session.live[job]
     session.touched_ns = state.now_ns

@@ -1,9 +1,10 @@
 """The kernel: one synchronous state machine, `step(now_ns, event) -> effects`.
 
 It holds the tables that lead each event and each call to its handler, and what is looked at on
-every path. `sessions` says who calls, `capabilities` what they may, `admission` what becomes a
-job, `jobs` how a job lives and ends, `schedule` where it runs, `waiting` who is answered later,
-`reading` what only reads, `invariants` what is true after every step.
+every path. `sessions` says who calls, `capabilities` what they may, `delegation` how that is handed
+on and taken back, `quotas` how much, `admission` what becomes a job, `jobs` how a job lives and
+ends, `schedule` where it runs, `waiting` who is answered later, `reading` what only reads,
+`invariants` what is true after every step.
 
 A call is refused before anything is changed: a refusal has no effects but its reply, and the
 state's version is the same as before. Both are asserted on every refusal.
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from qmkd.core import keeping
+from qmkd.core import delegation, keeping
 from qmkd.core.admission import refuse_checks, submit
 from qmkd.core.capabilities import check_rights
 from qmkd.core.effects import Effect, Halt, Note, Reply, SetTimer
@@ -61,6 +62,7 @@ from qmkd.core.waiting import (
     subscribe,
 )
 from qmkd.core.wording import status
+from syscalls.capability import Delegate, Revoke
 from syscalls.errors import AlreadyCompleted, KernelError, NotAvailable, Timeout
 from syscalls.events import Subscribe, Subscribed
 from syscalls.job import Cancel, JobStatus, PlanJob, Status, Submit, Wait
@@ -82,7 +84,7 @@ class Kernel:
         self.state = State(
             machine=machine,
             planner=planner,
-            tenants={rule.name: Tenant(rule) for rule in machine.tenants},
+            tenants={rule.name: Tenant(rule.quota, rule) for rule in machine.tenants},
             workers=[Worker(number) for number in range(machine.workers)],
         )
 
@@ -97,7 +99,9 @@ class Kernel:
         state.now_ns = now_ns
         out: list[Effect] = []
         state.out = out
+        delegation.expire(state)
         _EVENTS[type(event)](state, event)
+        delegation.settle(state)
         if state.stirred and not state.stopping:
             dispatch(state)
         keeping.flush(state)
@@ -228,6 +232,8 @@ _CALLS: Final[dict[type[Syscall], Callable[[State, Session, Called], Answer]]] =
     Cancel: _q_cancel,
     Results: q_results,
     Subscribe: _q_subscribe,
+    Delegate: delegation.hand_on,
+    Revoke: delegation.take_back,
     GetTelemetry: q_get_telemetry,
 }
 
@@ -258,6 +264,8 @@ def _timer_fired(state: State, event: TimerFired) -> None:
         _drain(state)
     elif timer.kind is TimerKind.KEPT:
         settle_kept(state)
+    elif timer.kind is TimerKind.LAPSE:
+        state.lapse = 0
     elif timer.kind is TimerKind.WAIT:
         parked = timer.about
         assert isinstance(parked, Parked)

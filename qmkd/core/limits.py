@@ -26,6 +26,9 @@ SUBSCRIPTIONS_MAX: Final = 8  # per session, and per job
 PROGRESS_NS_MIN: Final = 100 * MS  # between two progress notifications of a job
 BUSY_RETRY_MS: Final = 250
 PENDING_MAX: Final = 4096  # answers and endings that wait until they are durable
+CAPABILITIES_MAX: Final = 64  # that one session has handed on, at a time
+DELEGATIONS_MAX: Final = 8  # from a tenant's own rights to whoever holds them at last
+CAPABILITIES_LISTED_MAX: Final = 256
 
 # --- programs -----------------------------------------------------------------------------------
 

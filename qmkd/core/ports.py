@@ -17,13 +17,17 @@ from syscalls.plan import PlanRow
 from syscalls.results import SHOT_BLOCK
 from syscalls.rights import Right
 
+UNLIMITED: Final = 2**53 - 1
+"""The largest number that every JSON reader takes for itself."""
+
 
 class Quota(msgspec.Struct, frozen=True, kw_only=True):
     """Upper bounds for one tenant.
 
     logical_qubits, physical_qubits: of jobs that run at the same time; more jobs wait their turn.
     jobs: live at once. queued_bytes: graphs held for live jobs, each once. result_bytes: packed
-    rows of live and of kept jobs, and the counts of kept ones.
+    rows of live and of kept jobs, and the counts of kept ones. t_states_per_minute,
+    cpu_ms_per_minute: T states, and predicted CPU time, of the shots of accepted jobs.
     """
 
     logical_qubits: int = 4096
@@ -33,6 +37,8 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
     queued_bytes: int = 256 << 20
     result_bytes: int = 2 << 30
     sessions: int = 64
+    t_states_per_minute: int = UNLIMITED
+    cpu_ms_per_minute: int = UNLIMITED
 
 
 class TenantRule(msgspec.Struct, frozen=True, kw_only=True):

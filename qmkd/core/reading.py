@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qmkd.core.capabilities import check_rights
+from qmkd.core.delegation import listed
 from qmkd.core.effects import Reply
 from qmkd.core.events import Called, Origin
 from qmkd.core.jobs import find_job
@@ -111,13 +112,14 @@ def q_get_telemetry(state: State, session: Session, event: Called) -> Telemetry 
         job=None if job is None else telemetry(state, job),
         machine=_machine(state) if request.machine else None,
         job_ids=list(session.jobs) if request.list_jobs else None,
+        capabilities=listed(state, session) if request.list_capabilities else None,
     )
 
 
 def _usage(session: Session) -> ResourceUsage:
     """The session's own qubits; what is left is its tenant's."""
     tenant = session.tenant
-    limit = tenant.rule.quota.physical_qubits
+    limit = tenant.quota.physical_qubits
     running = [job.program.summary for job in session.live if job.started_ns]
     physical = sum(need.peak_physical for need in running)
     return ResourceUsage(

@@ -14,9 +14,11 @@ import msgspec
 
 from qmkd.core.ports import SegmentReport
 from qvm.program import Summary
+from syscalls.capability import Share
 from syscalls.findings import Finding
-from syscalls.ids import JobId, SessionId
+from syscalls.ids import CapabilityId, JobId, SessionId
 from syscalls.job import ExecutionContext, JobStatus, Policy
+from syscalls.rights import Right
 
 
 class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +28,24 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     granted: tuple[str, ...]
     opened_ns: int
+
+
+class CapabilityRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A delegated capability. Key: id. giver: the session it came from.
+
+    parent: the capability by which the giver holds these rights; None: by its tenant's rule.
+    depth: steps from that rule. expires_ns: 0 for never.
+    """
+
+    id: CapabilityId
+    number: int
+    giver: SessionId
+    parent: CapabilityId | None
+    depth: int
+    tenant: str
+    rights: frozenset[Right]
+    share: Share
+    expires_ns: int
 
 
 class GraphRow(msgspec.Struct, frozen=True, kw_only=True):

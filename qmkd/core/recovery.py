@@ -15,6 +15,7 @@ import msgspec
 
 from qmkd.core import programs
 from qmkd.core.admission import check_machine, check_quota, row_bytes
+from qmkd.core.capabilities import check_rights
 from qmkd.core.effects import Note
 from qmkd.core.events import KeepFailed, Kept
 from qmkd.core.jobs import (
@@ -215,8 +216,10 @@ def _take_up(state: State, job: Job) -> KernelError | None:
     plan = state.planner(job.program.summary, shots)
     if isinstance(plan, KernelError):
         return plan
-    refusal = check_quota(job.tenant, job.policy, job.program) or check_machine(
-        state, job.program, plan
+    refusal = (
+        check_rights(job.session, job.program.summary.rights)
+        or check_quota(state, job.session, job.policy, job.program, plan, metered=0)
+        or check_machine(state, job.program, plan)
     )
     if refusal is not None:
         return refusal

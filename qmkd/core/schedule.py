@@ -9,6 +9,7 @@ younger or less urgent queued jobs of its own tenant.
 from __future__ import annotations
 
 from qmkd.core.admission import end_check, give_up_check, settle_check
+from qmkd.core.capabilities import check_job
 from qmkd.core.effects import CheckProgram, Note, RunSegment
 from qmkd.core.events import (
     ProgramChecked,
@@ -53,6 +54,11 @@ def dispatch(state: State) -> None:
     while turns and passed < len(turns):
         tenant = turns[0]
         unit = _next_unit(state, tenant)
+        if isinstance(unit, Job) and check_job(unit) is not None:
+            # Its rights ended, and `delegation.settle` stops it in the next step.
+            turns.rotate(-1)
+            passed += 1
+            continue
         if unit is None:
             if tenant.checks or tenant.ready or tenant.queued:
                 turns.rotate(-1)
@@ -280,6 +286,9 @@ def segment_done(state: State, event: SegmentDone) -> None:
     wrong = check_report(job, segment.slice, report)
     if wrong is not None:
         fail(state, job, _internal(state, job, wrong))
+        return
+    if (refusal := check_job(job)) is not None:
+        fail(state, job, refusal)
         return
     merge(job, segment.slice, report)
     keep(

@@ -13,6 +13,7 @@ SESSION_EXPIRED; then `kernel.py` looks at availability and rights, and each cal
 from __future__ import annotations
 
 from qmkd.core.capabilities import negotiate
+from qmkd.core.delegation import revoke
 from qmkd.core.events import Called, Peer
 from qmkd.core.jobs import cancel, forget, free_key
 from qmkd.core.keeping import keep, let_go, masked, session_row, write_down
@@ -102,12 +103,13 @@ def open_session(state: State, event: Called) -> Opened | KernelError:
     tenant = check_open(state, event.peer, request)
     if isinstance(tenant, KernelError):
         return tenant
-    granted, denied = negotiate(request.requested, tenant.rule.grantable)
-    session = Session(
-        session_id(event.entropy[:ID_BYTES]), tenant, frozenset(granted), state.now_ns
-    )
+    rights, lent, granted, denied = negotiate(state, tenant, request.requested)
+    session = Session(session_id(event.entropy[:ID_BYTES]), tenant, rights, state.now_ns)
     assert session.id not in state.sessions, "names of 128 random bits do not meet"
     state.sessions[session.id] = session
+    for each in lent:
+        session.lent[each] = None
+        each.users[session] = None
     tenant.sessions += 1
     state.version += 1
     keep(state, session_row(session, state.now_ns))
@@ -116,16 +118,16 @@ def open_session(state: State, event: Called) -> Opened | KernelError:
         "session opened",
         session=masked(session.id),
         tenant=tenant.rule.name,
-        granted=[right.value for right in granted],
+        granted=granted,
         denied=denied,
     )
     if not state.sweep_ns:
         plan_sweep(state, session.touched_ns + SESSION_IDLE_NS)
-    quota = tenant.rule.quota
+    quota = tenant.quota
     families = [f for f in FAMILIES if not request.op_families or f in request.op_families]
     return Opened(
         session_id=session.id,
-        granted=[right.value for right in granted],
+        granted=granted,
         denied=denied,
         quota=Quota(
             max_logical_qubits=quota.logical_qubits,
@@ -151,7 +153,7 @@ def close_session(state: State, session: Session, event: Called) -> SessionClose
 
 
 def close(state: State, session: Session) -> SessionClosed:
-    """End a session: its jobs, its submissions being verified, its subscriptions.
+    """End a session: its jobs, its submissions being verified, its subscriptions, what it gave.
 
     A job that runs stops within its grace and answers those who wait for it then.
     """
@@ -176,6 +178,11 @@ def close(state: State, session: Session) -> SessionClosed:
             forget(state, job)
     for subscription in list(session.subscriptions):
         end_subscription(state, subscription)
+    while session.given:
+        revoke(state, next(iter(session.given)))
+    for each in session.lent:
+        del each.users[session]
+    session.lent.clear()
     del state.sessions[session.id]
     session.tenant.sessions -= 1
     state.version += 1

@@ -15,12 +15,12 @@ import msgspec
 
 from qmkd.core.effects import Effect, Notify
 from qmkd.core.events import Origin
-from qmkd.core.ports import Machine, Plan, Planner, TenantRule
-from qmkd.core.records import Gone, Row
+from qmkd.core.ports import Machine, Plan, Planner, Quota, TenantRule
+from qmkd.core.records import CapabilityRow, Gone, Row
 from qvm.program import Summary
 from syscalls.errors import KernelError
 from syscalls.findings import Finding
-from syscalls.ids import JobId, SessionId
+from syscalls.ids import CapabilityId, JobId, SessionId
 from syscalls.job import (
     ExecutionContext,
     JobState,
@@ -38,25 +38,53 @@ Rank = tuple[int, int]
 
 
 @dataclass(slots=True, eq=False)
-class Tenant:
+class Meter:
+    """What leaks away at `rate` units a minute. level: units times MINUTE, as it was at `at_ns`."""
+
+    rate: int
+    level: int = 0
+    at_ns: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Account:
+    """What counts against one quota: a tenant's, or the share of a capability.
+
+    quota: a tenant's without what is set aside for capabilities that it gave.
+
+    live: jobs not over. logical, physical: qubits of running jobs. t_states, cpu: of the shots
+        of accepted jobs, CPU time in milliseconds.
+    """
+
+    quota: Quota
+    live: int = field(default=0, kw_only=True)
+    logical: int = field(default=0, kw_only=True)
+    physical: int = field(default=0, kw_only=True)
+    t_states: Meter = field(init=False)
+    cpu: Meter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.t_states = Meter(self.quota.t_states_per_minute)
+        self.cpu = Meter(self.quota.cpu_ms_per_minute)
+
+
+@dataclass(slots=True, eq=False)
+class Tenant(Account):
     """One tenant.
 
-    sessions, live, checking, parked: how many there are of open sessions, of jobs not over, of
-        submissions being verified, of requests that wait for its jobs.
+    sessions, checking, parked: how many there are of open sessions, of submissions being
+        verified, of requests that wait for its jobs.
     held_bytes: graphs of live jobs (each once) and of submissions being verified.
-    logical, physical: qubits of running jobs. rows_live: result bytes that live jobs will fill.
+    rows_live: result bytes that live jobs will fill.
     kept_bytes: results of finished jobs. ready, queued: jobs with shots to hand out, running ones
         and not yet started ones, best first. in_turns: stands in `State.turns`.
     """
 
     rule: TenantRule
     sessions: int = 0
-    live: int = 0
     checking: int = 0
     parked: int = 0
     held_bytes: int = 0
-    logical: int = 0
-    physical: int = 0
     rows_live: int = 0
     kept_bytes: int = 0
     program_bytes: int = 0
@@ -71,8 +99,23 @@ class Tenant:
 
 
 @dataclass(slots=True, eq=False)
+class Capability(Account):
+    """A delegated capability that lives. users: sessions opened with it."""
+
+    row: CapabilityRow
+    giver: Session
+    parent: Capability | None
+    children: dict[Capability, None] = field(default_factory=dict)
+    users: dict[Session, None] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
 class Session:
-    """An open session. tally: its jobs by state. wide: subscriptions to all of its jobs."""
+    """An open session. tally: its jobs by state. wide: subscriptions to all of its jobs.
+
+    granted: by its tenant's rule. lent: delegated capabilities it was opened with, as long as they
+    live. given: those that came from it.
+    """
 
     id: SessionId
     tenant: Tenant
@@ -80,6 +123,8 @@ class Session:
     touched_ns: int
     open: bool = True
     named: int = 0
+    lent: dict[Capability, None] = field(default_factory=dict)
+    given: dict[Capability, None] = field(default_factory=dict)
     jobs: dict[JobId, Job] = field(default_factory=dict)
     live: dict[Job, None] = field(default_factory=dict)
     checks: dict[Check, None] = field(default_factory=dict)
@@ -204,6 +249,8 @@ class Job:
     epoch: program epoch reached by a segment that was stopped. unwanted: its submission was
         refused after all, because it could not be kept.
     cpu_ns, spent: of finished segments, as their reports have it.
+    lent: capabilities that it uses. accounts: what it counts against, its tenant first. metered:
+        how many of its shots count there for what is counted by the minute.
     seq: number of its last event. final: its status, once it is over.
     """
 
@@ -222,6 +269,9 @@ class Job:
     checked_ns: int
     row_bytes: int
     row_total: int
+    lent: tuple[Capability, ...] = ()
+    accounts: tuple[Account, ...] = ()
+    metered: int = 0
     state: JobState = JobState.QUEUED
     started_ns: int = 0
     started_at: str | None = None
@@ -317,6 +367,7 @@ class TimerKind(Enum):
     SWEEP = "sessions or finished jobs may have become too old"
     DRAIN = "a shutdown goes on"
     KEPT = "more is durable than one step could answer for"
+    LAPSE = "a capability expires, or more jobs are to stop because their rights ended"
 
 
 @dataclass(slots=True, frozen=True)
@@ -335,11 +386,13 @@ class State:
     version: grows with every change that a caller could ever notice. epoch: the machine's; grows
     by each program epoch run; epoch_kept: as far as durable, which is what may be told. physical:
     qubits of all running jobs. turns: tenants with work. stirred: work or room for it appeared.
-    sweep_ns: when the next sweep is due, 0 for none. draining: tenants whose jobs a shutdown has
-    yet to stop. unkept, gone, unsaid: rows that the step under way made or lets go, and what waits
-    for them. keeps, kept: numbers of the last `Keep` and of the last that is durable. pending: what
-    waits, oldest first. keep_failed: why the store cannot write, empty where it can. audited,
-    audit_head: number and hash of the last entry of the audit chain.
+    sweep_ns: when the next sweep is due, 0 for none. expiries: (when, number, capability) of those
+    that expire, soonest first. lapsed: jobs to stop because their rights ended. lapse: the timer
+    about both. draining: tenants whose jobs a shutdown has yet to stop. unkept, gone, unsaid: rows
+    that the step under way made or lets go, and what waits for them. keeps, kept: numbers of the
+    last `Keep` and of the last that is durable. pending: what waits, oldest first. keep_failed: why
+    the store cannot write, empty where it can. audited, audit_head: number and hash of the last
+    entry of the audit chain.
     """
 
     machine: Machine
@@ -364,6 +417,10 @@ class State:
     halted: bool = False
     sessions: dict[SessionId, Session] = field(default_factory=dict)
     jobs: dict[JobId, Job] = field(default_factory=dict)
+    capabilities: dict[CapabilityId, Capability] = field(default_factory=dict)
+    expiries: list[tuple[int, int, Capability]] = field(default_factory=list)
+    lapsed: list[Job] = field(default_factory=list)
+    lapse: int = 0
     checks: dict[int, tuple[Check, Worker]] = field(default_factory=dict)
     connections: dict[int, Connection] = field(default_factory=dict)
     timers: dict[int, Timer] = field(default_factory=dict)

@@ -141,11 +141,13 @@ def _place(state: State, job: Job) -> QueuePlace:
 def blocked(state: State, job: Job) -> str | None:
     """Why a queued job may not start even if a worker were free, or None if it may."""
     need = job.program.summary
-    tenant, quota = job.tenant, job.tenant.rule.quota
-    if tenant.logical + need.peak_logical > quota.logical_qubits:
-        return "waiting for logical qubits of the tenant's quota"
-    if tenant.physical + need.peak_physical > quota.physical_qubits:
-        return "waiting for physical qubits of the tenant's quota"
+    for account in job.accounts:
+        quota = account.quota
+        whose = "tenant's quota" if account is job.tenant else "capability's share"
+        if account.logical + need.peak_logical > quota.logical_qubits:
+            return f"waiting for logical qubits of the {whose}"
+        if account.physical + need.peak_physical > quota.physical_qubits:
+            return f"waiting for physical qubits of the {whose}"
     if state.physical + need.peak_physical > state.machine.physical_qubits:
         return "waiting for physical qubits of the machine"
     return None

@@ -22,6 +22,7 @@ from syscalls.jsonrpc import error_of_job
 
 HINTS = {
     "AUTH_FAILED": "The daemon may have restarted: open a new session.",
+    "CAPABILITY_NOT_FOUND": "Capabilities end with the session that they came from.",
     "JOB_NOT_FOUND": "Jobs end with their session; check the id.",
     "NOT_COMPLETED": "Wait for the job first.",
 }

@@ -9,7 +9,7 @@ from typing import Literal
 
 from msgspec import Raw
 
-from syscalls.capability import Delegate, Revoke
+from syscalls.capability import Delegate, Revoke, Share
 from syscalls.channel import ChanOptions, ChanStatus, CloseChan, OpenChan
 from syscalls.checkpoint import Checkpoint, Migrate, Replay, Restore
 from syscalls.discover import Discover
@@ -40,7 +40,9 @@ class Calls:
     ) -> NegotiateCaps:
         """Open a session that holds those of the requested capabilities which policy grants.
 
-        Capabilities that are unknown or not granted are listed in `denied`; that is not an error.
+        The id of a capability that was delegated to this tenant may stand among them: its rights
+        are then the session's too, until it expires or is revoked. Capabilities that are unknown or
+        not granted are listed in `denied`; that is not an error.
         """
         return NegotiateCaps(
             requested=requested,
@@ -287,12 +289,20 @@ class Calls:
         session_id: SessionId,
         rights: list[Right],
         tenant_id: TenantId,
+        share: Share = Share(),
+        expires_after_ms: int | None = None,
     ) -> Delegate:
-        """Give a subset of one's own rights to another tenant."""
+        """Give a subset of one's own rights to another tenant.
+
+        A session of that tenant uses them if it names the capability when it is opened. It ends
+        when it expires, when it is revoked, or when the session that it came from closes.
+        """
         return Delegate(
             session_id=session_id,
             rights=rights,
             tenant_id=tenant_id,
+            share=share,
+            expires_after_ms=expires_after_ms,
         )
 
     @staticmethod
@@ -301,7 +311,10 @@ class Calls:
         session_id: SessionId,
         capability_id: CapabilityId,
     ) -> Revoke:
-        """Take a delegated capability back, and with it all derived from it."""
+        """Take a delegated capability back, and with it all derived from it.
+
+        Jobs that run by its rights stop at their next fence and fail with `INSUFFICIENT_CAPS`.
+        """
         return Revoke(
             session_id=session_id,
             capability_id=capability_id,
@@ -326,6 +339,7 @@ class Calls:
         job_id: JobId | None = None,
         machine: bool = False,
         list_jobs: bool = False,
+        list_capabilities: bool = False,
     ) -> GetTelemetry:
         """Report what the session uses; on request one job's cost too, or the machine's figures."""
         return GetTelemetry(
@@ -333,4 +347,5 @@ class Calls:
             job_id=job_id,
             machine=machine,
             list_jobs=list_jobs,
+            list_capabilities=list_capabilities,
         )

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from runtime.client import QmkError
 from runtime.ctl.commands import (
     cancel,
+    caps,
     completion,
     discover,
     estimate,
@@ -38,6 +39,7 @@ COMMANDS = {
     "jobs": jobs,
     "session": session,
     "telemetry": telemetry,
+    "caps": caps,
     "verify": verify,
     "estimate": estimate,
     "discover": discover,

@@ -22,6 +22,8 @@ from runtime.client import Client
 from runtime.ctl.__main__ import COMMANDS, main, parser
 from runtime.ctl.exits import MEANING, Exit, status_of
 from runtime.ctl.session_cache import cache_file
+from syscalls.capability import Delegate
+from syscalls.rights import Right
 from tests.daemon import Daemon, running_daemon
 
 ROOT = Path(__file__).parents[2]
@@ -160,6 +162,38 @@ def test_a_job_left_running_is_found_again_by_later_invocations(ctl: Ctl) -> Non
     assert "predicted" in shown
     refused = ctl("cancel", job, "--json", status=Exit.REFUSED)
     assert json.loads(refused.stderr)["error"]["type"] == "ALREADY_COMPLETED"
+
+
+def test_rights_are_delegated_listed_used_and_revoked(ctl: Ctl) -> None:
+    """The daemon's one tenant hands on to itself, which narrows rather than widens."""
+    tenant = object_in(ctl("session", "--json"))["tenant_id"]
+    terms = ("--jobs", "2", "--expires", "60")
+    name = ctl("caps", "delegate", tenant, "CAP_MAGIC", "CAP_ALLOC", *terms).stdout.strip()
+    (row,) = object_in(ctl("caps", "list", "--json"))["capabilities"]
+    assert (row["capability_id"], row["given"], row["share"]) == (name, True, {"jobs": 2})
+    assert f"{name}  given" in ctl("caps", "list").stdout
+    assert object_in(ctl("caps", "revoke", name, "--json"))["revoked"] == 1
+    assert "No capabilities." in ctl("caps", "list").stdout
+    again = ctl("caps", "revoke", name, status=Exit.REFUSED).stderr
+    assert "No such capability" in again
+    ctl("caps", "delegate", tenant, "CAP_FLY", status=Exit.USAGE)
+
+
+def test_a_session_with_a_capability_takes_the_place_of_the_one_before(
+    ctl: Ctl, daemon: Daemon
+) -> None:
+    with Client(daemon.socket, rights=["CAP_MAGIC", "CAP_DELEGATE"]) as giver:
+        request = Delegate(
+            session_id=giver.session_id, rights=[Right.MAGIC], tenant_id=giver.session.tenant_id
+        )
+        name = giver.call(request).capability_id  # type: ignore[attr-defined]
+        before = object_in(ctl("session", "--json"))["session_id"]
+        assert name in ctl("caps", "use", name).stdout
+        session = object_in(ctl("session", "--json"))
+        assert session["session_id"] != before
+        assert name in session["granted"]
+        assert f"{name}  in use" in ctl("caps", "list").stdout
+    assert "no more" in ctl("caps", "use", name, status=Exit.REFUSED).stdout
 
 
 def test_one_key_makes_one_job(ctl: Ctl) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -24,7 +24,14 @@ from syscalls.session import Session
 
 FILE_BYTES_MAX = 64 * 1024
 OWNER_ONLY = 0o600
-RIGHTS = (*PROGRAM_RIGHTS, Right.CHECKPOINT, Right.MIGRATE, Right.DEBUG, Right.ADMIN)
+RIGHTS = (
+    *PROGRAM_RIGHTS,
+    Right.CHECKPOINT,
+    Right.MIGRATE,
+    Right.DELEGATE,
+    Right.DEBUG,
+    Right.ADMIN,
+)
 """What is asked for: all that a person at a terminal may want, as far as policy grants it."""
 
 _decode = msgspec.json.Decoder(Session).decode
@@ -88,6 +95,19 @@ def open_client(
             os.pwrite(fd, msgspec.json.encode(session), 0)
     with Client(socket, timeout=timeout, session=session) as client:
         yield client
+
+
+def reopen(socket: Path, capabilities: Sequence[str]) -> Session:
+    """Keep a session that holds these delegated capabilities too; the one before is closed."""
+    with _locked(cache_file(socket)) as fd:
+        before = _living(socket, _read(fd), TIMEOUT_S)
+        session = Client(socket, rights=(*RIGHTS, *capabilities)).session
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, msgspec.json.encode(session), 0)
+    if before is not None:
+        with Client(socket, session=before) as client:
+            client.close_session()
+    return session
 
 
 def _living(socket: Path, session: Session | None, timeout: float | None) -> Session | None:
