@@ -60,11 +60,12 @@ def command(*flags: str) -> list[str]:
 def clean_environment(**more: str) -> dict[str, str]:
     """This process's environment without what configures a daemon.
 
-    Workers share the cores with the tests; on idle cores only, they would wait for them.
+    Workers share the cores with the tests; on idle cores only, they would wait for them. No test
+    cuts the power, so nobody waits for the disk.
     """
     private = ("QMKD_", "QMK_", "LISTEN_", "NOTIFY_")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(private)}
-    return kept | {"QMKD_WORKER_SCHEDULING": "other"} | more
+    return kept | {"QMKD_WORKER_SCHEDULING": "other", "QMKD_DURABILITY": "process"} | more
 
 
 def answers(path: Path) -> bool:

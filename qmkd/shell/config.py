@@ -14,7 +14,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -67,6 +67,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     socket: Annotated[str, Meta(min_length=1)]
     state_dir: Annotated[str, Meta(min_length=1)]
     workers: Annotated[int, Meta(ge=1, le=WORKERS_MAX)]
+    durability: Literal["power", "process", "none"] = "power"
     worker_scheduling: Scheduling = "idle"
     worker_nice: Annotated[int, Meta(ge=0, le=19)] = 5
     worker_bytes: Annotated[int, Meta(ge=64 << 20, le=1 << 50)] = 4 << 30
@@ -88,6 +89,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             physical_noise=self.physical_noise,
             workers=self.workers,
             worker_bytes=self.worker_bytes,
+            durable=self.durability != "none",
             tenants=rules or (_own_tenant(),),
             versions=versions,
         )

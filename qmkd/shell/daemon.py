@@ -14,10 +14,11 @@ import gc
 import logging
 import os
 import resource
+import select
 import signal
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
@@ -36,6 +37,7 @@ from qmkd.shell.limits import BACKLOG, DESCRIPTORS_SPARE, Limits
 from qmkd.shell.pump import Pump
 from qmkd.shell.results import ROWS_KEPT_BYTES_MAX, Results
 from qmkd.shell.server import Server
+from qmkd.shell.store import CannotOpen, Damaged, Store, stored_sizes
 from qmkd.shell.workers import Pool
 from syscalls.version import ABI_VERSION, QVM_VERSION, schema_digest
 
@@ -44,6 +46,7 @@ EXIT_FAILED = 1
 EXIT_BROKEN = 70  # EX_SOFTWARE of sysexits(3)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 LOCK_NAME = "lock"
+DATABASE_NAME = "qmkd.db"
 DRAIN_S_MAX = 2.0  # for answers still unread when all is stopped
 STOP_S_EXTRA = 10.0  # beyond the grace, until stopping is given up
 KILL_S_MAX = 5.0  # for killed workers to be gone
@@ -91,8 +94,53 @@ def main(config: Config) -> int:
 
 
 async def _serve(config: Config, listeners: list[socket.socket]) -> int:
-    hub, results = Hub(), Results()
-    pump = Pump(Kernel(config.for_kernel(versions()), plan), results, openrpc_document())
+    hub = Hub()
+    with _store(config, lambda event: pump.feed(event)) as store:
+        before = None if store is None else store.load()
+        results = Results()
+        if store is not None and before is not None:
+            results = Results(stored_sizes(before), store.rows)
+            hub.watch(store.fileno(), select.EPOLLIN, lambda events: store.collect())
+        pump = Pump(Kernel(config.for_kernel(versions()), plan), results, openrpc_document(), store)
+        if before is not None:
+            pump.feed(before)
+        try:
+            return await _serve_from(config, listeners, hub, results, pump)
+        finally:
+            if store is not None:
+                hub.forget(store.fileno())
+            results.close()
+            hub.close()
+
+
+@contextlib.contextmanager
+def _store(config: Config, feed: Callable[[ev.Event], None]) -> Iterator[Store | None]:
+    """The database of the state directory, unless the daemon is to keep nothing."""
+    if config.durability == "none":
+        _log.warning("nothing outlives this daemon", extra={"durability": "none"})
+        yield None
+        return
+    try:
+        store = Store(
+            Path(config.state_dir) / DATABASE_NAME,
+            config.durability,
+            kept=lambda number: feed(ev.Kept(number)),
+            failed=lambda what: feed(ev.KeepFailed(what)),
+        )
+    except CannotOpen as error:
+        raise CannotStart(str(error)) from error
+    try:
+        yield store
+    except Damaged as error:
+        raise CannotStart(error.strerror or "the database is damaged") from error
+    finally:
+        if not store.close():
+            _log.error("not all was written; what was acknowledged is")
+
+
+async def _serve_from(
+    config: Config, listeners: list[socket.socket], hub: Hub, results: Results, pump: Pump
+) -> int:
     pool = Pool(hub, results, pump.feed, config.workers, _worker_options(config))
     server = Server(hub, _fitting(config), pump)
     pump.workers, pump.connections = pool, server.connections
@@ -125,8 +173,6 @@ async def _serve(config: Config, listeners: list[socket.socket]) -> int:
             await pool.close()
         server.close()
         nursery.cancel_scope.cancel()
-    results.close()
-    hub.close()
     _log.info("stopped")
     return status
 

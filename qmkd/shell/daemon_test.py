@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +198,8 @@ def test_workers_that_do_not_start_fail_the_start_and_say_why() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_running_jobs_answers_their_waits_and_ends_cleanly(number: int) -> None:
-    with running_daemon() as daemon, Line(daemon.socket) as line:
+    nothing_kept = {"QMKD_DURABILITY": "none"}
+    with running_daemon(environment=nothing_kept) as daemon, Line(daemon.socket) as line:
         session = line.session()
         job = begun(line, session)
         workers = daemon.children()
@@ -210,6 +212,76 @@ def test_a_signal_stops_running_jobs_answers_their_waits_and_ends_cleanly(number
         assert line.ended()
         assert not daemon.socket.exists()
         assert not any(lives(pid) for pid in workers)
+
+
+# --- durability ---------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def digest_undisturbed(shots: int) -> str:
+    """Of the program that goes on, run where nothing happens."""
+    with running_daemon() as daemon, Line(daemon.socket) as line:
+        return digest(line, line.session(), grinding(), shots)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("durability", ["power", "process"])
+def test_a_running_job_goes_on_in_the_next_daemon_and_gives_the_same_bits(
+    number: int, durability: str
+) -> None:
+    shots = 150_000
+    undisturbed = digest_undisturbed(shots)
+    environment = {"QMKD_DURABILITY": durability}
+    status = 0 if number == signal.SIGTERM else -number
+    with short_folder() as folder:
+        with (
+            running_daemon(folder, status=status, environment=environment) as daemon,
+            Line(daemon.socket) as line,
+        ):
+            session = line.session()
+            job = begun(line, session, shots)
+            line.begin("q_wait", session_id=session, job_id=job)
+            time.sleep(0.05)
+            daemon.stop(number)
+            if number == signal.SIGTERM:
+                assert line.answer()["error"]["data"]["type"] == "BUSY"
+        with (
+            running_daemon(folder, environment=environment) as again,
+            Line(again.socket) as line,
+        ):
+            done = line.call("q_wait", session_id=session, job_id=job)
+            assert done["state"] == "COMPLETED"
+            assert done["execution_context"]["results_digest"] == undisturbed
+
+
+def test_results_and_status_are_the_same_after_kill_9() -> None:
+    with short_folder() as folder:
+        with running_daemon(folder, status=-signal.SIGKILL) as daemon:
+            with Line(daemon.socket) as line:
+                session = line.session()
+                policy = {"shots": 5_000, "seed": 3}
+                graph = example("teleportation")
+                asked = {"session_id": session, "graph": graph, "policy": policy}
+                job = line.call("q_submit", **asked)["job_id"]
+                status = line.call("q_wait", session_id=session, job_id=job)
+                rows = line.call("q_results", session_id=session, job_id=job)
+            daemon.stop(signal.SIGKILL)
+        with running_daemon(folder) as again, Line(again.socket) as line:
+            assert line.call("q_status", session_id=session, job_id=job) == status
+            assert line.call("q_results", session_id=session, job_id=job) == rows
+            assert line.call("q_wait", session_id=session, job_id=job) == status
+
+
+def test_a_closed_session_stays_closed_after_kill_9() -> None:
+    with short_folder() as folder:
+        with running_daemon(folder, status=-signal.SIGKILL) as daemon:
+            with Line(daemon.socket) as line:
+                session = line.session()
+                line.call("q_close_session", session_id=session)
+            daemon.stop(signal.SIGKILL)
+        with running_daemon(folder) as again, Line(again.socket) as line:
+            line.begin("q_get_telemetry", session_id=session)
+            assert line.answer()["error"]["data"]["type"] == "AUTH_FAILED"
 
 
 def test_a_second_signal_ends_the_daemon_at_once() -> None:

@@ -7,6 +7,7 @@ said in `qmkd.core.effects`.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections import deque
@@ -25,8 +26,9 @@ from qmkd.core.limits import ENTROPY_BYTES
 from qmkd.shell.clock import Clock, Timers
 from qmkd.shell.connection import Connection
 from qmkd.shell.results import Results
+from qmkd.shell.store.rows import RowsOf
 from syscalls.discover import Discover
-from syscalls.errors import Busy
+from syscalls.errors import Busy, InternalError, KernelError
 from syscalls.events import JobEvent
 from syscalls.results import ResultsReply
 from syscalls.syscall import Syscall
@@ -54,15 +56,28 @@ class Workers(Protocol):
     def forget(self, program: int) -> None: ...
 
 
+class Store(Protocol):
+    """What makes rows durable: `qmkd.shell.store.Store`."""
+
+    def keep(self, effect: fx.Keep, rows_of: RowsOf) -> None: ...
+
+
 class Pump:
-    """Feeds the kernel and performs its wishes. `workers` and `connections` are set first."""
+    """Feeds the kernel and performs its wishes.
+
+    `workers` and `connections` are set before anything is fed but what was recovered. store: None
+    for a kernel that keeps nothing.
+    """
 
     workers: Workers
     connections: dict[int, Connection]
 
-    def __init__(self, kernel: Kernel, results: Results, openrpc: bytes) -> None:
+    def __init__(
+        self, kernel: Kernel, results: Results, openrpc: bytes, store: Store | None = None
+    ) -> None:
         self._step = kernel.step
         self._results = results
+        self._store = store
         # An answer is one line, so the document in it must not hold line breaks.
         self._openrpc = msgspec.Raw(msgspec.json.format(openrpc, indent=-1))
         self._clock = Clock()
@@ -81,6 +96,7 @@ class Pump:
             fx.ForgetProgram: lambda effect: self.workers.forget(effect.program),
             fx.SealResults: lambda effect: self._results.seal(effect.job_id),
             fx.DropResults: lambda effect: self._results.drop(effect.job_id),
+            fx.Keep: self._keep,
             fx.SetTimer: lambda effect: self.timers.set(effect.token, effect.at_ns),
             fx.CancelTimer: lambda effect: self.timers.cancel(effect.token),
             fx.Note: self._note,
@@ -142,20 +158,19 @@ class Pump:
         if effect.attach is None is effect.inline:
             connection.reply(to.call, body)
             return
-        if effect.attach is not None:
-            try:
-                fd = self._results.descriptor(effect.attach)
-            except OSError as error:
-                _log.warning("no descriptor for results", extra={"why": error.strerror})
-                busy = Busy(what="no descriptor is free", retry_after_ms=1000)
-                connection.reply(effect.to.call, busy)
-                return
-            connection.reply(effect.to.call, body, (fd,))
-            return
-        if effect.inline is not None:
-            assert isinstance(body, ResultsReply), "rows go into the reply that has room for them"
-            body = msgspec.structs.replace(body, data=self._results.base64(effect.inline))
-        connection.reply(effect.to.call, body)
+        try:
+            if effect.attach is not None:
+                connection.reply(to.call, body, (self._results.descriptor(effect.attach),))
+            elif effect.inline is not None:
+                assert isinstance(body, ResultsReply), "rows go into the reply with room for them"
+                rows = self._results.base64(effect.inline)
+                connection.reply(to.call, msgspec.structs.replace(body, data=rows))
+        except OSError as error:
+            connection.reply(to.call, _no_rows(error))
+
+    def _keep(self, effect: fx.Keep) -> None:
+        assert self._store is not None, "a kernel that keeps nothing asks for nothing to be kept"
+        self._store.keep(effect, self._results.region)
 
     def _notify(self, effect: fx.Notify) -> None:
         connection = self.connections.get(effect.conn)
@@ -168,7 +183,18 @@ class Pump:
         _log.info(effect.what, extra=fields)
 
 
+def _no_rows(error: OSError) -> KernelError:
+    """Rows that are there cannot be handed out; why, for the log and for the caller."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        _log.warning("no descriptor for results", extra={"why": error.strerror})
+        return Busy(what="no descriptor is free", retry_after_ms=1000)
+    reference = f"rows-{monotonic_ns()}"
+    _log.error("results cannot be read", extra={"reference": reference, "why": error.strerror})
+    return InternalError(reference=reference)
+
+
 assert set(fx.Effect.__args__) == {
     fx.Reply, fx.Notify, fx.CheckProgram, fx.RunSegment, fx.StopSegment, fx.KillWorker,
-    fx.ForgetProgram, fx.SealResults, fx.DropResults, fx.SetTimer, fx.CancelTimer, fx.Note, fx.Halt,
+    fx.ForgetProgram, fx.SealResults, fx.DropResults, fx.Keep, fx.SetTimer, fx.CancelTimer,
+    fx.Note, fx.Halt,
 }, "every effect is performed"  # fmt: skip

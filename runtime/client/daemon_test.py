@@ -86,14 +86,31 @@ def test_a_call_this_build_does_not_answer_raises_a_typed_error(daemon: Daemon) 
             client.call(Calls.checkpoint(session_id=client.session_id, job_id=job.job_id))
 
 
-def test_after_a_restart_the_client_reconnects_and_says_that_the_session_is_gone() -> None:
+def test_after_a_restart_the_client_reconnects_and_goes_on_with_its_session() -> None:
     with short_folder() as folder:
         first = start(folder)
         wait_until_ready(first)
         client = Client(first.socket)
         job = client.submit(BELL)
+        job.wait()
+        done = job.status()
         assert first.stop() == 0
         second = start(folder)
+        wait_until_ready(second)
+        assert job.status() == done
+        client.close()
+        assert second.stop() == 0
+
+
+def test_a_daemon_that_keeps_nothing_says_after_a_restart_that_the_session_is_gone() -> None:
+    nothing = {"QMKD_DURABILITY": "none"}
+    with short_folder() as folder:
+        first = start(folder, environment=nothing)
+        wait_until_ready(first)
+        client = Client(first.socket)
+        job = client.submit(BELL)
+        assert first.stop() == 0
+        second = start(folder, environment=nothing)
         wait_until_ready(second)
         with pytest.raises(errors.AuthFailed, match="open a new session"):
             job.status()
