@@ -15,7 +15,7 @@ import msgspec
 
 from qmkd.core.records import EndRow, GraphRow, JobRow, Recovered, SessionRow, SliceRow
 from qmkd.shell.store.rows import GraphBody, opened
-from qmkd.shell.store.schema import Damaged, what_failed
+from qmkd.shell.store.schema import Damaged
 from qvm.program import Summary
 from syscalls.audit import HASH_BYTES
 from syscalls.findings import Finding
@@ -33,16 +33,17 @@ def load(db: sqlite3.Connection) -> Recovered:
         finally:
             db.execute("ROLLBACK")
     except sqlite3.Error as error:
-        if what_failed(error) is None:
-            raise
         raise Damaged(f"the database cannot be read: {error}") from error
 
 
 def _load(db: sqlite3.Connection) -> Recovered:
-    epoch, numbered = db.execute("SELECT epoch, numbered FROM counters").fetchone()
+    counters = db.execute("SELECT epoch, numbered FROM counters").fetchone()
+    if counters is None or not all(isinstance(count, int) for count in counters):
+        raise Damaged("the counters are gone")
+    epoch, numbered = counters
     last = db.execute("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1").fetchone()
     audited, head = last or (0, b"")
-    if last is not None and len(head) != HASH_BYTES:
+    if last is not None and (not isinstance(head, bytes) or len(head) != HASH_BYTES):
         raise Damaged(f"audit entry {audited}: its hash is not one")
     return Recovered(
         epoch=epoch,
@@ -91,9 +92,9 @@ def _graphs(db: sqlite3.Connection) -> Iterator[GraphRow]:
 
 def graph_bytes(db: sqlite3.Connection, number: int, digest: bytes) -> bytes:
     """A graph's bytes. Raises Damaged."""
-    (graph,) = db.execute("SELECT graph FROM graphs WHERE id = ?", (number,)).fetchone()
-    assert isinstance(graph, bytes)
-    if sha256(graph).digest() != digest:
+    found: Any = db.execute("SELECT graph FROM graphs WHERE id = ?", (number,)).fetchone()
+    graph = found[0] if found is not None else None
+    if not isinstance(graph, bytes) or sha256(graph).digest() != digest:
         raise Damaged(f"graph {digest.hex()}: its digest is not that of its bytes")
     return graph
 
@@ -126,16 +127,15 @@ def packed_rows(db: sqlite3.Connection, job_id: str) -> Iterator[tuple[int, byte
             ).fetchall()
             for first, body in slices:
                 row = opened(body, SliceRow, f"job {job_id}, shots from {first}")
-                yield from _slice_pieces(db, row)
+                yield from slice_pieces(db, row)
         finally:
             db.execute("ROLLBACK")
     except sqlite3.Error as error:
-        if what_failed(error) is None:
-            raise
         raise Damaged(f"the results of {job_id} cannot be read: {error}") from error
 
 
-def _slice_pieces(db: sqlite3.Connection, row: SliceRow) -> Iterator[tuple[int, bytes]]:
+def slice_pieces(db: sqlite3.Connection, row: SliceRow) -> Iterator[tuple[int, bytes]]:
+    """The packed rows of one slice, as `packed_rows`."""
     at = row.first * row.row_bytes
     end = at + row.report.shots * row.row_bytes
     leaves = Leaves(SHOT_BLOCK * row.row_bytes)
@@ -143,9 +143,9 @@ def _slice_pieces(db: sqlite3.Connection, row: SliceRow) -> Iterator[tuple[int, 
         found: Any = db.execute(
             f"SELECT bytes FROM rows WHERE job = ({_JOB}) AND first_byte = ?", (row.job, at)
         ).fetchone()
-        if found is None or not found[0] or at + len(found[0]) > end:
+        piece = found[0] if found is not None else None
+        if not isinstance(piece, bytes) or not 0 < len(piece) <= end - at:
             raise Damaged(f"job {row.job}: packed rows from byte {at} are missing")
-        (piece,) = found
         leaves.add(piece)
         yield at, piece
         at += len(piece)

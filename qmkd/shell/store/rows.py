@@ -62,10 +62,11 @@ def sealed(body: msgspec.Struct) -> bytes:
 
 def opened(stored: bytes, kind: type[Body], where: str) -> Body:
     """A stored body. Raises Damaged, naming `where`."""
+    if not isinstance(stored, bytes):
+        raise Damaged(f"{where}: it is not bytes")
     encoded = memoryview(stored)[CHECKSUM_BYTES:]
-    if len(stored) < CHECKSUM_BYTES or crc32(encoded) != int.from_bytes(
-        stored[:CHECKSUM_BYTES], "big"
-    ):
+    checksum = crc32(encoded).to_bytes(CHECKSUM_BYTES, "big")
+    if stored[:CHECKSUM_BYTES] != checksum:
         raise Damaged(f"{where}: its checksum is not that of its bytes")
     try:
         return msgspec.msgpack.decode(encoded, type=kind)

@@ -17,6 +17,7 @@ from typing import Final, Literal, get_args
 Durability = Literal["power", "process"]
 """What an acknowledged row survives: the loss of power, or only the end of the process."""
 
+DATABASE_NAME: Final = "qmkd.db"  # in the state directory
 APPLICATION_ID: Final = 0x514D4B44  # "QMKD": whose file it is
 WAL_BYTES_KEPT: Final = 64 << 20  # a write-ahead log that grew larger is cut back
 WAL_PAGES_MAX: Final = 4096  # in it before they are moved into the file
@@ -77,6 +78,9 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             body BLOB NOT NULL,
             hash BLOB NOT NULL
         )""",
+        """CREATE TRIGGER audit_only_grows BEFORE INSERT ON audit
+            WHEN NEW.number IS NOT (SELECT coalesce(max(number), 0) + 1 FROM audit)
+            BEGIN SELECT RAISE (ABORT, 'an entry of the audit chain follows the last one'); END""",
         """CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit
             BEGIN SELECT RAISE (ABORT, 'entries of the audit chain are never changed'); END""",
         """CREATE TRIGGER audit_is_not_shortened BEFORE DELETE ON audit
@@ -125,7 +129,7 @@ def open_to_write(path: Path, durability: Durability) -> sqlite3.Connection:
             cached_statements=STATEMENTS_CACHED,
         )
     except (OSError, sqlite3.Error) as error:
-        raise CannotOpen(_sentence(path, error)) from error
+        raise CannotOpen(sentence(path, error)) from error
     try:
         _migrate(db, path)
         db.execute("PRAGMA foreign_keys = ON")
@@ -136,7 +140,7 @@ def open_to_write(path: Path, durability: Durability) -> sqlite3.Connection:
         db.execute("PRAGMA secure_delete = FAST")
     except sqlite3.Error as error:
         db.close()
-        raise CannotOpen(_sentence(path, error)) from error
+        raise CannotOpen(sentence(path, error)) from error
     except BaseException:
         db.close()
         raise
@@ -150,12 +154,12 @@ def open_to_read(path: Path) -> sqlite3.Connection:
             path.absolute().as_uri() + "?mode=ro", uri=True, timeout=BUSY_S, isolation_level=None
         )
     except sqlite3.Error as error:
-        raise CannotOpen(_sentence(path, error)) from error
+        raise CannotOpen(sentence(path, error)) from error
     try:
         _check_version(db, path)
     except sqlite3.Error as error:
         db.close()
-        raise CannotOpen(_sentence(path, error)) from error
+        raise CannotOpen(sentence(path, error)) from error
     except CannotOpen:
         db.close()
         raise
@@ -213,7 +217,8 @@ def _check_version(db: sqlite3.Connection, path: Path, *, fresh_allowed: bool = 
     return found
 
 
-def _sentence(path: Path, error: Exception) -> str:
+def sentence(path: Path, error: Exception) -> str:
+    """Why the database cannot be used, for whoever runs the daemon."""
     if isinstance(error, sqlite3.Error) and what_failed(error) == "damaged":
         return (
             f"{path}: the database is damaged ({error}). `qmkctl db check` says where; put back a "

@@ -26,9 +26,11 @@ from qmkd.shell.store import reader
 from qmkd.shell.store.rows import Entry, Region, RowsOf, graph_values
 from qmkd.shell.store.schema import (
     CHUNK_BYTES,
+    CannotOpen,
     Durability,
     open_to_read,
     open_to_write,
+    sentence,
     what_failed,
 )
 
@@ -67,7 +69,10 @@ class Store:
         try:
             self._reading = open_to_read(path)
             self._writer = _Writer(self._db)
-        except BaseException:
+        except sqlite3.Error as error:
+            self._db.close()
+            raise CannotOpen(sentence(path, error)) from error
+        except CannotOpen:
             self._db.close()
             raise
         self._unkept: deque[Entry] = deque()
@@ -306,12 +311,12 @@ class _Writer:
         _each(db, "DELETE FROM jobs WHERE id IN ({})", jobs)
         unused = _each(
             db,
-            "DELETE FROM graphs WHERE id IN ({}) "
-            "AND NOT EXISTS (SELECT 1 FROM jobs WHERE graph = graphs.id) "
-            "RETURNING tenant, digest",
+            "SELECT id, tenant, digest FROM graphs WHERE id IN ({}) "
+            "AND NOT EXISTS (SELECT 1 FROM jobs WHERE graph = graphs.id)",
             sorted({graph for (graph,) in graphs}),
         )
-        self._graphs.difference_update(unused)
+        _each(db, "DELETE FROM graphs WHERE id IN ({})", [graph for graph, _, _ in unused])
+        self._graphs.difference_update((tenant, digest) for _, tenant, digest in unused)
 
     def _shrink(self) -> None:
         """While there is nothing else to do, give pages back to the file system."""

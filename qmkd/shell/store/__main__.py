@@ -1,0 +1,79 @@
+"""`python -m qmkd.shell.store`: look at a database without a daemon, or beside one.
+
+Exit status: 0 nothing is wrong, 1 something is, 2 it cannot be looked at. `qmkctl db` and
+`qmkctl audit` run this.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sqlite3
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from qmkd.shell.config import BadConfig, load
+from qmkd.shell.store.check import Report, audit_entries, check
+from qmkd.shell.store.schema import DATABASE_NAME, CannotOpen, open_to_read
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m qmkd.shell.store", description=__doc__)
+    parts = parser.add_subparsers(dest="what", required=True)
+    for name, does in (("check", "look for damage"), ("audit", "print the audit chain")):
+        part = parts.add_parser(name, help=does)
+        part.add_argument(
+            "path",
+            nargs="?",
+            type=Path,
+            help="a database, or a state directory (default: the configured one)",
+        )
+        part.add_argument("--json", action="store_true", help="write one JSON object")
+    options = parser.parse_args(arguments)
+    try:
+        path = options.path or Path(load({}, os.environ).state_dir)
+        if path.is_dir():
+            path /= DATABASE_NAME
+        if not path.exists():
+            raise CannotOpen(f"{path}: there is no such database")
+        if options.what == "check":
+            return _show(check(path), as_json=options.json)
+        return _print_audit(path)
+    except (CannotOpen, BadConfig) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+
+
+def _show(report: Report, *, as_json: bool) -> int:
+    if as_json:
+        found = msgspec.to_builtins(report) | {"ok": report.ok}
+        sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
+        return 0 if report.ok else 1
+    for fault in report.faults:
+        print(f"{fault.where}: {fault.message}")
+    looked = ", ".join(f"{count} {name}" for name, count in report.checked.items())
+    print(f"{report.path}: looked at {looked}.")
+    print("Nothing is damaged." if report.ok else f"{len(report.faults)} faults.")
+    return 0 if report.ok else 1
+
+
+def _print_audit(path: Path) -> int:
+    """Each entry as a line, as `syscalls.audit` says."""
+    db = open_to_read(path)
+    try:
+        for _, body, entry_hash in audit_entries(db):
+            sys.stdout.buffer.write(entry_hash.hex().encode() + b" " + body + b"\n")
+        sys.stdout.buffer.flush()
+    except sqlite3.Error as error:
+        sys.stderr.write(f"{path}: the chain cannot be read to its end: {error}\n")
+        return 1
+    finally:
+        db.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

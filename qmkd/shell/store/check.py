@@ -1,0 +1,230 @@
+"""Looking for damage: everything in the database against everything that proves it.
+
+Reads only, in one read transaction, and may run beside the daemon. Goes on after each finding.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from qmkd.core.records import EndRow, JobRow, SessionRow, SliceRow
+from qmkd.shell.store.reader import graph_bytes, graph_row, slice_pieces
+from qmkd.shell.store.rows import GraphBody, opened
+from qmkd.shell.store.schema import Damaged, open_to_read
+from syscalls.audit import Entry, verify
+from syscalls.job import JobState
+from syscalls.results import SHOT_BLOCK
+
+FINDINGS_MAX = 100  # of the database's own check of its pages
+
+Row = TypeVar("Row", bound=msgspec.Struct)
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """Something that is not as it was written. where: a table, or `pages`."""
+
+    where: str
+    message: str
+
+
+class Report(msgspec.Struct):
+    """What was looked at, by name, and all that is wrong with it."""
+
+    path: str
+    checked: dict[str, int] = {}
+    faults: list[Fault] = []
+
+    @property
+    def ok(self) -> bool:
+        return not self.faults
+
+
+def check(path: Path) -> Report:
+    """Look at everything. Raises CannotOpen where there is nothing to look at."""
+    db = open_to_read(path)
+    try:
+        db.execute("BEGIN")
+        return _Check(db, Report(path=str(path))).run()
+    finally:
+        db.close()
+
+
+def audit_entries(db: sqlite3.Connection) -> Iterator[Entry]:
+    """The audit chain from its first entry."""
+    yield from db.execute("SELECT number, body, hash FROM audit ORDER BY number")
+
+
+class _Check:
+    def __init__(self, db: sqlite3.Connection, report: Report) -> None:
+        self._db, self._report = db, report
+        self._jobs: dict[int, JobRow] = {}
+        self._slices: dict[int, list[SliceRow]] = {}
+
+    def run(self) -> Report:
+        parts: dict[str, Callable[[], int]] = {
+            "pages": self._pages,
+            "references": self._references,
+            "sessions": self._sessions,
+            "graphs": self._graphs,
+            "jobs": self._all_jobs,
+            "slices": self._all_slices,
+            "packed bytes": self._packed,
+            "ends": self._ends,
+            "audit entries": self._audit,
+        }
+        for name, part in parts.items():
+            try:
+                self._report.checked[name] = part()
+            except (Damaged, sqlite3.Error) as error:
+                self._fault(name, f"cannot be read: {_text(error)}")
+        return self._report
+
+    def _fault(self, where: str, message: str) -> None:
+        self._report.faults.append(Fault(where, message))
+
+    def _open(self, where: str, stored: bytes, kind: type[Row], name: str) -> Row | None:
+        try:
+            return opened(stored, kind, name)
+        except Damaged as error:
+            self._fault(where, _text(error))
+            return None
+
+    def _pages(self) -> int:
+        for (said,) in self._db.execute(f"PRAGMA integrity_check({FINDINGS_MAX})"):
+            if said != "ok":
+                self._fault("pages", said)
+        (pages,) = self._db.execute("PRAGMA page_count").fetchone()
+        assert isinstance(pages, int)
+        return pages
+
+    def _references(self) -> int:
+        count = 0
+        for table, row, parent, _ in self._db.execute("PRAGMA foreign_key_check"):
+            self._fault("references", f"row {row} of {table} names a row of {parent} that is gone")
+            count += 1
+        return count
+
+    def _sessions(self) -> int:
+        count = 0
+        for name, body in self._db.execute("SELECT id, body FROM sessions"):
+            count += 1
+            row = self._open("sessions", body, SessionRow, f"session {name}")
+            if row is not None and row.id != name:
+                self._fault("sessions", f"session {name} calls itself {row.id}")
+        return count
+
+    def _graphs(self) -> int:
+        count = 0
+        for number, digest, body in self._db.execute("SELECT id, digest, body FROM graphs"):
+            count += 1
+            where = f"graph {digest.hex()}"
+            held = self._open("graphs", body, GraphBody, where)
+            try:
+                content = graph_bytes(self._db, number, digest)
+                if held is not None:
+                    graph_row(held, digest, content, where)
+            except Damaged as error:
+                self._fault("graphs", _text(error))
+        for (digest,) in self._db.execute(
+            "SELECT digest FROM graphs WHERE id NOT IN (SELECT graph FROM jobs)"
+        ):
+            self._fault("graphs", f"graph {digest.hex()} belongs to no job")
+        return count
+
+    def _all_jobs(self) -> int:
+        count = 0
+        for number, name, tenant, digest, body in self._db.execute(
+            "SELECT number, jobs.id, tenant, digest, jobs.body "
+            "FROM jobs LEFT JOIN graphs ON graphs.id = jobs.graph"
+        ):
+            count += 1
+            row = self._open("jobs", body, JobRow, f"job {name}")
+            if row is None:
+                continue
+            if (row.number, row.id, row.tenant, row.graph) != (number, name, tenant, digest):
+                self._fault("jobs", f"job {name} lies under another name, tenant or graph")
+            self._jobs[number] = row
+        return count
+
+    def _all_slices(self) -> int:
+        count = 0
+        for number, first, body in self._db.execute(
+            "SELECT job, first, body FROM slices ORDER BY job, first"
+        ):
+            count += 1
+            row = self._open("slices", body, SliceRow, f"job {number}, shots from {first}")
+            if row is None:
+                continue
+            job = self._jobs.get(number)
+            earlier = self._slices.setdefault(number, [])
+            where = f"job {number}, shots from {first}"
+            if row.first != first or (job is not None and row.job != job.id):
+                self._fault("slices", f"{where}: lie under another job or shot")
+            if job is not None and row.shots_total != job.policy.shots:
+                self._fault("slices", f"{where}: the job has {job.policy.shots} shots, not so many")
+            if first % SHOT_BLOCK or first + row.report.shots > row.shots_total:
+                self._fault("slices", f"{where}: not within the job's {row.shots_total} shots")
+            if earlier and earlier[-1].first + earlier[-1].report.shots > first:
+                self._fault("slices", f"{where}: overlap with those from {earlier[-1].first}")
+            earlier.append(row)
+        return count
+
+    def _packed(self) -> int:
+        """Every slice's packed rows fit its leaves, and there are no others."""
+        expected = 0
+        for slices in self._slices.values():
+            for row in slices:
+                try:
+                    expected += sum(len(piece) for _, piece in slice_pieces(self._db, row))
+                except (Damaged, sqlite3.Error) as error:
+                    self._fault("packed rows", _text(error))
+                    expected += row.report.shots * row.row_bytes
+        (found,) = self._db.execute("SELECT total(length(bytes)) FROM rows").fetchone()
+        if found > expected:
+            self._fault("packed rows", f"{found - expected:.0f} bytes belong to no slice")
+        return int(found)
+
+    def _ends(self) -> int:
+        count = 0
+        for number, body in self._db.execute("SELECT job, body FROM ends"):
+            count += 1
+            row = self._open("ends", body, EndRow, f"the end of job {number}")
+            job = self._jobs.get(number)
+            if row is None or job is None:
+                continue
+            if row.job != job.id or row.status.job_id != job.id:
+                self._fault("ends", f"the end of job {number} is that of {row.job}")
+            self._check_digest(number, job, row)
+        return count
+
+    def _check_digest(self, number: int, job: JobRow, end: EndRow) -> None:
+        """The results' digest in a completed job's end is that of its slices' leaves."""
+        slices = self._slices.get(number, [])
+        context = end.status.execution_context
+        named = None if context is None else context.results_digest
+        if end.status.state is not JobState.COMPLETED or named is None or not slices:
+            return
+        if sum(row.report.shots for row in slices) != job.policy.shots:
+            self._fault("ends", f"job {number} is completed, but slices are missing")
+            return
+        leaves = b"".join(row.report.leaves for row in slices if row.row_bytes)
+        if sha256(leaves).hexdigest() != named:
+            self._fault("ends", f"job {number}: the results' digest is not that of its slices")
+
+    def _audit(self) -> int:
+        broken = verify(audit_entries(self._db))
+        if broken is not None:
+            self._fault("audit", f"entry {broken.number}: {broken.message}")
+        found: Any = self._db.execute("SELECT count(*) FROM audit").fetchone()[0]
+        assert isinstance(found, int)
+        return found
+
+
+def _text(error: Exception) -> str:
+    return str(error.strerror if isinstance(error, OSError) else error)
