@@ -47,6 +47,26 @@ def hash_of(previous: bytes, body: bytes) -> bytes:
     return sha256(previous + body).digest()
 
 
+def line_of(entry: Entry) -> bytes:
+    """An entry as text, without the line's end. Its number is in its body."""
+    _, body, entry_hash = entry
+    return entry_hash.hex().encode() + b" " + body
+
+
+def entry_of(line: bytes, place: int) -> Entry:
+    """A line as an entry, whatever it holds; `verify` says what is wrong with it.
+
+    place: of the line, from 1; it stands in for a number that cannot be read.
+    """
+    told, _, encoded = line.rstrip(b"\n").partition(b" ")
+    try:
+        entry_hash = bytes.fromhex(told.decode())
+    except ValueError:
+        entry_hash = b""
+    body = _read(encoded)
+    return place if body is None else body.number, encoded, entry_hash
+
+
 def verify(entries: Iterable[Entry], head: bytes | None = None) -> AuditBreak | None:
     """Walk a chain from its first entry; the first thing wrong with it, or None.
 
@@ -69,9 +89,7 @@ def verify(entries: Iterable[Entry], head: bytes | None = None) -> AuditBreak | 
         previous, epoch = hash_told, body.epoch
         met = met or hash_told == head
     if not met:
-        message = (
-            f"the chain ends after entry {place} and never had this head: cut off or rewritten"
-        )
+        message = "it is the last, and no entry has the hash of the head: cut off or rewritten"
         return AuditBreak(number=place, what="head", message=message)
     return None
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from qmkd.core.audit import entry
 from qmkd.core.records import AuditRow
-from syscalls.audit import AuditBody, AuditBreak, canonical, hash_of, verify
+from syscalls.audit import AuditBody, AuditBreak, canonical, entry_of, hash_of, line_of, verify
 
 
 def chain(length: int, salt: str = "") -> list[AuditRow]:
@@ -141,3 +141,13 @@ def test_a_body_reads_back_to_the_same_bytes_whatever_characters_it_holds() -> N
 def test_an_entry_cannot_be_made_without_the_hash_before_it(number: int, previous: bytes) -> None:
     with pytest.raises(AssertionError):
         entry(number=number, previous=previous, epoch=0, at_ns=0, kind="", fields={})
+
+
+@given(line=st.binary(max_size=80))
+def test_any_line_is_an_entry_that_is_found_wrong(line: bytes) -> None:
+    lines = [line_of((row.number, row.body, row.hash)) for row in chain(3)]
+    assert verify(entry_of(each, place) for place, each in enumerate(lines, 1)) is None
+    lines[1] = line
+    broken = verify(entry_of(each + b"\n", place) for place, each in enumerate(lines, 1))
+    assert broken is not None
+    assert broken.number == 2

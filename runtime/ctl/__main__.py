@@ -13,9 +13,11 @@ from collections.abc import Sequence
 
 from runtime.client import QmkError
 from runtime.ctl.commands import (
+    audit,
     cancel,
     caps,
     completion,
+    db,
     discover,
     estimate,
     explain,
@@ -42,6 +44,8 @@ COMMANDS = {
     "caps": caps,
     "verify": verify,
     "estimate": estimate,
+    "db": db,
+    "audit": audit,
     "discover": discover,
     "completion": completion,
 }

@@ -18,6 +18,7 @@ class Exit(IntEnum):
     UNREACHABLE = 4
     TIMEOUT = 5
     INVALID_PROGRAM = 6
+    DAMAGED = 7
     BUG = 70
     INTERRUPTED = 130
 
@@ -30,6 +31,7 @@ MEANING: dict[Exit, str] = {
     Exit.UNREACHABLE: "the daemon cannot be reached",
     Exit.TIMEOUT: "not done in time",
     Exit.INVALID_PROGRAM: "the program is invalid",
+    Exit.DAMAGED: "the database or the audit chain is damaged",
     Exit.BUG: "a fault of qmkctl itself",
     Exit.INTERRUPTED: "interrupted",
 }

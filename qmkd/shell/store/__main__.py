@@ -18,6 +18,7 @@ import msgspec
 from qmkd.shell.config import BadConfig, load
 from qmkd.shell.store.check import Report, audit_entries, check
 from qmkd.shell.store.schema import DATABASE_NAME, CannotOpen, open_to_read
+from syscalls.audit import line_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,8 +65,8 @@ def _print_audit(path: Path) -> int:
     """Each entry as a line, as `syscalls.audit` says."""
     db = open_to_read(path)
     try:
-        for _, body, entry_hash in audit_entries(db):
-            sys.stdout.buffer.write(entry_hash.hex().encode() + b" " + body + b"\n")
+        for entry in audit_entries(db):
+            sys.stdout.buffer.write(line_of(entry) + b"\n")
         sys.stdout.buffer.flush()
     except sqlite3.Error as error:
         sys.stderr.write(f"{path}: the chain cannot be read to its end: {error}\n")
