@@ -37,7 +37,7 @@ from qmkd.shell.limits import BACKLOG, DESCRIPTORS_SPARE, Limits
 from qmkd.shell.pump import Pump
 from qmkd.shell.results import ROWS_KEPT_BYTES_MAX, Results
 from qmkd.shell.server import Server
-from qmkd.shell.store import CannotOpen, Damaged, Store, stored_sizes
+from qmkd.shell.store import DATABASE_NAME, CannotOpen, Damaged, Store, stored_sizes
 from qmkd.shell.workers import Pool
 from syscalls.version import ABI_VERSION, QVM_VERSION, schema_digest
 
@@ -46,7 +46,6 @@ EXIT_FAILED = 1
 EXIT_BROKEN = 70  # EX_SOFTWARE of sysexits(3)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 LOCK_NAME = "lock"
-DATABASE_NAME = "qmkd.db"
 DRAIN_S_MAX = 2.0  # for answers still unread when all is stopped
 STOP_S_EXTRA = 10.0  # beyond the grace, until stopping is given up
 KILL_S_MAX = 5.0  # for killed workers to be gone

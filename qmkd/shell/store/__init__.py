@@ -7,7 +7,7 @@ docs/decisions/0014-store.md.
 """
 
 from qmkd.shell.store.reader import stored_sizes
-from qmkd.shell.store.schema import CannotOpen, Damaged, Durability
+from qmkd.shell.store.schema import DATABASE_NAME, CannotOpen, Damaged, Durability
 from qmkd.shell.store.writer import Store
 
-__all__ = ["CannotOpen", "Damaged", "Durability", "Store", "stored_sizes"]
+__all__ = ["DATABASE_NAME", "CannotOpen", "Damaged", "Durability", "Store", "stored_sizes"]
