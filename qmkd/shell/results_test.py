@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import errno
 import mmap
 import os
+from collections.abc import Iterator
 
 import pytest
 
-from qmkd.shell.results import ROWS_HELD_BYTES_MAX, ROWS_KEPT_BYTES_MAX, Results
+from qmkd.shell.results import ROWS_HELD_BYTES_MAX, ROWS_KEPT_BYTES_MAX, Region, Results
 
 SIZES = [1, ROWS_HELD_BYTES_MAX, ROWS_HELD_BYTES_MAX + 1, ROWS_KEPT_BYTES_MAX + 1]
 
@@ -73,3 +75,103 @@ def test_a_descriptor_outlives_the_rows() -> None:
 
 def test_dropping_what_has_no_rows_is_nothing() -> None:
     Results().drop("job")
+
+
+# --- with a store -------------------------------------------------------------------------------
+
+
+def content_of(size: int) -> bytes:
+    return bytes(i * 7 % 251 for i in range(size))
+
+
+class Shelf:
+    """Stored rows of one job, in pieces; counts how often they are read."""
+
+    def __init__(self, size: int, upto: int | None = None) -> None:
+        self.content, self.reads = content_of(size)[:upto], 0
+
+    def read(self, job_id: str) -> Iterator[tuple[int, bytes]]:
+        assert job_id == "job"
+        self.reads += 1
+        for at in range(0, len(self.content), 50_000):
+            yield at, self.content[at : at + 50_000]
+
+
+@pytest.mark.parametrize("size", [0, *SIZES])
+def test_rows_of_an_earlier_daemon_are_read_once_when_somebody_asks(size: int) -> None:
+    shelf = Shelf(size)
+    results = Results({"job": size}, shelf.read)
+    results.seal("job")
+    assert shelf.reads == 0
+    fd = results.descriptor("job")
+    assert os.read(fd, size + 1) == shelf.content
+    with pytest.raises(OSError):
+        os.write(fd, b"x")
+    os.close(fd)
+    assert base64.b64decode(results.base64("job")) == shelf.content
+    assert shelf.reads == 1
+    results.close()
+
+
+@pytest.mark.parametrize("size", SIZES[1:])
+def test_a_live_job_goes_on_where_its_stored_rows_end(size: int) -> None:
+    half = size // 2
+    shelf = Shelf(size, upto=half)
+    results = Results({"job": size}, shelf.read)
+    rest = content_of(size)[half:]
+    rows = results.rows("job", size)
+    if rows.fd is None:
+        rows.write(half, rest)
+    else:
+        os.pwrite(rows.fd, rest, half)
+    results.seal("job")
+    assert base64.b64decode(results.base64("job")) == content_of(size)
+    results.close()
+
+
+def test_damaged_rows_are_not_handed_out_and_leave_nothing_behind() -> None:
+    def damaged(job_id: str) -> Iterator[tuple[int, bytes]]:
+        yield 0, b"x" * 100
+        raise OSError(errno.EIO, "damaged")
+
+    results = Results({"job": 1 << 20}, damaged)
+    before = os.listdir("/proc/self/fd")
+    for _ in range(3):
+        with pytest.raises(OSError, match="damaged"):
+            results.descriptor("job")
+    assert os.listdir("/proc/self/fd") == before
+    results.close()
+
+
+def test_what_was_dropped_is_not_read_again() -> None:
+    shelf = Shelf(10)
+    results = Results({"job": 10}, shelf.read)
+    results.drop("job")
+    with pytest.raises(KeyError):
+        results.descriptor("job")
+    assert shelf.reads == 0
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_region_is_read_as_it_was_whatever_becomes_of_the_job(size: int) -> None:
+    results = Results()
+    rows = results.rows("job", size)
+    if rows.fd is None:
+        rows.write(0, content_of(size))
+    else:
+        os.pwrite(rows.fd, content_of(size), 0)
+    first, length = size // 3, size - size // 3
+    region = results.region("job", first, length)
+    other = results.region("job", 0, 1)
+    results.seal("job")
+    results.drop("job")
+    if isinstance(region, bytes):
+        assert region == content_of(size)[first:]
+        return
+    assert isinstance(other, Region)
+    other.release()
+    assert region.read(0, length) == content_of(size)[first:]
+    assert region.read(length - 1, 1) == content_of(size)[-1:]
+    assert rows.fd is not None
+    region.release()
+    assert rows.fd is None, "the last reader closes the file"
