@@ -26,6 +26,7 @@ NAMES = {
     "growth": "Growth with qubits, operations and shots",
     "verify": "The verifier",
     "qec": "Sampling, decoding and calibration",
+    "store": "Durability",
 }
 LIBRARIES = ("msgspec", "numpy", "stim", "trio", "jsonrpcserver")
 

@@ -99,6 +99,16 @@ def graph_bytes(db: sqlite3.Connection, number: int, digest: bytes) -> bytes:
     return graph
 
 
+def graph_of_job(db: sqlite3.Connection, job_id: str) -> bytes:
+    """The bytes of a job's graph, empty if there is no such job. Raises Damaged."""
+    found = db.execute(
+        "SELECT graphs.id, graphs.digest FROM jobs JOIN graphs ON graphs.id = jobs.graph"
+        " WHERE jobs.id = ?",
+        (job_id,),
+    ).fetchone()
+    return b"" if found is None else graph_bytes(db, *found)
+
+
 def graph_row(body: GraphBody, digest: bytes, graph: bytes, where: str) -> GraphRow:
     """A graph as the kernel knows it. Raises Damaged."""
     try:

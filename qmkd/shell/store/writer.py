@@ -35,6 +35,11 @@ from qmkd.shell.store.schema import (
 )
 
 BATCH_BYTES_MAX: Final = 32 << 20  # of one transaction, where a single `Keep` is not larger
+# Who has just been told that rows are durable often brings the next at once. So a transaction waits
+# for as many as there may be, but not for long beside the flush that they save.
+JOIN_SHARE: Final = 0.25  # of the last transaction's time
+JOIN_S_MAX: Final = 0.002
+JOIN_S_STEP: Final = 0.0001
 RETRY_S_MIN: Final = 0.25
 RETRY_S_MAX: Final = 2.0
 FLUSH_S_MAX: Final = 5.0  # at the end, for what is queued
@@ -91,6 +96,10 @@ class Store:
         Raises Damaged.
         """
         return reader.packed_rows(self._reading, job_id)
+
+    def graph(self, job_id: str) -> bytes:
+        """The bytes of a job's graph, empty if there is no such job. Raises Damaged."""
+        return reader.graph_of_job(self._reading, job_id)
 
     # --- on the loop ----------------------------------------------------------------------------
 
@@ -175,6 +184,8 @@ class _Writer:
         self._told: set[str] = set()
         self._run = os.urandom(8)  # tells our numbers from those of earlier daemons
         self._graphs = self._graphs_stored()
+        self._expected = 1  # entries of the next transaction, if everybody comes again
+        self._write_s = 0.0  # that the last one took
         self._shrinking = True  # perhaps the daemon before did not get to it
         self._closing = threading.Event()
         self._until = inf
@@ -202,8 +213,11 @@ class _Writer:
         while self._waiting and monotonic() < self._until:
             try:
                 # After a failure one by one: a small transaction may fit where a large does not.
+                self._wait_for_more()
                 batch = self._batch(alone=again)
+                started = monotonic()
                 self._write(batch, again)
+                self._write_s = monotonic() - started
             except (sqlite3.Error, MemoryError) as error:
                 self._undo(error)
                 self._closing.wait(retry_s)
@@ -216,6 +230,7 @@ class _Writer:
             for _ in batch:
                 self._waiting.popleft()
             self._tell(batch[-1].keep.number)
+            self._expected = len(batch) + len(self._waiting) + self.inbox.qsize()
             self._shrinking = self._shrinking or any(entry.gone != Gone() for entry in batch)
             if self._shrinking and not self._waiting:
                 self._shrink()
@@ -223,6 +238,11 @@ class _Writer:
     def _tell(self, news: int | str | BaseException) -> None:
         self.news.put(news)
         os.eventfd_write(self.bell, 1)
+
+    def _wait_for_more(self) -> None:
+        until = monotonic() + min(JOIN_S_MAX, JOIN_SHARE * self._write_s)
+        while len(self._waiting) + self.inbox.qsize() < self._expected and monotonic() < until:
+            sleep(JOIN_S_STEP)
 
     def _batch(self, *, alone: bool) -> list[Entry]:
         """What goes into the next transaction, the oldest first."""

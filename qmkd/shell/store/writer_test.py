@@ -71,7 +71,7 @@ def test_what_was_told_is_found_again_by_the_next_daemon(path: Path) -> None:
     assert MemoryRegion.open == 0
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 2**32), parts=st.lists(st.integers(1, 30), min_size=1, max_size=6))
 def test_any_story_told_in_any_batches_is_found_again(
     tmp_path_factory: pytest.TempPathFactory, seed: int, parts: list[int]
