@@ -68,6 +68,7 @@ def test_every_example_of_the_document_runs(document: Path, tmp_path: Path) -> N
     with running_daemon() as daemon:
         environment = os.environ | {
             "QMK_SOCKET": str(daemon.socket),
+            "QMKD_STATE_DIR": str(daemon.state_dir),
             "XDG_RUNTIME_DIR": str(tmp_path),
             "PYTHONPATH": str(ROOT),
         }
