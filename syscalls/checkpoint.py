@@ -1,6 +1,6 @@
 """Keeping a job's state at a fence, continuing from it, moving it, running it again.
 
-The types are fixed; this build answers each of these calls with `NotAvailable`.
+The types are fixed; this build answers all but q_replay with `NotAvailable`.
 """
 
 from typing import Annotated, ClassVar
@@ -12,8 +12,13 @@ from syscalls.errors import (
     AlreadyCompleted,
     CheckpointIncompatible,
     CheckpointNotFound,
+    DeadlineUnreachable,
+    InsufficientCaps,
+    InvalidGraph,
     JobNotFound,
     NoFence,
+    NotAvailable,
+    ProgramTooWide,
     QuotaExceeded,
     ResourceExhausted,
     ResultsDropped,
@@ -113,17 +118,26 @@ class Replayed(Reply, frozen=True, kw_only=True):
 
 
 class Replay(SessionCall, frozen=True, kw_only=True):
-    """Run a job again from its record: the same bits, as a new job."""
+    """Run a job again from its record: the same bits, as a new job.
+
+    Where they would not be the same, because versions or the machine's noise have changed, this
+    is refused and the refusal says what has changed.
+    """
 
     METHOD: ClassVar[str] = "q_replay"
     REPLY: ClassVar[type[Reply]] = Replayed
+    CHANCE: ClassVar[bool] = True
     REFUSALS: ClassVar[Errors] = (
+        NotAvailable,
+        InsufficientCaps,
         JobNotFound,
         AccessDenied,
         ResultsDropped,
+        InvalidGraph,
+        ProgramTooWide,
+        DeadlineUnreachable,
         QuotaExceeded,
         ResourceExhausted,
     )
-    AVAILABLE: ClassVar[bool] = False
 
     job_id: JobIdIn

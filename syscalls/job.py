@@ -273,6 +273,9 @@ class ExecutionContext(Struct, frozen=True, kw_only=True):
         dict[str, str], Meta(description="Versions of what took part, by name.")
     ] = {}
     workers_used: int | None = None
+    replay_of: Annotated[
+        JobId | None, Meta(description="The job of which this one repeats every bit.")
+    ] = None
     results_digest: Annotated[
         str | None, Meta(description="SHA-256 of the packed results, once there are some.")
     ] = None

@@ -31,10 +31,10 @@ KNOWN = {
     "q_open_chan": "vq_a vq_b options",
     "q_close_chan": "channel_id",
     "q_chan_status": "channel_id",
-    "q_delegate": "rights tenant_id",
+    "q_delegate": "rights tenant_id share expires_after_ms",
     "q_revoke": "capability_id",
     "q_get_mapping": "job_id",
-    "q_get_telemetry": "job_id machine list_jobs",
+    "q_get_telemetry": "job_id machine list_jobs list_capabilities",
 }
 NEEDS = {
     "q_checkpoint": Right.CHECKPOINT,
@@ -61,7 +61,8 @@ def test_calls_need_the_rights_the_abi_names() -> None:
 
 
 def test_fresh_bytes_are_needed_where_an_id_or_seed_is_made() -> None:
-    assert {call.METHOD for call in CALLS if call.CHANCE} == {"q_negotiate_caps", "q_submit"}
+    made = {"q_negotiate_caps", "q_submit", "q_replay", "q_delegate"}
+    assert {call.METHOD for call in CALLS if call.CHANCE} == made
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.METHOD)

@@ -14,15 +14,16 @@ import msgspec
 from qmkd.core import keeping, programs, quotas
 from qmkd.core.capabilities import check_rights, lenders
 from qmkd.core.effects import Note
-from qmkd.core.events import Called, ProgramChecked
+from qmkd.core.events import Called, Origin, ProgramChecked
 from qmkd.core.jobs import enqueue, shutting_down, want_turn
 from qmkd.core.limits import CHECK_NS_PER_BYTE, INLINE_GRAPH_BYTES_MAX
 from qmkd.core.ports import EXACT, Plan
 from qmkd.core.quotas import over
 from qmkd.core.state import Check, Job, Parked, Program, Session, State, Submission, Tenant
 from qmkd.core.waiting import answer, check_park, park
-from qmkd.core.wording import context, plan_shown, time_text
+from qmkd.core.wording import context, noise_applied, plan_shown, time_text
 from qvm.verify import verify_bytes
+from syscalls.checkpoint import Replayed
 from syscalls.errors import (
     DeadlineUnreachable,
     IdempotencyConflict,
@@ -42,7 +43,7 @@ SEED_BYTES = 8
 
 def submit(
     state: State, session: Session, event: Called
-) -> Submitted | Planned | KernelError | None:
+) -> Submitted | Planned | Replayed | KernelError | None:
     """q_submit and q_plan. None: the graph is being verified; the answer comes later."""
     request = event.request
     assert isinstance(request, (Submit, PlanJob))
@@ -56,6 +57,14 @@ def submit(
     if policy.exact:
         policy = msgspec.structs.replace(policy, shots=1)  # one slice, without rows
     submission = Submission(session, policy, graph, event.entropy, state.now_ns, plan_only)
+    return take_in(state, submission, event.origin)
+
+
+def take_in(
+    state: State, submission: Submission, origin: Origin
+) -> Submitted | Planned | Replayed | KernelError | None:
+    """Find or verify a submission's program, and admit it. None: it is being verified."""
+    session, graph = submission.session, submission.graph
     program = programs.find(session.tenant, graph)
     if program is None:
         earlier = _same_key(submission)
@@ -63,7 +72,7 @@ def submit(
             # Verified once as these very bytes, even if the program is no longer kept.
             program = earlier.program
     if program is None and len(graph) > INLINE_GRAPH_BYTES_MAX:
-        return _check_later(state, submission, event)
+        return _check_later(state, submission, origin)
     if program is None:
         verified = verify_bytes(graph)
         if isinstance(verified, list):
@@ -77,7 +86,7 @@ def submit(
 
 def admit(
     state: State, submission: Submission, program: Program
-) -> Submitted | Planned | KernelError:
+) -> Submitted | Planned | Replayed | KernelError:
     """Make a job of a submission with a verified program, or refuse it; or answer with its plan."""
     verdict = check_admission(state, submission, program)
     if isinstance(verdict, KernelError):
@@ -92,6 +101,8 @@ def admit(
         )
     job = _job(state, submission, program, verdict)
     enqueue(state, job)
+    if submission.replay_of is not None:
+        return Replayed(job_id=job.id, replay_of=submission.replay_of.id)
     return _submitted(job, reused=False)
 
 
@@ -124,7 +135,7 @@ def _job(state: State, submission: Submission, program: Program, plan: Plan) -> 
         policy=policy,
         seed=seed,
         plan=plan,
-        context=context(program, policy, plan, seed, state.machine),
+        context=context(program, policy, plan, seed, state.machine, submission.replay_of),
         digest=program.digest,
         created_ns=state.now_ns,
         created_at=time_text(state.now_ns),
@@ -148,7 +159,11 @@ def check_admission(
 ) -> KernelError | Job | Plan:
     """The refusal, the job that the same key made before, or the plan for a new job."""
     session, policy, summary = submission.session, submission.policy, program.summary
-    refusal = _check_available(program, policy) or check_rights(session, summary.rights)
+    refusal = (
+        _check_available(program, policy)
+        or check_rights(session, summary.rights)
+        or _check_noise(state, submission, program)
+    )
     if refusal is not None:
         return refusal
     earlier = _same_key(submission)
@@ -184,6 +199,18 @@ def _check_available(program: Program, policy: Policy) -> KernelError | None:
         if op in ABSENT_OPS:
             return NotAvailable(feature=f"the operation {op}", remedy="Write it without.")
     return None
+
+
+def _check_noise(state: State, submission: Submission, program: Program) -> KernelError | None:
+    """A job is replayed under the noise it had, or not at all."""
+    if submission.replay_of is None:
+        return None
+    then = submission.replay_of.context.noise.applied
+    now = noise_applied(program, submission.policy, state.machine.physical_noise).applied
+    if now == then:
+        return None
+    remedy = f"Its noise was {then}; the machine's would make it {now}."
+    return NotAvailable(feature="Replaying this job", remedy=remedy)
 
 
 def check_quota(
@@ -229,14 +256,14 @@ def check_machine(state: State, program: Program, plan: Plan) -> KernelError | N
 # --- large graphs -------------------------------------------------------------------------------
 
 
-def _check_later(state: State, submission: Submission, event: Called) -> KernelError | None:
+def _check_later(state: State, submission: Submission, origin: Origin) -> KernelError | None:
     session, size = submission.session, len(submission.graph)
     tenant = session.tenant
     refusal = check_park(tenant) or check_room(tenant, size)
     if refusal is not None:
         return refusal
     check = Check(submission, ns=CHECK_NS_PER_BYTE * size)
-    check.parked = Parked(event.origin, tenant, check=check)
+    check.parked = Parked(origin, tenant, check=check)
     park(state, check.parked)
     tenant.checking += 1
     tenant.held_bytes += size

@@ -109,6 +109,13 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
     gone: Gone = Gone()
 
 
+class LoadGraph(msgspec.Struct, frozen=True, gc=False):
+    """Read the program of a kept job. Answered by `GraphLoaded`."""
+
+    ticket: int
+    job_id: str
+
+
 class SetTimer(msgspec.Struct, frozen=True, gc=False):
     """Send `TimerFired(token)` at `at_ns` (same clock as `step`'s now_ns) or soon after."""
 
@@ -142,6 +149,7 @@ Effect = (
     | SealResults
     | DropResults
     | Keep
+    | LoadGraph
     | SetTimer
     | CancelTimer
     | Note

@@ -111,6 +111,13 @@ class KeepFailed(msgspec.Struct, frozen=True, gc=False):
     what: str
 
 
+class GraphLoaded(msgspec.Struct, frozen=True, gc=False):
+    """The answer to `LoadGraph`. graph: empty where it is not there or cannot be read."""
+
+    ticket: int
+    graph: bytes
+
+
 class ShutDown(msgspec.Struct, frozen=True, gc=False):
     """Stop taking work, stop what runs at its next fence, then halt."""
 
@@ -129,5 +136,6 @@ Event = (
     | Recovered
     | Kept
     | KeepFailed
+    | GraphLoaded
     | ShutDown
 )

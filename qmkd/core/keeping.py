@@ -14,12 +14,12 @@ from hashlib import sha256
 import msgspec
 
 from qmkd.core import audit
-from qmkd.core.effects import Keep
+from qmkd.core.effects import Keep, Reply
 from qmkd.core.events import Origin
 from qmkd.core.limits import BUSY_RETRY_MS, PENDING_MAX
 from qmkd.core.records import Gone, GraphRow, JobRow, Row, SessionRow
 from qmkd.core.state import Job, Parked, Pending, Session, State
-from qmkd.core.waiting import answer, park, unpark
+from qmkd.core.waiting import park, unpark
 from syscalls.errors import Busy, KernelError
 
 
@@ -73,11 +73,17 @@ def refusal(state: State) -> Busy | None:
 
 def answer_when_kept(state: State, parked: Parked, body: msgspec.Struct | KernelError) -> None:
     """Answer a parked request: at once, or when what it changed in this step is durable."""
+    unpark(state, parked)
+    assert not parked.timer, "only waits have one"
+    say(state, parked.origin, body)
+
+
+def say(state: State, origin: Origin, body: msgspec.Struct | KernelError) -> None:
+    """Answer a request that is not parked: at once, or when what it changed is durable."""
     if isinstance(body, KernelError) or not unkept(state):
-        answer(state, parked, body)
+        state.out.append(Reply(to=origin, body=body))
     else:
-        unpark(state, parked)
-        answer_later(state, parked.origin, body)
+        answer_later(state, origin, body)
 
 
 def answer_later(state: State, origin: Origin, body: msgspec.Struct) -> None:

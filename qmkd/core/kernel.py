@@ -25,6 +25,7 @@ from qmkd.core.events import (
     Called,
     ClientGone,
     Event,
+    GraphLoaded,
     KeepFailed,
     Kept,
     ProgramChecked,
@@ -41,6 +42,7 @@ from qmkd.core.ports import Machine, Planner
 from qmkd.core.reading import q_get_telemetry, q_results, q_status
 from qmkd.core.records import Recovered
 from qmkd.core.recovery import keep_failed, kept, recover, settle_kept
+from qmkd.core.replaying import graph_loaded, replay
 from qmkd.core.schedule import (
     dispatch,
     program_checked,
@@ -63,6 +65,7 @@ from qmkd.core.waiting import (
 )
 from qmkd.core.wording import status
 from syscalls.capability import Delegate, Revoke
+from syscalls.checkpoint import Replay
 from syscalls.errors import AlreadyCompleted, KernelError, NotAvailable, Timeout
 from syscalls.events import Subscribe, Subscribed
 from syscalls.job import Cancel, JobStatus, PlanJob, Status, Submit, Wait
@@ -235,6 +238,7 @@ _CALLS: Final[dict[type[Syscall], Callable[[State, Session, Called], Answer]]] =
     Delegate: delegation.hand_on,
     Revoke: delegation.take_back,
     GetTelemetry: q_get_telemetry,
+    Replay: replay,
 }
 
 assert set(_CALLS) == {
@@ -330,5 +334,6 @@ _EVENTS: Final[dict[type, Callable[[State, Any], None]]] = {
     Recovered: recover,
     Kept: kept,
     KeepFailed: keep_failed,
+    GraphLoaded: graph_loaded,
     ShutDown: _shut_down,
 }

@@ -165,7 +165,8 @@ class Program:
 class Submission:
     """A submission as it was asked: what verification and admission work from.
 
-    plan_only: it is to be answered by its plan, and become no job.
+    plan_only: it is to be answered by its plan, and become no job. replay_of: the job whose bits
+    it repeats.
     """
 
     session: Session
@@ -174,6 +175,7 @@ class Submission:
     entropy: bytes
     asked_ns: int
     plan_only: bool = False
+    replay_of: Job | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -310,8 +312,8 @@ class Job:
 
 @dataclass(slots=True, eq=False)
 class Parked:
-    """A request that is answered later: by its job's end, its check, its timer, or by `body`
-    once what it changed is durable (`pending`).
+    """A request that is answered later: by its job's end, its check, its timer, by `body` once
+    what it changed is durable (`pending`), or once a program is read from the store (`load`).
 
     cancels: the request is a q_cancel. tenant: whose `parked` counts it; None where `body` waits.
     """
@@ -322,6 +324,7 @@ class Parked:
     check: Check | None = None
     body: msgspec.Struct | None = None
     pending: Pending | None = None
+    load: Submission | None = None
     cancels: bool = False
     timeout_ms: int = 0
     timer: int = 0
@@ -422,6 +425,7 @@ class State:
     lapsed: list[Job] = field(default_factory=list)
     lapse: int = 0
     checks: dict[int, tuple[Check, Worker]] = field(default_factory=dict)
+    loads: dict[int, Parked] = field(default_factory=dict)
     connections: dict[int, Connection] = field(default_factory=dict)
     timers: dict[int, Timer] = field(default_factory=dict)
     turns: deque[Tenant] = field(default_factory=deque)

@@ -154,7 +154,12 @@ def blocked(state: State, job: Job) -> str | None:
 
 
 def context(
-    program: Program, policy: Policy, plan: Plan, seed: int, machine: Machine
+    program: Program,
+    policy: Policy,
+    plan: Plan,
+    seed: int,
+    machine: Machine,
+    replay_of: Job | None = None,
 ) -> ExecutionContext:
     """All that is needed to get the same bits again."""
     why = plan.why
@@ -167,13 +172,14 @@ def context(
         seed=seed,
         program_digest=program.summary.digest,
         profiles=program.profiles,
-        noise=_noise(program, policy, machine.physical_noise),
+        noise=noise_applied(program, policy, machine.physical_noise),
         versions=machine.versions,
+        replay_of=None if replay_of is None else replay_of.id,
     )
 
 
-def _noise(program: Program, policy: Policy, physical: str) -> NoiseApplied:
-    """applied: as engines know it."""
+def noise_applied(program: Program, policy: Policy, physical: str) -> NoiseApplied:
+    """The noise of a job, and why it is that. applied: as engines know it."""
     ideal = Noise.IDEAL.value
     if policy.noise is UNSET:
         why = "" if program.summary.ideal else "codes run without noise unless it is asked for"

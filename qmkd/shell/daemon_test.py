@@ -272,6 +272,23 @@ def test_results_and_status_are_the_same_after_kill_9() -> None:
             assert line.call("q_wait", session_id=session, job_id=job) == status
 
 
+def test_a_job_is_replayed_from_its_record_after_a_restart() -> None:
+    with short_folder() as folder:
+        with running_daemon(folder) as daemon, Line(daemon.socket) as line:
+            session = line.session()
+            asked = {"session_id": session, "graph": example("teleportation")}
+            first = line.call("q_submit", **asked, policy={"shots": 4_000})["job_id"]
+            done = line.call("q_wait", session_id=session, job_id=first)
+        with running_daemon(folder) as again, Line(again.socket) as line:
+            replayed = line.call("q_replay", session_id=session, job_id=first)
+            assert replayed["replay_of"] == first
+            same = line.call("q_wait", session_id=session, job_id=replayed["job_id"])
+            assert same["counts"] == done["counts"]
+            before, after = done["execution_context"], same["execution_context"]
+            assert after["results_digest"] == before["results_digest"]
+            assert after["replay_of"] == first
+
+
 def test_a_closed_session_stays_closed_after_kill_9() -> None:
     with short_folder() as folder:
         with running_daemon(folder, status=-signal.SIGKILL) as daemon:

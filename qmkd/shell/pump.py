@@ -61,6 +61,8 @@ class Store(Protocol):
 
     def keep(self, effect: fx.Keep, rows_of: RowsOf) -> None: ...
 
+    def graph(self, job_id: str) -> bytes: ...
+
 
 class Pump:
     """Feeds the kernel and performs its wishes.
@@ -97,6 +99,7 @@ class Pump:
             fx.SealResults: lambda effect: self._results.seal(effect.job_id),
             fx.DropResults: lambda effect: self._results.drop(effect.job_id),
             fx.Keep: self._keep,
+            fx.LoadGraph: self._load,
             fx.SetTimer: lambda effect: self.timers.set(effect.token, effect.at_ns),
             fx.CancelTimer: lambda effect: self.timers.cancel(effect.token),
             fx.Note: self._note,
@@ -172,6 +175,15 @@ class Pump:
         assert self._store is not None, "a kernel that keeps nothing asks for nothing to be kept"
         self._store.keep(effect, self._results.region)
 
+    def _load(self, effect: fx.LoadGraph) -> None:
+        assert self._store is not None, "a kernel that keeps nothing finds nothing in the store"
+        try:
+            graph = self._store.graph(effect.job_id)
+        except OSError as error:
+            _log.error("a program cannot be read", extra={"why": error.strerror})
+            graph = b""
+        self.feed(ev.GraphLoaded(effect.ticket, graph))
+
     def _notify(self, effect: fx.Notify) -> None:
         connection = self.connections.get(effect.conn)
         if connection is not None:
@@ -195,6 +207,6 @@ def _no_rows(error: OSError) -> KernelError:
 
 assert set(fx.Effect.__args__) == {
     fx.Reply, fx.Notify, fx.CheckProgram, fx.RunSegment, fx.StopSegment, fx.KillWorker,
-    fx.ForgetProgram, fx.SealResults, fx.DropResults, fx.Keep, fx.SetTimer, fx.CancelTimer,
-    fx.Note, fx.Halt,
+    fx.ForgetProgram, fx.SealResults, fx.DropResults, fx.Keep, fx.LoadGraph, fx.SetTimer,
+    fx.CancelTimer, fx.Note, fx.Halt,
 }, "every effect is performed"  # fmt: skip

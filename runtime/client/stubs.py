@@ -211,7 +211,11 @@ class Calls:
         session_id: SessionId,
         job_id: JobId,
     ) -> Replay:
-        """Run a job again from its record: the same bits, as a new job."""
+        """Run a job again from its record: the same bits, as a new job.
+
+        Where they would not be the same, because versions or the machine's noise have changed, this
+        is refused and the refusal says what has changed.
+        """
         return Replay(
             session_id=session_id,
             job_id=job_id,

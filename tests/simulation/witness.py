@@ -20,6 +20,7 @@ from qmkd.core.events import Called, Origin
 from qmkd.core.limits import PROGRESS_NS_MIN, SESSION_IDLE_NS
 from qmkd.core.state import State
 from qvm.program import VerifiedProgram
+from syscalls.checkpoint import Replay, Replayed
 from syscalls.errors import (
     AccessDenied,
     AuthFailed,
@@ -84,6 +85,7 @@ class Witness:
         self.gone: set[int] = set()
         self.sessions: dict[str, SeenSession] = {}
         self.jobs: dict[str, SeenJob] = {}
+        self.repeats: dict[str, str] = {}
         self.rows: dict[str, Rows] = {}
         self.programs: dict[int, bytes] = {}
         self.forgotten: set[int] = set()
@@ -195,7 +197,7 @@ class Witness:
                 assert body.session_id in self.disk.ever
             case SessionClosed():
                 assert request.session_id not in tables.sessions
-            case Submitted():
+            case Submitted() | Replayed():
                 assert body.job_id in self.disk.ever
             case JobStatus() if body.state in FINAL_STATES:
                 kept = tables.ends[body.job_id].status
@@ -280,6 +282,8 @@ class Witness:
                 self.sessions[request.session_id].closed = True
             case Submitted():
                 self._submitted(event, body)
+            case Replayed():
+                self._replayed(event, body)
             case JobStatus():
                 self._status(body)
             case Subscribed():
@@ -308,6 +312,29 @@ class Witness:
         events = len(program.summary.events)
         self.jobs[body.job_id] = SeenJob(request.session_id, tenant, request, events)
 
+    def _replayed(self, event: Called, body: Replayed) -> None:
+        """A job like the one it repeats, in the session that asked."""
+        request = event.request
+        assert isinstance(request, Replay)
+        assert body.replay_of == request.job_id
+        assert body.job_id not in self.jobs
+        first = self.jobs[request.job_id]
+        assert first.session == request.session_id
+        policy = msgspec.structs.replace(first.request.policy, idempotency_key=None)
+        again = msgspec.structs.replace(first.request, policy=policy)
+        self.jobs[body.job_id] = SeenJob(first.session, first.tenant, again, first.events)
+        self.repeats[body.job_id] = request.job_id
+
+    def _check_repeat(self, name: str) -> None:
+        """A replay that is over as its original is has the same bits."""
+        one, other = self.jobs[name].final, self.jobs[self.repeats[name]].final
+        if one is None or other is None or not one.state is other.state is JobState.COMPLETED:
+            return
+        assert one.execution_context is not None
+        assert other.execution_context is not None
+        assert one.execution_context.results_digest == other.execution_context.results_digest
+        assert one.execution_context.seed == other.execution_context.seed
+
     def _status(self, body: JobStatus) -> None:
         seen = self.jobs.get(body.job_id)
         if seen is None or body.state not in FINAL_STATES:
@@ -330,6 +357,8 @@ class Witness:
             self.answers[how] = self.answers.get(how, 0) + 1
         if before is None or body.counts_omitted == _DROPPED:
             seen.final = body
+            if body.job_id in self.repeats:
+                self._check_repeat(body.job_id)
 
     def _check_authority(self, state: State, now_ns: int, event: Called, body: Any) -> None:
         """Judge, from the ledger alone, what the caller may have been told at all."""

@@ -23,7 +23,7 @@ from qmkd.core.ports import SegmentReport
 from qvm.findings import Findings
 from qvm.program import VerifiedProgram
 from syscalls.channel import OpenChan
-from syscalls.checkpoint import Checkpoint
+from syscalls.checkpoint import Checkpoint, Replay, Replayed
 from syscalls.errors import AuthFailed, KernelError, SessionExpired
 from syscalls.events import Subscribe
 from syscalls.ids import JobId, SessionId, TenantId
@@ -85,6 +85,7 @@ class Life:
         self.processes = [Process() for _ in self.kernel.state.workers]
         self.timers: dict[int, int] = {}
         self.fired: list[int] = []
+        self.loads: list[fx.LoadGraph] = []
         self.told: list[ev.Event] = []
         self.conns: int = before.conns if before else 0
         self.clients = [self._client(peer) for peer in cast.PEERS]
@@ -148,6 +149,8 @@ class Life:
             case fx.Keep():
                 assert self.disk is not None
                 self.disk.keep(effect)
+            case fx.LoadGraph():
+                self.loads.append(effect)
             case fx.Halt():
                 self.halted = True
 
@@ -163,7 +166,7 @@ class Life:
     def _something_to_do(self) -> bool:
         """Whether a worker would say more than that it is there; now and then it says just that."""
         idle = all(process.up and not process.held for process in self.processes)
-        idle = idle and not (self.disk and self.disk.queue)
+        idle = idle and not (self.disk and self.disk.queue) and not self.loads
         return not idle or self.rng.random() < 0.1
 
     def _let_time_pass(self) -> None:
@@ -219,7 +222,11 @@ class Life:
     def _disk_event(self, calm: bool = False) -> ev.Event | None:
         """The disk has written something, or cannot."""
         disk = self.disk
-        if disk is None or not disk.queue:
+        if disk is None:
+            return None
+        if self.loads:
+            return self._loaded(disk)
+        if not disk.queue:
             return None
         chance = 0.9 if calm else self.rng.random()
         if disk.failing:
@@ -229,6 +236,14 @@ class Life:
             disk.failing = True
             return ev.KeepFailed(self.rng.choice(WRONG))
         return self._written() if chance > 0.3 else None
+
+    def _loaded(self, disk: Disk) -> ev.Event:
+        """A program is read, unless its job was forgotten meanwhile or the disk is damaged."""
+        asked = self.loads.pop(0)
+        row = disk.tables.jobs.get(asked.job_id)
+        known = row is not None and self.rng.random() < 0.9
+        graph = disk.tables.graphs[row.graph].graph if row is not None and known else b""
+        return ev.GraphLoaded(asked.ticket, graph)
 
     def _written(self) -> ev.Event:
         assert self.disk is not None
@@ -395,6 +410,8 @@ class Life:
                 )
             case 7:
                 return CloseSession(session_id=session)
+        if rng.random() < 0.6:
+            return Replay(session_id=session, job_id=job)
         if rng.random() < 0.5:
             return Checkpoint(session_id=session, job_id=job)
         return OpenChan(session_id=session, vq_a="a", vq_b="b")
@@ -438,7 +455,7 @@ class Life:
                 client = by_conn[effect.to.conn]
                 if isinstance(effect.body, Session):
                     client.sessions = [*client.sessions[-2:], effect.body.session_id]
-                elif isinstance(effect.body, Submitted):
+                elif isinstance(effect.body, Submitted | Replayed):
                     client.jobs = [*client.jobs[-20:], effect.body.job_id]
                 elif isinstance(effect.body, AuthFailed | SessionExpired):
                     gone = getattr(getattr(event, "request", None), "session_id", None)
