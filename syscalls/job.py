@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Self
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from syscalls.decoding import DecoderFigures, DecoderSpeed
 from syscalls.errors import (
     AccessDenied,
     AlreadyCompleted,
@@ -216,7 +217,13 @@ class JobTelemetry(Struct, frozen=True, kw_only=True):
     total_epochs: int = 0
     total_gates: int = 0
     physical_qubits_used: int = 0
-    decoder_cycles: int = 0
+    decoder_cycles: Annotated[
+        int, Meta(description="Rounds of syndrome that were decoded, of all logical qubits.")
+    ] = 0
+    decoder: Annotated[
+        DecoderFigures | None,
+        Meta(description="What decoders did, where syndromes were decoded while shots ran."),
+    ] = None
     queue_time_ms: float = 0.0
     validation_time_ms: float = 0.0
     execution_time_ms: float = 0.0
@@ -269,6 +276,14 @@ class ExecutionContext(Struct, frozen=True, kw_only=True):
     program_digest: Annotated[str, Meta(description="Names the verified program by content.")]
     profiles: list[ProfileApplied] = []
     noise: NoiseApplied
+    decoder: Annotated[
+        DecoderSpeed | None,
+        Meta(description="How fast the machine's decoders are, where they took part."),
+    ] = None
+    calibration: Annotated[
+        str | None,
+        Meta(description="Names the calibration table by content, where noise was applied."),
+    ] = None
     versions: Annotated[
         dict[str, str], Meta(description="Versions of what took part, by name.")
     ] = {}

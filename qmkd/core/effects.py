@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from qmkd.core.events import Origin
+from qmkd.core.ports import Setting
 from syscalls.errors import KernelError
 
 
@@ -61,6 +62,7 @@ class RunSegment(msgspec.Struct, frozen=True, kw_only=True):
     shots_total: int
     row_bytes: int
     counts: bool
+    setting: Setting
 
 
 class StopSegment(msgspec.Struct, frozen=True, gc=False):

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from qvm.program import Summary
+from syscalls.decoding import AT_ONCE, DecoderFigures, DecoderSpeed
 from syscalls.errors import ProgramTooWide
 from syscalls.plan import PlanRow
 from syscalls.results import SHOT_BLOCK
@@ -70,15 +71,27 @@ Planner = Callable[[Summary, int], Plan | ProgramTooWide]
 """(program, shots or EXACT) -> plan, or the refusal that the submitter gets. Pure and cheap."""
 
 
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """What the errors of a run depend on beside the name of its noise. decoder: of the machine."""
+
+    decoder: DecoderSpeed = AT_ONCE
+
+
+USUAL: Final = Setting()
+
+
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """The machine and the daemon as configured. worker_bytes: memory that one worker may use.
 
     physical_noise: model and strength of what its physical qubits suffer, by their names in the
-        calibration table.
+        calibration table. decoder: how fast each of its decoders is.
+    calibration: names the calibration table that ships.
     """
 
     physical_qubits: int = 1_000_000
     physical_noise: str = "uniform 0.001"
+    decoder: DecoderSpeed = AT_ONCE
+    calibration: str = ""
     workers: int = 2
     worker_bytes: int = 4 << 30
     tenants: tuple[TenantRule, ...] = ()
@@ -96,6 +109,7 @@ class SegmentReport(msgspec.Struct, frozen=True, kw_only=True):
     spent: the same time by what it went to: `read` and `compile` the program, engines by name,
         `rows` of bits that engines share, `results` made of them.
     probabilities: of each outcome, where these were asked for; then there are no rows.
+    decoder: what decoders did, where syndromes were decoded.
     """
 
     shots: int
@@ -107,3 +121,4 @@ class SegmentReport(msgspec.Struct, frozen=True, kw_only=True):
     notes: dict[str, int]
     probabilities: dict[str, float] | None = None
     spent: dict[str, int] = {}
+    decoder: DecoderFigures | None = None

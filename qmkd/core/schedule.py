@@ -9,6 +9,7 @@ younger or less urgent queued jobs of its own tenant.
 from __future__ import annotations
 
 from qmkd.core.admission import end_check, give_up_check, settle_check
+from qmkd.core.decoding import decoders_together
 from qmkd.core.effects import CheckProgram, Note, RunSegment
 from qmkd.core.events import (
     ProgramChecked,
@@ -27,7 +28,7 @@ from qmkd.core.limits import (
     SLICE_SHOTS_MAX,
     SLICE_SHOTS_UNMEASURED_MAX,
 )
-from qmkd.core.ports import SegmentReport
+from qmkd.core.ports import SegmentReport, Setting
 from qmkd.core.state import Check, Job, Segment, Slice, State, Tenant, Worker
 from qmkd.core.waiting import announce_progress
 from qmkd.core.wording import blocked
@@ -178,6 +179,7 @@ def _send_slice(state: State, job: Job) -> bool:
             shots_total=job.policy.shots,
             row_bytes=job.row_bytes,
             counts=job.counts is not None,
+            setting=Setting(decoder=state.machine.decoder),
         )
     )
     return True
@@ -310,6 +312,8 @@ def check_report(job: Job, given: Slice, report: SegmentReport) -> str | None:
         return f"{len(report.leaves)} bytes of leaves for {given.shots} shots"
     if report.counts is not None and sum(report.counts.values()) != given.shots:
         return f"counts do not sum to {given.shots} shots"
+    if report.decoder is not None and sum(report.decoder.syndrome_weights) != report.decoder.calls:
+        return f"syndrome weights do not sum to {report.decoder.calls} calls"
     if job.policy.exact:
         total = sum(report.probabilities.values()) if report.probabilities else 0.0
         if abs(total - 1) > TOTAL_TOLERANCE:
@@ -325,6 +329,7 @@ def merge(job: Job, given: Slice, report: SegmentReport) -> None:
     job.cpu_ns += report.cpu_ns
     for what, ns in report.spent.items():
         job.spent[what] = job.spent.get(what, 0) + ns
+    job.decoder = decoders_together(job.decoder, report.decoder)
     assert job.shots_done <= job.policy.shots, "no shot is run twice"
     if given.first == 0:
         job.first_row = report.first_row

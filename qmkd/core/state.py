@@ -15,6 +15,7 @@ from qmkd.core.effects import Effect, Notify
 from qmkd.core.events import Origin
 from qmkd.core.ports import Machine, Plan, Planner, TenantRule
 from qvm.program import Summary
+from syscalls.decoding import DecoderFigures
 from syscalls.errors import KernelError
 from syscalls.findings import Finding
 from syscalls.ids import JobId, SessionId
@@ -189,7 +190,7 @@ class Job:
     leaves: one 32-byte digest for every 1,024 shots. rows: the shell holds rows of it.
     row_bytes: of a packed row. row_total: of all. result_bytes: what it counts for in `kept_bytes`.
     epoch: program epoch reached by a segment that was stopped.
-    cpu_ns, spent: of finished segments, as their reports have it.
+    cpu_ns, spent, decoder: of finished segments, as their reports have it.
     seq: number of its last event. final: its status, once it is over.
     """
 
@@ -227,6 +228,7 @@ class Job:
     epoch: int = 0
     cpu_ns: int = 0
     spent: dict[str, int] = field(default_factory=dict)
+    decoder: DecoderFigures | None = None
     stop: Stop | None = None
     seq: int = 0
     notified_ns: int = 0

@@ -72,6 +72,8 @@ def telemetry(state: State, job: Job) -> JobTelemetry:
         queue_time_ms=(started - job.created_ns) / MS,
         validation_time_ms=job.checked_ns / MS,
         execution_time_ms=(now - started) / MS,
+        decoder_cycles=0 if job.decoder is None else job.decoder.cycles,
+        decoder=job.decoder,
         cpu_ns=job.cpu_ns,
         spent_ns=dict(job.spent),
         plan=plan_shown(job.plan, job.policy.shots),
@@ -158,6 +160,8 @@ def context(
     why = plan.why
     if "TELEPORT_CNOT" in program.summary.ops:
         why += "; TELEPORT_CNOT runs as a local CNOT"
+    noise = _noise(program, policy, machine.physical_noise)
+    mode = noise.applied.partition(" ")[0]
     return ExecutionContext(
         engine=plan.engine,
         why=why,
@@ -165,7 +169,9 @@ def context(
         seed=seed,
         program_digest=program.summary.digest,
         profiles=program.profiles,
-        noise=_noise(program, policy, machine.physical_noise),
+        noise=noise,
+        decoder=machine.decoder if mode == Noise.DECODED.value else None,
+        calibration=None if mode == Noise.IDEAL.value else machine.calibration,
         versions=machine.versions,
     )
 

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from qmkd.core.ports import SegmentReport
+from qmkd.core.ports import USUAL, SegmentReport, Setting
 from qvm.program import Summary
 from syscalls.findings import Finding
 from syscalls.results import COUNTS_CHARS_MAX
@@ -52,6 +52,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     counts: bool
     sink: Literal["inline", "fd"] = "inline"
     row_offset: int = 0
+    setting: Setting = USUAL
 
 
 class Check(msgspec.Struct, frozen=True, tag=True):

@@ -56,7 +56,11 @@ class NoiseModel(Protocol):
 
 
 Figures = dict[str, int]
-"""What was counted, by name; figures of different shots add up."""
+"""What was counted, by name; figures of different shots add up, but for those whose names end with
+MOST: of these the most is kept."""
+MOST: Final = "_most"
+DECODING: Final = "decoding: "
+"""Begins the names of what decoders did (`tally.py`)."""
 SHOTS_FLIPPED: Final = "shots_flipped"
 """Count of the shots in which anything is found ahead, whether or not it matters later."""
 
@@ -64,7 +68,8 @@ SHOTS_FLIPPED: Final = "shots_flipped"
 def add_figures(total: Figures, more: Figures) -> None:
     """Add those of other shots."""
     for name, value in more.items():
-        total[name] = total.get(name, 0) + value
+        before = total.get(name, 0)
+        total[name] = max(before, value) if name.endswith(MOST) else before + value
 
 
 class Histories(Protocol):
@@ -102,6 +107,10 @@ class Remembering(NoiseModel, Protocol):
 
     Its bits are numbered from 0. Errors that are told strike in all shots, guard or no guard.
     """
+
+    @property
+    def length(self) -> int:
+        """Rounds of syndrome extraction that a shot takes."""
 
     def begun(self, step: Step) -> tuple[tuple[Histories, int], ...]:
         """What is found just after the step, and the number of the first bit of each."""

@@ -292,6 +292,7 @@ class Worker:
             run.counts,
             lambda: flag[0] == ticket,
             sink,
+            run.setting,
         )
         report = msgspec.structs.replace(
             report, cpu_ns=report.cpu_ns + read_ns, spent=report.spent | {"read": read_ns}

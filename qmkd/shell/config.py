@@ -23,6 +23,7 @@ from qmkd.core.limits import JOBS_LIVE_MAX, WORKERS_MAX
 from qmkd.core.ports import Machine, Quota, TenantRule
 from qmkd.shell.limits import DEFAULTS, Limits, Scheduling
 from qmkd.shell.log import Format, Level
+from syscalls.decoding import DecoderSpeed
 from syscalls.ids import TENANT_CHARS_MAX
 from syscalls.rights import Right
 
@@ -59,6 +60,15 @@ class TenantTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     suspended: bool = False
 
 
+class DecoderTable(DecoderSpeed, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[decoder]`: the machine's decoders, all alike."""
+
+    def speed(self) -> DecoderSpeed:
+        """As the kernel knows it."""
+        names = DecoderSpeed.__struct_fields__
+        return DecoderSpeed(**{name: getattr(self, name) for name in names})
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The configuration in force."""
 
@@ -74,14 +84,20 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     log_level: Level = "info"
     log_format: Format = "text"
     limits: Limits = DEFAULTS
+    decoder: DecoderTable = DecoderTable()
     tenant: Annotated[list[TenantTable], Meta(max_length=TENANTS_MAX)] = []
 
-    def machine(self, versions: dict[str, str]) -> Machine:
-        """What the kernel is told. Raises BadConfig for users and groups that do not exist."""
+    def machine(self, versions: dict[str, str], calibration: str = "") -> Machine:
+        """What the kernel is told. Raises BadConfig for users and groups that do not exist.
+
+        calibration: names the table that ships.
+        """
         rules = tuple(_rule(index, table) for index, table in enumerate(self.tenant))
         return Machine(
             physical_qubits=self.physical_qubits,
             physical_noise=self.physical_noise,
+            decoder=self.decoder.speed(),
+            calibration=calibration,
             workers=self.workers,
             worker_bytes=self.worker_bytes,
             tenants=rules or (_own_tenant(),),
@@ -89,7 +105,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         )
 
 
-FLAT = tuple(name for name in Config.__struct_fields__ if name not in ("limits", "tenant"))
+TABLES = ("limits", "decoder", "tenant")
+FLAT = tuple(name for name in Config.__struct_fields__ if name not in TABLES)
 
 
 class BadConfig(Exception):
@@ -148,9 +165,12 @@ def printed(config: Config) -> str:
     """The configuration as TOML; read back, it gives the same configuration."""
     keys: dict[str, Any] = msgspec.to_builtins(config)
     tenants = keys.pop("tenant")
-    limits = keys.pop("limits")
+    tables = {name: keys.pop(name) for name in TABLES if name in keys}
     lines = [_line(name, value) for name, value in keys.items()]
-    lines += ["", "[limits]", *(_line(name, value) for name, value in limits.items())]
+    for name, table in tables.items():
+        # TOML has no null: what is left out has no bound.
+        given = {key: value for key, value in table.items() if value is not None}
+        lines += ["", f"[{name}]", *(_line(key, value) for key, value in given.items())]
     for tenant in tenants:
         quota = tenant.pop("quota")
         lines += ["", "[[tenant]]", *(_line(name, value) for name, value in tenant.items())]

@@ -47,7 +47,8 @@ LOCK_NAME = "lock"
 DRAIN_S_MAX = 2.0  # for answers still unread when all is stopped
 STOP_S_EXTRA = 10.0  # beyond the grace, until stopping is given up
 KILL_S_MAX = 5.0  # for killed workers to be gone
-NUMERICS = ("numpy", "stim")  # what workers compute with; this process never imports them
+# What workers compute with; this process never imports them.
+NUMERICS = ("numpy", "pymatching", "scipy", "stim")
 FDS_PER_WORKER = 4
 GC_THRESHOLD = 50_000  # allocations between collections; nearly nothing here makes cycles
 
@@ -61,6 +62,18 @@ class CannotStart(Exception):
 def openrpc_document() -> bytes:
     """The generated description of the ABI, as `rpc.discover` answers it."""
     return files("syscalls").joinpath("schemas", "openrpc.json").read_bytes()
+
+
+def shipped_table() -> str:
+    """Names the calibration table that ships, by the digest of its entries (its header has it)."""
+    path = files("qmkd").joinpath("qec", "data", "calibration.jsonl")
+    with path.open("rb") as file:
+        header = msgspec.json.decode(file.readline(), type=_TableHeader)
+    return f"sha256:{header.sha256}"
+
+
+class _TableHeader(msgspec.Struct):
+    sha256: str
 
 
 def versions() -> dict[str, str]:
@@ -92,7 +105,8 @@ def main(config: Config) -> int:
 
 async def _serve(config: Config, listeners: list[socket.socket]) -> int:
     hub, results = Hub(), Results()
-    pump = Pump(Kernel(config.machine(versions()), plan), results, openrpc_document())
+    machine = config.machine(versions(), shipped_table())
+    pump = Pump(Kernel(machine, plan), results, openrpc_document())
     pool = Pool(hub, results, pump.feed, config.workers, _worker_options(config))
     server = Server(hub, _fitting(config), pump)
     pump.workers, pump.connections = pool, server.connections

@@ -175,6 +175,7 @@ class Pool:
             counts=segment.counts,
             sink="fd" if fds else "inline",
             row_offset=segment.shot_first,
+            setting=segment.setting,
         )
         self._send(worker, run, fds)
 
