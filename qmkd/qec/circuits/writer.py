@@ -12,7 +12,7 @@ Detectors have coordinates (x, y, round, part): part is 2 * block + (1 if it com
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Final
 
@@ -362,6 +362,11 @@ class Writer:
         data = [qubit for block in blocks for qubit in block.data]
         found = {qubit: self.measured + i for i, qubit in enumerate(data)}
         self.layer([(MEASURE[basis], data)], tag)
+        self.compare_data(blocks, basis, found)
+        return found
+
+    def compare_data(self, blocks: Sequence[Block], basis: Basis, found: Mapping[int, int]) -> None:
+        """Detectors of data that was measured: qubit -> result."""
         for block in blocks:
             code = block.code
             if not block.commuting and block.last == basis:
@@ -376,7 +381,6 @@ class Writer:
                 if operator[0] == basis and operator in self.values:
                     results = frozenset(found[qubit] for qubit in operator[1])
                     self.detector(results ^ self.values[operator], at, block.part(basis))
-        return found
 
 
 def _placed(block: Block, layer: Layer) -> list[tuple[str, Sequence[int]]]:
