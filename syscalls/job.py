@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
 from syscalls.decoding import DecoderFigures, DecoderSpeed
 from syscalls.errors import (
@@ -98,9 +98,12 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
         Meta(description="Wall time allowed once running; null for no limit of its own."),
     ] = None
     noise: Annotated[
-        Noise | UnsetType,
-        Meta(description="Left out, the job runs under what this build does by default."),
-    ] = UNSET
+        Noise,
+        Meta(
+            description="Which errors the job suffers. A job that does not say suffers those of "
+            "its qubits' profiles."
+        ),
+    ] = Noise.PROFILE
     counts: Annotated[
         bool, Meta(description="False skips counting; results are then packed only.")
     ] = True

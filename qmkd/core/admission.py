@@ -39,9 +39,11 @@ from syscalls.errors import (
 )
 from syscalls.findings import FINDINGS_MAX
 from syscalls.ids import ID_BYTES, job_id
-from syscalls.job import PlanJob, Planned, Policy, Submit, Submitted
+from syscalls.job import Noise, PlanJob, Planned, Policy, Submit, Submitted
 
 ABSENT_OPS = frozenset({"OPEN_CHAN", "USE_CHAN", "CLOSE_CHAN", "SET_POLICY"})
+LOOKED_UP = frozenset({Noise.PROFILE, Noise.CALIBRATED})
+"""The noise that comes from tables of what was measured before."""
 SEED_BYTES = 8
 
 
@@ -151,7 +153,11 @@ def check_admission(
 ) -> KernelError | Job | Plan:
     """The refusal, the job that the same key made before, or the plan for a new job."""
     session, policy, summary = submission.session, submission.policy, program.summary
-    refusal = _check_available(program, policy) or check_rights(session, summary.rights)
+    refusal = (
+        _check_available(program, policy)
+        or _check_noise(state, program, policy)
+        or check_rights(session, summary.rights)
+    )
     if refusal is not None:
         return refusal
     earlier = _same_key(submission)
@@ -182,6 +188,23 @@ def _check_available(program: Program, policy: Policy) -> KernelError | None:
     for op in program.summary.ops:
         if op in ABSENT_OPS:
             return NotAvailable(feature=f"the operation {op}", remedy="Write it without.")
+    return None
+
+
+def _check_noise(state: State, program: Program, policy: Policy) -> NotAvailable | None:
+    """Whether the errors are known that the job's logical qubits are to suffer."""
+    if policy.noise not in LOOKED_UP:
+        return None
+    for profile in program.summary.profiles:
+        known = state.machine.calibrated.get(profile.code, frozenset())
+        if profile.distance and profile.distance not in known:
+            name = f"logical:{profile.code}(d={profile.distance})"
+            nearest = min(known, key=lambda d: (abs(d - profile.distance), d), default=None)
+            other = "" if nearest is None else f", or d={nearest}, the nearest that is known"
+            return NotAvailable(
+                feature=f"the noise of {name} under {state.machine.physical_noise}",
+                remedy=f'Its logical error rates are not known. Ask for `noise: "ideal"`{other}.',
+            )
     return None
 
 

@@ -27,6 +27,7 @@ START_NS = 1_700_000_000 * SECOND
 WIDTH_MAX = 30
 EXACT = "exact"
 ALL = tuple(right.value for right in Right)
+CALIBRATED = {"Surface": frozenset({3, 5, 7, 9}), "BaconShor": frozenset({3})}
 
 
 def bell(padding: int = 0, profile: str = "logical:Surface(d=3)", extra: str = "") -> bytes:
@@ -77,7 +78,7 @@ class Desk:
     """One kernel. `call` makes a request and returns its answer, or None while it is parked."""
 
     def __init__(self, rules: tuple[TenantRule, ...] = RULES, **machine: Any) -> None:
-        options = {"workers": 2, "physical_qubits": 1000, **machine}
+        options = {"workers": 2, "physical_qubits": 1000, "calibrated": CALIBRATED, **machine}
         self.kernel = Kernel(Machine(tenants=rules, **options), planner)
         self.state = self.kernel.state
         self.now_ns = START_NS

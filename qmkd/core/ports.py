@@ -86,10 +86,12 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     physical_noise: model and strength of what its physical qubits suffer, by their names in the
         calibration table. decoder: how fast each of its decoders is.
     calibration: names the calibration table that ships.
+    calibrated: of each code, the distances at which logical errors under that noise are known.
     """
 
     physical_qubits: int = 1_000_000
     physical_noise: str = "uniform 0.001"
+    calibrated: dict[str, frozenset[int]] = {}
     decoder: DecoderSpeed = AT_ONCE
     calibration: str = ""
     workers: int = 2

@@ -9,8 +9,6 @@ from bisect import bisect_left
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from msgspec import UNSET
-
 from qmkd.core.limits import MS, SECOND
 from qmkd.core.ports import Machine, Plan
 from qmkd.core.state import Job, Program, State
@@ -179,9 +177,6 @@ def context(
 def _noise(program: Program, policy: Policy, physical: str) -> NoiseApplied:
     """applied: as engines know it."""
     ideal = Noise.IDEAL.value
-    if policy.noise is UNSET:
-        why = "" if program.summary.ideal else "codes run without noise unless it is asked for"
-        return NoiseApplied(requested="default", applied=ideal, why=why)
     if policy.noise is Noise.IDEAL:
         return NoiseApplied(requested=ideal, applied=ideal)
     asked = policy.noise.value

@@ -21,6 +21,7 @@ from msgspec import Meta
 
 from qmkd.core.limits import JOBS_LIVE_MAX, WORKERS_MAX
 from qmkd.core.ports import Machine, Quota, TenantRule
+from qmkd.qec import reach
 from qmkd.shell.limits import DEFAULTS, Limits, Scheduling
 from qmkd.shell.log import Format, Level
 from syscalls.decoding import DecoderSpeed
@@ -96,6 +97,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return Machine(
             physical_qubits=self.physical_qubits,
             physical_noise=self.physical_noise,
+            calibrated=_calibrated(self.physical_noise),
             decoder=self.decoder.speed(),
             calibration=calibration,
             workers=self.workers,
@@ -236,6 +238,9 @@ def _check(config: Config) -> None:
             findings.append(f"$.{name}: expected an absolute path")
     if len(os.fsencode(config.socket)) > SOCKET_PATH_BYTES_MAX:
         findings.append(f"$.socket: longer than {SOCKET_PATH_BYTES_MAX} bytes")
+    noise = reach.parse_noise(config.physical_noise)
+    if isinstance(noise, str):
+        findings.append(f"$.physical_noise: {noise}")
     names = [table.name for table in config.tenant]
     findings += [
         f"$.tenant[{index}].name: {name!r} is taken"
@@ -249,6 +254,12 @@ def _check(config: Config) -> None:
             findings += error.findings
     if findings:
         raise BadConfig(*findings)
+
+
+def _calibrated(physical_noise: str) -> dict[str, frozenset[int]]:
+    noise = reach.parse_noise(physical_noise)
+    assert not isinstance(noise, str), "looked at when the configuration was read"
+    return reach.distances(reach.shipped(), noise)
 
 
 def _rule(index: int, table: TenantTable) -> TenantRule:

@@ -27,7 +27,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "qmkd.core": {"msgspec", "syscalls", "qvm"},
     "qmkd.engine": {"msgspec", "numpy", "stim", "qvm", "qmkd.core.ports", "qmkd.qec", "syscalls"},
     "qmkd.qec": {"msgspec", "numpy", "scipy", "stim", "pymatching", "ldpc", "syscalls", "qvm"},
-    "qmkd.shell": {"msgspec", "trio", "syscalls", "qvm", "qmkd.core", "qmkd.engine"},
+    "qmkd.shell": {
+        "msgspec", "trio", "syscalls", "qvm", "qmkd.core", "qmkd.engine", "qmkd.qec.reach",
+    },
     "runtime": {"msgspec", "numpy", "trio", "syscalls", "qvm", "policy"},
     "runtime.client": {"msgspec", "numpy", "trio", "syscalls", "qvm", "rich", "matplotlib"},
     "runtime.ctl": {

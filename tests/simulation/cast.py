@@ -84,6 +84,7 @@ def machine(workers: int) -> Machine:
     """A machine on which two coded programs do not fit at once."""
     return Machine(
         physical_qubits=40,
+        calibrated={"Surface": frozenset({3, 9})},
         workers=workers,
         worker_bytes=1_000,
         tenants=TENANTS,

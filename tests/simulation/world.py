@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
 
 from qmkd.core import effects as fx
 from qmkd.core import events as ev
@@ -361,7 +360,7 @@ class Life:
             priority=rng.choice((0, 0, 0, 1, -1)),
             deadline_epochs=rng.choice((None, None, None, None, None, 2)),
             timeout_ms=rng.choice((None, None, 30, 1_000)),
-            noise=rng.choice((UNSET,) * 8 + tuple(Noise)),
+            noise=rng.choice((Noise.PROFILE,) * 8 + tuple(Noise)),
             counts=rng.random() < 0.8,
             debug=rng.random() < 0.02,
             idempotency_key=rng.choice((None,) * 12 + ("k1", "k2", "k3")),
