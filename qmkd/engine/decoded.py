@@ -146,14 +146,14 @@ class DecodedNoise(CodedNoise):
                 self._ends_stretch(qubit, step, "XZ")
         return super()._worked(step, slowest)
 
-    def _misread(self, step: Step, coded: Sequence[int]) -> float:
-        """A wrong outcome is a flip before the measurement."""
+    def _misread(self, step: Step, coded: Sequence[int]) -> tuple[PauliChannel, ...]:
+        """Nothing is left to chance: the flip is told of before the measurement."""
         letters = MATTERS.get(step.op, "XZ") if step.guard is None else "XZ"
         for qubit in coded:
             self._lasts(qubit, step)
             self._ends_stretch(qubit, step, letters)
             self._begins(qubit, step)
-        return 0.0
+        return ()
 
     def _prepared(self, step: Step) -> tuple[PauliChannel, ...]:
         for qubit in step.qubits:

@@ -2,8 +2,8 @@
 
 A model says what happens to which qubits with which probability; engines turn that into bits with
 the words of `chance.py`, so every engine applies the same errors to the same shots. What a model
-asks for on a guarded step happens in the shots in which the guard holds. Models that stand for
-real codes do not live here.
+asks for on a guarded step happens in the shots in which the guard holds, unless it says otherwise.
+Models that stand for real codes do not live here.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ class PauliChannel(msgspec.Struct, frozen=True):
     """At most one of several Pauli products strikes.
 
     qubits: slots. terms: (one letter of I, X, Y, Z per qubit, probability); the probabilities add
-    up to at most 1, and with what is left of 1 nothing happens.
+    up to at most 1, and with what is left of 1 nothing happens. always: in every shot, whether or
+    not the guard of its step holds, as errors of time that passes do.
     """
 
     qubits: tuple[int, ...]
     terms: tuple[tuple[str, float], ...]
+    always: bool = False
 
     def strikes(self) -> Strikes | None:
         """Its terms as kinds of strikes; None where nothing ever happens."""
