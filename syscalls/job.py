@@ -66,12 +66,15 @@ class Noise(StrEnum):
     channel that was measured for the code, its distance and the machine's physical noise.
     `decoded`: the syndromes of every logical qubit are drawn and decoded while shots run, and what
     the decoder gets wrong errs; not for SHYPS.
+    `physical`: the whole program is one circuit of physical qubits, drawn and decoded; for a few
+    patches of Surface and BaconShor, transversal Clifford gates, and conditions on Paulis only.
     """
 
     IDEAL = "ideal"
     PROFILE = "profile"
     CALIBRATED = "calibrated"
     DECODED = "decoded"
+    PHYSICAL = "physical"
 
 
 class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -33,20 +33,15 @@ from importlib.metadata import version
 from typing import Final, NamedTuple
 
 import msgspec
-import numpy as np
 
-from qmkd.engine.chance import STRIKE_SHOTS, Words, strikes, unpack
 from qmkd.engine.coded import CodedNoise, Rates
-from qmkd.engine.layout import pack_bits
-from qmkd.engine.noise import Figures, PauliChannel, Told
+from qmkd.engine.drawn import Drawn
+from qmkd.engine.noise import PauliChannel, Told
 from qmkd.engine.prepared import PAULIS, Unable
-from qmkd.engine.rows import FULL, Block, Code, Where
-from qmkd.engine.tally import Tally
 from qmkd.qec import noise
 from qmkd.qec.codes import code as codes
 from qmkd.qec.histories import History
 from qmkd.qec.measuring import CODES
-from qmkd.qec.streams import cut
 from qvm.profiles import Profile
 from qvm.program import Lowered, Step
 from syscalls.decoding import AT_ONCE, DecoderSpeed
@@ -56,14 +51,10 @@ DETECTORS_MAX: Final = 1 << 14
 DETECTORS_IN_ALL_MAX: Final = 1 << 16
 """Of the different histories of one program."""
 HISTORIES_KEPT: Final = 16  # for other programs
-DIGITS: Final = 12
-"""Of a mechanism's chance: what Stim computes may differ in the last place between machines."""
 SEEN_BY: Final[dict[str, codes.Basis]] = {"X": "Z", "Z": "X"}
 """In which basis a memory sees this error."""
 MATTERS: Final = {"MEASURE_Z": "X", "MEASURE_X": "Z"}
 """Errors just before a measurement that change what it says."""
-
-TILE_WORDS: Final = STRIKE_SHOTS // 64
 
 
 class _Stretch(NamedTuple):
@@ -252,75 +243,10 @@ def _memories(
     return Memories(history, code.distance, speed)
 
 
-class Memories:
-    """Memories of one kind, drawn shot by shot and decoded. Satisfies `Histories`.
-
-    bits: of each stretch whether it flips the qubit; `ends` are the rounds in which they end.
-    draws: one per mechanism. distance: by which decoders are given windows.
-    """
+class Memories(Drawn):
+    """Memories of one kind. Of each stretch is found whether it flips the qubit; `ends` are the
+    rounds in which they end. distance: by which decoders are given windows."""
 
     def __init__(self, history: History, distance: int, speed: DecoderSpeed) -> None:
+        super().__init__(history, history.ends[-1], distance, speed)
         self.ends = history.ends
-        self.bits = len(history.ends)
-        self.draws = len(history.mechanisms)
-        self.detectors = history.detectors
-        self._history = history
-        self._speed = speed
-        self._windows = cut(history.rounds, distance)
-        self._block, self._truly = _code(history)
-        self._rows = 1 + history.detectors + sum(row is not None for row in self._truly)
-        self._seen = list(range(1, 1 + history.detectors))
-
-    def find(
-        self, seed: int, at: Where, shot_first: int, wanted: Words, poll: Callable[[], None]
-    ) -> tuple[Words, Figures]:
-        """As `Histories.find`."""
-        block = self._block._replace(
-            addresses=(self._block.addresses.reshape(-1, 3) + np.array(at, np.uint64)).reshape(-1)
-        )
-        found: Words = np.zeros((self.bits, len(wanted)), dtype=np.uint64)
-        tally = Tally(self._speed, self._windows, self.ends[-1])
-        start = 0
-        while start < len(wanted):
-            # Tiles are those in which strikes are drawn.
-            end = min(len(wanted), start + TILE_WORDS - (shot_first // 64 + start) % TILE_WORDS)
-            first, here = shot_first + 64 * start, slice(start, end)
-            found[:, here] = self._tile(block, seed, first, wanted[here], tally, poll)
-            start = end
-        return found, tally.figures
-
-    def _tile(
-        self, block: Block, seed: int, shot_first: int, wanted: Words, tally: Tally,
-        poll: Callable[[], None],
-    ) -> Words:  # fmt: skip
-        shots = 64 * len(wanted)
-        rows: Words = np.zeros((self._rows, len(wanted)), dtype=np.uint64)
-        rows[FULL] = wanted
-        block.run(rows, seed, shot_first, poll)
-        (chosen,) = np.nonzero(unpack(wanted, shots))
-        detections = pack_bits(rows, self._seen, (), shots)[chosen]
-        truly = pack_bits(rows, self._truly, (), shots)[chosen]
-        flips = np.zeros((shots, self.bits), dtype=np.uint8)
-        undecoded = tally.weigh(detections)
-        flips[chosen] = self._history.flips(detections, truly, undecoded)
-        tally.judge(flips)
-        poll()
-        packed = np.packbits(flips, axis=0, bitorder="little")
-        return np.ascontiguousarray(packed.T).view("<u8").astype(np.uint64)
-
-
-def _code(history: History) -> tuple[Block, list[int | None]]:
-    """What draws all mechanisms: detectors into rows from 1 on, bits into the rows behind them.
-
-    Second, the row of each bit, None for those that nothing flips. Draws are numbered from 0, at
-    epoch 0 and node 0.
-    """
-    used = sorted({bit for _, _, bits in history.mechanisms for bit in bits})
-    row_of = {bit: 1 + history.detectors + at for at, bit in enumerate(used)}
-    code = Code()
-    for draw, (chance, detectors, bits) in enumerate(history.mechanisms):
-        of = strikes((float(f"{chance:.{DIGITS}g}"),))
-        if of is not None:
-            rows = [*(1 + each for each in detectors), *(row_of[bit] for bit in bits)]
-            code.strike(rows, (tuple(range(len(rows))),), of, Where(0, 0, draw))
-    return code.block(), [row_of.get(bit) for bit in range(history.bits)]

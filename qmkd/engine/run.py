@@ -58,15 +58,15 @@ def noise_model(
     name: str, program: Prepared, setting: Setting = USUAL, stop: Stop = lambda: False
 ) -> NoiseModel:
     """The model of that name: `ideal`, `calibrated MODEL STRENGTH`, such as `calibrated uniform
-    0.001`, or `decoded MODEL STRENGTH`. Raises `Unable` where there is none, or its rates are not
-    known for a code, or that code cannot be decoded; `Stopped` where `stop()` was true while
-    decoders were made."""
+    0.001`, or `decoded` or `physical` with these. Raises `Unable` where there is none, or its rates
+    are not known for a code, or the code or the program cannot be decoded; `Stopped` where `stop()`
+    was true while decoders were made."""
     if name == "ideal":
         return IDEAL
     match name.split():
         case ["calibrated", model, strength] if _is_chance(strength):
             return program.kept(name, lambda: _calibrated(name, program, model, float(strength)))
-        case ["decoded", model, strength] if _is_chance(strength):
+        case ["decoded" | "physical", model, strength] if _is_chance(strength):
             return program.kept(
                 (name, setting),
                 lambda: _decoded(name, program, model, float(strength), setting, Poll(stop)),
@@ -86,13 +86,15 @@ def _calibrated(name: str, program: Prepared, model: str, strength: float) -> No
 def _decoded(
     name: str, program: Prepared, model: str, strength: float, setting: Setting, poll: Poll
 ) -> NoiseModel:
-    """Imported at need, likewise."""
+    """By lives of qubits, or the program as a whole. Imported at need, likewise."""
     from qmkd.engine.decoded import DecodedNoise
+    from qmkd.engine.physical import PhysicalNoise
     from qmkd.engine.rates import TableRates
     from qmkd.qec.data import calibration
 
     rates = TableRates(calibration(), model, strength)
-    return DecodedNoise(name, program.lowered, rates, model, strength, setting.decoder, poll)
+    kind = PhysicalNoise if name.startswith("physical") else DecodedNoise
+    return kind(name, program.lowered, rates, model, strength, setting.decoder, poll)
 
 
 def _is_chance(text: str) -> bool:

@@ -42,7 +42,8 @@ class History:
     """A memory of one logical qubit, prepared and measured in `basis`, and its decoder.
 
     ends: the rounds in which stretches end, ascending; the last is the length of the memory.
-    bits: how many bits per shot say what truly flipped, for `flips`; only some of them are used.
+    found: how many stretches. bits: how many bits per shot say what truly flipped, for `flips`;
+    only some of them are used.
     mechanisms: what may strike, each independently. rounds: of each detector.
 
     Raises CodeError as `memory` does, Undecodable where the code is not matchable.
@@ -55,6 +56,7 @@ class History:
         assert ends[0] >= 1
         assert all(early < late for early, late in pairwise(ends)), ends
         self.ends = ends
+        self.found = len(ends)
         operators = _operators(code, basis)
         self._check_bytes = packed_bytes(len(operators) - 1)
         self._bytes = self._check_bytes + 1  # of one end: its checks, then the logical operator

@@ -50,9 +50,10 @@ class Gain(NamedTuple):
 
 
 class Between(NamedTuple):
-    """What happens at a time. measured: place of the action -> its letter and results. turned:
+    """What happens `at` a time. measured: place of the action -> its letter and results. turned:
     letter after an H -> results whose parity tells it from the letter before."""
 
+    at: int
     prepared: dict[int, Basis]
     measured: dict[int, tuple[Letter, Records]]
     gains: list[Gain]
@@ -70,6 +71,14 @@ class Region(NamedTuple):
     beside: list[Group]
 
 
+class OutOfReach(CodeError):
+    """What codes cannot do in one layer. place: of the action."""
+
+    def __init__(self, why: str, place: int) -> None:
+        super().__init__(why)
+        self.place = place
+
+
 # --- writing --------------------------------------------------------------------------------------
 
 
@@ -77,11 +86,11 @@ class Whole(Writer):
     """The circuit of a program, without noise and annotations, and what it determines.
 
     codes: of each patch. actions: in the order in which outcomes may follow from earlier ones.
-    detectors: results each compares, with coordinates (x, y, moment, part). observables: results of
+    detectors: results each compares, with coordinates (x, y, round, part). observables: results of
     each; `places` has the place of its measurement in `actions`, `regions` what decodes it.
     moments: what happened; `found` has the detectors of each and of each letter, by their place.
 
-    Raises CodeError where codes cannot do what is asked of them.
+    Raises OutOfReach where codes cannot do what is asked of them.
     """
 
     def __init__(self, codes: Sequence[Code], actions: Sequence[Action]) -> None:
@@ -93,6 +102,7 @@ class Whole(Writer):
         self.moments: list[Between | Round] = []
         self.found: dict[tuple[int, Letter], dict[Coord, int]] = defaultdict(dict)
         self._same: dict[int, dict[int, Records]] = {}
+        self._now = 0
         self._write(actions)
         known = determined(actions)
         self.places = tuple(known)
@@ -124,10 +134,11 @@ class Whole(Writer):
         """Kept for `annotated`, rather than written where it is found."""
         letter: Letter = (part // 2, BASES[part % 2])
         self.found[len(self.moments), letter][at] = len(self.detectors)
-        self.detectors.append((results, (*at, len(self.moments), part)))
+        self.detectors.append((results, (*at, self._now, part)))
 
     def next_round(self) -> None:
-        """Coordinates count moments here."""
+        """Coordinates are absolute here."""
+        self._now += 1
 
     def _compare(self, block: Block) -> None:
         """As always, but gauges that are measured right after they were are compared one by one."""
@@ -148,6 +159,7 @@ class Whole(Writer):
             by_time[action.at][place] = action
         times = sorted(by_time)
         for now, then in zip(times, [*times[1:], *times[-1:]], strict=True):
+            self._now = now
             self._between(by_time[now])
             for left in reversed(range(then - now)):
                 if self._live:
@@ -162,7 +174,7 @@ class Whole(Writer):
         given = {each.patches[0] for each in actions.values() if each.what == "discard"}
         assert taken.keys() <= self._live, "what is measured was prepared"
         reading, found = self._reading(taken)
-        moment = Between(fresh, {}, [], {})
+        moment = Between(self._now, fresh, {}, [], {})
         for place, action in actions.items():
             if action.what == "measure":
                 (patch,) = action.patches
@@ -175,11 +187,14 @@ class Whole(Writer):
         self._live = (self._live - taken.keys() - given) | fresh.keys()
         written: list[tuple[str, Sequence[int]]] = []
         preimages: dict[Operator, tuple[Operator, ...]] = {}
-        for each in actions.values():
+        for place, each in actions.items():
             if each.what == "H":
                 written += self._turn(each.patches[0], moment, preimages)
             elif each.what in GATES:
-                written += self._gate(each, moment, preimages)
+                try:
+                    written += self._gate(each, moment, preimages)
+                except CodeError as error:
+                    raise OutOfReach(str(error), place) from None
         written += self._prepared(fresh)
         live = [self.blocks[patch] for patch in sorted(self._live)]
         openings = [

@@ -19,8 +19,20 @@ import numpy as np
 import stim
 from numpy.typing import NDArray
 
-from qmkd.qec.decoders import Decoder, Kind, Matching, Packed, Undecodable, model_of, packed_bytes
-from qmkd.qec.logic import Letter
+from qmkd.qec import noise
+from qmkd.qec.codes.code import Code
+from qmkd.qec.decoders import (
+    Decoder,
+    Kind,
+    Matching,
+    Packed,
+    Undecodable,
+    mechanisms,
+    model_of,
+    packed_bytes,
+)
+from qmkd.qec.histories import Struck
+from qmkd.qec.logic import Action, Letter
 from qmkd.qec.measuring import learns
 from qmkd.qec.whole import BASES, Between, Group, Whole
 from qmkd.qec.windows import ROUND_AXIS, Crossing, Part, Stepwise, passes
@@ -36,6 +48,49 @@ def decoder_of_whole(whole: Whole, noisy: stim.Circuit) -> Decoder:
         return Passes(whole, noisy)
     except Undecodable:
         return Regional(whole, noisy)
+
+
+class Program:
+    """A program under noise: what may strike, and what decoding leaves of it.
+
+    places: of each observable, the place of its measurement in the actions. found, bits: the
+    observables, before and after decoding. rounds: of each detector. mechanisms: what may strike,
+    each independently.
+
+    Raises OutOfReach as `Whole` does, Undecodable as `decoder_of_whole` does.
+    """
+
+    def __init__(
+        self, codes: Sequence[Code], actions: Sequence[Action], model: noise.NoiseModel
+    ) -> None:
+        whole = Whole(codes, actions)
+        noisy = noise.apply(whole.circuit, model)
+        errors = whole.annotated(noisy).detector_error_model(approximate_disjoint_errors=True)
+        self.places = whole.places
+        self.detectors = len(whole.detectors)
+        self.bits = self.found = len(whole.observables)
+        self.rounds = np.array([at[ROUND_AXIS] for _, at in whole.detectors])
+        self.mechanisms: tuple[Struck, ...] = tuple(
+            (each.chance, *each.whole()) for each in mechanisms(errors)
+        )
+        self._decoder = decoder_of_whole(whole, noisy)
+
+    @property
+    def decoder(self) -> str:
+        return self._decoder.name
+
+    def flips(
+        self, detections: Packed, truly: Packed, undecoded: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.uint8]:
+        """Which outcomes come out wrong: uint8 of 0 and 1, shape (shots, observables).
+
+        detections, truly: packed rows of the detectors and of the observables, as `mechanisms` flip
+        them. undecoded: shots in which nothing is taken for an error, whatever was seen.
+        """
+        left = self._decoder.decode(detections)
+        if undecoded is not None:
+            left[undecoded] = 0
+        return np.unpackbits(left ^ truly, axis=1, count=self.found, bitorder="little")
 
 
 # --- patch by patch -------------------------------------------------------------------------------
@@ -62,11 +117,11 @@ class _Strands:
             for letter in at[number]:
                 self.all[now[letter]].detectors.update(whole.found[number, letter].values())
             if isinstance(moment, Between):
-                self._change(moment, number, now)
+                self._change(moment, now)
 
-    def _change(self, moment: Between, number: int, now: dict[Letter, int]) -> None:
+    def _change(self, moment: Between, now: dict[Letter, int]) -> None:
         for gain in moment.gains:
-            self.crossings.append(Crossing(now[gain.two], now[gain.one], number))
+            self.crossings.append(Crossing(now[gain.two], now[gain.one], moment.at - 0.5))
         for patch in {patch for patch, _ in moment.turned}:
             now[patch, "X"], now[patch, "Z"] = now[patch, "Z"], now[patch, "X"]
         for patch in moment.prepared:
