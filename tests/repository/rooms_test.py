@@ -40,6 +40,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "msgspec", "numpy", "scipy", "trio", "syscalls", "qvm", "runtime", "policy", "rich",
         "matplotlib",
     },
+    # Pictures of what the numerics measured.
+    "harness.pictures": {"numpy", "stim", "matplotlib", "harness", "qmkd.qec"},
     # The benchmarks put the engine and the kernel beside their peers in one process.
     "harness.bench": {
         "msgspec", "numpy", "stim", "trio", "jsonrpcserver", "syscalls", "qvm", "qmkd", "runtime",
