@@ -288,7 +288,10 @@ class ExecutionContext(Struct, frozen=True, kw_only=True):
     ] = None
     calibration: Annotated[
         str | None,
-        Meta(description="Names the calibration table by content, where noise was applied."),
+        Meta(
+            description="Names, by content, the calibration table that ships and, behind a `+`, "
+            "that of points measured here; where noise was applied."
+        ),
     ] = None
     versions: Annotated[
         dict[str, str], Meta(description="Versions of what took part, by name.")
@@ -361,6 +364,9 @@ class JobStatus(Reply, frozen=True, kw_only=True):
     error: JobError | None = None
     cancelled_at_epoch: int | None = None
     queue: QueuePlace | None = None
+    waits_for: Annotated[
+        str | None, Meta(description="What a running job cannot go on without, in words.")
+    ] = None
 
 
 class Status(SessionCall, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from hashlib import sha256
 import msgspec
 
 from qmkd.core import programs
+from qmkd.core.calibrating import why_unmeasurable
 from qmkd.core.capabilities import check_rights
 from qmkd.core.effects import Note
 from qmkd.core.events import Called, ProgramChecked
@@ -21,7 +22,7 @@ from qmkd.core.limits import (
     CHECK_NS_PER_BYTE,
     INLINE_GRAPH_BYTES_MAX,
 )
-from qmkd.core.ports import EXACT, Plan, Quota
+from qmkd.core.ports import EXACT, Plan, Point, Quota
 from qmkd.core.state import Check, Job, Parked, Program, Session, State, Submission, Tenant
 from qmkd.core.waiting import answer, check_park, park
 from qmkd.core.wording import context, plan_shown, time_text
@@ -130,13 +131,14 @@ def _job(state: State, submission: Submission, program: Program, plan: Plan) -> 
         policy=policy,
         seed=seed,
         plan=plan,
-        context=context(program, policy, plan, seed, state.machine),
+        context=context(program, policy, plan, seed, state),
         digest=sha256(submission.graph).digest() if keyed else b"",
         created_ns=state.now_ns,
         created_at=time_text(state.now_ns),
         checked_ns=state.now_ns - submission.asked_ns,
         row_bytes=row_bytes(program, policy),
         row_total=policy.shots * row_bytes(program, policy),
+        table=state.table,
     )
 
 
@@ -192,18 +194,24 @@ def _check_available(program: Program, policy: Policy) -> KernelError | None:
 
 
 def _check_noise(state: State, program: Program, policy: Policy) -> NotAvailable | None:
-    """Whether the errors are known that the job's logical qubits are to suffer."""
+    """Whether the errors are known, or can be measured, that the job's qubits are to suffer."""
     if policy.noise not in LOOKED_UP:
         return None
+    model, _, strength = state.machine.physical_noise.partition(" ")
     for profile in program.summary.profiles:
         known = state.machine.calibrated.get(profile.code, frozenset())
         if profile.distance and profile.distance not in known:
+            point = Point(profile.code, profile.distance, model, float(strength))
+            why = why_unmeasurable(state, point)
+            if why is None:
+                continue
             name = f"logical:{profile.code}(d={profile.distance})"
             nearest = min(known, key=lambda d: (abs(d - profile.distance), d), default=None)
             other = "" if nearest is None else f", or d={nearest}, the nearest that is known"
             return NotAvailable(
                 feature=f"the noise of {name} under {state.machine.physical_noise}",
-                remedy=f'Its logical error rates are not known. Ask for `noise: "ideal"`{other}.',
+                remedy=f"Its logical error rates are not known: {why}. "
+                f'Ask for `noise: "ideal"`{other}.',
             )
     return None
 

@@ -94,7 +94,7 @@ def test_a_job_says_which_noise_was_asked_and_which_applied(
         ("logical:Surface(d=13)", "d=9, the nearest that is known"),
         ("logical:Surface(d=4)", "d=3, the nearest that is known"),
         ("logical:bacon_shor(d=5)", "logical:BaconShor(d=5) under uniform 0.001"),
-        ("logical:SHYPS(d=4)", 'are not known. Ask for `noise: "ideal"`.'),
+        ("logical:SHYPS(d=4)", 'too dear to measure when asked for. Ask for `noise: "ideal"`.'),
     ],
 )
 def test_a_job_whose_errors_nobody_knows_is_refused_with_a_way_out(
@@ -107,6 +107,14 @@ def test_a_job_whose_errors_nobody_knows_is_refused_with_a_way_out(
         assert said in refused.sentence()
     for noise in (Noise.IDEAL, Noise.DECODED):
         desk.submit(session, bell(profile=profile), noise=noise)
+
+
+def test_a_job_whose_errors_can_be_measured_is_taken(make_desk: Callable[..., Desk]) -> None:
+    desk = make_desk(measurable={"BaconShor": 5})
+    session = desk.open()
+    desk.submit(session, bell(profile="logical:bacon_shor(d=5)"), noise=Noise.CALIBRATED)
+    refused = desk.try_submit(session, bell(profile="logical:bacon_shor(d=7)"))
+    assert isinstance(refused, NotAvailable)
 
 
 def test_a_program_too_wide_or_too_long_for_its_deadline_is_refused(desk: Desk) -> None:

@@ -85,7 +85,7 @@ class Desk:
         self.calls = 0
         self.watched = True  # looking at everything takes time that grows with what there is
         self.out: list[fx.Effect] = []
-        self.held: dict[int, fx.RunSegment | fx.CheckProgram] = {}
+        self.held: dict[int, fx.RunSegment | fx.CheckProgram | fx.Calibrate] = {}
         self.timers: dict[int, int] = {}
         self.replies: dict[int, Any] = {}
         self.notices: list[fx.Notify] = []
@@ -102,7 +102,7 @@ class Desk:
                     self.replies[effect.to.call] = effect.body
                 case fx.Notify():
                     self.notices.append(effect)
-                case fx.RunSegment() | fx.CheckProgram():
+                case fx.RunSegment() | fx.CheckProgram() | fx.Calibrate():
                     self.held[effect.ticket] = effect
                 case fx.SetTimer():
                     self.timers[effect.token] = effect.at_ns
@@ -193,8 +193,10 @@ class Desk:
             unit = next(iter(self.held.values()))
             if isinstance(unit, fx.RunSegment):
                 self.done(unit)
-            else:
+            elif isinstance(unit, fx.CheckProgram):
                 self.checked(unit)
+            else:
+                raise AssertionError("tests of measured points say how they end")
 
     def later(self, ns: int) -> None:
         """Let time pass, and fire the timers that come due, in their order."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from qmkd.core.events import Origin
-from qmkd.core.ports import Setting
+from qmkd.core.ports import Point, Setting
 from syscalls.errors import KernelError
 
 
@@ -63,6 +63,18 @@ class RunSegment(msgspec.Struct, frozen=True, kw_only=True):
     row_bytes: int
     counts: bool
     setting: Setting
+
+
+class Calibrate(msgspec.Struct, frozen=True):
+    """Measure a point in a worker that does nothing else. Answered by `Calibrated`.
+
+    table: names the table that it is added to.
+    """
+
+    ticket: int
+    worker: int
+    point: Point
+    table: str
 
 
 class StopSegment(msgspec.Struct, frozen=True, gc=False):
@@ -123,6 +135,7 @@ Effect = (
     | Notify
     | CheckProgram
     | RunSegment
+    | Calibrate
     | StopSegment
     | KillWorker
     | ForgetProgram

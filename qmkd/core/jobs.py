@@ -161,8 +161,10 @@ def set_ready(job: Job, ready: bool) -> None:
 
 
 def has_shots(job: Job) -> bool:
-    """Whether shots of a running job are in nobody's hands and not done."""
-    return job.stop is None and (bool(job.again) or job.shots_given < job.policy.shots)
+    """Whether a running job has shots to hand out: in nobody's hands, not done, lacking nothing."""
+    if job.stop is not None or job.lacks is not None:
+        return False
+    return bool(job.again) or job.shots_given < job.policy.shots
 
 
 # --- stopping -----------------------------------------------------------------------------------
@@ -197,6 +199,8 @@ def time_out(state: State, job: Job) -> None:
 def _stop(state: State, job: Job, stop: Stop) -> None:
     if has_shots(job):
         set_ready(job, False)
+    if job.lacks is not None:
+        lack_no_more(state, job)
     job.stop = stop
     job.again.clear()
     state.version += 1
@@ -206,6 +210,16 @@ def _stop(state: State, job: Job, stop: Stop) -> None:
         grace_ns = state.grace_ns if state.stopping else STOP_GRACE_NS
         job.grace = set_timer(state, TimerKind.GRACE, state.now_ns + grace_ns, job)
     settle(state, job)
+
+
+def lack_no_more(state: State, job: Job) -> None:
+    """The job does not wait for its point any more. What nobody waits for is not begun."""
+    assert job.lacks is not None
+    measuring = state.wanted[job.lacks]
+    del measuring.jobs[job]
+    if not measuring.jobs and measuring.worker is None:
+        del state.wanted[job.lacks]
+    job.lacks = None
 
 
 def settle(state: State, job: Job) -> None:

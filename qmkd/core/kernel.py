@@ -2,8 +2,9 @@
 
 It holds the tables that lead each event and each call to its handler, and what is looked at on
 every path. `sessions` says who calls, `capabilities` what they may, `admission` what becomes a
-job, `jobs` how a job lives and ends, `schedule` where it runs, `waiting` who is answered later,
-`reading` what only reads, `invariants` what is true after every step.
+job, `jobs` how a job lives and ends, `schedule` where it runs, `calibrating` what is measured for
+it first, `waiting` who is answered later, `reading` what only reads, `invariants` what is true
+after every step.
 
 A call is refused before anything is changed: a refusal has no effects but its reply, and the
 state's version is the same as before. Both are asserted on every refusal.
@@ -17,9 +18,11 @@ from typing import Any, Final
 import msgspec
 
 from qmkd.core.admission import refuse_checks, shutting_down, submit
+from qmkd.core.calibrating import too_long
 from qmkd.core.capabilities import check_rights
 from qmkd.core.effects import Effect, Halt, Note, Reply, SetTimer
 from qmkd.core.events import (
+    Calibrated,
     Called,
     ClientGone,
     Event,
@@ -36,6 +39,7 @@ from qmkd.core.limits import EFFECTS_PER_STEP_MAX, ENTROPY_BYTES, MS, check_mach
 from qmkd.core.ports import Machine, Planner
 from qmkd.core.reading import q_get_telemetry, q_results, q_status
 from qmkd.core.schedule import (
+    calibrated,
     dispatch,
     program_checked,
     segment_done,
@@ -44,7 +48,16 @@ from qmkd.core.schedule import (
     worker_ready,
 )
 from qmkd.core.sessions import check_session, close_session, open_session, sweep
-from qmkd.core.state import Job, Parked, Session, State, Tenant, TimerKind, Worker
+from qmkd.core.state import (
+    Job,
+    Measuring,
+    Parked,
+    Session,
+    State,
+    Tenant,
+    TimerKind,
+    Worker,
+)
 from qmkd.core.waiting import (
     answer,
     check_park,
@@ -79,6 +92,7 @@ class Kernel:
             planner=planner,
             tenants={rule.name: Tenant(rule) for rule in machine.tenants},
             workers=[Worker(number) for number in range(machine.workers)],
+            table=machine.table,
         )
 
     def step(self, now_ns: int, event: Event) -> list[Effect]:
@@ -241,6 +255,9 @@ def _timer_fired(state: State, event: TimerFired) -> None:
         sweep(state)
     elif timer.kind is TimerKind.DRAIN:
         _drain(state)
+    elif timer.kind is TimerKind.MEASURED:
+        assert isinstance(timer.about, Measuring)
+        too_long(state, timer.about)
     elif timer.kind is TimerKind.WAIT:
         parked = timer.about
         assert isinstance(parked, Parked)
@@ -290,6 +307,7 @@ _EVENTS: Final[dict[type, Callable[[State, Any], None]]] = {
     ProgramChecked: program_checked,
     SegmentDone: segment_done,
     SegmentFailed: segment_failed,
+    Calibrated: calibrated,
     WorkerReady: worker_ready,
     WorkerGone: worker_gone,
     TimerFired: _timer_fired,

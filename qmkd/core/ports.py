@@ -71,10 +71,26 @@ Planner = Callable[[Summary, int], Plan | ProgramTooWide]
 """(program, shots or EXACT) -> plan, or the refusal that the submitter gets. Pure and cheap."""
 
 
+class Point(msgspec.Struct, frozen=True, order=True):
+    """A code at a distance, under a physical noise of some strength: what is measured together."""
+
+    code: str
+    distance: int
+    noise: str
+    p: float
+
+    def __str__(self) -> str:
+        return f"{self.code} d={self.distance} under {self.noise} noise of {self.p:g}"
+
+
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
-    """What the errors of a run depend on beside the name of its noise. decoder: of the machine."""
+    """What the errors of a run depend on beside the name of its noise.
+
+    decoder: of the machine. table: names the table of points measured here; "" for none.
+    """
 
     decoder: DecoderSpeed = AT_ONCE
+    table: str = ""
 
 
 USUAL: Final = Setting()
@@ -85,8 +101,10 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
     physical_noise: model and strength of what its physical qubits suffer, by their names in the
         calibration table. decoder: how fast each of its decoders is.
-    calibration: names the calibration table that ships.
     calibrated: of each code, the distances at which logical errors under that noise are known.
+    measurable: of each code, the largest distance that is measured here where it is not.
+    calibration, table: name the calibration table that ships, and that of points measured here
+        before, "" for none.
     """
 
     physical_qubits: int = 1_000_000
@@ -94,6 +112,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     calibrated: dict[str, frozenset[int]] = {}
     decoder: DecoderSpeed = AT_ONCE
     calibration: str = ""
+    table: str = ""
+    measurable: dict[str, int] = {}
     workers: int = 2
     worker_bytes: int = 4 << 30
     tenants: tuple[TenantRule, ...] = ()

@@ -9,9 +9,11 @@ younger or less urgent queued jobs of its own tenant.
 from __future__ import annotations
 
 from qmkd.core.admission import end_check, give_up_check, settle_check
+from qmkd.core.calibrating import lack, lost, over
 from qmkd.core.decoding import decoders_together
-from qmkd.core.effects import CheckProgram, Note, RunSegment
+from qmkd.core.effects import Calibrate, CheckProgram, Note, RunSegment
 from qmkd.core.events import (
+    Calibrated,
     ProgramChecked,
     SegmentDone,
     SegmentFailed,
@@ -22,6 +24,7 @@ from qmkd.core.jobs import complete, fail, has_shots, set_ready, settle, start, 
 from qmkd.core.limits import (
     ATTEMPTS_MAX,
     LEAF_BYTES,
+    POINT_NS_MAX,
     SEGMENT_NS_TARGET,
     SEGMENTS_PER_WORKER_MAX,
     SEGMENTS_SMALL_NS_MAX,
@@ -29,8 +32,19 @@ from qmkd.core.limits import (
     SLICE_SHOTS_UNMEASURED_MAX,
 )
 from qmkd.core.ports import SegmentReport, Setting
-from qmkd.core.state import Check, Job, Segment, Slice, State, Tenant, Worker
-from qmkd.core.waiting import announce_progress
+from qmkd.core.state import (
+    Check,
+    Job,
+    Measuring,
+    Segment,
+    Slice,
+    State,
+    Tenant,
+    TimerKind,
+    Unit,
+    Worker,
+)
+from qmkd.core.waiting import announce_progress, set_timer
 from qmkd.core.wording import blocked
 from syscalls.errors import (
     InternalError,
@@ -48,6 +62,8 @@ TOTAL_TOLERANCE = 1e-6  # how far probabilities may be from 1 together
 def dispatch(state: State) -> None:
     """Hand out work until no worker has room or no tenant has work that may start now."""
     state.stirred = False
+    if not _send_measuring(state):
+        return  # it takes a worker for itself: the next that is idle
     turns, passed = state.turns, 0
     while turns and passed < len(turns):
         tenant = turns[0]
@@ -127,10 +143,34 @@ def _worker_for(state: State, ns: int, *, alone: bool) -> Worker | None:
 
 
 def _holds_suspect(worker: Worker) -> bool:
-    return any(
-        (unit.attempts if isinstance(unit, Check) else unit.slice.attempts)
-        for unit in worker.held.values()
-    )
+    return any(_is_suspect(unit) for unit in worker.held.values())
+
+
+def _is_suspect(unit: Unit) -> bool:
+    """Whether nothing else may run beside it."""
+    match unit:
+        case Segment():
+            return unit.slice.attempts > 0
+        case Check():
+            return unit.attempts > 0
+        case Measuring():
+            return True
+
+
+def _send_measuring(state: State) -> bool:
+    """Have the next point measured, unless one is. False: it waits for a worker."""
+    measuring = next(iter(state.wanted.values()), None)
+    if measuring is None or any(each.worker is not None for each in state.wanted.values()):
+        return True
+    worker = _worker_for(state, measuring.ns, alone=True)
+    if worker is None:
+        return False
+    measuring.worker, measuring.ticket = worker, state.number()
+    at_ns = state.now_ns + POINT_NS_MAX
+    measuring.timer = set_timer(state, TimerKind.MEASURED, at_ns, measuring)
+    _hold(worker, measuring.ticket, measuring)
+    state.out.append(Calibrate(measuring.ticket, worker.number, measuring.point, state.table))
+    return True
 
 
 def _send_check(state: State, check: Check) -> bool:
@@ -159,7 +199,7 @@ def _send_slice(state: State, job: Job) -> bool:
         job.shots_given += given.shots
     if not has_shots(job):
         set_ready(job, False)
-    segment = Segment(state.number(), worker, job, given, ns)
+    segment = Segment(state.number(), worker, job, given, ns, job.table)
     job.segments[segment.ticket] = segment
     job.workers.add(worker.number)
     job.rows = job.program.sent = True
@@ -179,18 +219,18 @@ def _send_slice(state: State, job: Job) -> bool:
             shots_total=job.policy.shots,
             row_bytes=job.row_bytes,
             counts=job.counts is not None,
-            setting=Setting(decoder=state.machine.decoder),
+            setting=Setting(decoder=state.machine.decoder, table=job.table),
         )
     )
     return True
 
 
-def _hold(worker: Worker, ticket: int, unit: Segment | Check) -> None:
+def _hold(worker: Worker, ticket: int, unit: Unit) -> None:
     worker.held[ticket] = unit
     worker.ns += unit.ns
 
 
-def _let_go(state: State, worker: Worker, ticket: int) -> Segment | Check | None:
+def _let_go(state: State, worker: Worker, ticket: int) -> Unit | None:
     unit = worker.held.pop(ticket, None)
     if unit is None:
         return None
@@ -199,7 +239,7 @@ def _let_go(state: State, worker: Worker, ticket: int) -> Segment | Check | None
     state.stirred = True
     if isinstance(unit, Check):
         del state.checks[ticket]
-    else:
+    elif isinstance(unit, Segment):
         del unit.job.segments[ticket]
     return unit
 
@@ -227,6 +267,8 @@ def worker_gone(state: State, event: WorkerGone) -> None:
         unit = _let_go(state, worker, ticket)
         if isinstance(unit, Check):
             _check_lost(state, unit, blame)
+        elif isinstance(unit, Measuring):
+            lost(state, unit, blame)
         elif unit is not None:
             _slice_lost(state, unit.job, unit.slice, blame)
 
@@ -243,16 +285,17 @@ def _check_lost(state: State, check: Check, blame: int) -> None:
         give_up_check(state, parked, "the worker was lost")
 
 
-def _slice_lost(state: State, job: Job, lost: Slice, blame: int) -> None:
-    attempts = lost.attempts + blame
+def _slice_lost(state: State, job: Job, given: Slice, blame: int) -> None:
+    attempts = given.attempts + blame
     if job.stop is not None:
         settle(state, job)
     elif attempts >= ATTEMPTS_MAX:
         fail(state, job, WorkerLost(attempts=attempts))
     else:
-        job.again.append(Slice(lost.first, lost.shots, attempts))
-        set_ready(job, True)
-        want_turn(state, job.tenant)
+        job.again.append(Slice(given.first, given.shots, attempts))
+        if job.lacks is None:
+            set_ready(job, True)
+            want_turn(state, job.tenant)
 
 
 def program_checked(state: State, event: ProgramChecked) -> None:
@@ -364,8 +407,25 @@ def segment_failed(state: State, event: SegmentFailed) -> None:
     if job.stop is not None:
         job.epoch = max(job.epoch, min(event.epoch, job.program.summary.epochs))
         settle(state, job)
+        return
+    if event.reason == "uncalibrated" and event.point is not None:
+        refusal = lack(state, segment, event.point)
+        if refusal is None:
+            return
+        error = _internal(state, job, refusal) if isinstance(refusal, str) else refusal
     else:
-        fail(state, job, _failure(state, job, event))
+        error = _failure(state, job, event)
+    fail(state, job, error)
+
+
+def calibrated(state: State, event: Calibrated) -> None:
+    """A worker has measured a point, or could not."""
+    unit = state.workers[event.worker].held.get(event.ticket)
+    if not isinstance(unit, Measuring):
+        _stray(state, event.ticket)
+        return
+    _let_go(state, state.workers[event.worker], event.ticket)
+    over(state, unit, event.table, event.why)
 
 
 def _failure(state: State, job: Job, event: SegmentFailed) -> KernelError:

@@ -13,7 +13,7 @@ from enum import Enum
 
 from qmkd.core.effects import Effect, Notify
 from qmkd.core.events import Origin
-from qmkd.core.ports import Machine, Plan, Planner, TenantRule
+from qmkd.core.ports import Machine, Plan, Planner, Point, TenantRule
 from qvm.program import Summary
 from syscalls.decoding import DecoderFigures
 from syscalls.errors import KernelError
@@ -156,6 +156,28 @@ class Segment:
     job: Job
     slice: Slice
     ns: int
+    table: str
+
+
+@dataclass(slots=True, eq=False)
+class Measuring:
+    """A point that no table knows, and the jobs that wait for it. worker: None before its turn.
+
+    attempts: how often a worker was lost over it. timer: until it takes too long; `late` from then.
+    """
+
+    point: Point
+    ns: int
+    jobs: dict[Job, None] = field(default_factory=dict)
+    ticket: int = 0
+    worker: Worker | None = None
+    attempts: int = 0
+    timer: int = 0
+    late: bool = False
+
+
+Unit = Segment | Check | Measuring
+"""What a worker may hold."""
 
 
 @dataclass(slots=True, eq=False)
@@ -169,7 +191,7 @@ class Worker:
     ready: bool = False
     killed: bool = False
     ns: int = 0
-    held: dict[int, Segment | Check] = field(default_factory=dict)
+    held: dict[int, Unit] = field(default_factory=dict)
 
 
 @dataclass(slots=True, frozen=True)
@@ -188,6 +210,8 @@ class Job:
     counts: None where not asked for or given up (`counts_omitted` says why). probabilities: where
         the policy asks for them; such a job is one slice of one shot, and its rows are empty.
     leaves: one 32-byte digest for every 1,024 shots. rows: the shell holds rows of it.
+    table: names the table of points measured here that its noise is from. lacks: the point that it
+        waits for.
     row_bytes: of a packed row. row_total: of all. result_bytes: what it counts for in `kept_bytes`.
     epoch: program epoch reached by a segment that was stopped.
     cpu_ns, spent, decoder: of finished segments, as their reports have it.
@@ -209,6 +233,7 @@ class Job:
     checked_ns: int
     row_bytes: int
     row_total: int
+    table: str
     state: JobState = JobState.QUEUED
     started_ns: int = 0
     started_at: str | None = None
@@ -216,6 +241,7 @@ class Job:
     shots_given: int = 0
     shots_done: int = 0
     again: list[Slice] = field(default_factory=list)
+    lacks: Point | None = None
     segments: dict[int, Segment] = field(default_factory=dict)
     counts: dict[str, int] | None = None
     counts_omitted: str | None = None
@@ -279,13 +305,14 @@ class Connection:
 
 
 class TimerKind(Enum):
-    """What a timer is for; `Timer.about` is the parked request or the job meant."""
+    """What a timer is for; `Timer.about` is the request, the job or the point meant."""
 
     WAIT = "a bounded wait is over"
     LIMIT = "a job ran for as long as it may"
     GRACE = "a worker had its time to stop"
     SWEEP = "sessions or finished jobs may have become too old"
     DRAIN = "a shutdown goes on"
+    MEASURED = "a point takes too long to measure"
 
 
 @dataclass(slots=True, frozen=True)
@@ -294,7 +321,7 @@ class Timer:
 
     kind: TimerKind
     at_ns: int
-    about: Parked | Job | None = None
+    about: Parked | Job | Measuring | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -305,6 +332,9 @@ class State:
     by each program epoch run. physical: qubits of all running jobs. turns: tenants with work.
     stirred: work or room for it appeared. sweep_ns: when the next sweep is due, 0 for none.
     draining: tenants whose jobs a shutdown has yet to stop.
+    table: names the table of all points measured here so far. measured: those of this life.
+    unmeasurable: those given up, and why. wanted: those that jobs lack, in order; the first is
+        measured now, or next.
     """
 
     machine: Machine
@@ -335,6 +365,10 @@ class State:
     draining: list[Tenant] = field(default_factory=list)
     peers: dict[tuple[int, int], tuple[Tenant, ...]] = field(default_factory=dict)
     tally: dict[JobState, int] = field(default_factory=lambda: dict.fromkeys(JobState, 0))
+    table: str = ""
+    measured: set[Point] = field(default_factory=set)
+    unmeasurable: dict[Point, str] = field(default_factory=dict)
+    wanted: dict[Point, Measuring] = field(default_factory=dict)
 
     def number(self) -> int:
         """A number never given before: for tickets, programs, jobs and timers."""

@@ -9,6 +9,8 @@ from bisect import bisect_left
 from datetime import UTC, datetime
 from functools import lru_cache
 
+import msgspec
+
 from qmkd.core.limits import MS, SECOND
 from qmkd.core.ports import Machine, Plan
 from qmkd.core.state import Job, Program, State
@@ -31,6 +33,8 @@ from syscalls.job import (
 from syscalls.plan import FIGURE_MAX, JobPlan
 
 _NO_PEAK = PeakResources()
+DECODING = (Noise.DECODED.value, Noise.PHYSICAL.value)
+"""Noise under which decoders take part while shots run."""
 
 
 def time_text(now_ns: int) -> str:
@@ -104,6 +108,7 @@ def status(state: State, job: Job) -> JobStatus:
         peak_resources=job.program.peak if job.started_ns else _NO_PEAK,
         execution_context=job.context,
         queue=_place(state, job) if job.state is JobState.QUEUED else None,
+        waits_for=None if job.lacks is None else f"the errors of {job.lacks} are being measured",
     )
 
 
@@ -152,15 +157,16 @@ def blocked(state: State, job: Job) -> str | None:
 
 
 def context(
-    program: Program, policy: Policy, plan: Plan, seed: int, machine: Machine
+    program: Program, policy: Policy, plan: Plan, seed: int, state: State
 ) -> ExecutionContext:
     """All that is needed to get the same bits again."""
+    machine = state.machine
     why = plan.why
     if "TELEPORT_CNOT" in program.summary.ops:
         why += "; TELEPORT_CNOT runs as a local CNOT"
     noise = _noise(program, policy, machine.physical_noise)
     mode = noise.applied.partition(" ")[0]
-    return ExecutionContext(
+    made = ExecutionContext(
         engine=plan.engine,
         why=why,
         width=plan.width,
@@ -168,10 +174,16 @@ def context(
         program_digest=program.summary.digest,
         profiles=program.profiles,
         noise=noise,
-        decoder=machine.decoder if mode == Noise.DECODED.value else None,
-        calibration=None if mode == Noise.IDEAL.value else machine.calibration,
+        decoder=machine.decoder if mode in DECODING else None,
         versions=machine.versions,
     )
+    return made if mode == Noise.IDEAL.value else calibration(made, machine, state.table)
+
+
+def calibration(context: ExecutionContext, machine: Machine, table: str) -> ExecutionContext:
+    """The same with the name of the table that ships, and of points measured here, if any."""
+    names = (machine.calibration, table)
+    return msgspec.structs.replace(context, calibration="+".join(filter(None, names)))
 
 
 def _noise(program: Program, policy: Policy, physical: str) -> NoiseApplied:

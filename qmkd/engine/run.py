@@ -58,14 +58,18 @@ def noise_model(
     name: str, program: Prepared, setting: Setting = USUAL, stop: Stop = lambda: False
 ) -> NoiseModel:
     """The model of that name: `ideal`, `calibrated MODEL STRENGTH`, such as `calibrated uniform
-    0.001`, or `decoded` or `physical` with these. Raises `Unable` where there is none, or its rates
-    are not known for a code, or the code or the program cannot be decoded; `Stopped` where `stop()`
-    was true while decoders were made."""
+    0.001`, or `decoded` or `physical` with these.
+
+    Raises `Unable` where there is none or the code or the program cannot be decoded, `Uncalibrated`
+    where a code's rates are not known, `Stopped` where `stop()` was true while decoders were made.
+    """
     if name == "ideal":
         return IDEAL
     match name.split():
         case ["calibrated", model, strength] if _is_chance(strength):
-            return program.kept(name, lambda: _calibrated(name, program, model, float(strength)))
+            return program.kept(
+                (name, setting), lambda: _calibrated(name, program, model, float(strength), setting)
+            )
         case ["decoded" | "physical", model, strength] if _is_chance(strength):
             return program.kept(
                 (name, setting),
@@ -74,13 +78,16 @@ def noise_model(
     raise Unable(f"there is no noise model {name!r}")
 
 
-def _calibrated(name: str, program: Prepared, model: str, strength: float) -> NoiseModel:
+def _calibrated(
+    name: str, program: Prepared, model: str, strength: float, setting: Setting
+) -> NoiseModel:
     """Imported at need: the table's laws bring SciPy with them."""
     from qmkd.engine.coded import CodedNoise
     from qmkd.engine.rates import TableRates
-    from qmkd.qec.data import calibration
+    from qmkd.engine.tables import table
 
-    return CodedNoise(name, program.lowered, TableRates(calibration(), model, strength))
+    named = f"{name}, table {setting.table}" if setting.table else name
+    return CodedNoise(named, program.lowered, TableRates(table(setting.table), model, strength))
 
 
 def _decoded(
@@ -90,9 +97,9 @@ def _decoded(
     from qmkd.engine.decoded import DecodedNoise
     from qmkd.engine.physical import PhysicalNoise
     from qmkd.engine.rates import TableRates
-    from qmkd.qec.data import calibration
+    from qmkd.engine.tables import table
 
-    rates = TableRates(calibration(), model, strength)
+    rates = TableRates(table(setting.table), model, strength)
     kind = PhysicalNoise if name.startswith("physical") else DecodedNoise
     return kind(name, program.lowered, rates, model, strength, setting.decoder, poll)
 

@@ -88,18 +88,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     decoder: DecoderTable = DecoderTable()
     tenant: Annotated[list[TenantTable], Meta(max_length=TENANTS_MAX)] = []
 
-    def machine(self, versions: dict[str, str], calibration: str = "") -> Machine:
-        """What the kernel is told. Raises BadConfig for users and groups that do not exist.
-
-        calibration: names the table that ships.
-        """
+    def machine(self, versions: dict[str, str]) -> Machine:
+        """What the kernel is told. Raises BadConfig for users and groups that do not exist."""
         rules = tuple(_rule(index, table) for index, table in enumerate(self.tenant))
         return Machine(
             physical_qubits=self.physical_qubits,
             physical_noise=self.physical_noise,
             calibrated=_calibrated(self.physical_noise),
             decoder=self.decoder.speed(),
-            calibration=calibration,
             workers=self.workers,
             worker_bytes=self.worker_bytes,
             tenants=rules or (_own_tenant(),),

@@ -28,6 +28,7 @@ import trio
 from qmkd.core import events as ev
 from qmkd.core.kernel import Kernel
 from qmkd.core.limits import JOBS_RETAINED_MAX
+from qmkd.core.ports import Machine
 from qmkd.engine.choose import plan
 from qmkd.shell.activation import BadActivation, notify, taken_sockets
 from qmkd.shell.config import Config
@@ -36,6 +37,7 @@ from qmkd.shell.limits import BACKLOG, DESCRIPTORS_SPARE, Limits
 from qmkd.shell.pump import Pump
 from qmkd.shell.results import ROWS_KEPT_BYTES_MAX, Results
 from qmkd.shell.server import Server
+from qmkd.shell.tables import MEASURABLE, Tables, name_of, shipped
 from qmkd.shell.workers import Pool
 from syscalls.version import ABI_VERSION, QVM_VERSION, schema_digest
 
@@ -62,18 +64,6 @@ class CannotStart(Exception):
 def openrpc_document() -> bytes:
     """The generated description of the ABI, as `rpc.discover` answers it."""
     return files("syscalls").joinpath("schemas", "openrpc.json").read_bytes()
-
-
-def shipped_table() -> str:
-    """Names the calibration table that ships, by the digest of its entries (its header has it)."""
-    path = files("qmkd").joinpath("qec", "data", "calibration.jsonl")
-    with path.open("rb") as file:
-        header = msgspec.json.decode(file.readline(), type=_TableHeader)
-    return f"sha256:{header.sha256}"
-
-
-class _TableHeader(msgspec.Struct):
-    sha256: str
 
 
 def versions() -> dict[str, str]:
@@ -104,10 +94,9 @@ def main(config: Config) -> int:
 
 
 async def _serve(config: Config, listeners: list[socket.socket]) -> int:
-    hub, results = Hub(), Results()
-    machine = config.machine(versions(), shipped_table())
-    pump = Pump(Kernel(machine, plan), results, openrpc_document())
-    pool = Pool(hub, results, pump.feed, config.workers, _worker_options(config))
+    hub, results, tables = Hub(), Results(), _tables(config)
+    pump = Pump(Kernel(_machine(config, tables), plan), results, openrpc_document())
+    pool = Pool(hub, results, tables, pump.feed, config.workers, _worker_options(config))
     server = Server(hub, _fitting(config), pump)
     pump.workers, pump.connections = pool, server.connections
     status = EXIT_FAILED
@@ -143,6 +132,25 @@ async def _serve(config: Config, listeners: list[socket.socket]) -> int:
     hub.close()
     _log.info("stopped")
     return status
+
+
+def _machine(config: Config, tables: Tables) -> Machine:
+    """What the kernel is told."""
+    return msgspec.structs.replace(
+        config.machine(versions()),
+        calibration=name_of(shipped().sha256),
+        table=tables.current,
+        measurable=MEASURABLE,
+    )
+
+
+def _tables(config: Config) -> Tables:
+    """Raises CannotStart where the state directory holds one that cannot be read."""
+    try:
+        return Tables(Path(config.state_dir))
+    except OSError as error:
+        what = f"the table of points in {config.state_dir}"
+        raise CannotStart(f"{what}: {error.strerror}") from error
 
 
 async def _either(*events: trio.Event) -> None:
