@@ -72,15 +72,18 @@ Planner = Callable[[Summary, int], Plan | ProgramTooWide]
 
 
 class Point(msgspec.Struct, frozen=True, order=True):
-    """A code at a distance, under a physical noise of some strength: what is measured together."""
+    """What is measured together: what one gadget, such as a memory, of a code at a distance suffers
+    under a physical noise of some strength."""
 
     code: str
     distance: int
     noise: str
     p: float
+    gadget: str = "memory"
 
     def __str__(self) -> str:
-        return f"{self.code} d={self.distance} under {self.noise} noise of {self.p:g}"
+        what = f"{self.code} d={self.distance} under {self.noise} noise of {self.p:g}"
+        return what if self.gadget == "memory" else f"{self.gadget} of {what}"
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):

@@ -95,7 +95,7 @@ class TableRates:
                 profile.code, profile.distance, self._noise, self._strength, gadget
             )
         except NotKnown as unknown:
-            point = Point(profile.code, profile.distance, self._noise, self._strength)
+            point = Point(profile.code, profile.distance, self._noise, self._strength, gadget)
             raise Uncalibrated(
                 point,
                 f"the errors of {profile.asked} under {self._noise} noise of "

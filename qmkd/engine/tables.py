@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
+import msgspec
+
 from qmkd.core.ports import Point
 from qmkd.engine.prepared import Unable
 from qmkd.qec import demand
@@ -56,7 +58,7 @@ def measured(point: Point, name: str) -> bytes:
     Raises `demand.Unmeasurable`, and `Unable` as `table` does.
     """
     before = _points(name) if name else Table([], {})
-    entries = demand.measure(point.code, point.distance, point.noise, point.p)
+    entries = demand.measure(*msgspec.structs.astuple(point))
     return encode(before.joined(Table(entries, versions())), demand.COMMAND)
 
 

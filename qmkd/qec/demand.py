@@ -32,9 +32,16 @@ class Unmeasurable(ValueError):
 
 
 def measure(
-    code: str, distance: int, model: str, strength: float, effort: Effort = EFFORT
+    code: str,
+    distance: int,
+    model: str,
+    strength: float,
+    gadget: str = "memory",
+    effort: Effort = EFFORT,
 ) -> list[Entry]:
     """Everything that is measured of a point. Raises `Unmeasurable`."""
+    if gadget != "memory":
+        raise Unmeasurable(f"{gadget} is not measured when asked for")
     if code not in CODES or model not in noise.PRESETS:
         raise Unmeasurable(f"there is no code {code!r} or no noise {model!r}")
     try:
