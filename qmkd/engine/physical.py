@@ -25,7 +25,6 @@ patches. All draws are ours, as in `decoded.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from importlib.metadata import version
 from typing import Final
 
@@ -51,7 +50,6 @@ from syscalls.decoding import AT_ONCE, DecoderSpeed
 CODES_HERE: Final = ("Surface", "BaconShor")
 DETECTORS_MAX: Final = 1 << 12
 """Of a program, about: some 80,000 mechanisms, and seconds to make its decoder."""
-PROGRAMS_KEPT: Final = 4  # for the same program prepared again
 LAYERS: Final[dict[str, What]] = {
     "APPLY_H": "H",
     "APPLY_S": "S",
@@ -79,7 +77,8 @@ class PhysicalNoise(CodedNoise):
     name: `physical MODEL STRENGTH`. rates: for the rounds that operations take. speed: of the
     decoders. length: rounds of a shot.
 
-    Calls `poll` once the schedule is known. Raises `Unable` where the program is out of reach.
+    Calls `poll` now and then while decoders are made, which may take seconds. Raises `Unable` where
+    the program is out of reach.
     """
 
     def __init__(
@@ -105,9 +104,8 @@ class PhysicalNoise(CodedNoise):
         self._told: dict[int, list[Told]] = {}
         speed_text = msgspec.json.encode(speed).decode()
         super().__init__(f"{name}, decoders {speed_text}", lowered, rates)
-        poll()
-        if self._actions:
-            self._find(model, strength, speed)
+        if determined(self._actions):
+            self._find(noise.PRESETS[model](strength), speed, poll)
 
     def __repr__(self) -> str:
         """With what residual errors depend on beside Stim, so that snapshots name it."""
@@ -146,6 +144,8 @@ class PhysicalNoise(CodedNoise):
     def _worked(self, step: Step, slowest: Profile) -> tuple[PauliChannel, ...]:
         if step.op == "APPLY_SWAP":
             one, two = step.qubits
+            if self.profiles[one] != self.profiles[two]:
+                raise Unable(f"{_named(step)} exchanges patches that are not alike")
             self._patch[one], self._patch[two] = self._patch[two], self._patch[one]
         elif step.op in LAYERS:
             for qubits in [step.qubits] if len(LAYERS[step.op]) == 2 else zip(step.qubits):
@@ -191,22 +191,21 @@ class PhysicalNoise(CodedNoise):
 
     # --- the whole --------------------------------------------------------------------------------
 
-    def _find(self, model: str, strength: float, speed: DecoderSpeed) -> None:
+    def _find(self, model: noise.NoiseModel, speed: DecoderSpeed, poll: Callable[[], None]) -> None:
         """Draw and decode it, and tell of outcomes that come out wrong."""
         self._check_size()
+        codes = [CODES[profile.code](profile.distance) for profile in self._profiles]
         try:
-            found = _programs(
-                tuple(self._profiles), tuple(self._actions), self.length, model, strength, speed
-            )
+            program = Program(codes, self._actions, model, poll)
         except OutOfReach as out:
             step, _ = self._acting[out.place]
             raise Unable(f"{_named(step)}: {out}") from None
         except Undecodable as reason:
             raise Unable(f"this program cannot be decoded as one circuit: {reason}") from None
-        if found is None:
-            return
-        self._begun[id(self._acting[0][0])] = found
-        for bit, place in enumerate(found.places):
+        distance = max(code.distance for code in codes)
+        first, _ = self._acting[0]
+        self._begun[id(first)] = Programs(program, self.length, distance, speed)
+        for bit, place in enumerate(program.places):
             step, qubit = self._acting[place]
             letter = FLIPS[self._actions[place].basis]
             self._told.setdefault(id(step), []).append(Told(qubit, letter, (bit,)))
@@ -260,30 +259,12 @@ def _used_again(steps: Sequence[Step]) -> frozenset[tuple[int, int]]:
     return frozenset(found)
 
 
-@lru_cache(maxsize=PROGRAMS_KEPT)
-def _programs(
-    profiles: tuple[Profile, ...],
-    actions: tuple[Action, ...],
-    length: int,
-    model: str,
-    strength: float,
-    speed: DecoderSpeed,
-) -> Programs | None:
-    """None where no outcome follows from others."""
-    codes = [CODES[profile.code](profile.distance) for profile in profiles]
-    if not determined(actions):
-        return None
-    program = Program(codes, actions, noise.PRESETS[model](strength))
-    return Programs(program, length, max(code.distance for code in codes), speed)
-
-
 class Programs(Drawn):
     """A program, shot by shot. Of each outcome that follows from others is found whether it comes
-    out wrong; `places` are those of the measurements in the actions."""
+    out wrong."""
 
     def __init__(self, program: Program, length: int, distance: int, speed: DecoderSpeed) -> None:
         super().__init__(program, length, distance, speed)
-        self.places = program.places
         self.decoder = program.decoder
 
     def judged(self, flips: NDArray[np.uint8]) -> NDArray[np.uint8]:

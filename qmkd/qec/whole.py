@@ -97,7 +97,7 @@ class Whole(Writer):
         super().__init__(_apart(codes))
         self.codes = tuple(codes)
         self.detectors: list[tuple[Records, tuple[float, ...]]] = []
-        self._first = list(self.blocks)
+        self.first = list(self.blocks)
         self._live: set[int] = set()
         self.moments: list[Between | Round] = []
         self.found: dict[tuple[int, Letter], dict[Coord, int]] = defaultdict(dict)
@@ -223,7 +223,7 @@ class Whole(Writer):
     def _prepared(self, fresh: Mapping[int, Basis]) -> list[tuple[str, Sequence[int]]]:
         """Patches as they were at first, and what they are known by."""
         for patch, basis in fresh.items():
-            block = self.blocks[patch] = self._first[patch]
+            block = self.blocks[patch] = self.first[patch]
             block.fresh = basis
             for operator, _, _ in block.stabilizers:
                 self.values.pop(operator, None)

@@ -12,7 +12,7 @@ uniform noise of 3e-3 this errs 5 and 17 % more often around a CNOT.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,19 +35,21 @@ from qmkd.qec.histories import Struck
 from qmkd.qec.logic import Action, Letter
 from qmkd.qec.measuring import learns
 from qmkd.qec.whole import BASES, Between, Group, Whole
-from qmkd.qec.windows import ROUND_AXIS, Crossing, Part, Stepwise, passes
+from qmkd.qec.windows import ROUND_AXIS, Crossing, Part, Step, Stepwise, passes
 
 
-def decoder_of_whole(whole: Whole, noisy: stim.Circuit) -> Decoder:
+def decoder_of_whole(
+    whole: Whole, noisy: stim.Circuit, poll: Callable[[], None] = lambda: None
+) -> Decoder:
     """For the detectors and observables of `whole.annotated(noisy)`.
 
     noisy: the circuit of `whole` with noise. Matching is correlated where codes learn from it.
-    Raises Undecodable where some error is no edge in a region.
+    Calls `poll` now and then. Raises Undecodable where some error is no edge in a region.
     """
     try:
-        return Passes(whole, noisy)
+        return Passes(whole, noisy, poll)
     except Undecodable:
-        return Regional(whole, noisy)
+        return Regional(whole, noisy, poll)
 
 
 class Program:
@@ -61,9 +63,14 @@ class Program:
     """
 
     def __init__(
-        self, codes: Sequence[Code], actions: Sequence[Action], model: noise.NoiseModel
+        self,
+        codes: Sequence[Code],
+        actions: Sequence[Action],
+        model: noise.NoiseModel,
+        poll: Callable[[], None] = lambda: None,
     ) -> None:
         whole = Whole(codes, actions)
+        poll()
         noisy = noise.apply(whole.circuit, model)
         errors = whole.annotated(noisy).detector_error_model(approximate_disjoint_errors=True)
         self.places = whole.places
@@ -73,7 +80,8 @@ class Program:
         self.mechanisms: tuple[Struck, ...] = tuple(
             (each.chance, *each.whole()) for each in mechanisms(errors)
         )
-        self._decoder = decoder_of_whole(whole, noisy)
+        poll()
+        self._decoder = decoder_of_whole(whole, noisy, poll)
 
     @property
     def decoder(self) -> str:
@@ -141,6 +149,27 @@ class _Strands:
                 raise Undecodable("errors of one type become errors of the other in one patch")
         return list({min(group): group for group in groups.values()}.values())
 
+    def seen_by(self, group: set[int]) -> frozenset[int]:
+        """All detectors of some strands."""
+        return frozenset().union(*(self.all[at].detectors for at in group))
+
+    def parts(self, group: set[int], correlated: bool) -> tuple[list[Part], list[Crossing]]:
+        """Strands of a group that see anything, and what copies between them."""
+        order = [at for at in sorted(group) if self.all[at].detectors]
+        parts = [
+            Part(
+                frozenset(self.all[at].detectors),
+                frozenset(self.all[self.all[at].other].detectors if correlated else ()),
+            )
+            for at in order
+        ]
+        crossings = [
+            Crossing(order.index(first), order.index(second), when)
+            for first, second, when in self.crossings
+            if first in order and second in order
+        ]
+        return parts, crossings
+
 
 class Passes:
     """Strand after strand. Satisfies `decoders.Decoder`.
@@ -148,34 +177,23 @@ class Passes:
     Raises Undecodable where strands have no order, or an error is no edge of a strand.
     """
 
-    def __init__(self, whole: Whole, noisy: stim.Circuit) -> None:
+    def __init__(
+        self, whole: Whole, noisy: stim.Circuit, poll: Callable[[], None] = lambda: None
+    ) -> None:
         strands = _Strands(whole)
-        model = whole.annotated(noisy).detector_error_model(approximate_disjoint_errors=True)
         rounds = np.array([at[ROUND_AXIS] for _, at in whole.detectors])
         correlated = all(learns(code) for code in whole.codes)
         self.detectors = len(whole.detectors)
         self.observables = len(whole.observables)
-        self._decoders: list[Stepwise] = []
+        work: list[tuple[list[Step], tuple[Kind, Kind]]] = []
         for group in strands.together():
-            kinds = self._kinds(
-                whole, frozenset().union(*(strands.all[at].detectors for at in group))
-            )
-            if not kinds[0].observables:
-                continue
-            order = [at for at in sorted(group) if strands.all[at].detectors]
-            parts = [
-                Part(
-                    frozenset(strands.all[at].detectors),
-                    frozenset(strands.all[strands.all[at].other].detectors if correlated else ()),
-                )
-                for at in order
-            ]
-            crossings = [
-                Crossing(order.index(first), order.index(second), when)
-                for first, second, when in strands.crossings
-                if first in order and second in order
-            ]
-            steps = passes(parts, crossings, rounds)
+            kinds = self._kinds(whole, strands.seen_by(group))
+            if kinds[0].observables:
+                work.append((passes(*strands.parts(group, correlated), rounds), kinds))
+        model = whole.annotated(noisy).detector_error_model(approximate_disjoint_errors=True)
+        self._decoders: list[Stepwise] = []
+        for steps, kinds in work:
+            poll()
             self._decoders.append(Stepwise(model, steps, correlated, kinds))
         style = "pymatching correlated" if correlated else "pymatching"
         self.name = f"{style} patch by patch"
@@ -207,12 +225,15 @@ class Regional:
     Raises Undecodable where some error is no edge in a region.
     """
 
-    def __init__(self, whole: Whole, noisy: stim.Circuit) -> None:
+    def __init__(
+        self, whole: Whole, noisy: stim.Circuit, poll: Callable[[], None] = lambda: None
+    ) -> None:
         correlated = all(learns(code) for code in whole.codes)
         self.detectors = len(whole.detectors)
         self.observables = len(whole.observables)
         self._matchings: list[tuple[NDArray[np.intp], NDArray[np.intp], Matching]] = []
         for number, region in enumerate(whole.regions):
+            poll()
             groups = [*region.own, *(region.beside if correlated else ())]
             model = model_of(whole.seen(noisy, number, groups))
             self._matchings.append((*self._columns(groups), Matching(model, correlated)))
