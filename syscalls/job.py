@@ -8,8 +8,9 @@ from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
+from syscalls.decoding import DecoderFigures, DecoderSpeed
 from syscalls.errors import (
     AccessDenied,
     AlreadyCompleted,
@@ -65,12 +66,15 @@ class Noise(StrEnum):
     channel that was measured for the code, its distance and the machine's physical noise.
     `decoded`: the syndromes of every logical qubit are drawn and decoded while shots run, and what
     the decoder gets wrong errs; not for SHYPS.
+    `physical`: the whole program is one circuit of physical qubits, drawn and decoded; for a few
+    patches of Surface and BaconShor, transversal Clifford gates, and conditions on Paulis only.
     """
 
     IDEAL = "ideal"
     PROFILE = "profile"
     CALIBRATED = "calibrated"
     DECODED = "decoded"
+    PHYSICAL = "physical"
 
 
 class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -97,9 +101,12 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
         Meta(description="Wall time allowed once running; null for no limit of its own."),
     ] = None
     noise: Annotated[
-        Noise | UnsetType,
-        Meta(description="Left out, the job runs under what this build does by default."),
-    ] = UNSET
+        Noise,
+        Meta(
+            description="Which errors the job suffers. A job that does not say suffers those of "
+            "its qubits' profiles."
+        ),
+    ] = Noise.PROFILE
     counts: Annotated[
         bool, Meta(description="False skips counting; results are then packed only.")
     ] = True
@@ -216,7 +223,13 @@ class JobTelemetry(Struct, frozen=True, kw_only=True):
     total_epochs: int = 0
     total_gates: int = 0
     physical_qubits_used: int = 0
-    decoder_cycles: int = 0
+    decoder_cycles: Annotated[
+        int, Meta(description="Rounds of syndrome that were decoded, of all logical qubits.")
+    ] = 0
+    decoder: Annotated[
+        DecoderFigures | None,
+        Meta(description="What decoders did, where syndromes were decoded while shots ran."),
+    ] = None
     queue_time_ms: float = 0.0
     validation_time_ms: float = 0.0
     execution_time_ms: float = 0.0
@@ -269,6 +282,17 @@ class ExecutionContext(Struct, frozen=True, kw_only=True):
     program_digest: Annotated[str, Meta(description="Names the verified program by content.")]
     profiles: list[ProfileApplied] = []
     noise: NoiseApplied
+    decoder: Annotated[
+        DecoderSpeed | None,
+        Meta(description="How fast the machine's decoders are, where they took part."),
+    ] = None
+    calibration: Annotated[
+        str | None,
+        Meta(
+            description="Names, by content, the calibration table that ships and, behind a `+`, "
+            "that of points measured here; where noise was applied."
+        ),
+    ] = None
     versions: Annotated[
         dict[str, str], Meta(description="Versions of what took part, by name.")
     ] = {}
@@ -343,6 +367,9 @@ class JobStatus(Reply, frozen=True, kw_only=True):
     error: JobError | None = None
     cancelled_at_epoch: int | None = None
     queue: QueuePlace | None = None
+    waits_for: Annotated[
+        str | None, Meta(description="What a running job cannot go on without, in words.")
+    ] = None
 
 
 class Status(SessionCall, frozen=True, kw_only=True):

@@ -1,5 +1,6 @@
 """The demonstration: run every example on a fresh daemon and hold it against the exact result.
 
+Each runs without errors, which is what is held against it, and with those of its codes.
 Ends with status 0 if every program is inside its bounds, 1 if one is not, 2 if it could not be run.
 """
 
@@ -17,7 +18,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from harness.demo.host import HostFailed, daemon
 from harness.demo.runs import Program, Run, all_programs, run_all, summary
-from harness.demo.tables import bounds_sentence, outcomes_table, summary_table, verdict_text
+from harness.demo.tables import (
+    bounds_sentence,
+    noisy_table,
+    outcomes_table,
+    summary_table,
+    verdict_text,
+)
 from runtime.client import Client, QmkError
 from syscalls.events import JobEvent
 from syscalls.ids import JobId
@@ -48,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _demonstrate(console: Console, out: Path, shots: int, seed: int) -> int:
     began = time.monotonic()
     programs = all_programs()
-    console.print(f"Starting qmkd; {len(programs)} programs, {shots} shots each, seed {seed}.")
+    console.print(f"Starting qmkd; {len(programs)} programs, twice {shots} shots, seed {seed}.")
     with daemon() as socket, Client(socket) as client:
         runs = _run_with_bar(console, client, programs, shots, seed)
     seconds = time.monotonic() - began
@@ -60,6 +67,8 @@ def _demonstrate(console: Console, out: Path, shots: int, seed: int) -> int:
     console.print("\nSummary", style="bold")
     console.print(summary_table(runs))
     console.print(bounds_sentence(), style="dim")
+    console.print("\nThe same with the errors of the codes that the programs ask for", style="bold")
+    console.print(noisy_table(runs))
     _write(out, runs, shots, seed, seconds)
     inside = sum(run.verdict.inside for run in runs)
     console.print(
@@ -82,14 +91,14 @@ def _run_with_bar(
         TimeElapsedColumn(),
         console=console,
     ) as bar:
-        task = bar.add_task("running", total=shots * len(programs))
+        task = bar.add_task("running", total=2 * shots * len(programs))
 
         def tell(event: JobEvent) -> None:
             done[event.job_id] = event.progress.shots_done
             bar.update(task, completed=sum(done.values()))
 
         runs = run_all(client, programs, shots, seed, tell)
-        bar.update(task, completed=sum(run.verdict.shots for run in runs))
+        bar.update(task, completed=2 * sum(run.verdict.shots for run in runs))
     return runs
 
 

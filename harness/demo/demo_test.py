@@ -14,7 +14,7 @@ from harness.demo import __main__ as demo
 from harness.demo import host
 from harness.demo.judge import judge
 from harness.demo.picture import draw
-from harness.demo.runs import Program, Run, all_programs
+from harness.demo.runs import Noisy, Program, Run, all_programs
 from harness.demo.tables import outcomes_table, verdict_text
 from qvm import examples
 from syscalls.ids import JobId, SessionId
@@ -45,7 +45,10 @@ def made_up(name: str, outcomes: list[str]) -> Run:
     )
     program = Program(name=name, source=b"", description="", exact=exact)
     verdict = judge(counts, exact)
-    return Run(program=program, status=status, counts=counts, verdict=verdict, events=[])
+    noisy = Noisy(status=status, counts=counts, distance=0.0, impossible=0)
+    return Run(
+        program=program, status=status, counts=counts, verdict=verdict, events=[], noisy=noisy
+    )
 
 
 def test_every_example_is_inside_its_bounds_and_all_of_it_is_written_down(
@@ -56,6 +59,13 @@ def test_every_example_is_inside_its_bounds_and_all_of_it_is_written_down(
     assert report["inside"] is True
     assert [each["name"] for each in report["programs"]] == list(examples.names())
     assert all(sum(each["counts"].values()) == 3000 for each in report["programs"])
+    noisy = [each["noisy"] for each in report["programs"]]
+    assert all(sum(each["counts"].values()) == 3000 for each in noisy)
+    assert {each["status"]["execution_context"]["noise"]["applied"] for each in noisy} == {
+        "calibrated uniform 0.001"
+    }
+    by_name = dict(zip(examples.names(), noisy, strict=True))
+    assert 0 < by_name["ghz"]["impossible"] < 300, "errors are there, and rare"
     assert (tmp_path / "out" / "demo.png").read_bytes().startswith(PNG)
     shown = capsys.readouterr().out
     assert f"{len(examples.names())} of {len(examples.names())} programs inside" in shown

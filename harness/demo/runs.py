@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from harness.demo.judge import Verdict, judge
+from harness.demo.judge import Verdict, distance, judge
 from qvm import examples
 from qvm.program import VerifiedProgram
 from qvm.reference import distribution
@@ -19,7 +19,7 @@ from runtime.client.operations import Progress
 from runtime.client.results import Result
 from syscalls.events import JobEvent
 from syscalls.ids import JobId
-from syscalls.job import JobStatus
+from syscalls.job import JobStatus, Noise
 
 
 class Program(Struct, frozen=True, kw_only=True):
@@ -31,14 +31,37 @@ class Program(Struct, frozen=True, kw_only=True):
     exact: dict[str, float]
 
 
+class Noisy(Struct, frozen=True, kw_only=True):
+    """The same program with the errors of its codes.
+
+    distance: total variation distance between the counts and the exact distribution without errors.
+    impossible: shots whose outcome cannot occur without errors.
+    """
+
+    status: JobStatus
+    counts: dict[str, int]
+    distance: float
+    impossible: int
+
+    @property
+    def noise(self) -> str:
+        """The errors that were applied."""
+        assert self.status.execution_context is not None, "a completed job says how it ran"
+        return self.status.execution_context.noise.applied
+
+
 class Run(Struct, frozen=True, kw_only=True):
-    """A program that ran. events: what the daemon told about the job, in order."""
+    """A program that ran without errors, and with those of its codes.
+
+    events: what the daemon told about the former job, in order.
+    """
 
     program: Program
     status: JobStatus
     counts: dict[str, int]
     verdict: Verdict
     events: list[JobEvent]
+    noisy: Noisy
 
     @property
     def engine(self) -> str:
@@ -79,7 +102,7 @@ def all_programs() -> list[Program]:
 def run_all(
     client: Client, programs: Sequence[Program], shots: int, seed: int, tell: Progress
 ) -> list[Run]:
-    """Submit all programs at once, wait for all, fetch and judge every result.
+    """Submit all programs at once, each without and with errors; wait, fetch and judge.
 
     tell: called with each of the daemon's notifications, before anything is returned.
     """
@@ -90,9 +113,11 @@ def run_all(
         tell(event)
 
     client.subscribe(listen)
-    jobs = client.submit_all([each.source for each in programs], shots=shots, seed=seed)
+    sources = [each.source for each in programs]
+    jobs = client.submit_all(sources, shots=shots, seed=seed, noise=Noise.IDEAL)
+    noisy_jobs = client.submit_all(sources, shots=shots, seed=seed)
     runs = []
-    for program, job in zip(programs, jobs, strict=True):
+    for program, job, noisy_job in zip(programs, jobs, noisy_jobs, strict=True):
         result = job.wait()
         runs.append(
             Run(
@@ -101,9 +126,20 @@ def run_all(
                 counts=_checked_counts(result, shots),
                 verdict=judge(result.counts, program.exact),
                 events=heard.get(job.job_id, []),
+                noisy=_noisy(program, noisy_job.wait(), shots),
             )
         )
     return runs
+
+
+def _noisy(program: Program, result: Result, shots: int) -> Noisy:
+    counts = _checked_counts(result, shots)
+    return Noisy(
+        status=result.status,
+        counts=counts,
+        distance=distance(counts, program.exact),
+        impossible=sum(seen for key, seen in counts.items() if not program.exact.get(key)),
+    )
 
 
 def _checked_counts(result: Result, shots: int) -> dict[str, int]:
@@ -128,6 +164,7 @@ def summary(runs: Sequence[Run], shots: int, seed: int, seconds: float) -> dict[
                 "inside": run.verdict.inside,
                 "verdict": msgspec.to_builtins(run.verdict),
                 "status": msgspec.to_builtins(run.status),
+                "noisy": msgspec.to_builtins(run.noisy),
             }
             for run in runs
         ],

@@ -77,6 +77,20 @@ def summary_table(runs: Sequence[Run]) -> Table:
     return table
 
 
+def noisy_table(runs: Sequence[Run]) -> Table:
+    """One line per program: how far the errors of its codes take it from the exact distribution."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("program", no_wrap=True)
+    table.add_column("errors", no_wrap=True)
+    for name in ("TVD", "impossible outcomes"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for run in runs:
+        noisy = run.noisy
+        share = f"{100 * noisy.impossible / run.verdict.shots:.2f} %"
+        table.add_row(run.program.name, noisy.noise, f"{noisy.distance:.4f}", share)
+    return table
+
+
 def bounds_sentence() -> str:
     """What "inside" means."""
     return (

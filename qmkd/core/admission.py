@@ -12,12 +12,13 @@ from hashlib import sha256
 import msgspec
 
 from qmkd.core import keeping, programs, quotas
+from qmkd.core.calibrating import why_unmeasurable
 from qmkd.core.capabilities import check_rights, lenders
 from qmkd.core.effects import Note
 from qmkd.core.events import Called, Origin, ProgramChecked
 from qmkd.core.jobs import enqueue, shutting_down, want_turn
 from qmkd.core.limits import CHECK_NS_PER_BYTE, INLINE_GRAPH_BYTES_MAX
-from qmkd.core.ports import EXACT, Plan
+from qmkd.core.ports import EXACT, Plan, Point
 from qmkd.core.quotas import over
 from qmkd.core.state import Check, Job, Parked, Program, Session, State, Submission, Tenant
 from qmkd.core.waiting import answer, check_park, park
@@ -35,9 +36,11 @@ from syscalls.errors import (
 )
 from syscalls.findings import FINDINGS_MAX
 from syscalls.ids import ID_BYTES, job_id
-from syscalls.job import PlanJob, Planned, Policy, Submit, Submitted
+from syscalls.job import Noise, PlanJob, Planned, Policy, Submit, Submitted
 
 ABSENT_OPS = frozenset({"OPEN_CHAN", "USE_CHAN", "CLOSE_CHAN", "SET_POLICY"})
+LOOKED_UP = frozenset({Noise.PROFILE, Noise.CALIBRATED})
+"""The noise that comes from tables of what was measured before."""
 SEED_BYTES = 8
 
 
@@ -135,7 +138,7 @@ def _job(state: State, submission: Submission, program: Program, plan: Plan) -> 
         policy=policy,
         seed=seed,
         plan=plan,
-        context=context(program, policy, plan, seed, state.machine, submission.replay_of),
+        context=context(program, policy, plan, seed, state, submission.replay_of),
         digest=program.digest,
         created_ns=state.now_ns,
         created_at=time_text(state.now_ns),
@@ -143,6 +146,7 @@ def _job(state: State, submission: Submission, program: Program, plan: Plan) -> 
         row_bytes=row_bytes(program, policy),
         row_total=policy.shots * row_bytes(program, policy),
         lent=lenders(submission.session, program.summary.rights),
+        table=state.table,
     )
 
 
@@ -161,8 +165,9 @@ def check_admission(
     session, policy, summary = submission.session, submission.policy, program.summary
     refusal = (
         _check_available(program, policy)
+        or _check_noise(state, program, policy)
         or check_rights(session, summary.rights)
-        or _check_noise(state, submission, program)
+        or _check_same_noise(state, submission, program)
     )
     if refusal is not None:
         return refusal
@@ -201,7 +206,7 @@ def _check_available(program: Program, policy: Policy) -> KernelError | None:
     return None
 
 
-def _check_noise(state: State, submission: Submission, program: Program) -> KernelError | None:
+def _check_same_noise(state: State, submission: Submission, program: Program) -> KernelError | None:
     """A job is replayed under the noise it had, or not at all."""
     if submission.replay_of is None:
         return None
@@ -211,6 +216,29 @@ def _check_noise(state: State, submission: Submission, program: Program) -> Kern
         return None
     remedy = f"Its noise was {then}; the machine's would make it {now}."
     return NotAvailable(feature="Replaying this job", remedy=remedy)
+
+
+def _check_noise(state: State, program: Program, policy: Policy) -> NotAvailable | None:
+    """Whether the errors are known, or can be measured, that the job's qubits are to suffer."""
+    if policy.noise not in LOOKED_UP:
+        return None
+    model, _, strength = state.machine.physical_noise.partition(" ")
+    for profile in program.summary.profiles:
+        known = state.machine.calibrated.get(profile.code, frozenset())
+        if profile.distance and profile.distance not in known:
+            point = Point(profile.code, profile.distance, model, float(strength))
+            why = why_unmeasurable(state, point)
+            if why is None:
+                continue
+            name = f"logical:{profile.code}(d={profile.distance})"
+            nearest = min(known, key=lambda d: (abs(d - profile.distance), d), default=None)
+            other = "" if nearest is None else f", or d={nearest}, the nearest that is known"
+            return NotAvailable(
+                feature=f"the noise of {name} under {state.machine.physical_noise}",
+                remedy=f"Its logical error rates are not known: {why}. "
+                f'Ask for `noise: "ideal"`{other}.',
+            )
+    return None
 
 
 def check_quota(

@@ -70,12 +70,13 @@ CALIBRATED = "calibrated uniform 0.001"
 @pytest.mark.parametrize(
     ("profile", "asked", "requested", "applied", "why"),
     [
-        ("logical:Surface(d=3)", {}, "default", "ideal", True),
+        ("logical:Surface(d=3)", {}, "profile", CALIBRATED, True),
         ("logical:Surface(d=3)", {"noise": Noise.IDEAL}, "ideal", "ideal", False),
         ("logical:Surface(d=3)", {"noise": Noise.PROFILE}, "profile", CALIBRATED, True),
         ("logical:Surface(d=3)", {"noise": Noise.CALIBRATED}, "calibrated", CALIBRATED, False),
         ("logical:ideal", {"noise": Noise.PROFILE}, "profile", "ideal", True),
-        ("logical:ideal", {}, "default", "ideal", False),
+        ("logical:ideal", {}, "profile", "ideal", True),
+        ("logical:ideal", {"noise": Noise.IDEAL}, "ideal", "ideal", False),
     ],
 )
 def test_a_job_says_which_noise_was_asked_and_which_applied(
@@ -85,6 +86,35 @@ def test_a_job_says_which_noise_was_asked_and_which_applied(
     job = desk.submit(session, bell(profile=profile), **asked)
     noise = desk.call(Status(session_id=session, job_id=job)).execution_context.noise
     assert (noise.requested, noise.applied, bool(noise.why)) == (requested, applied, why)
+
+
+@pytest.mark.parametrize(
+    ("profile", "said"),
+    [
+        ("logical:Surface(d=13)", "d=9, the nearest that is known"),
+        ("logical:Surface(d=4)", "d=3, the nearest that is known"),
+        ("logical:bacon_shor(d=5)", "logical:BaconShor(d=5) under uniform 0.001"),
+        ("logical:SHYPS(d=4)", 'too dear to measure when asked for. Ask for `noise: "ideal"`.'),
+    ],
+)
+def test_a_job_whose_errors_nobody_knows_is_refused_with_a_way_out(
+    desk: Desk, profile: str, said: str
+) -> None:
+    session = desk.open()
+    for noise in (Noise.PROFILE, Noise.CALIBRATED):
+        refused = desk.try_submit(session, bell(profile=profile), noise=noise)
+        assert isinstance(refused, NotAvailable)
+        assert said in refused.sentence()
+    for noise in (Noise.IDEAL, Noise.DECODED):
+        desk.submit(session, bell(profile=profile), noise=noise)
+
+
+def test_a_job_whose_errors_can_be_measured_is_taken(make_desk: Callable[..., Desk]) -> None:
+    desk = make_desk(measurable={"BaconShor": 5})
+    session = desk.open()
+    desk.submit(session, bell(profile="logical:bacon_shor(d=5)"), noise=Noise.CALIBRATED)
+    refused = desk.try_submit(session, bell(profile="logical:bacon_shor(d=7)"))
+    assert isinstance(refused, NotAvailable)
 
 
 def test_a_program_too_wide_or_too_long_for_its_deadline_is_refused(desk: Desk) -> None:

@@ -27,6 +27,7 @@ START_NS = 1_700_000_000 * SECOND
 WIDTH_MAX = 30
 EXACT = "exact"
 ALL = tuple(right.value for right in Right)
+CALIBRATED = {"Surface": frozenset({3, 5, 7, 9}), "BaconShor": frozenset({3})}
 
 
 def bell(padding: int = 0, profile: str = "logical:Surface(d=3)", extra: str = "") -> bytes:
@@ -77,14 +78,14 @@ class Desk:
     """One kernel. `call` makes a request and returns its answer, or None while it is parked."""
 
     def __init__(self, rules: tuple[TenantRule, ...] = RULES, **machine: Any) -> None:
-        options = {"workers": 2, "physical_qubits": 1000, **machine}
+        options = {"workers": 2, "physical_qubits": 1000, "calibrated": CALIBRATED, **machine}
         self.kernel = Kernel(Machine(tenants=rules, **options), planner)
         self.state = self.kernel.state
         self.now_ns = START_NS
         self.calls = 0
         self.watched = True  # looking at everything takes time that grows with what there is
         self.out: list[fx.Effect] = []
-        self.held: dict[int, fx.RunSegment | fx.CheckProgram] = {}
+        self.held: dict[int, fx.RunSegment | fx.CheckProgram | fx.Calibrate] = {}
         self.timers: dict[int, int] = {}
         self.replies: dict[int, Any] = {}
         self.notices: list[fx.Notify] = []
@@ -101,7 +102,7 @@ class Desk:
                     self.replies[effect.to.call] = effect.body
                 case fx.Notify():
                     self.notices.append(effect)
-                case fx.RunSegment() | fx.CheckProgram():
+                case fx.RunSegment() | fx.CheckProgram() | fx.Calibrate():
                     self.held[effect.ticket] = effect
                 case fx.SetTimer():
                     self.timers[effect.token] = effect.at_ns
@@ -192,8 +193,10 @@ class Desk:
             unit = next(iter(self.held.values()))
             if isinstance(unit, fx.RunSegment):
                 self.done(unit)
-            else:
+            elif isinstance(unit, fx.CheckProgram):
                 self.checked(unit)
+            else:
+                raise AssertionError("tests of measured points say how they end")
 
     def later(self, ns: int) -> None:
         """Let time pass, and fire the timers that come due, in their order."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from qmkd.core.events import Origin
+from qmkd.core.ports import Point, Setting
 from qmkd.core.records import Gone, Row
 from syscalls.errors import KernelError
 
@@ -62,6 +63,19 @@ class RunSegment(msgspec.Struct, frozen=True, kw_only=True):
     shots_total: int
     row_bytes: int
     counts: bool
+    setting: Setting
+
+
+class Calibrate(msgspec.Struct, frozen=True):
+    """Measure a point in a worker that does nothing else. Answered by `Calibrated`.
+
+    table: names the table that it is added to.
+    """
+
+    ticket: int
+    worker: int
+    point: Point
+    table: str
 
 
 class StopSegment(msgspec.Struct, frozen=True, gc=False):
@@ -143,6 +157,7 @@ Effect = (
     | Notify
     | CheckProgram
     | RunSegment
+    | Calibrate
     | StopSegment
     | KillWorker
     | ForgetProgram

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from qmkd.core.ports import SegmentReport
+from qmkd.core.ports import Point, SegmentReport
 from qmkd.core.records import Recovered
 from qvm.program import Summary
 from syscalls.findings import Finding
@@ -69,7 +69,8 @@ class SegmentFailed(msgspec.Struct, frozen=True):
 
     reason: `stopped` (asked to), `refused` (the engine cannot run it), `memory`, `internal`,
     `results` (the shell has no place for its rows), `too_large` (exact probabilities take `asked`
-    of something, of which there may be `limit`; the message names it).
+    of something, of which there may be `limit`; the message names it), `uncalibrated` (the logical
+    errors of `point` are in no table).
     epoch: program epoch reached.
     """
 
@@ -80,6 +81,17 @@ class SegmentFailed(msgspec.Struct, frozen=True):
     epoch: int = 0
     asked: int = 0
     limit: int = 0
+    point: Point | None = None
+
+
+class Calibrated(msgspec.Struct, frozen=True):
+    """The answer to `Calibrate`. table: names the table that has the point now, and all that was
+    there before; "" where it could not be measured, and `why` says why."""
+
+    worker: int
+    ticket: int
+    table: str
+    why: str = ""
 
 
 class WorkerReady(msgspec.Struct, frozen=True, gc=False):
@@ -130,6 +142,7 @@ Event = (
     | ProgramChecked
     | SegmentDone
     | SegmentFailed
+    | Calibrated
     | WorkerReady
     | WorkerGone
     | TimerFired

@@ -14,11 +14,13 @@ import msgspec
 from qmkd.core.capabilities import check_job
 from qmkd.core.jobs import JOB_MOVES, has_shots
 from qmkd.core.limits import (
+    ATTEMPTS_MAX,
     CAPABILITIES_MAX,
     DELEGATIONS_MAX,
     JOBS_RETAINED_MAX,
     PARKED_MAX,
     PEERS_CACHED_MAX,
+    POINTS_MEASURED_MAX,
     PROGRAM_BYTES_CACHED_MAX,
     PROGRAMS_CACHED_MAX,
     SEGMENTS_PER_WORKER_MAX,
@@ -27,7 +29,19 @@ from qmkd.core.limits import (
 )
 from qmkd.core.ports import Quota
 from qmkd.core.quotas import MINUTE, accounts_of
-from qmkd.core.state import Account, Check, Job, Program, Session, State, Tenant, TimerKind, Worker
+from qmkd.core.state import (
+    Account,
+    Check,
+    Job,
+    Measuring,
+    Parked,
+    Program,
+    Session,
+    State,
+    Tenant,
+    TimerKind,
+    Worker,
+)
 from qmkd.core.wording import blocked
 from syscalls.job import FINAL_STATES, JobState
 from syscalls.results import SHOT_BLOCK
@@ -54,6 +68,7 @@ def check(state: State) -> None:
     _check_timers(state)
     _check_turns(state)
     _check_pending(state)
+    _check_points(state)
 
 
 def _live_jobs(state: State) -> dict[Tenant, list[Job]]:
@@ -285,6 +300,10 @@ def _check_workers(state: State) -> None:
             if isinstance(unit, Check):
                 checks += 1
                 assert state.checks[ticket] == (unit, worker)
+            elif isinstance(unit, Measuring):
+                assert state.wanted[unit.point] is unit
+                assert unit.worker is worker
+                assert len(worker.held) == 1, "a point is measured alone"
             else:
                 assert unit.worker is worker
                 assert unit.job.segments[ticket] is unit
@@ -292,6 +311,7 @@ def _check_workers(state: State) -> None:
                 assert len(worker.held) == 1 or not unit.slice.attempts, "a suspect runs alone"
     assert checks == len(state.checks)
     held = sum(len(worker.held) for worker in state.workers) - checks
+    held -= sum(each.worker is not None for each in state.wanted.values())
     assert held == sum(len(job.segments) for job in state.jobs.values())
 
 
@@ -341,12 +361,16 @@ def _check_timers(state: State) -> None:
         if timer.kind is TimerKind.SWEEP:
             assert state.sweep == token
         elif timer.kind is TimerKind.WAIT:
-            assert about is not None
-            assert not isinstance(about, Job)
+            assert isinstance(about, Parked)
             assert about.timer == token
             assert state.connections[about.origin.conn].parked[about.origin.call] is about
         elif timer.kind is TimerKind.LAPSE:
             assert state.lapse == token
+        elif timer.kind is TimerKind.MEASURED:
+            assert isinstance(about, Measuring)
+            assert about.timer == token
+            assert about.worker is not None
+            assert state.wanted[about.point] is about
         elif timer.kind not in (TimerKind.DRAIN, TimerKind.KEPT):
             assert isinstance(about, Job)
             assert token == (about.time_limit if timer.kind is TimerKind.LIMIT else about.grace)
@@ -376,6 +400,7 @@ def _check_turns(state: State) -> None:
         assert tenant.in_turns or not waits, "whoever has work gets turns"
     if not (state.stopping or state.lapsed) and any(_idle(worker) for worker in state.workers):
         assert not any(_could_run(state, tenant) for tenant in state.turns), "no worker is idle"
+        assert not state.wanted or any(each.worker for each in state.wanted.values())
 
 
 def _idle(worker: Worker) -> bool:
@@ -400,3 +425,31 @@ def _check_pending(state: State) -> None:
     unsaid = {job for job in state.jobs.values() if job.ending and job.final is None}
     assert ending == unsaid, "a job that ends waits for that to be durable"
     assert state.epoch_kept <= state.epoch
+
+
+# --- points -------------------------------------------------------------------------------------
+
+
+def _check_points(state: State) -> None:
+    """A job that lacks a point waits for it, and a point that somebody waits for is measured."""
+    assert sum(each.worker is not None for each in state.wanted.values()) <= 1, "one at a time"
+    known = len(state.measured) + len(state.unmeasurable) + len(state.wanted)
+    assert known <= POINTS_MEASURED_MAX
+    assert not state.measured & state.unmeasurable.keys()
+    for point, measuring in state.wanted.items():
+        assert measuring.point == point
+        assert measuring.jobs or measuring.worker is not None
+        assert point not in state.measured
+        assert point not in state.unmeasurable
+        assert measuring.attempts < ATTEMPTS_MAX
+        held = measuring.worker is not None
+        assert bool(measuring.timer) == (held and not measuring.late)
+        for job in measuring.jobs:
+            assert job.lacks == point
+    for job in state.jobs.values():
+        if job.lacks is not None:
+            assert job in state.wanted[job.lacks].jobs
+            assert job.state is JobState.RUNNING
+            assert job.stop is None
+            assert not job.shots_done
+            assert not has_shots(job)

@@ -220,8 +220,10 @@ def set_ready(job: Job, ready: bool) -> None:
 
 
 def has_shots(job: Job) -> bool:
-    """Whether shots of a running job are in nobody's hands and not done."""
-    return job.stop is None and (bool(job.again) or job.shots_given < job.policy.shots)
+    """Whether a running job has shots to hand out: in nobody's hands, not done, lacking nothing."""
+    if job.stop is not None or job.lacks is not None:
+        return False
+    return bool(job.again) or job.shots_given < job.policy.shots
 
 
 # --- stopping -----------------------------------------------------------------------------------
@@ -261,6 +263,8 @@ def time_out(state: State, job: Job) -> None:
 def _stop(state: State, job: Job, stop: Stop) -> None:
     if has_shots(job):
         set_ready(job, False)
+    if job.lacks is not None:
+        lack_no_more(state, job)
     job.stop = stop
     job.again.clear()
     state.version += 1
@@ -286,6 +290,16 @@ def _stop_segments(state: State, job: Job) -> None:
 def shutting_down() -> Busy:
     """The answer to whoever brings new work, or waits for work, during a shutdown."""
     return Busy(what="the kernel is shutting down", retry_after_ms=BUSY_RETRY_MS)
+
+
+def lack_no_more(state: State, job: Job) -> None:
+    """The job does not wait for its point any more. What nobody waits for is not begun."""
+    assert job.lacks is not None
+    measuring = state.wanted[job.lacks]
+    del measuring.jobs[job]
+    if not measuring.jobs and measuring.worker is None:
+        del state.wanted[job.lacks]
+    job.lacks = None
 
 
 def settle(state: State, job: Job) -> None:

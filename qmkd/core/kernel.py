@@ -3,8 +3,9 @@
 It holds the tables that lead each event and each call to its handler, and what is looked at on
 every path. `sessions` says who calls, `capabilities` what they may, `delegation` how that is handed
 on and taken back, `quotas` how much, `admission` what becomes a job, `jobs` how a job lives and
-ends, `schedule` where it runs, `waiting` who is answered later, `reading` what only reads,
-`invariants` what is true after every step.
+ends, `schedule` where it runs, `calibrating` what is measured for it first, `waiting` who is
+answered later, `keeping` what is made durable before it is said, `recovery` what is known after a
+restart, `reading` what only reads, `invariants` what is true after every step.
 
 A call is refused before anything is changed: a refusal has no effects but its reply, and the
 state's version is the same as before. Both are asserted on every refusal.
@@ -19,9 +20,11 @@ import msgspec
 
 from qmkd.core import delegation, keeping
 from qmkd.core.admission import refuse_checks, submit
+from qmkd.core.calibrating import too_long
 from qmkd.core.capabilities import check_rights
 from qmkd.core.effects import Effect, Halt, Note, Reply, SetTimer
 from qmkd.core.events import (
+    Calibrated,
     Called,
     ClientGone,
     Event,
@@ -44,6 +47,7 @@ from qmkd.core.records import Recovered
 from qmkd.core.recovery import keep_failed, kept, recover, settle_kept
 from qmkd.core.replaying import graph_loaded, replay
 from qmkd.core.schedule import (
+    calibrated,
     dispatch,
     program_checked,
     segment_done,
@@ -52,7 +56,17 @@ from qmkd.core.schedule import (
     worker_ready,
 )
 from qmkd.core.sessions import check_session, close_session, open_session, sweep
-from qmkd.core.state import Job, Parked, Segment, Session, State, Tenant, TimerKind, Worker
+from qmkd.core.state import (
+    Job,
+    Measuring,
+    Parked,
+    Segment,
+    Session,
+    State,
+    Tenant,
+    TimerKind,
+    Worker,
+)
 from qmkd.core.waiting import (
     answer,
     check_park,
@@ -89,6 +103,7 @@ class Kernel:
             planner=planner,
             tenants={rule.name: Tenant(rule.quota, rule) for rule in machine.tenants},
             workers=[Worker(number) for number in range(machine.workers)],
+            table=machine.table,
         )
 
     def step(self, now_ns: int, event: Event) -> list[Effect]:
@@ -270,6 +285,9 @@ def _timer_fired(state: State, event: TimerFired) -> None:
         settle_kept(state)
     elif timer.kind is TimerKind.LAPSE:
         state.lapse = 0
+    elif timer.kind is TimerKind.MEASURED:
+        assert isinstance(timer.about, Measuring)
+        too_long(state, timer.about)
     elif timer.kind is TimerKind.WAIT:
         parked = timer.about
         assert isinstance(parked, Parked)
@@ -328,6 +346,7 @@ _EVENTS: Final[dict[type, Callable[[State, Any], None]]] = {
     ProgramChecked: program_checked,
     SegmentDone: segment_done,
     SegmentFailed: segment_failed,
+    Calibrated: calibrated,
     WorkerReady: worker_ready,
     WorkerGone: worker_gone,
     TimerFired: _timer_fired,

@@ -49,6 +49,9 @@ SEGMENTS_PER_WORKER_MAX: Final = 8
 SEGMENTS_SMALL_NS_MAX: Final = 5 * MS
 STOP_GRACE_NS: Final = 50 * MS
 ATTEMPTS_MAX: Final = 3
+POINTS_MEASURED_MAX: Final = 256  # in one life of the kernel, those given up among them
+POINT_NS: Final = 20 * SECOND  # to measure one, about
+POINT_NS_MAX: Final = 300 * SECOND  # then its worker is ended
 JOBS_LIVE_MAX: Final = 1024  # the largest `Quota.jobs`
 
 # --- results ------------------------------------------------------------------------------------
@@ -89,6 +92,7 @@ assert SLICE_SHOTS_UNMEASURED_MAX % SHOT_BLOCK == 0
 assert COUNTS_KEYS_MAX * COUNTS_NS_PER_KEY <= COUNTS_NS_MAX
 assert SHOT_BLOCK <= SLICE_SHOTS_UNMEASURED_MAX <= SLICE_SHOTS_MAX
 assert SEGMENTS_SMALL_NS_MAX < SEGMENT_NS_TARGET < STOP_GRACE_NS
+assert SEGMENT_NS_TARGET < POINT_NS < POINT_NS_MAX
 assert INLINE_GRAPH_BYTES_MAX < PROGRAM_BYTES_CACHED_MAX
 assert 2 * KEY_BYTES <= INLINE_GRAPH_BYTES_MAX
 assert SWEEP_NS_MIN < SESSION_IDLE_NS < JOB_RETAINED_NS

@@ -12,6 +12,7 @@ import msgspec
 
 from qvm.machine import Hardware, plain
 from qvm.program import Summary
+from syscalls.decoding import AT_ONCE, DecoderFigures, DecoderSpeed
 from syscalls.errors import ProgramTooWide
 from syscalls.plan import PlanRow
 from syscalls.results import SHOT_BLOCK
@@ -77,18 +78,55 @@ Planner = Callable[[Summary, int], Plan | ProgramTooWide]
 """(program, shots or EXACT) -> plan, or the refusal that the submitter gets. Pure and cheap."""
 
 
+class Point(msgspec.Struct, frozen=True, order=True):
+    """What is measured together: what one gadget, such as a memory, of a code at a distance suffers
+    under a physical noise of some strength."""
+
+    code: str
+    distance: int
+    noise: str
+    p: float
+    gadget: str = "memory"
+
+    def __str__(self) -> str:
+        what = f"{self.code} d={self.distance} under {self.noise} noise of {self.p:g}"
+        return what if self.gadget == "memory" else f"{self.gadget} of {what}"
+
+
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """What the errors of a run depend on beside the name of its noise.
+
+    decoder: of the machine. table: names the table of points measured here; "" for none.
+    """
+
+    decoder: DecoderSpeed = AT_ONCE
+    table: str = ""
+
+
+USUAL: Final = Setting()
+
+
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """The machine and the daemon as configured. worker_bytes: memory that one worker may use.
 
     durable: what is acknowledged outlives the daemon; the shell has a store and answers `Keep`.
     hardware: what it is made of; None stands for one module of `physical_qubits`.
     physical_noise: model and strength of what its physical qubits suffer, by their names in the
-        calibration table.
+        calibration table. decoder: how fast each of its decoders is.
+    calibrated: of each code, the distances at which logical errors under that noise are known.
+    measurable: of each code, the largest distance that is measured here where it is not.
+    calibration, table: name the calibration table that ships, and that of points measured here
+        before, "" for none.
     """
 
     physical_qubits: int = 1_000_000
     hardware: Hardware | None = None
     physical_noise: str = "uniform 0.001"
+    calibrated: dict[str, frozenset[int]] = {}
+    decoder: DecoderSpeed = AT_ONCE
+    calibration: str = ""
+    table: str = ""
+    measurable: dict[str, int] = {}
     workers: int = 2
     worker_bytes: int = 4 << 30
     durable: bool = False
@@ -111,6 +149,7 @@ class SegmentReport(msgspec.Struct, frozen=True, kw_only=True):
     spent: the same time by what it went to: `read` and `compile` the program, engines by name,
         `rows` of bits that engines share, `results` made of them.
     probabilities: of each outcome, where these were asked for; then there are no rows.
+    decoder: what decoders did, where syndromes were decoded.
     """
 
     shots: int
@@ -122,3 +161,4 @@ class SegmentReport(msgspec.Struct, frozen=True, kw_only=True):
     notes: dict[str, int]
     probabilities: dict[str, float] | None = None
     spent: dict[str, int] = {}
+    decoder: DecoderFigures | None = None

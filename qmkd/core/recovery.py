@@ -36,10 +36,10 @@ from qmkd.core.schedule import merge
 from qmkd.core.sessions import close, plan_sweep
 from qmkd.core.state import Job, Program, Session, Slice, State, TimerKind
 from qmkd.core.waiting import answer, set_timer
-from qmkd.core.wording import context, final_status, time_text
+from qmkd.core.wording import calibration, context, final_status, time_text
 from syscalls.errors import KernelError
 from syscalls.ids import JobId
-from syscalls.job import JobState, Submitted
+from syscalls.job import ExecutionContext, JobState, Submitted
 from syscalls.rights import Right
 from syscalls.session import Session as Opened
 
@@ -185,6 +185,7 @@ def _job(
         checked_ns=row.checked_ns,
         row_bytes=row_bytes(program, row.policy),
         row_total=row.policy.shots * row_bytes(program, row.policy),
+        table=state.table,
     )
     if end is None:
         refusal = _take_up(state, job)
@@ -194,7 +195,7 @@ def _job(
             end = EndRow(job=job.id, status=status, completed_ns=state.now_ns)
             keep(state, end)
             slices = ()
-        elif job.context is not context:
+        elif not _same(state, context):
             let_go(state, Gone(results=(job.id,)))
             slices = ()
     open_results(job)
@@ -223,12 +224,20 @@ def _take_up(state: State, job: Job) -> KernelError | None:
     )
     if refusal is not None:
         return refusal
-    if job.context.versions == state.machine.versions:
-        plan = msgspec.structs.replace(plan, engine=job.context.engine)
-    else:
-        job.context = context(job.program, job.policy, plan, job.seed, state.machine)
-    job.plan = plan
+    if not _same(state, job.context):
+        job.context = context(job.program, job.policy, plan, job.seed, state)
+    elif job.context.calibration is not None:
+        # Points that were measured since serve others: what this job needs is as it was.
+        job.context = calibration(job.context, state.machine, state.table)
+    job.plan = msgspec.structs.replace(plan, engine=job.context.engine)
     return None
+
+
+def _same(state: State, context: ExecutionContext) -> bool:
+    """Whether what computes is what it was."""
+    shipped = (context.calibration or state.machine.calibration).partition("+")[0]
+    machine = state.machine
+    return context.versions == machine.versions and shipped == machine.calibration
 
 
 def _wait(state: State, job: Job, slices: Sequence[SliceRow]) -> None:

@@ -9,9 +9,12 @@ younger or less urgent queued jobs of its own tenant.
 from __future__ import annotations
 
 from qmkd.core.admission import end_check, give_up_check, settle_check
+from qmkd.core.calibrating import lack, lost, over
 from qmkd.core.capabilities import check_job
-from qmkd.core.effects import CheckProgram, Note, RunSegment
+from qmkd.core.decoding import decoders_together
+from qmkd.core.effects import Calibrate, CheckProgram, Note, RunSegment
 from qmkd.core.events import (
+    Calibrated,
     ProgramChecked,
     SegmentDone,
     SegmentFailed,
@@ -23,16 +26,28 @@ from qmkd.core.keeping import keep
 from qmkd.core.limits import (
     ATTEMPTS_MAX,
     LEAF_BYTES,
+    POINT_NS_MAX,
     SEGMENT_NS_TARGET,
     SEGMENTS_PER_WORKER_MAX,
     SEGMENTS_SMALL_NS_MAX,
     SLICE_SHOTS_MAX,
     SLICE_SHOTS_UNMEASURED_MAX,
 )
-from qmkd.core.ports import SegmentReport
+from qmkd.core.ports import SegmentReport, Setting
 from qmkd.core.records import SliceRow
-from qmkd.core.state import Check, Job, Segment, Slice, State, Tenant, Worker
-from qmkd.core.waiting import announce_progress
+from qmkd.core.state import (
+    Check,
+    Job,
+    Measuring,
+    Segment,
+    Slice,
+    State,
+    Tenant,
+    TimerKind,
+    Unit,
+    Worker,
+)
+from qmkd.core.waiting import announce_progress, set_timer
 from qmkd.core.wording import blocked
 from syscalls.errors import (
     InternalError,
@@ -50,6 +65,8 @@ TOTAL_TOLERANCE = 1e-6  # how far probabilities may be from 1 together
 def dispatch(state: State) -> None:
     """Hand out work until no worker has room or no tenant has work that may start now."""
     state.stirred = False
+    if not _send_measuring(state):
+        return  # it takes a worker for itself: the next that is idle
     turns, passed = state.turns, 0
     while turns and passed < len(turns):
         tenant = turns[0]
@@ -134,10 +151,34 @@ def _worker_for(state: State, ns: int, *, alone: bool) -> Worker | None:
 
 
 def _holds_suspect(worker: Worker) -> bool:
-    return any(
-        (unit.attempts if isinstance(unit, Check) else unit.slice.attempts)
-        for unit in worker.held.values()
-    )
+    return any(_is_suspect(unit) for unit in worker.held.values())
+
+
+def _is_suspect(unit: Unit) -> bool:
+    """Whether nothing else may run beside it."""
+    match unit:
+        case Segment():
+            return unit.slice.attempts > 0
+        case Check():
+            return unit.attempts > 0
+        case Measuring():
+            return True
+
+
+def _send_measuring(state: State) -> bool:
+    """Have the next point measured, unless one is. False: it waits for a worker."""
+    measuring = next(iter(state.wanted.values()), None)
+    if measuring is None or any(each.worker is not None for each in state.wanted.values()):
+        return True
+    worker = _worker_for(state, measuring.ns, alone=True)
+    if worker is None:
+        return False
+    measuring.worker, measuring.ticket = worker, state.number()
+    at_ns = state.now_ns + POINT_NS_MAX
+    measuring.timer = set_timer(state, TimerKind.MEASURED, at_ns, measuring)
+    _hold(worker, measuring.ticket, measuring)
+    state.out.append(Calibrate(measuring.ticket, worker.number, measuring.point, state.table))
+    return True
 
 
 def _send_check(state: State, check: Check) -> bool:
@@ -166,7 +207,7 @@ def _send_slice(state: State, job: Job) -> bool:
         job.shots_given += given.shots
     if not has_shots(job):
         set_ready(job, False)
-    segment = Segment(state.number(), worker, job, given, ns)
+    segment = Segment(state.number(), worker, job, given, ns, job.table)
     job.segments[segment.ticket] = segment
     job.workers.add(worker.number)
     job.rows = job.program.sent = True
@@ -186,17 +227,18 @@ def _send_slice(state: State, job: Job) -> bool:
             shots_total=job.policy.shots,
             row_bytes=job.row_bytes,
             counts=job.counts is not None,
+            setting=Setting(decoder=state.machine.decoder, table=job.table),
         )
     )
     return True
 
 
-def _hold(worker: Worker, ticket: int, unit: Segment | Check) -> None:
+def _hold(worker: Worker, ticket: int, unit: Unit) -> None:
     worker.held[ticket] = unit
     worker.ns += unit.ns
 
 
-def _let_go(state: State, worker: Worker, ticket: int) -> Segment | Check | None:
+def _let_go(state: State, worker: Worker, ticket: int) -> Unit | None:
     unit = worker.held.pop(ticket, None)
     if unit is None:
         return None
@@ -205,7 +247,7 @@ def _let_go(state: State, worker: Worker, ticket: int) -> Segment | Check | None
     state.stirred = True
     if isinstance(unit, Check):
         del state.checks[ticket]
-    else:
+    elif isinstance(unit, Segment):
         del unit.job.segments[ticket]
     return unit
 
@@ -233,6 +275,8 @@ def worker_gone(state: State, event: WorkerGone) -> None:
         unit = _let_go(state, worker, ticket)
         if isinstance(unit, Check):
             _check_lost(state, unit, blame)
+        elif isinstance(unit, Measuring):
+            lost(state, unit, blame)
         elif unit is not None:
             _slice_lost(state, unit.job, unit.slice, blame)
 
@@ -249,16 +293,17 @@ def _check_lost(state: State, check: Check, blame: int) -> None:
         give_up_check(state, parked, "the worker was lost")
 
 
-def _slice_lost(state: State, job: Job, lost: Slice, blame: int) -> None:
-    attempts = lost.attempts + blame
+def _slice_lost(state: State, job: Job, given: Slice, blame: int) -> None:
+    attempts = given.attempts + blame
     if job.stop is not None:
         settle(state, job)
     elif attempts >= ATTEMPTS_MAX:
         fail(state, job, WorkerLost(attempts=attempts))
     else:
-        job.again.append(Slice(lost.first, lost.shots, attempts))
-        set_ready(job, True)
-        want_turn(state, job.tenant)
+        job.again.append(Slice(given.first, given.shots, attempts))
+        if job.lacks is None:
+            set_ready(job, True)
+            want_turn(state, job.tenant)
 
 
 def program_checked(state: State, event: ProgramChecked) -> None:
@@ -331,6 +376,8 @@ def check_report(job: Job, given: Slice, report: SegmentReport) -> str | None:
         return f"{len(report.leaves)} bytes of leaves for {given.shots} shots"
     if report.counts is not None and sum(report.counts.values()) != given.shots:
         return f"counts do not sum to {given.shots} shots"
+    if report.decoder is not None and sum(report.decoder.syndrome_weights) != report.decoder.calls:
+        return f"syndrome weights do not sum to {report.decoder.calls} calls"
     if job.policy.exact:
         total = sum(report.probabilities.values()) if report.probabilities else 0.0
         if abs(total - 1) > TOTAL_TOLERANCE:
@@ -346,6 +393,7 @@ def merge(job: Job, given: Slice, report: SegmentReport) -> None:
     job.cpu_ns += report.cpu_ns
     for what, ns in report.spent.items():
         job.spent[what] = job.spent.get(what, 0) + ns
+    job.decoder = decoders_together(job.decoder, report.decoder)
     assert job.shots_done <= job.policy.shots, "no shot is run twice"
     if given.first == 0:
         job.first_row = report.first_row
@@ -380,10 +428,28 @@ def segment_failed(state: State, event: SegmentFailed) -> None:
     if job.stop is not None:
         job.epoch = max(job.epoch, min(event.epoch, job.program.summary.epochs))
         settle(state, job)
-    elif event.reason == "stopped" and state.stopping:
+        return
+    if event.reason == "stopped" and state.stopping:
         _slice_lost(state, job, segment.slice, 0)  # the next daemon runs it
+        return
+    if event.reason == "uncalibrated" and event.point is not None:
+        refusal = lack(state, segment, event.point)
+        if refusal is None:
+            return
+        error = _internal(state, job, refusal) if isinstance(refusal, str) else refusal
     else:
-        fail(state, job, _failure(state, job, event))
+        error = _failure(state, job, event)
+    fail(state, job, error)
+
+
+def calibrated(state: State, event: Calibrated) -> None:
+    """A worker has measured a point, or could not."""
+    unit = state.workers[event.worker].held.get(event.ticket)
+    if not isinstance(unit, Measuring):
+        _stray(state, event.ticket)
+        return
+    _let_go(state, state.workers[event.worker], event.ticket)
+    over(state, unit, event.table, event.why)
 
 
 def _failure(state: State, job: Job, event: SegmentFailed) -> KernelError:

@@ -15,9 +15,10 @@ import msgspec
 
 from qmkd.core.effects import Effect, Notify
 from qmkd.core.events import Origin
-from qmkd.core.ports import Machine, Plan, Planner, Quota, TenantRule
+from qmkd.core.ports import Machine, Plan, Planner, Point, Quota, TenantRule
 from qmkd.core.records import CapabilityRow, Gone, Row
 from qvm.program import Summary
+from syscalls.decoding import DecoderFigures
 from syscalls.errors import KernelError
 from syscalls.findings import Finding
 from syscalls.ids import CapabilityId, JobId, SessionId
@@ -207,6 +208,28 @@ class Segment:
     job: Job
     slice: Slice
     ns: int
+    table: str
+
+
+@dataclass(slots=True, eq=False)
+class Measuring:
+    """A point that no table knows, and the jobs that wait for it. worker: None before its turn.
+
+    attempts: how often a worker was lost over it. timer: until it takes too long; `late` from then.
+    """
+
+    point: Point
+    ns: int
+    jobs: dict[Job, None] = field(default_factory=dict)
+    ticket: int = 0
+    worker: Worker | None = None
+    attempts: int = 0
+    timer: int = 0
+    late: bool = False
+
+
+Unit = Segment | Check | Measuring
+"""What a worker may hold."""
 
 
 @dataclass(slots=True, eq=False)
@@ -220,7 +243,7 @@ class Worker:
     ready: bool = False
     killed: bool = False
     ns: int = 0
-    held: dict[int, Segment | Check] = field(default_factory=dict)
+    held: dict[int, Unit] = field(default_factory=dict)
 
 
 @dataclass(slots=True, frozen=True)
@@ -247,10 +270,12 @@ class Job:
     counts: None where not asked for or given up (`counts_omitted` says why). probabilities: where
         the policy asks for them; such a job is one slice of one shot, and its rows are empty.
     leaves: one 32-byte digest for every 1,024 shots. rows: the shell holds rows of it.
+    table: names the table of points measured here that its noise is from. lacks: the point that it
+        waits for.
     row_bytes: of a packed row. row_total: of all. result_bytes: what it counts for in `kept_bytes`.
     epoch: program epoch reached by a segment that was stopped. unwanted: its submission was
         refused after all, because it could not be kept.
-    cpu_ns, spent: of finished segments, as their reports have it.
+    cpu_ns, spent, decoder: of finished segments, as their reports have it.
     lent: capabilities that it uses. accounts: what it counts against, its tenant first. metered:
         how many of its shots count there for what is counted by the minute.
     seq: number of its last event. final: its status, once it is over.
@@ -271,6 +296,7 @@ class Job:
     checked_ns: int
     row_bytes: int
     row_total: int
+    table: str
     lent: tuple[Capability, ...] = ()
     accounts: tuple[Account, ...] = ()
     metered: int = 0
@@ -281,6 +307,7 @@ class Job:
     shots_given: int = 0
     shots_done: int = 0
     again: list[Slice] = field(default_factory=list)
+    lacks: Point | None = None
     segments: dict[int, Segment] = field(default_factory=dict)
     counts: dict[str, int] | None = None
     counts_omitted: str | None = None
@@ -293,6 +320,7 @@ class Job:
     epoch: int = 0
     cpu_ns: int = 0
     spent: dict[str, int] = field(default_factory=dict)
+    decoder: DecoderFigures | None = None
     stop: Stop | None = None
     ending: Ending | None = None
     unwanted: bool = False
@@ -362,7 +390,7 @@ class Connection:
 
 
 class TimerKind(Enum):
-    """What a timer is for; `Timer.about` is the parked request or the job meant."""
+    """What a timer is for; `Timer.about` is the request, the job or the point meant."""
 
     WAIT = "a bounded wait is over"
     LIMIT = "a job ran for as long as it may"
@@ -371,6 +399,7 @@ class TimerKind(Enum):
     DRAIN = "a shutdown goes on"
     KEPT = "more is durable than one step could answer for"
     LAPSE = "a capability expires, or more jobs are to stop because their rights ended"
+    MEASURED = "a point takes too long to measure"
 
 
 @dataclass(slots=True, frozen=True)
@@ -379,7 +408,7 @@ class Timer:
 
     kind: TimerKind
     at_ns: int
-    about: Parked | Job | None = None
+    about: Parked | Job | Measuring | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -396,6 +425,9 @@ class State:
     last `Keep` and of the last that is durable. pending: what waits, oldest first. keep_failed: why
     the store cannot write, empty where it can. audited, audit_head: number and hash of the last
     entry of the audit chain.
+    table: names the table of all points measured here so far. measured: those of this life.
+    unmeasurable: those given up, and why. wanted: those that jobs lack, in order; the first is
+        measured now, or next.
     """
 
     machine: Machine
@@ -441,6 +473,10 @@ class State:
     audit_head: bytes = b""
     peers: dict[tuple[int, int], tuple[Tenant, ...]] = field(default_factory=dict)
     tally: dict[JobState, int] = field(default_factory=lambda: dict.fromkeys(JobState, 0))
+    table: str = ""
+    measured: set[Point] = field(default_factory=set)
+    unmeasurable: dict[Point, str] = field(default_factory=dict)
+    wanted: dict[Point, Measuring] = field(default_factory=dict)
 
     def number(self) -> int:
         """A number never given before: for tickets, programs, jobs and timers."""

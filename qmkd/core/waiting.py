@@ -14,6 +14,7 @@ from qmkd.core.limits import BUSY_RETRY_MS, PARKED_MAX, PROGRESS_NS_MIN, SUBSCRI
 from qmkd.core.state import (
     Connection,
     Job,
+    Measuring,
     Parked,
     Session,
     State,
@@ -29,7 +30,9 @@ from syscalls.events import JobEvent
 # --- timers -------------------------------------------------------------------------------------
 
 
-def set_timer(state: State, kind: TimerKind, at_ns: int, about: Parked | Job | None = None) -> int:
+def set_timer(
+    state: State, kind: TimerKind, at_ns: int, about: Parked | Job | Measuring | None = None
+) -> int:
     """Ask for a timer; returns its token, which is never 0."""
     token = state.number()
     state.timers[token] = Timer(kind, at_ns, about)

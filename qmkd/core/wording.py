@@ -9,7 +9,7 @@ from bisect import bisect_left
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from msgspec import UNSET
+import msgspec
 
 from qmkd.core.limits import MS, SECOND
 from qmkd.core.ports import Machine, Plan
@@ -33,6 +33,8 @@ from syscalls.job import (
 from syscalls.plan import FIGURE_MAX, JobPlan
 
 _NO_PEAK = PeakResources()
+DECODING = (Noise.DECODED.value, Noise.PHYSICAL.value)
+"""Noise under which decoders take part while shots run."""
 
 
 def time_text(now_ns: int) -> str:
@@ -72,6 +74,8 @@ def telemetry(state: State, job: Job) -> JobTelemetry:
         queue_time_ms=(started - job.created_ns) / MS,
         validation_time_ms=job.checked_ns / MS,
         execution_time_ms=(now - started) / MS,
+        decoder_cycles=0 if job.decoder is None else job.decoder.cycles,
+        decoder=job.decoder,
         cpu_ns=job.cpu_ns,
         spent_ns=dict(job.spent),
         plan=plan_shown(job.plan, job.policy.shots),
@@ -104,6 +108,7 @@ def status(state: State, job: Job) -> JobStatus:
         peak_resources=job.program.peak if job.started_ns else _NO_PEAK,
         execution_context=job.context,
         queue=_place(state, job) if job.state is JobState.QUEUED and job.ending is None else None,
+        waits_for=None if job.lacks is None else f"the errors of {job.lacks} are being measured",
     )
 
 
@@ -158,32 +163,40 @@ def context(
     policy: Policy,
     plan: Plan,
     seed: int,
-    machine: Machine,
+    state: State,
     replay_of: Job | None = None,
 ) -> ExecutionContext:
     """All that is needed to get the same bits again."""
+    machine = state.machine
     why = plan.why
     if "TELEPORT_CNOT" in program.summary.ops:
         why += "; TELEPORT_CNOT runs as a local CNOT"
-    return ExecutionContext(
+    noise = noise_applied(program, policy, machine.physical_noise)
+    mode = noise.applied.partition(" ")[0]
+    made = ExecutionContext(
         engine=plan.engine,
         why=why,
         width=plan.width,
         seed=seed,
         program_digest=program.summary.digest,
         profiles=program.profiles,
-        noise=noise_applied(program, policy, machine.physical_noise),
+        noise=noise,
+        decoder=machine.decoder if mode in DECODING else None,
         versions=machine.versions,
         replay_of=None if replay_of is None else replay_of.id,
     )
+    return made if mode == Noise.IDEAL.value else calibration(made, machine, state.table)
+
+
+def calibration(context: ExecutionContext, machine: Machine, table: str) -> ExecutionContext:
+    """The same with the name of the table that ships, and of points measured here, if any."""
+    names = (machine.calibration, table)
+    return msgspec.structs.replace(context, calibration="+".join(filter(None, names)))
 
 
 def noise_applied(program: Program, policy: Policy, physical: str) -> NoiseApplied:
     """The noise of a job, and why it is that. applied: as engines know it."""
     ideal = Noise.IDEAL.value
-    if policy.noise is UNSET:
-        why = "" if program.summary.ideal else "codes run without noise unless it is asked for"
-        return NoiseApplied(requested="default", applied=ideal, why=why)
     if policy.noise is Noise.IDEAL:
         return NoiseApplied(requested=ideal, applied=ideal)
     asked = policy.noise.value

@@ -6,13 +6,14 @@ the last. Whoever works or waits for r rounds suffers r rounds of the errors tha
 code suffers; some operations err beyond that. The rates come from a `Rates`, which measures or
 extrapolates them (`qmkd/qec/calibration.py`); nothing here knows a code or a decoder.
 
-A guarded operation takes its time in every shot, because the schedule is the same for all shots;
-what errs beyond that errs only where it happens.
+A guarded operation takes its time in every shot, because the schedule is the same for all shots. So
+what errs by time errs in every shot, and what errs beyond that errs only where it happens. A wrong
+outcome is an error just before the measurement, so the qubit is left as the outcome says. Where a
+guarded preparation or measurement does not happen, its round errs as one of an end does.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
@@ -23,7 +24,6 @@ from qvm.program import Lowered, Step
 
 Flips = tuple[float, float]
 """Probabilities of a logical X error and of a logical Z error, independent of one another."""
-NONE: Final[Flips] = (0.0, 0.0)
 MEASURES: Final = "MEASURE_"
 PREPARES: Final = frozenset({"RESET", "INJECT_T_STATE"})
 MAGIC: Final = frozenset({"APPLY_T", "APPLY_TDG", "INJECT_T_STATE"})
@@ -53,7 +53,6 @@ class _Around(NamedTuple):
 
     before: tuple[PauliChannel, ...]
     after: tuple[PauliChannel, ...]
-    flips: float
 
 
 class CodedNoise:
@@ -91,20 +90,21 @@ class CodedNoise:
         return self._around[id(step)].after
 
     def flips(self, step: Step) -> float:
-        return self._around[id(step)].flips
+        """None: a wrong outcome is an error before the measurement."""
+        return 0.0
 
     def _schedule(self, step: Step, lowered: Lowered) -> _Around:
         if step.op == "FENCE_EPOCH":
-            return _Around(self._fence(), (), 0.0)
+            return _Around(self._fence(), ())
         if step.op == "ALLOC_LQ":
             profile = lowered.alloc_profiles[step.node]
             for qubit in step.qubits:
                 self.profiles[qubit] = profile
                 self.clocks[qubit] = self._started
-            return _Around((), self._prepared(step), 0.0)
+            return _Around((), self._prepared(step))
         coded = [qubit for qubit in step.qubits if self.profiles[qubit].code != "ideal"]
         if step.op in PASSIVE or not coded:
-            return _Around((), (), 0.0)
+            return _Around((), ())
         return self._operate(step, coded)
 
     def _operate(self, step: Step, coded: Sequence[int]) -> _Around:
@@ -114,13 +114,13 @@ class CodedNoise:
         if step.op == "FREE_LQ":
             for qubit in step.qubits:
                 del self.profiles[qubit], self.clocks[qubit]
-            return _Around(before, (), 0.0)
+            return _Around(before, ())
         if step.op.startswith(MEASURES):
-            return _Around(before, (), self._misread(step, coded))
+            return _Around((*before, *self._misread(step, coded)), ())
         if step.op in PREPARES:
-            return _Around(before, (*self._prepared(step), *self._magic(step, coded)), 0.0)
+            return _Around(before, (*self._prepared(step), *self._magic(step, coded)))
         working = self._worked(step, slowest)
-        return _Around(before, (*working, *self._erred(step, coded)), 0.0)
+        return _Around(before, (*working, *self._erred(step, coded)))
 
     def _takes(self, profile: Profile, step: Step) -> int:
         return 0 if profile.code == "ideal" else self.rates.rounds(profile, step.op)
@@ -149,24 +149,19 @@ class CodedNoise:
 
     def _prepared(self, step: Step) -> tuple[PauliChannel, ...]:
         """The first round of each operand."""
+        return self._ends(step, [at for at in step.qubits if self.profiles[at].code != "ideal"])
+
+    def _ends(self, step: Step, coded: Sequence[int]) -> tuple[PauliChannel, ...]:
         channels = []
-        for qubit in step.qubits:
+        for qubit in coded:
             profile = self.profiles[qubit]
-            if profile.code != "ideal":
-                self.clocks[qubit] += self.rates.rounds(profile, step.op)
-                channels.append(_channel(qubit, *self.rates.ends(profile)))
+            self.clocks[qubit] += self.rates.rounds(profile, step.op)
+            channels.append(_channel(qubit, *self.rates.ends(profile)))
         return tuple(each for each in channels if each is not None)
 
-    def _misread(self, step: Step, coded: Sequence[int]) -> float:
-        """The last round of each operand: an error that the basis sees makes the outcome wrong.
-
-        An angle between the axes sees both kinds, and a Bell measurement both, in different bits.
-        """
-        for qubit in coded:
-            self.clocks[qubit] += self.rates.rounds(self.profiles[qubit], step.op)
-        ends = [self.rates.ends(self.profiles[qubit]) for qubit in coded]
-        sees = {"MEASURE_Z": (0,), "MEASURE_X": (1,)}.get(step.op, (0, 1))
-        return max(_either([end[at] for at in sees]) for end in ends)
+    def _misread(self, step: Step, coded: Sequence[int]) -> tuple[PauliChannel, ...]:
+        """The last round of each operand."""
+        return self._ends(step, coded)
 
     def _waited(self, qubits: Sequence[int], until: int) -> tuple[PauliChannel, ...]:
         channels = [self._memory(qubit, until - self.clocks[qubit]) for qubit in qubits]
@@ -191,15 +186,10 @@ class CodedNoise:
 
 
 def _channel(qubit: int, x: float, z: float) -> PauliChannel | None:
-    """Independent X and Z errors."""
+    """Independent X and Z errors of time that passes."""
     terms = (("X", x * (1 - z)), ("Z", z * (1 - x)), ("Y", x * z))
     kept = tuple((letter, each) for letter, each in terms if each)
-    return PauliChannel((qubit,), kept) if kept else None
-
-
-def _either(chances: Sequence[float]) -> float:
-    """Probability that an odd number of independent flips happen."""
-    return (1 - math.prod(1 - 2 * chance for chance in chances)) / 2
+    return PauliChannel((qubit,), kept, always=True) if kept else None
 
 
 def flips_of(probability: float, times: int) -> float:

@@ -11,8 +11,9 @@ import pytest
 
 from qmkd.engine import run
 from qmkd.engine.coded import CodedNoise, Flips, flips_of
+from qmkd.engine.exact import exact
 from qmkd.engine.prepared import Prepared
-from qmkd.engine.primitives import Flip, Noise, primitives, supports
+from qmkd.engine.primitives import Noise, primitives, supports
 from qvm.profiles import Profile
 
 Json = dict[str, Any]
@@ -119,12 +120,52 @@ def test_ideal_qubits_have_no_noise_and_take_no_time() -> None:
 
 
 def test_a_measurement_sees_the_errors_that_its_basis_sees() -> None:
-    for basis, wrong in (("Z", 0.1), ("X", 0.1), ("Y", 0.18)):
+    """Those of the first round and of the last one; preparing in Z forgives Z errors."""
+    for basis, wrong in (("Z", 0.18), ("X", 0.5), ("Y", 0.5)):
         made = program(measured("a", basis))
         noise = CodedNoise("made", made.lowered, Made(end=0.1))
-        flips = [each for each in primitives(made.lowered, noise) if isinstance(each, Flip)]
-        assert len(flips) == 1
-        assert 1 - int(flips[0].of.gaps[0]) / 2**64 == pytest.approx(wrong)
+        found = exact(made, noise).probabilities
+        assert found["1"] == pytest.approx(wrong)
+    turned = program(op("APPLY_H", "a"), measured("a", "X"))
+    found = exact(turned, CodedNoise("made", turned.lowered, Made(end=0.1))).probabilities
+    assert found["1"] == pytest.approx(0.18)
+
+
+def test_a_wrong_outcome_leaves_the_qubit_as_it_says() -> None:
+    made = program(measured("a"), op("MEASURE_Z", "a", produces=["again"]))
+    rates = Made(end=0.1)
+    found = exact(made, CodedNoise("made", made.lowered, rates)).probabilities
+    differ = sum(chance for row, chance in found.items() if row[0] != row[1])
+    assert differ == pytest.approx(0.1), "the second measurement's own error, and no more"
+
+
+@pytest.mark.parametrize(
+    ("name", "waited", "ends"), [("APPLY_H", 1, 2), ("RESET", 0, 3), ("MEASURE_Z", 0, 3)]
+)
+def test_time_passes_in_shots_in_which_a_guarded_operation_does_not_happen(
+    name: str, waited: int, ends: int
+) -> None:
+    """c is 0, so the guard never holds; what errs by time errs all the same."""
+    fields: Json = {"guard": {"event": "mc", "equals": 1}}
+    if name == "MEASURE_Z":
+        fields["produces"] = ["never"]
+    made = program(measured("c"), op(name, "b", **fields), measured("b"))
+    noise = CodedNoise("made", made.lowered, Made(x=0.01, end=0.1))
+    found = exact(made, noise).probabilities
+    wrong = sum(chance for row, chance in found.items() if row[-1] == "1")
+    signs = (1 - 2 * 0.1) ** ends * (1 - 2 * 0.03) ** waited
+    assert wrong == pytest.approx((1 - signs) / 2)
+
+
+def test_what_an_operation_errs_beyond_its_time_errs_only_where_it_happens() -> None:
+    guard = {"event": "mc", "equals": 1}
+    for first, chance in (((), 0.0), ((op("APPLY_X", "c"),), 0.2)):
+        made = program(
+            *first, measured("c"), op("APPLY_CNOT", "a", "b", guard=guard), measured("a")
+        )
+        found = exact(made, CodedNoise("made", made.lowered, Made(cnot=0.2))).probabilities
+        wrong = sum(each for row, each in found.items() if row[-1] == "1")
+        assert wrong == pytest.approx(chance)
 
 
 def test_a_memory_of_many_rounds_errs_as_the_closed_form_says() -> None:

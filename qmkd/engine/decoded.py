@@ -19,7 +19,9 @@ What differs from `coded.py`, and from a device:
 - Gates are not in the histories. What they err beyond their rounds is added as in `coded.py`.
 
 All draws are ours (`chance.py`), one per mechanism, so the bits depend on the version of Stim that
-finds the mechanisms and on that of the decoder, and on nothing else.
+finds the mechanisms and on that of the decoder, and on nothing else. Decoders have a speed: a
+history in which a window of syndrome is heavier than they take is left undecoded, whatever that
+does to the qubit; all else about speed is accounted for and changes no bit (`tally.py`).
 """
 
 from __future__ import annotations
@@ -30,39 +32,29 @@ from functools import lru_cache
 from importlib.metadata import version
 from typing import Final, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+import msgspec
 
-from qmkd.engine.chance import STRIKE_SHOTS, Words, strikes, unpack
 from qmkd.engine.coded import CodedNoise, Rates
-from qmkd.engine.layout import pack_bits
-from qmkd.engine.noise import Figures, PauliChannel, Told
+from qmkd.engine.drawn import Drawn
+from qmkd.engine.noise import PauliChannel, Told
 from qmkd.engine.prepared import PAULIS, Unable
-from qmkd.engine.rows import FULL, Block, Code, Where
 from qmkd.qec import noise
 from qmkd.qec.codes import code as codes
-from qmkd.qec.decoders import Packed
 from qmkd.qec.histories import History
 from qmkd.qec.measuring import CODES
-from qmkd.qec.sampling import syndrome_weights
 from qvm.profiles import Profile
 from qvm.program import Lowered, Step
+from syscalls.decoding import AT_ONCE, DecoderSpeed
 
 DETECTORS_MAX: Final = 1 << 14
 """Of one history: some 300,000 mechanisms, 300 MB, and ten seconds to make its decoder."""
 DETECTORS_IN_ALL_MAX: Final = 1 << 16
 """Of the different histories of one program."""
 HISTORIES_KEPT: Final = 16  # for other programs
-DIGITS: Final = 12
-"""Of a mechanism's chance: what Stim computes may differ in the last place between machines."""
 SEEN_BY: Final[dict[str, codes.Basis]] = {"X": "Z", "Z": "X"}
 """In which basis a memory sees this error."""
 MATTERS: Final = {"MEASURE_Z": "X", "MEASURE_X": "Z"}
 """Errors just before a measurement that change what it says."""
-WEIGHTS: Final = DETECTORS_MAX.bit_length() + 1
-"""Buckets of syndrome weights: 0, 1, and then by powers of two."""
-
-TILE_WORDS: Final = STRIKE_SHOTS // 64
 
 
 class _Stretch(NamedTuple):
@@ -88,26 +80,39 @@ class DecodedNoise(CodedNoise):
     """The residual errors of whatever codes one program asks for, decoded shot by shot.
 
     name: `decoded MODEL STRENGTH`. rates: for the rounds that operations take, and for what they
-    err beyond these. Raises `Unable` where a code cannot be decoded here.
+    err beyond these. speed: of the decoders. length: rounds of a shot.
+
+    Calls `poll` now and then while decoders are made, which may take seconds. Raises `Unable` where
+    a code cannot be decoded here.
     """
 
     def __init__(
-        self, name: str, lowered: Lowered, rates: Rates, model: str, strength: float
+        self,
+        name: str,
+        lowered: Lowered,
+        rates: Rates,
+        model: str,
+        strength: float,
+        speed: DecoderSpeed = AT_ONCE,
+        poll: Callable[[], None] = lambda: None,
     ) -> None:
         if model not in noise.PRESETS:
             known = ", ".join(noise.PRESETS)
             raise Unable(f"there is no physical noise {model!r}; there are {known}")
+        self.length = 0
         self._physical = (model, strength)
+        self._speed = speed
         self._living: dict[int, _Life] = {}
         self._lives: list[_Life] = []
         self._begun: dict[int, list[tuple[Memories, int]]] = {}
         self._told: dict[int, list[Told]] = {}
         self._bits = 0
         self._different: set[Memories] = set()
-        super().__init__(name, lowered, rates)
+        speed_text = msgspec.json.encode(speed).decode()
+        super().__init__(f"{name}, decoders {speed_text}", lowered, rates)
         for life in self._lives:
             for letter in "XZ":
-                self._find(life, letter)
+                self._find(life, letter, poll)
 
     def __repr__(self) -> str:
         """With what residual errors depend on beside Stim, so that snapshots name it."""
@@ -123,6 +128,7 @@ class DecodedNoise(CodedNoise):
 
     def _memory(self, qubit: int, rounds: int) -> None:
         self._living[qubit].rounds += rounds
+        self.length = max(self.length, self.clocks[qubit] + rounds)
 
     def _worked(self, step: Step, slowest: Profile) -> tuple[PauliChannel, ...]:
         """The operation comes first, then its rounds. Flips and Paulis pass each other."""
@@ -131,14 +137,14 @@ class DecodedNoise(CodedNoise):
                 self._ends_stretch(qubit, step, "XZ")
         return super()._worked(step, slowest)
 
-    def _misread(self, step: Step, coded: Sequence[int]) -> float:
-        """A wrong outcome is a flip before the measurement."""
+    def _misread(self, step: Step, coded: Sequence[int]) -> tuple[PauliChannel, ...]:
+        """Nothing is left to chance: the flip is told of before the measurement."""
         letters = MATTERS.get(step.op, "XZ") if step.guard is None else "XZ"
         for qubit in coded:
             self._lasts(qubit, step)
             self._ends_stretch(qubit, step, letters)
             self._begins(qubit, step)
-        return 0.0
+        return ()
 
     def _prepared(self, step: Step) -> tuple[PauliChannel, ...]:
         for qubit in step.qubits:
@@ -156,6 +162,7 @@ class DecodedNoise(CodedNoise):
     def _lasts(self, qubit: int, step: Step) -> None:
         rounds = self.rates.rounds(self.profiles[qubit], step.op)
         self.clocks[qubit] += rounds
+        self.length = max(self.length, self.clocks[qubit])
         self._living[qubit].rounds += rounds
 
     def _ends_stretch(self, qubit: int, step: Step, letters: str) -> None:
@@ -165,7 +172,7 @@ class DecodedNoise(CodedNoise):
 
     # --- histories of lives that are over ---------------------------------------------------------
 
-    def _find(self, life: _Life, letter: str) -> None:
+    def _find(self, life: _Life, letter: str, poll: Callable[[], None]) -> None:
         """Draw the errors of one kind, and tell of them where they matter."""
         stretches = [each for each in life.stretches if letter in each.letters and each.end]
         if not stretches:
@@ -175,7 +182,9 @@ class DecodedNoise(CodedNoise):
         for length in _pieces(life):
             ends = {min(each.end - first, length) for each in stretches if each.end > first}
             ends.add(length)
-            of = _memories(life.profile, *self._physical, SEEN_BY[letter], tuple(sorted(ends)))
+            seen_by, told_at = SEEN_BY[letter], tuple(sorted(ends))
+            of = _memories(life.profile, *self._physical, seen_by, told_at, self._speed)
+            poll()
             self._differs(of)
             self._begun.setdefault(id(life.begun), []).append((of, self._bits))
             bits += [(first + end, self._bits + at) for at, end in enumerate(of.ends)]
@@ -222,110 +231,22 @@ def _code_of(profile: Profile) -> codes.Code:
 
 @lru_cache(maxsize=HISTORIES_KEPT)
 def _memories(
-    profile: Profile, model: str, strength: float, basis: codes.Basis, ends: tuple[int, ...]
+    profile: Profile,
+    model: str,
+    strength: float,
+    basis: codes.Basis,
+    ends: tuple[int, ...],
+    speed: DecoderSpeed,
 ) -> Memories:
-    return Memories(History(_code_of(profile), noise.PRESETS[model](strength), basis, ends))
+    code = _code_of(profile)
+    history = History(code, noise.PRESETS[model](strength), basis, ends)
+    return Memories(history, code.distance, speed)
 
 
-class Memories:
-    """Memories of one kind, drawn shot by shot and decoded. Satisfies `Histories`.
+class Memories(Drawn):
+    """Memories of one kind. Of each stretch is found whether it flips the qubit; `ends` are the
+    rounds in which they end. distance: by which decoders are given windows."""
 
-    bits: of each stretch whether it flips the qubit; `ends` are the rounds in which they end.
-    draws: one per mechanism.
-    """
-
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, distance: int, speed: DecoderSpeed) -> None:
+        super().__init__(history, history.ends[-1], distance, speed)
         self.ends = history.ends
-        self.bits = len(history.ends)
-        self.draws = len(history.mechanisms)
-        self.detectors = history.detectors
-        self._history = history
-        self._block, self._truly = _code(history)
-        self._rows = 1 + history.detectors + sum(row is not None for row in self._truly)
-        self._seen = list(range(1, 1 + history.detectors))
-
-    def find(
-        self, seed: int, at: Where, shot_first: int, wanted: Words, poll: Callable[[], None]
-    ) -> tuple[Words, Figures]:
-        """As `Histories.find`."""
-        block = self._block._replace(
-            addresses=(self._block.addresses.reshape(-1, 3) + np.array(at, np.uint64)).reshape(-1)
-        )
-        found: Words = np.zeros((self.bits, len(wanted)), dtype=np.uint64)
-        tally = _Tally(self.ends[-1])
-        start = 0
-        while start < len(wanted):
-            # Tiles are those in which strikes are drawn.
-            end = min(len(wanted), start + TILE_WORDS - (shot_first // 64 + start) % TILE_WORDS)
-            first, here = shot_first + 64 * start, slice(start, end)
-            found[:, here] = self._tile(block, seed, first, wanted[here], tally, poll)
-            start = end
-        return found, tally.figures()
-
-    def _tile(
-        self, block: Block, seed: int, shot_first: int, wanted: Words, tally: _Tally,
-        poll: Callable[[], None],
-    ) -> Words:  # fmt: skip
-        shots = 64 * len(wanted)
-        rows: Words = np.zeros((self._rows, len(wanted)), dtype=np.uint64)
-        rows[FULL] = wanted
-        block.run(rows, seed, shot_first, poll)
-        (chosen,) = np.nonzero(unpack(wanted, shots))
-        detections = pack_bits(rows, self._seen, (), shots)[chosen]
-        truly = pack_bits(rows, self._truly, (), shots)[chosen]
-        flips = np.zeros((shots, self.bits), dtype=np.uint8)
-        flips[chosen] = self._history.flips(detections, truly)
-        poll()
-        tally.add(detections, flips)
-        packed = np.packbits(flips, axis=0, bitorder="little")
-        return np.ascontiguousarray(packed.T).view("<u8").astype(np.uint64)
-
-
-def _code(history: History) -> tuple[Block, list[int | None]]:
-    """What draws all mechanisms: detectors into rows from 1 on, bits into the rows behind them.
-
-    Second, the row of each bit, None for those that nothing flips. Draws are numbered from 0, at
-    epoch 0 and node 0.
-    """
-    used = sorted({bit for _, _, bits in history.mechanisms for bit in bits})
-    row_of = {bit: 1 + history.detectors + at for at, bit in enumerate(used)}
-    code = Code()
-    for draw, (chance, detectors, bits) in enumerate(history.mechanisms):
-        of = strikes((float(f"{chance:.{DIGITS}g}"),))
-        if of is not None:
-            rows = [*(1 + each for each in detectors), *(row_of[bit] for bit in bits)]
-            code.strike(rows, (tuple(range(len(rows))),), of, Where(0, 0, draw))
-    return code.block(), [row_of.get(bit) for bit in range(history.bits)]
-
-
-class _Tally:
-    """What decoders did. rounds: of each history.
-
-    Figures: `decoder_calls`, a call being one history of one shot; `decoder_cycles`, the rounds of
-    syndrome in them; `decoder_failures`, calls that leave the whole history flipped;
-    `syndrome_weight_W`, calls with W detection events up to less than 2 W (0 and 1 by themselves).
-    """
-
-    def __init__(self, rounds: int) -> None:
-        self._rounds = rounds
-        self._calls = 0
-        self._failures = 0
-        self._weights = np.zeros(WEIGHTS, dtype=np.int64)
-
-    def add(self, detections: Packed, flips: NDArray[np.uint8]) -> None:
-        self._calls += len(detections)
-        self._failures += int(np.bitwise_xor.reduce(flips, axis=1).sum())
-        _, size = np.frexp(syndrome_weights(detections))
-        self._weights += np.bincount(size, minlength=WEIGHTS)
-
-    def figures(self) -> Figures:
-        return {
-            "decoder_calls": self._calls,
-            "decoder_cycles": self._calls * self._rounds,
-            "decoder_failures": self._failures,
-            **{
-                f"syndrome_weight_{1 << size >> 1}": int(calls)
-                for size, calls in enumerate(self._weights)
-                if calls
-            },
-        }

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 import pytest
 
+from qmkd.core.ports import Setting
 from qmkd.engine import decoded, engines, exact, run, snapshot
 from qmkd.engine.coded import CodedNoise, Flips
 from qmkd.engine.coded_test import FENCE, Json, Made, measured, op, program
@@ -23,6 +24,7 @@ from qmkd.qec.codes.surface import surface
 from qmkd.qec.measuring import Effort, decoder_of_memory, measure_memory
 from qmkd.qec.sampling import Stop, from_log, sample_and_decode, to_log
 from qvm.profiles import Profile
+from syscalls.decoding import DecoderFigures, DecoderSpeed
 
 P = 3e-3
 BASES: Final[tuple[Basis, ...]] = ("Z", "X")
@@ -211,22 +213,49 @@ def test_bits_do_not_depend_on_engines_or_batches() -> None:
     assert np.array_equal(rows[:80], single)
 
 
+SLOW: Final = DecoderSpeed(round_ns=1000, window_ns=2500, event_ns=400, weight_max=5, backlog_max=1)
+
+
+def decoders(made: Prepared, engine: str, shots: int, setting: Setting) -> DecoderFigures:
+    """What they did for the first shots."""
+    report, _ = run.run_segment(made, 9, 0, shots, engine, "decoded uniform 0.01", setting=setting)
+    assert not [name for name in report.notes if name.startswith("decoding")]
+    assert report.decoder is not None
+    return report.decoder
+
+
 def test_figures_of_decoders_add_up_over_batches_and_engines() -> None:
-    made = guarded()
-    model = decoding(made, 1e-2)
+    made, setting = guarded(), Setting(decoder=SLOW)
+    model = run.noise_model("decoded uniform 0.01", made, setting)
+    assert isinstance(model, DecodedNoise)
     form = made.form(engines.compiler("dense"), model)
     form.batch_shots = 64
-    run.event_rows(made, 9, 0, 128, "dense", model)
-    notes = dict(made.notes)
+    found = decoders(made, "dense", 128, setting)
     histories = [of for step in made.lowered.steps for of, _ in model.begun(step)]
-    assert notes["decoder_calls"] == 128 * len(histories)
-    assert notes["decoder_cycles"] == 128 * sum(of.ends[-1] for of in histories)
-    weights = {name: value for name, value in notes.items() if name.startswith("syndrome_weight_")}
-    assert sum(weights.values()) == notes["decoder_calls"]
-    assert 0 < notes["shots_flipped"] <= notes["decoder_failures"] + 128
-    run.event_rows(made, 9, 0, 128, "tableau", model)
-    assert made.notes == {name: notes[name] for name in made.notes}
-    assert set(weights) < set(made.notes)
+    assert found.histories == 128 * len(histories)
+    assert found.cycles == 128 * sum(of.ends[-1] for of in histories)
+    assert found.calls == 128 * sum(-(-max(0, of.ends[-1] - 5) // 3) + 1 for of in histories)
+    assert sum(found.syndrome_weights) == found.calls
+    assert 0 < found.undecoded <= found.failures < found.calls
+    assert found.errors > 0
+    assert found.overloads > 0
+    assert found.backlog_most == 1
+    assert found.machine_ns == 128 * 1000 * model.length + found.stalled_ns
+    assert found == decoders(made, "groups", 128, setting)
+    assert found == decoders(made, "tableau", 128, setting)
+
+
+def test_a_decoder_that_is_given_too_much_leaves_errors_as_they_are() -> None:
+    """Of a bound that every event exceeds, nothing is decoded."""
+    made, shots = program(*[op("APPLY_X", "a")] * 4, measured("a")), 2048
+    free = decoders(made, "frames", shots, Setting())
+    none = decoders(made, "frames", shots, Setting(decoder=DecoderSpeed(weight_max=1)))
+    assert free.failures == free.undecoded == free.busy_ns == free.stalled_ns == 0
+    heavy = sum(none.syndrome_weights[2:])
+    assert none.syndrome_weights == free.syndrome_weights
+    assert none.failures == heavy
+    assert none.undecoded > shots / 4
+    assert none.errors - free.errors > 5 * math.sqrt(none.errors + free.errors)
 
 
 @pytest.mark.parametrize("engine", ["groups", "tableau"])
@@ -250,7 +279,8 @@ def test_the_mode_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(model, DecodedNoise)
     assert model is run.noise_model("decoded si1000 0.002", made)
     report, _ = run.run_segment(made, 1, 0, 1024, "frames", "decoded si1000 0.002")
-    assert report.notes["decoder_calls"] == 4 * 1024, "two qubits, two bases"
+    assert report.decoder is not None
+    assert report.decoder.histories == 4 * 1024, "two qubits, two bases"
     assert report.notes["shots_flipped"] > 0
 
 

@@ -150,7 +150,8 @@ def struck(
     spared = 1 - sum(chance for _, chance in channel.terms)
     found: dict[Record, Density] = {}
     for record, density in records.items():
-        if step.op != "FENCE_EPOCH" and not holds(step.guard, record):
+        always = channel.always or step.op == "FENCE_EPOCH"
+        if not always and not holds(step.guard, record):
             found[record] = density
             continue
         found[record] = spared * density

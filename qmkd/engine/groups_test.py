@@ -29,14 +29,17 @@ from qvm.random_programs import Shape, shaped_program
 
 
 class Everywhere(msgspec.Struct, frozen=True):
-    """Any Pauli on each qubit before and after every step, measurements and fences among them."""
+    """Any Pauli on each qubit before and after every step, measurements and fences among them.
+
+    On every other qubit it strikes in all shots, whether or not the step's guard holds.
+    """
 
     rate: float
     ideal: bool = False
 
     def before(self, step: Step) -> tuple[PauliChannel, ...]:
         terms = tuple((letter, self.rate / 3) for letter in "XYZ")
-        return tuple(PauliChannel((qubit,), terms) for qubit in step.qubits)
+        return tuple(PauliChannel((qubit,), terms, qubit % 2 == 1) for qubit in step.qubits)
 
     after = before
 

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from qmkd.core.ports import SegmentReport
+from qmkd.core.ports import USUAL, Point, SegmentReport, Setting
 from qvm.program import Summary
 from syscalls.findings import Finding
 from syscalls.results import COUNTS_CHARS_MAX
@@ -52,6 +52,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     counts: bool
     sink: Literal["inline", "fd"] = "inline"
     row_offset: int = 0
+    setting: Setting = USUAL
 
 
 class Check(msgspec.Struct, frozen=True, tag=True):
@@ -59,6 +60,24 @@ class Check(msgspec.Struct, frozen=True, tag=True):
 
     ticket: int
     graph: bytes
+
+
+class Table(msgspec.Struct, frozen=True, tag=True):
+    """From now on this is the calibration table of that name, beside the one that ships.
+
+    Not answered.
+    """
+
+    name: str
+    text: bytes
+
+
+class Calibrate(msgspec.Struct, frozen=True, tag=True):
+    """Measure a point, beside those of the table of that name. Answered by `Calibrated`."""
+
+    ticket: int
+    point: Point
+    table: str
 
 
 class Drop(msgspec.Struct, frozen=True, tag=True):
@@ -87,9 +106,9 @@ class Done(msgspec.Struct, frozen=True, tag=True):
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
     """No result. reason: `stopped` (asked to), `refused` (cannot run it), `memory`, `unloaded`
-    (the program is not held here; load it and ask again), `internal`, `too_large` (exact
-    probabilities take `asked` of what the message names, and `limit` are the most). epoch: program
-    epoch."""
+    (the program or the table is not held here; send it and ask again), `internal`, `too_large`
+    (exact probabilities take `asked` of what the message names, and `limit` are the most),
+    `uncalibrated` (no table has the errors of `point`). epoch: program epoch."""
 
     ticket: int
     reason: str
@@ -97,6 +116,16 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     epoch: int = 0
     asked: int = 0
     limit: int = 0
+    point: Point | None = None
+
+
+class Calibrated(msgspec.Struct, frozen=True, tag=True):
+    """text: of the table with the point, and all that was in it before; empty where the point could
+    not be measured, and `why` says why."""
+
+    ticket: int
+    text: bytes
+    why: str = ""
 
 
 class Checked(msgspec.Struct, frozen=True, tag=True):
@@ -109,8 +138,8 @@ class Checked(msgspec.Struct, frozen=True, tag=True):
     warnings: tuple[Finding, ...] = ()
 
 
-Request = Load | Run | Check | Drop
-Answer = Ready | Done | Failed | Checked
+Request = Load | Run | Check | Table | Calibrate | Drop
+Answer = Ready | Done | Failed | Checked | Calibrated
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _requests: Final[msgspec.msgpack.Decoder[Request]] = msgspec.msgpack.Decoder(Request)

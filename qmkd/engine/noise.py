@@ -2,8 +2,8 @@
 
 A model says what happens to which qubits with which probability; engines turn that into bits with
 the words of `chance.py`, so every engine applies the same errors to the same shots. What a model
-asks for on a guarded step happens in the shots in which the guard holds. Models that stand for
-real codes do not live here.
+asks for on a guarded step happens in the shots in which the guard holds, unless it says otherwise.
+Models that stand for real codes do not live here.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ class PauliChannel(msgspec.Struct, frozen=True):
     """At most one of several Pauli products strikes.
 
     qubits: slots. terms: (one letter of I, X, Y, Z per qubit, probability); the probabilities add
-    up to at most 1, and with what is left of 1 nothing happens.
+    up to at most 1, and with what is left of 1 nothing happens. always: in every shot, whether or
+    not the guard of its step holds, as errors of time that passes do.
     """
 
     qubits: tuple[int, ...]
     terms: tuple[tuple[str, float], ...]
+    always: bool = False
 
     def strikes(self) -> Strikes | None:
         """Its terms as kinds of strikes; None where nothing ever happens."""
@@ -56,7 +58,11 @@ class NoiseModel(Protocol):
 
 
 Figures = dict[str, int]
-"""What was counted, by name; figures of different shots add up."""
+"""What was counted, by name; figures of different shots add up, but for those whose names end with
+MOST: of these the most is kept."""
+MOST: Final = "_most"
+DECODING: Final = "decoding: "
+"""Begins the names of what decoders did (`tally.py`)."""
 SHOTS_FLIPPED: Final = "shots_flipped"
 """Count of the shots in which anything is found ahead, whether or not it matters later."""
 
@@ -64,7 +70,8 @@ SHOTS_FLIPPED: Final = "shots_flipped"
 def add_figures(total: Figures, more: Figures) -> None:
     """Add those of other shots."""
     for name, value in more.items():
-        total[name] = total.get(name, 0) + value
+        before = total.get(name, 0)
+        total[name] = max(before, value) if name.endswith(MOST) else before + value
 
 
 class Histories(Protocol):
@@ -102,6 +109,10 @@ class Remembering(NoiseModel, Protocol):
 
     Its bits are numbered from 0. Errors that are told strike in all shots, guard or no guard.
     """
+
+    @property
+    def length(self) -> int:
+        """Rounds of syndrome extraction that a shot takes."""
 
     def begun(self, step: Step) -> tuple[tuple[Histories, int], ...]:
         """What is found just after the step, and the number of the first bit of each."""

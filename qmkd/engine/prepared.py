@@ -15,6 +15,7 @@ import numpy as np
 import stim
 from numpy.typing import NDArray
 
+from qmkd.core.ports import Point
 from qmkd.engine.chance import (
     NOISE_DRAW_FIRST,
     NOISE_DRAWS,
@@ -99,6 +100,14 @@ def polled(items: Iterable[_Item], poll: Callable[[], None]) -> Iterator[_Item]:
 
 class Unable(Exception):
     """This engine cannot run this program; the sentence says why."""
+
+
+class Uncalibrated(Unable):
+    """The logical errors of `point` are in no table that is here."""
+
+    def __init__(self, point: Point, why: str) -> None:
+        super().__init__(why)
+        self.point = point
 
 
 def tableau_bytes(slots: int) -> int:

@@ -215,11 +215,11 @@ def _turn(each: Numbered) -> tuple[list[Gate], list[Gate]]:
 def _noise(each: Numbered, channels: tuple[tuple[int, PauliChannel], ...]) -> Iterator[Primitive]:
     """A channel at a fence strikes in all shots: a guarded fence is a fence for every shot."""
     step = each.step
-    guard = None if step.op == "FENCE_EPOCH" else step.guard
     for draw, channel in channels:
         if (of := channel.strikes()) is not None:
             kinds = _kinds(tuple(letters for letters, _ in channel.terms))
             at = Where(step.epoch, step.node, draw)
+            guard = None if channel.always or step.op == "FENCE_EPOCH" else step.guard
             yield Noise(channel.qubits, kinds, guard, of, at)
 
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Final
 
+from qmkd.core.ports import Point
 from qmkd.engine.coded import Flips
-from qmkd.engine.prepared import Unable
+from qmkd.engine.prepared import Uncalibrated
 from qmkd.qec.calibration import Answer, NotKnown, Table
 from qmkd.qec.codes.bacon_shor import bacon_shor
 from qmkd.qec.codes.code import Code, Native
@@ -44,7 +45,7 @@ _ENDS: Final = ("ALLOC_LQ", "RESET", "INJECT_T_STATE", "MEASURE_")
 class TableRates:
     """Rates of one noise model at one strength, from a table.
 
-    Raises `Unable` where the table knows nothing within reach of what is asked for.
+    Raises `Uncalibrated` where the table knows nothing within reach of what is asked for.
     """
 
     def __init__(self, table: Table, noise: str, strength: float) -> None:
@@ -94,9 +95,11 @@ class TableRates:
                 profile.code, profile.distance, self._noise, self._strength, gadget
             )
         except NotKnown as unknown:
-            raise Unable(
+            point = Point(profile.code, profile.distance, self._noise, self._strength, gadget)
+            raise Uncalibrated(
+                point,
                 f"the errors of {profile.asked} under {self._noise} noise of "
-                f"{self._strength:g} are not known: {unknown}"
+                f"{self._strength:g} are not known: {unknown}",
             ) from None
 
 

@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from qmkd.core.ports import SegmentReport
+from qmkd.core.ports import USUAL, SegmentReport, Setting
 from qmkd.engine import engines, exact, tableau
 from qmkd.engine.batch import run_batches
 from qmkd.engine.choose import EXACT
@@ -26,11 +26,12 @@ from qmkd.engine.layout import (
     unpack_row,
     unpack_rows,
 )
-from qmkd.engine.noise import IDEAL, NoiseModel
-from qmkd.engine.prepared import ABSENT, Prepared, Rows, Stop, Unable
+from qmkd.engine.noise import DECODING, IDEAL, NoiseModel, Remembering
+from qmkd.engine.prepared import ABSENT, Poll, Prepared, Rows, Stop, Unable
 from qvm.lower import lower
 from qvm.program import EventField, VerifiedProgram
 from qvm.verify import verify_bytes
+from syscalls.decoding import DecoderFigures
 from syscalls.results import COUNTS_CHARS_MAX, COUNTS_KEYS_MAX, SHOT_BLOCK
 
 CHUNK_BYTES: Final = 32 << 20  # packed rows at a time
@@ -53,37 +54,54 @@ def prepare(graph: bytes) -> Prepared:
     return Prepared(lower(verified), verified.summary)
 
 
-def noise_model(name: str, program: Prepared) -> NoiseModel:
+def noise_model(
+    name: str, program: Prepared, setting: Setting = USUAL, stop: Stop = lambda: False
+) -> NoiseModel:
     """The model of that name: `ideal`, `calibrated MODEL STRENGTH`, such as `calibrated uniform
-    0.001`, or `decoded MODEL STRENGTH`. Raises `Unable` where there is none, or its rates are not
-    known for a code, or that code cannot be decoded."""
+    0.001`, or `decoded` or `physical` with these.
+
+    Raises `Unable` where there is none or the code or the program cannot be decoded, `Uncalibrated`
+    where a code's rates are not known, `Stopped` where `stop()` was true while decoders were made.
+    """
     if name == "ideal":
         return IDEAL
     match name.split():
         case ["calibrated", model, strength] if _is_chance(strength):
-            return program.kept(name, lambda: _calibrated(name, program, model, float(strength)))
-        case ["decoded", model, strength] if _is_chance(strength):
-            return program.kept(name, lambda: _decoded(name, program, model, float(strength)))
+            return program.kept(
+                (name, setting), lambda: _calibrated(name, program, model, float(strength), setting)
+            )
+        case ["decoded" | "physical", model, strength] if _is_chance(strength):
+            return program.kept(
+                (name, setting),
+                lambda: _decoded(name, program, model, float(strength), setting, Poll(stop)),
+            )
     raise Unable(f"there is no noise model {name!r}")
 
 
-def _calibrated(name: str, program: Prepared, model: str, strength: float) -> NoiseModel:
+def _calibrated(
+    name: str, program: Prepared, model: str, strength: float, setting: Setting
+) -> NoiseModel:
     """Imported at need: the table's laws bring SciPy with them."""
     from qmkd.engine.coded import CodedNoise
     from qmkd.engine.rates import TableRates
-    from qmkd.qec.data import calibration
+    from qmkd.engine.tables import table
 
-    return CodedNoise(name, program.lowered, TableRates(calibration(), model, strength))
+    named = f"{name}, table {setting.table}" if setting.table else name
+    return CodedNoise(named, program.lowered, TableRates(table(setting.table), model, strength))
 
 
-def _decoded(name: str, program: Prepared, model: str, strength: float) -> NoiseModel:
-    """Imported at need, likewise."""
+def _decoded(
+    name: str, program: Prepared, model: str, strength: float, setting: Setting, poll: Poll
+) -> NoiseModel:
+    """By lives of qubits, or the program as a whole. Imported at need, likewise."""
     from qmkd.engine.decoded import DecodedNoise
+    from qmkd.engine.physical import PhysicalNoise
     from qmkd.engine.rates import TableRates
-    from qmkd.qec.data import calibration
+    from qmkd.engine.tables import table
 
-    rates = TableRates(calibration(), model, strength)
-    return DecodedNoise(name, program.lowered, rates, model, strength)
+    rates = TableRates(table(setting.table), model, strength)
+    kind = PhysicalNoise if name.startswith("physical") else DecodedNoise
+    return kind(name, program.lowered, rates, model, strength, setting.decoder, poll)
 
 
 def _is_chance(text: str) -> bool:
@@ -102,6 +120,7 @@ def run_segment(
     noise: str = "ideal",
     counts: bool = True,
     stop: Stop = lambda: False,
+    setting: Setting = USUAL,
 ) -> tuple[SegmentReport, bytes]:
     """Run shots [shot_first, shot_first + shots): the report, and their packed rows.
 
@@ -110,7 +129,7 @@ def run_segment(
     parts: list[bytes] = []
     report = run_rows(
         program, seed, shot_first, shots, engine, noise, counts, stop,
-        lambda packed: parts.append(packed.tobytes()),
+        lambda packed: parts.append(packed.tobytes()), setting,
     )  # fmt: skip
     return report, b"".join(parts)
 
@@ -125,6 +144,7 @@ def run_rows(
     counts: bool,
     stop: Stop,
     sink: Sink,
+    setting: Setting = USUAL,
 ) -> SegmentReport:
     """Run shots and hand their packed rows to `sink`, in order; engine EXACT has no rows.
 
@@ -135,14 +155,14 @@ def run_rows(
     assert shot_first % SHOT_BLOCK == 0, shot_first
     assert shots >= 1, shots
     if engine == EXACT:
-        return _exact(program, noise_model(noise, program), stop)
+        return _exact(program, noise_model(noise, program, setting, stop), stop)
     started = time.thread_time_ns()
+    model = noise_model(noise, program, setting, stop)
+    model_ns = time.thread_time_ns() - started
     leaves = _Leaves()
     counting = _Counting(program.lowered.events) if counts else None
     first_row: dict[str, int] = {}
-    for packed in packed_rows(
-        program, seed, shot_first, shots, engine, noise_model(noise, program), stop
-    ):
+    for packed in packed_rows(program, seed, shot_first, shots, engine, model, stop):
         if not first_row:
             first_row = _named(program.lowered.events, packed[:1])
         leaves.add(packed)
@@ -159,9 +179,21 @@ def run_rows(
         leaves=hashed,
         engine=engine,
         cpu_ns=cpu_ns,
-        notes=dict(program.notes),
-        spent=_spent(program, engine, cpu_ns),
+        notes={name: n for name, n in program.notes.items() if not name.startswith(DECODING)},
+        spent=_spent(program, engine, cpu_ns, 0 if model.ideal else model_ns),
+        decoder=_decoders(program, model, shots, setting),
     )
+
+
+def _decoders(
+    program: Prepared, model: NoiseModel, shots: int, setting: Setting
+) -> DecoderFigures | None:
+    """What decoders did, where there are any. Imported at need, as above."""
+    if not isinstance(model, Remembering):
+        return None
+    from qmkd.engine.tally import figures_of
+
+    return figures_of(program.notes, setting.decoder, shots * model.length)
 
 
 def _exact(program: Prepared, noise: NoiseModel, stop: Stop) -> SegmentReport:
@@ -185,13 +217,20 @@ def _exact(program: Prepared, noise: NoiseModel, stop: Stop) -> SegmentReport:
     )
 
 
-def _spent(program: Prepared, engine: str, cpu_ns: int) -> dict[str, int]:
-    """The CPU time of a run by what it went to, as `SegmentReport.spent`."""
+def _spent(program: Prepared, engine: str, cpu_ns: int, model_ns: int) -> dict[str, int]:
+    """The CPU time of a run by what it went to, as `SegmentReport.spent`.
+
+    model_ns: to make the noise model, decoders among it, which is part of compiling.
+    """
+    once = {"compile": model_ns} if model_ns else {}
     if engine == engines.TABLEAU:
-        return {engine: cpu_ns}
+        return {engine: cpu_ns - model_ns, **once}
     spent = {
-        name.removesuffix("_ns"): ns for name, ns in program.notes.items() if name.endswith("_ns")
+        name.removesuffix("_ns"): ns
+        for name, ns in program.notes.items()
+        if name.endswith("_ns") and not name.startswith(DECODING)
     }
+    spent["compile"] += model_ns
     return spent | {"results": cpu_ns - sum(spent.values())}
 
 

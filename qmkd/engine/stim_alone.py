@@ -89,14 +89,16 @@ def lines_of(step: Step, noise: NoiseModel) -> tuple[tuple[str, ...], ...]:
 
 def _parts(step: Step, noise: NoiseModel) -> Iterator[_Part]:
     """At a fence errors strike in every shot."""
-    guard = None if step.op == "FENCE_EPOCH" else step.guard
-    before, lines, after = lines_of(step, noise)
-    if before:
-        yield _Part(guard, (), before, ())
+    _, lines, _ = lines_of(step, noise)
+    yield from (_errors(step, channel) for channel in noise.before(step))
     if lines:
-        yield _Part(guard, step.xor, lines, _writes(step))
-    if after:
-        yield _Part(guard, (), after, ())
+        yield _Part(step.guard, step.xor, lines, _writes(step))
+    yield from (_errors(step, channel) for channel in noise.after(step))
+
+
+def _errors(step: Step, channel: PauliChannel) -> _Part:
+    always = channel.always or step.op == "FENCE_EPOCH"
+    return _Part(None if always else step.guard, (), tuple(_channel(channel)), ())
 
 
 def _joined(parts: Iterator[_Part]) -> Iterator[_Part]:

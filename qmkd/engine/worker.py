@@ -30,6 +30,8 @@ from qmkd.engine import messages
 from qmkd.engine.choose import EXACT
 from qmkd.engine.messages import (
     Answer,
+    Calibrate,
+    Calibrated,
     Check,
     Checked,
     Done,
@@ -39,6 +41,7 @@ from qmkd.engine.messages import (
     Ready,
     Request,
     Run,
+    Table,
 )
 from qvm.program import VerifiedProgram
 from qvm.verify import verify_bytes
@@ -122,7 +125,7 @@ def _bound_memory(extra: int) -> None:
 
 
 class _Unloaded(Exception):
-    """The program is not held here."""
+    """The program or table that it names is not held here."""
 
 
 class Worker:
@@ -136,6 +139,7 @@ class Worker:
         self._graphs: OrderedDict[int, bytes] = OrderedDict()
         self._prepared: dict[int, Prepared] = {}
         self._bytes = 0
+        self._tables = {""}
         self._answers: list[bytes] = []
         self._held = 0
         self._held_since = 0
@@ -165,6 +169,10 @@ class Worker:
                     self._answer(self._run(request))
                 case Check():
                     self._answer(_check(request))
+                case Table():
+                    self._hold(request)
+                case Calibrate():
+                    self._answer(_calibrate(request))
 
     # --- the socket -------------------------------------------------------------------------------
 
@@ -218,32 +226,40 @@ class Worker:
         from qmkd.engine import run
 
         if program not in self._graphs:
-            raise _Unloaded
+            raise _Unloaded(f"program {program}")
         self._graphs.move_to_end(program)
         found = self._prepared.get(program)
         if found is None:
             found = self._prepared[program] = run.prepare(self._graphs[program])
         return found
 
+    def _hold(self, table: Table) -> None:
+        from qmkd.engine import tables
+
+        self._tables = tables.hold(table.name, table.text)
+
     # --- work -------------------------------------------------------------------------------------
 
     def _run(self, run: Run) -> Answer:
         """Run the shots. Whatever goes wrong is an answer, and the worker lives on."""
         from qmkd.engine.exact import TooLarge
-        from qmkd.engine.prepared import Stopped, Unable
+        from qmkd.engine.prepared import Stopped, Unable, Uncalibrated
 
         file = self._fds.popleft() if run.sink == "fd" and self._fds else None
         try:
             if run.sink == "fd" and file is None:
                 raise Unable("no file descriptor came with the run")
             return self._rows(run, file)
-        except _Unloaded:
-            return Failed(run.ticket, "unloaded", f"program {run.program} is not loaded here")
+        except _Unloaded as missing:
+            return Failed(run.ticket, "unloaded", f"{missing} is not loaded here")
         except Stopped as stopped:
             return Failed(run.ticket, "stopped", str(stopped), stopped.epoch)
         except TooLarge as large:
             what = f"room for exact probabilities, in {large.what}"
             return Failed(run.ticket, "too_large", what, asked=large.needed, limit=large.most)
+        except Uncalibrated as lack:
+            what = str(lack)[:MESSAGE_CHARS_MAX]
+            return Failed(run.ticket, "uncalibrated", what, point=lack.point)
         except Unable as unable:
             return Failed(run.ticket, "refused", str(unable)[:MESSAGE_CHARS_MAX])
         except MemoryError:
@@ -262,6 +278,8 @@ class Worker:
         from qmkd.engine.run import run_rows
 
         started = time.thread_time_ns()
+        if run.setting.table not in self._tables:
+            raise _Unloaded(f"table {run.setting.table}")
         program = self._program(run.program)
         read_ns = time.thread_time_ns() - started
         row_bytes = 0 if run.engine == EXACT else packed_row_bytes(program.lowered.events)
@@ -292,11 +310,29 @@ class Worker:
             run.counts,
             lambda: flag[0] == ticket,
             sink,
+            run.setting,
         )
         report = msgspec.structs.replace(
             report, cpu_ns=report.cpu_ns + read_ns, spent=report.spent | {"read": read_ns}
         )
         return Done(ticket, report, b"".join(parts) if file is None else None)
+
+
+def _calibrate(calibrate: Calibrate) -> Calibrated:
+    """Measure. Whatever goes wrong is an answer."""
+    from qmkd.engine import tables
+    from qmkd.engine.prepared import Unable
+    from qmkd.qec.demand import Unmeasurable
+
+    try:
+        return Calibrated(calibrate.ticket, tables.measured(calibrate.point, calibrate.table))
+    except (Unmeasurable, Unable) as cannot:
+        why = str(cannot)
+    except MemoryError:
+        why = "measuring them needs more memory than a worker may have"
+    except Exception as error:
+        why = f"measuring them failed: {type(error).__name__}: {error}"
+    return Calibrated(calibrate.ticket, b"", why[:MESSAGE_CHARS_MAX])
 
 
 def _check(check: Check) -> Answer:

@@ -15,11 +15,14 @@ from typing import Any
 
 import pytest
 
+from qmkd.core.ports import Point, Setting
 from qmkd.engine import messages, run
 from qmkd.engine.choose import EXACT
 from qmkd.engine.limits import EXACT_QUBITS_MAX
 from qmkd.engine.messages import (
     Answer,
+    Calibrate,
+    Calibrated,
     Check,
     Checked,
     Done,
@@ -29,6 +32,7 @@ from qmkd.engine.messages import (
     Ready,
     Request,
     Run,
+    Table,
 )
 from qvm.examples import load
 
@@ -182,6 +186,44 @@ def test_a_program_that_is_not_held_is_asked_for_again(peer: Peer) -> None:
     failed = peer.ask(a_run(80, program=2))
     assert isinstance(failed, Failed)
     assert (failed.ticket, failed.reason) == (80, "unloaded")
+
+
+def test_a_run_that_lacks_a_point_says_so_and_runs_once_it_was_measured(peer: Peer) -> None:
+    point = Point("Surface", 3, "si1000", 0.0061)
+    noisy: dict[str, Any] = {
+        "noise": f"calibrated {point.noise} {point.p}",
+        "program": 60,
+        "row_bytes": 2,
+    }
+    peer.send(Load(60, load("ghz")))
+    lacking = peer.ask(a_run(85, **noisy))
+    assert isinstance(lacking, Failed)
+    assert (lacking.reason, lacking.point) == ("uncalibrated", point)
+    made = peer.ask(Calibrate(86, point, ""))
+    assert isinstance(made, Calibrated)
+    assert not made.why
+    unknown = peer.ask(a_run(87, **noisy, setting=Setting(table="one")))
+    assert isinstance(unknown, Failed)
+    assert unknown.reason == "unloaded"
+    peer.send(Table("one", made.text))
+    done = peer.ask(a_run(88, **noisy, setting=Setting(table="one")))
+    assert isinstance(done, Done)
+    assert done.report.counts is not None
+    assert not {"00000", "11111"}.issuperset(done.report.counts), "errors are seen"
+    more = peer.ask(Calibrate(89, Point("BaconShor", 3, "si1000", 0.0061), "one"))
+    assert isinstance(more, Calibrated)
+    assert made.text.splitlines()[1] in more.text.splitlines()
+
+
+def test_a_point_that_cannot_be_measured_says_why(peer: Peer) -> None:
+    found = peer.ask(Calibrate(90, Point("SHYPS", 4, "uniform", 1e-3), ""))
+    assert isinstance(found, Calibrated)
+    assert not found.text
+    assert "too slow" in found.why
+    peer.send(Table("two", b"no table"))
+    found = peer.ask(Calibrate(91, Point("Surface", 3, "uniform", 0.01), "two"))
+    assert isinstance(found, Calibrated)
+    assert "cannot be read" in found.why
 
 
 @pytest.mark.parametrize(

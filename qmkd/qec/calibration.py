@@ -15,15 +15,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from qmkd.qec.laws import Law, fit_law
-from qmkd.qec.sampling import from_log, to_log
+from qmkd.qec.flips import from_log, to_log
+from qmkd.qec.laws import DISTANCE_MAX, P_MIN, Law, fit_law
+from qmkd.qec.reach import Reach
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 ENTRIES_MAX: Final = 100_000
 ASKED_MAX: Final = 1 << 16
 """Answers that a table remembers, so that asking again is a look-up in a dictionary."""
@@ -139,12 +140,16 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
-    """versions: of the libraries that measured. command: what makes the table again."""
+    """versions: of the libraries that measured. command: what makes the table again.
+
+    reach: which memories the entries tell of, laws included; it follows from them.
+    """
 
     format: int
     sha256: str
     command: str
     versions: dict[str, str]
+    reach: tuple[Reach, ...]
 
 
 class Table:
@@ -173,6 +178,29 @@ class Table:
             if len(self._answers) < ASKED_MAX:
                 self._answers[asked] = found
         return found
+
+    def reach(self) -> tuple[Reach, ...]:
+        """All memories that `look_up` answers for: by laws, and measured points beyond these."""
+        pairs = sorted({(each.code, each.noise) for each in self.entries})
+        return tuple(reach for pair in pairs for reach in self._reach(*pair))
+
+    def _reach(self, code: str, noise: str) -> Iterator[Reach]:
+        x, z = (self._law_of(code, noise, basis) for basis in ERRS)
+        p_most, reached = 0.0, set[int]()
+        if x is not None and z is not None:
+            p_most = min(x.p_most, z.p_most)
+            every = range(1, DISTANCE_MAX + 1)
+            reached = {d for d in every if x.reaches(d, p_most) and z.reaches(d, p_most)}
+            yield from _reaching(code, noise, P_MIN, p_most, reached)
+        beyond: dict[float, set[int]] = {}
+        for key in self.entries:
+            if (key.code, key.noise, key.gadget) != (code, noise, "memory"):
+                continue
+            whole = all(key._replace(basis=basis) in self.entries for basis in ERRS)
+            if whole and not (key.distance in reached and P_MIN <= key.p <= p_most):
+                beyond.setdefault(key.p, set()).add(key.distance)
+        for p, distances in sorted(beyond.items()):
+            yield from _reaching(code, noise, p, p, distances)
 
     def _answer(self, code: str, distance: int, noise: str, p: float, gadget: str) -> Answer:
         # Basis Z first: it sees X errors.
@@ -208,8 +236,8 @@ class Table:
             return (term,), -to_log(value), "interpolated", "between measured strengths"
         return (term,), -to_log(value), "extrapolated", str(law)
 
-    def _law(self, key: Key) -> Law:
-        which = (key.code, key.noise, key.basis)
+    def _law_of(self, code: str, noise: str, basis: Basis) -> Law | None:
+        which = (code, noise, basis)
         if which not in self._laws:
             points = [
                 (entry.distance, entry.p, entry.terms[0].rate, entry.errors)
@@ -217,8 +245,11 @@ class Table:
                 if (entry.code, entry.noise, entry.basis, entry.gadget) == (*which, "memory")
                 and entry.errors
             ]
-            self._laws[which] = fit_law(key.code, points)
-        law = self._laws[which]
+            self._laws[which] = fit_law(code, points)
+        return self._laws[which]
+
+    def _law(self, key: Key) -> Law:
+        law = self._law_of(key.code, key.noise, key.basis)
         if law is None or not law.reaches(key.distance, key.p):
             known = sorted(
                 (each.distance, each.p)
@@ -257,6 +288,14 @@ class Table:
         return terms, 0.0, "extrapolated", source
 
 
+def _reaching(
+    code: str, noise: str, p_least: float, p_most: float, distances: set[int]
+) -> Iterator[Reach]:
+    if distances:
+        those = tuple(sorted(distances))
+        yield Reach(code=code, noise=noise, p_least=p_least, p_most=p_most, distances=those)
+
+
 def _distance(entry: Entry, key: Key) -> float:
     """How far an entry is from what is asked for; a factor e in p is as far as two distances."""
     return abs(entry.distance - key.distance) + 2 * abs(math.log(entry.p / key.p))
@@ -280,6 +319,7 @@ def encode(table: Table, command: str) -> bytes:
         sha256=hashlib.sha256(body).hexdigest(),
         command=command,
         versions=table.versions,
+        reach=table.reach(),
     )
     return msgspec.json.encode(header, order="deterministic") + b"\n" + body
 

@@ -19,7 +19,7 @@ from qmkd.qec.calibration import (
     decode,
     encode,
 )
-from qmkd.qec.sampling import from_log, to_log
+from qmkd.qec.flips import from_log, to_log
 
 
 def memory(distance: int, p: float, basis: Basis, rate: float, code: str = "Surface") -> Entry:
@@ -81,7 +81,7 @@ def test_the_order_of_entries_does_not_change_the_text() -> None:
     ("old", "new"),
     [
         (b'"errors":400', b'"errors":401'),
-        (b'"format":1', b'"format":2'),
+        (b'"format":2', b'"format":3'),
         (b'"sha256":"', b'"sha256":"0'),
         (b"}", b""),
     ],

@@ -53,7 +53,7 @@ def test_a_honeycomb_shows_its_hexagons_and_the_edges_inside() -> None:
     code = honeycomb(6)
     picture = ElementTree.fromstring(block_svg(code))
     assert len(picture.findall(f"{SVG}circle")) == len(code.hexagons) + len(code.qubits)
-    lines = len(picture.findall(f"{SVG}line"))
+    lines = len(picture.findall(f"{SVG}polyline"))
     assert len(code.edges) * 0.8 < lines < len(code.edges)
 
 

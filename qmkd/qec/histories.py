@@ -32,6 +32,7 @@ from qmkd.qec.circuits import memory
 from qmkd.qec.codes.code import Basis, Code
 from qmkd.qec.decoders import Matching, Packed, Piece, error, mechanisms, model_of, packed_bytes
 from qmkd.qec.measuring import decoder_of_memory
+from qmkd.qec.windows import rounds_of
 
 Struck = tuple[float, tuple[int, ...], tuple[int, ...]]
 """Chance of a mechanism, and the detectors and the bits that it flips."""
@@ -41,8 +42,9 @@ class History:
     """A memory of one logical qubit, prepared and measured in `basis`, and its decoder.
 
     ends: the rounds in which stretches end, ascending; the last is the length of the memory.
-    bits: how many bits per shot say what truly flipped, for `flips`; only some of them are used.
-    mechanisms: what may strike, each independently.
+    found: how many stretches. bits: how many bits per shot say what truly flipped, for `flips`;
+    only some of them are used.
+    mechanisms: what may strike, each independently. rounds: of each detector.
 
     Raises CodeError as `memory` does, Undecodable where the code is not matchable.
     """
@@ -54,12 +56,14 @@ class History:
         assert ends[0] >= 1
         assert all(early < late for early, late in pairwise(ends)), ends
         self.ends = ends
+        self.found = len(ends)
         operators = _operators(code, basis)
         self._check_bytes = packed_bytes(len(operators) - 1)
         self._bytes = self._check_bytes + 1  # of one end: its checks, then the logical operator
         circuit = self._asked(noise.apply(memory(code, ends[-1], basis), model), operators, basis)
         errors = model_of(circuit)
         self.detectors: int = errors.num_detectors
+        self.rounds = rounds_of(errors)
         self.bits: int = errors.num_observables
         self.mechanisms: tuple[Struck, ...] = tuple(
             (each.chance, *each.whole()) for each in mechanisms(errors)
@@ -72,14 +76,20 @@ class History:
     def decoder(self) -> str:
         return self._decoder.name
 
-    def flips(self, detections: Packed, truly: Packed) -> NDArray[np.uint8]:
+    def flips(
+        self, detections: Packed, truly: Packed, undecoded: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.uint8]:
         """In which shots which stretch flipped the logical qubit.
 
         detections: packed rows of the detectors. truly: packed rows of `bits`, as `mechanisms` flip
-        them. Returns uint8 of 0 and 1, shape (shots, stretches).
+        them. undecoded: shots in which nothing is taken for an error, whatever was seen.
+        Returns uint8 of 0 and 1, shape (shots, stretches).
         """
         shots, inner = len(detections), len(self.ends) - 1
-        left = self._decoder.decode(detections) ^ truly
+        left = self._decoder.decode(detections)
+        if undecoded is not None:
+            left[undecoded] = 0
+        left ^= truly
         standing = np.zeros((shots, inner + 2), dtype=np.uint8)
         standing[:, -1] = left[:, -1] & 1
         if inner:

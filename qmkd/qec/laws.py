@@ -48,13 +48,13 @@ class Law:
         for point in sorted(points):
             self.lines.setdefault(point[0], []).append(point)
         self.plane = plane
-        self.strongest = max(p for _, p, _, _ in points)
+        self.p_most = P_BEYOND * max(p for _, p, _, _ in points)
 
     def __str__(self) -> str:
         return "powers of p at each distance" if self.plane is None else self.plane.text
 
     def reaches(self, distance: int, p: float) -> bool:
-        if not P_MIN <= p <= P_BEYOND * self.strongest:
+        if not P_MIN <= p <= self.p_most:
             return False
         if len(self.lines.get(distance, ())) >= 2:
             return True

@@ -28,6 +28,8 @@ PAIRS: Final = tuple(a + b for a in PAULIS for b in PAULIS)[1:]
 NONE1: Final[Pauli1] = (0.0, 0.0, 0.0)
 NONE2: Final[Pauli2] = (0.0,) * 15
 LAYERS_UNROLLED_MAX: Final = 1 << 20
+PERFECT: Final = "perfect"
+"""The tag of instructions that suffer no noise: an observer's, who is no part of the experiment."""
 _ROUNDING: Final = 1e-12
 _NOTHING: Final = 1e-15  # what is left of a zero after a square root
 
@@ -315,6 +317,7 @@ def apply(
     way to wait. A layer without operations takes no time. The start and the end of a REPEAT block
     are ends of layers too. Pauli feedback (`CX rec[-1] 5`) is classical: free and instantaneous.
     immune: qubits that nothing happens to.
+    Instructions tagged PERFECT are copied as they are; a layer of nothing else takes no time.
     model: with a Drift, REPEAT blocks are unrolled, up to LAYERS_UNROLLED_MAX layers.
 
     Channels that are not depolarizing are written as independent X, Y, Z errors where such exist
@@ -368,10 +371,12 @@ _IDLE: Final = {
 
 
 def _kind(instruction: stim.CircuitInstruction) -> str:
-    """one, two, reset, measure, measure_reset, pair, wait or annotation. Raises NoiseError."""
+    """one, two, reset, measure, ..., wait, annotation or perfect. Raises NoiseError."""
     name = instruction.name
     if name in _ANNOTATIONS:
         return "annotation"
+    if instruction.tag == PERFECT:
+        return "perfect"
     if instruction.gate_args_copy():
         raise NoiseError(f"the circuit holds noise already: {instruction}")
     if name in {"I", "II"}:
@@ -405,7 +410,7 @@ class _Layer:
     def add(self, instruction: stim.CircuitInstruction) -> None:
         kind = _kind(instruction)
         self.instructions.append((kind, instruction))
-        if kind == "annotation":
+        if kind in {"annotation", "perfect"}:
             return
         for group in instruction.target_groups():
             qubits = _qubits(group)
@@ -480,7 +485,7 @@ def _write(
     """Append the layer: its operations, then the noise after them, then that of waiting."""
     after = stim.Circuit()
     for kind, instruction in layer.instructions:
-        if kind in {"annotation", "wait"}:
+        if kind in {"annotation", "wait", "perfect"}:
             out.append(instruction)
             continue
         groups = instruction.target_groups()

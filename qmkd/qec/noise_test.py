@@ -164,6 +164,12 @@ def test_a_drift_changes_the_strength_from_layer_to_layer() -> None:
     assert drift.at(-5) == SMALL
 
 
+def test_perfect_instructions_are_copied_and_a_layer_of_them_takes_no_time() -> None:
+    clean = "R[perfect] 0 1\nTICK\nMPP[perfect] X0*X1 X1*X2\nTICK\nRX 2\nTICK\nM[perfect] 0 2"
+    noisy = clean.replace("RX 2", "RX 2\nZ_ERROR(0.03) 2\nDEPOLARIZE1(0.09) 0 1")
+    assert applied(clean) == stim.Circuit(noisy)
+
+
 def test_layers_without_operations_take_no_time() -> None:
     drift = noise.Drift(model=SMALL, knots=((0, 1.0), (1, 2.0)))
     noisy = applied("TICK\nTICK\nH 0\nTICK\nTICK\nH 0", drift)

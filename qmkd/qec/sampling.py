@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from scipy.stats import beta, norm
 
 from qmkd.qec.decoders import Decoder, Packed
+from qmkd.qec.flips import from_log as from_log
+from qmkd.qec.flips import to_log as to_log
 
 CHUNK_SHOTS: Final = 4096
 """Shots decoded at a time. Larger chunks leave the cache and are slower; 256 divides it, so that
@@ -159,16 +161,6 @@ def per_rounds(rate: Rate, pieces: float, per: Unit) -> Rate:
 def piece_rate(chance: float, pieces: float) -> float:
     """Flip chance of one part, where `pieces` independent ones flip an odd number of times so."""
     return from_log(to_log(chance) / pieces)
-
-
-def to_log(chance: float) -> float:
-    """-ln(1 - 2 chance) / 2, which adds up over independent flips. Infinite from 1/2 on."""
-    return math.inf if chance >= 0.5 else -math.log1p(-2 * chance) / 2
-
-
-def from_log(length: float) -> float:
-    """The chance that `to_log` makes this of."""
-    return 0.5 if math.isinf(length) else -math.expm1(-2 * length) / 2
 
 
 def syndrome_weights(packed: Packed) -> NDArray[np.int64]:

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 import msgspec
 
 from qmkd.qec.calibration import NotKnown, Table
+from qmkd.qec.flips import from_log, to_log
 from qmkd.qec.resources import Rate
-from qmkd.qec.sampling import from_log, to_log
 
 
 class TableRates(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,7 +16,19 @@ from qmkd.qec.codes.surface import surface
 from qmkd.qec.data import calibration, published
 from qmkd.qec.measuring import Effort, decoder_of_memory, measure_memory, versions
 from qmkd.qec.sampling import Stop, sample_and_decode
-from qmkd.qec.validate import Figure, as_table, decode, surface_by_law, surface_memories, thresholds
+from qmkd.qec.validate import (
+    Figure,
+    as_table,
+    curves_crossing,
+    decode,
+    distillation,
+    power_law,
+    purification,
+    suppressions,
+    surface_by_law,
+    surface_memories,
+    twirl,
+)
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "validation.md"
 ROWS = decode((files("qmkd.qec.data") / "validation.jsonl").read_bytes())
@@ -29,30 +41,33 @@ def test_the_document_shows_the_shipped_rows() -> None:
 
 def test_every_row_that_claims_a_bound_holds_it() -> None:
     assert [row for row in ROWS if row.holds is False] == []
-    assert {row.claim for row in ROWS if row.holds} >= {
-        "surface memory",
-        "surface memory, law",
-        "threshold p*",
-        "suppression Lambda",
-        "Bacon-Shor memory (pairs)",
-        "SHYPS pseudo-threshold",
-        "windows of 2d committing d",
-        "transversal CNOT, two passes",
-    }
+    assert {row.claim for row in ROWS if row.holds} == set(validate.ROWS)
+    assert list(dict.fromkeys(row.claim for row in ROWS)) == list(validate.ROWS)
 
 
-@pytest.mark.parametrize("made", [surface_memories, surface_by_law, thresholds])
-def test_rows_about_the_table_follow_from_the_shipped_table(
-    made: Callable[..., Iterator[Figure]],
+@pytest.mark.parametrize(
+    "made", [surface_memories, surface_by_law, power_law, curves_crossing, suppressions]
+)
+def test_rows_about_surface_memories_follow_from_the_shipped_counts(
+    made: Callable[[], Iterator[Figure]],
 ) -> None:
-    """Numbers to nine digits: fits may round differently elsewhere."""
-    for row in made(calibration()):
+    """Numbers to six digits: fits may round differently elsewhere."""
+    for row in made():
         (shipped,) = (
             each for each in ROWS if (each.claim, each.setting) == (row.claim, row.setting)
         )
-        assert shipped.ours == pytest.approx(row.ours, rel=1e-9)
-        assert shipped.theirs == pytest.approx(row.theirs, rel=1e-9)
+        assert shipped.ours == pytest.approx(row.ours, rel=1e-6)
+        assert shipped.theirs == pytest.approx(row.theirs, rel=1e-6)
         assert (shipped.bound, shipped.holds) == (row.bound, row.holds)
+
+
+@pytest.mark.parametrize("made", [distillation, purification, twirl])
+def test_sampled_closed_forms_are_within_three_deviations(
+    made: Callable[[], Iterator[Figure]],
+) -> None:
+    rows = list(made())
+    assert rows
+    assert [row for row in rows if not row.holds] == []
 
 
 def test_the_shipped_table_names_its_command_and_versions() -> None:
@@ -129,6 +144,7 @@ def test_published_counts_are_read_as_published() -> None:
         validate.shyps_crossing,
         validate.windows,
         validate.two_pass_cnot,
+        validate.lattice_surgery,
     ],
 )
 def test_what_is_sampled_for_the_document_holds_its_bounds(
@@ -141,12 +157,26 @@ def test_what_is_sampled_for_the_document_holds_its_bounds(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("distance", "p"), [(5, 1e-3), (5, 3e-3), (7, 3e-3)])
-def test_surface_memories_of_another_seed_are_within_the_bound_too(distance: int, p: float) -> None:
+@pytest.mark.parametrize(
+    ("distance", "p", "shots"),
+    [
+        (5, 1e-3, 1_000_000),
+        (7, 1e-3, 1_000_000),
+        (5, 3e-3, 100_000),
+        (7, 3e-3, 150_000),
+        (9, 3e-3, 150_000),
+        (11, 3e-3, 150_000),
+        (13, 3e-3, 150_000),
+        (15, 3e-3, 150_000),
+    ],
+)
+def test_surface_memories_of_another_seed_are_within_the_bound_too(
+    distance: int, p: float, shots: int
+) -> None:
+    """10 % and two standard deviations, which are many where few errors were seen."""
     for basis in BASES:
         circuit = noise.apply(memory(surface(distance), 4 * distance, basis), noise.uniform(p))
         decoder = decoder_of_memory(surface(distance), circuit, basis)
-        stop = Stop(shots=2_000_000, errors=1000)
-        tally = sample_and_decode(circuit, decoder, stop, seed=20_261)
+        tally = sample_and_decode(circuit, decoder, Stop(shots=shots, errors=1000), seed=20_261)
         theirs = validate._published(validate.ROTATED, distance, p, basis)
         assert validate._ratio("", "", tally, theirs, claimed=True).holds

@@ -21,10 +21,12 @@ from msgspec import Meta
 
 from qmkd.core.limits import JOBS_LIVE_MAX, WORKERS_MAX
 from qmkd.core.ports import Machine, Quota, TenantRule
+from qmkd.qec import reach
 from qmkd.shell import machines
 from qmkd.shell.limits import DEFAULTS, Limits, Scheduling
 from qmkd.shell.log import Format, Level
 from qvm.machine import QUBITS_MAX, Hardware
+from syscalls.decoding import DecoderSpeed
 from syscalls.ids import TENANT_CHARS_MAX
 from syscalls.rights import Right
 
@@ -61,6 +63,15 @@ class TenantTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     suspended: bool = False
 
 
+class DecoderTable(DecoderSpeed, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[decoder]`: the machine's decoders, all alike."""
+
+    def speed(self) -> DecoderSpeed:
+        """As the kernel knows it."""
+        names = DecoderSpeed.__struct_fields__
+        return DecoderSpeed(**{name: getattr(self, name) for name in names})
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The configuration in force."""
 
@@ -78,6 +89,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     log_level: Level = "info"
     log_format: Format = "text"
     limits: Limits = DEFAULTS
+    decoder: DecoderTable = DecoderTable()
     tenant: Annotated[list[TenantTable], Meta(max_length=TENANTS_MAX)] = []
 
     def for_kernel(self, versions: dict[str, str]) -> Machine:
@@ -87,6 +99,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             physical_qubits=self.physical_qubits,
             hardware=_hardware(self.machine) if self.machine else None,
             physical_noise=self.physical_noise,
+            calibrated=_calibrated(self.physical_noise),
+            decoder=self.decoder.speed(),
             workers=self.workers,
             worker_bytes=self.worker_bytes,
             durable=self.durability != "none",
@@ -95,7 +109,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         )
 
 
-FLAT = tuple(name for name in Config.__struct_fields__ if name not in ("limits", "tenant"))
+TABLES = ("limits", "decoder", "tenant")
+FLAT = tuple(name for name in Config.__struct_fields__ if name not in TABLES)
 
 
 class BadConfig(Exception):
@@ -166,9 +181,12 @@ def printed(config: Config) -> str:
     """The configuration as TOML; read back, it gives the same configuration."""
     keys: dict[str, Any] = msgspec.to_builtins(config)
     tenants = keys.pop("tenant")
-    limits = keys.pop("limits")
+    tables = {name: keys.pop(name) for name in TABLES if name in keys}
     lines = [_line(name, value) for name, value in keys.items()]
-    lines += ["", "[limits]", *(_line(name, value) for name, value in limits.items())]
+    for name, table in tables.items():
+        # TOML has no null: what is left out has no bound.
+        given = {key: value for key, value in table.items() if value is not None}
+        lines += ["", f"[{name}]", *(_line(key, value) for key, value in given.items())]
     for tenant in tenants:
         quota = tenant.pop("quota")
         lines += ["", "[[tenant]]", *(_line(name, value) for name, value in tenant.items())]
@@ -234,6 +252,9 @@ def _check(config: Config) -> None:
             findings.append(f"$.{name}: expected an absolute path")
     if len(os.fsencode(config.socket)) > SOCKET_PATH_BYTES_MAX:
         findings.append(f"$.socket: longer than {SOCKET_PATH_BYTES_MAX} bytes")
+    noise = reach.parse_noise(config.physical_noise)
+    if isinstance(noise, str):
+        findings.append(f"$.physical_noise: {noise}")
     names = [table.name for table in config.tenant]
     findings += [
         f"$.tenant[{index}].name: {name!r} is taken"
@@ -247,6 +268,12 @@ def _check(config: Config) -> None:
             findings += error.findings
     if findings:
         raise BadConfig(*findings)
+
+
+def _calibrated(physical_noise: str) -> dict[str, frozenset[int]]:
+    noise = reach.parse_noise(physical_noise)
+    assert not isinstance(noise, str), "looked at when the configuration was read"
+    return reach.distances(reach.shipped(), noise)
 
 
 def _rule(index: int, table: TenantTable) -> TenantRule:

@@ -56,6 +56,9 @@ def test_the_file_may_be_named_by_the_environment(tmp_path: Path) -> None:
         ("[limits]\nconnection = 1", "$.limits"),
         ("[limits]\nmessage_bytes = 99999999999", "$.limits.message_bytes"),
         ("[limits]\nconnections = 10", "$.limits"),
+        ("[decoder]\nspeed = 1", "$.decoder"),
+        ("[decoder]\nround_ns = 0", "$.decoder.round_ns"),
+        ("[decoder]\nbacklog_max = 0", "$.decoder.backlog_max"),
         ('[[tenant]]\nname = "a"\nuids = [-1]', "$.tenant[0].uids[0]"),
         (
             '[[tenant]]\nname = "a"\nuids = [1]\ngrantable = ["CAP_NONE"]',
@@ -136,7 +139,10 @@ def test_the_clients_variable_is_the_default_socket() -> None:
 
 
 def test_what_is_printed_reads_back_as_the_same_configuration(tmp_path: Path) -> None:
-    text = 'workers = 2\n[limits]\nunread_ms = 77\n[[tenant]]\nname = "a \\" b"\nuids = [1, 2]\n'
+    text = (
+        "workers = 2\n[limits]\nunread_ms = 77\n[decoder]\nweight_max = 9\n"
+        '[[tenant]]\nname = "a \\" b"\nuids = [1, 2]\n'
+    )
     config = load(PLACES, HOME, written(tmp_path, text))
     assert load({}, HOME, written(tmp_path, printed(config))) == config
 

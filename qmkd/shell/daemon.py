@@ -29,6 +29,7 @@ import trio
 from qmkd.core import events as ev
 from qmkd.core.kernel import Kernel
 from qmkd.core.limits import JOBS_RETAINED_MAX
+from qmkd.core.ports import Machine
 from qmkd.engine.choose import plan
 from qmkd.shell.activation import BadActivation, notify, taken_sockets
 from qmkd.shell.config import Config
@@ -38,6 +39,7 @@ from qmkd.shell.pump import Pump
 from qmkd.shell.results import ROWS_KEPT_BYTES_MAX, Results
 from qmkd.shell.server import Server
 from qmkd.shell.store import DATABASE_NAME, CannotOpen, Damaged, Store, stored_sizes
+from qmkd.shell.tables import MEASURABLE, Tables, name_of, shipped
 from qmkd.shell.workers import Pool
 from syscalls.version import ABI_VERSION, QVM_VERSION, schema_digest
 
@@ -49,7 +51,8 @@ LOCK_NAME = "lock"
 DRAIN_S_MAX = 2.0  # for answers still unread when all is stopped
 STOP_S_EXTRA = 10.0  # beyond the grace, until stopping is given up
 KILL_S_MAX = 5.0  # for killed workers to be gone
-NUMERICS = ("numpy", "stim")  # what workers compute with; this process never imports them
+# What workers compute with; this process never imports them.
+NUMERICS = ("numpy", "pymatching", "scipy", "stim")
 FDS_PER_WORKER = 4
 GC_THRESHOLD = 50_000  # allocations between collections; nearly nothing here makes cycles
 
@@ -93,18 +96,18 @@ def main(config: Config) -> int:
 
 
 async def _serve(config: Config, listeners: list[socket.socket]) -> int:
-    hub = Hub()
+    hub, tables = Hub(), _tables(config)
     with _store(config, lambda event: pump.feed(event)) as store:
         before = None if store is None else store.load()
         results = Results()
         if store is not None and before is not None:
             results = Results(stored_sizes(before), store.rows)
             hub.watch(store.fileno(), select.EPOLLIN, lambda events: store.collect())
-        pump = Pump(Kernel(config.for_kernel(versions()), plan), results, openrpc_document(), store)
+        pump = Pump(Kernel(_machine(config, tables), plan), results, openrpc_document(), store)
         if before is not None:
             pump.feed(before)
         try:
-            return await _serve_from(config, listeners, hub, results, pump)
+            return await _serve_from(config, listeners, hub, results, tables, pump)
         finally:
             if store is not None:
                 hub.forget(store.fileno())
@@ -138,9 +141,14 @@ def _store(config: Config, feed: Callable[[ev.Event], None]) -> Iterator[Store |
 
 
 async def _serve_from(
-    config: Config, listeners: list[socket.socket], hub: Hub, results: Results, pump: Pump
+    config: Config,
+    listeners: list[socket.socket],
+    hub: Hub,
+    results: Results,
+    tables: Tables,
+    pump: Pump,
 ) -> int:
-    pool = Pool(hub, results, pump.feed, config.workers, _worker_options(config))
+    pool = Pool(hub, results, tables, pump.feed, config.workers, _worker_options(config))
     server = Server(hub, _fitting(config), pump)
     pump.workers, pump.connections = pool, server.connections
     status = EXIT_FAILED
@@ -174,6 +182,25 @@ async def _serve_from(
         nursery.cancel_scope.cancel()
     _log.info("stopped")
     return status
+
+
+def _machine(config: Config, tables: Tables) -> Machine:
+    """What the kernel is told."""
+    return msgspec.structs.replace(
+        config.for_kernel(versions()),
+        calibration=name_of(shipped().sha256),
+        table=tables.current,
+        measurable=MEASURABLE,
+    )
+
+
+def _tables(config: Config) -> Tables:
+    """Raises CannotStart where the state directory holds one that cannot be read."""
+    try:
+        return Tables(Path(config.state_dir))
+    except OSError as error:
+        what = f"the table of points in {config.state_dir}"
+        raise CannotStart(f"{what}: {error.strerror}") from error
 
 
 async def _either(*events: trio.Event) -> None:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import pytest
 import stim
 
 from qmkd.core.ports import Quota
-from qmkd.shell import daemon
+from qmkd.shell import daemon, tables
 from qmkd.shell.config import load
 from qmkd.shell.results import ROWS_KEPT_BYTES_MAX
 from tests.daemon import (
@@ -81,6 +82,65 @@ def lives(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+# --- points of noise ----------------------------------------------------------------------------
+
+
+def stored(profile: str) -> dict[str, Any]:
+    """A logical qubit that is prepared and measured."""
+    nodes = [
+        {"id": "a", "op": "ALLOC_LQ", "args": {"n": 1, "profile": profile}, "vqs": ["q"]},
+        {"id": "m", "op": "MEASURE_Z", "vqs": ["q"], "produces": ["m"]},
+        {"id": "f", "op": "FREE_LQ", "vqs": ["q"]},
+    ]
+    return {
+        "version": "0.1",
+        "program": {"nodes": nodes},
+        "resources": {"vqs": ["q"], "events": ["m"]},
+    }
+
+
+def test_what_no_table_knows_is_measured_once_and_kept() -> None:
+    """Both lives of the daemon give the same bits, and the second measures nothing."""
+    config = 'physical_noise = "si1000 0.0061"\nworkers = 1\n'
+    records = []
+    with short_folder() as folder:
+        for _ in range(2):
+            with running_daemon(folder, config=config) as daemon, Line(daemon.socket) as line:
+                session = line.session()
+                job = line.call(
+                    "q_submit",
+                    session_id=session,
+                    graph=stored("logical:Surface(d=3)"),
+                    policy={"shots": 20_000, "seed": 5, "noise": "calibrated"},
+                )["job_id"]
+                done = line.call("q_wait", session_id=session, job_id=job)
+            assert done["state"] == "COMPLETED", done
+            records.append((done["counts"], done["execution_context"]))
+        assert daemon.log.count("measured a point") == 1
+        kept = (daemon.state_dir / tables.FILE_NAME).read_bytes()
+    (first, before), (second, after) = records
+    assert first == second
+    assert 100 < first["1"] < 5_000
+    assert before["results_digest"] == after["results_digest"]
+    ours = tables.name_of(sha256(kept).hexdigest())
+    assert before["calibration"] == f"{tables.name_of(tables.shipped().sha256)}+{ours}"
+    assert before["calibration"] == after["calibration"]
+
+
+def test_what_cannot_be_measured_is_refused_in_words() -> None:
+    config = 'physical_noise = "uniform 0.2"\nworkers = 1\n'
+    with running_daemon(config=config) as daemon, Line(daemon.socket) as line:
+        session = line.session()
+        policy = {"shots": 100, "noise": "calibrated"}
+        graph = stored("logical:Surface(d=3)")
+        job = line.call("q_submit", session_id=session, graph=graph, policy=policy)["job_id"]
+        done = line.call("q_wait", session_id=session, job_id=job)
+        assert done["error"]["type"] == "NOT_AVAILABLE"
+        assert "too few errors to tell, or nothing else" in done["error"]["message"]
+        refused = line.ask("q_submit", session_id=session, graph=graph, policy=policy)
+        assert refused["error"]["data"]["type"] == "NOT_AVAILABLE"
 
 
 # --- places -------------------------------------------------------------------------------------

@@ -49,6 +49,8 @@ class Workers(Protocol):
 
     def check(self, check: fx.CheckProgram) -> None: ...
 
+    def calibrate(self, point: fx.Calibrate) -> None: ...
+
     def stop(self, worker: int, ticket: int) -> None: ...
 
     def kill(self, worker: int) -> None: ...
@@ -92,6 +94,7 @@ class Pump:
             fx.Reply: self._reply,
             fx.Notify: self._notify,
             fx.CheckProgram: lambda effect: self.workers.check(effect),
+            fx.Calibrate: lambda effect: self.workers.calibrate(effect),
             fx.RunSegment: lambda effect: self.workers.run(effect),
             fx.StopSegment: lambda effect: self.workers.stop(effect.worker, effect.ticket),
             fx.KillWorker: lambda effect: self.workers.kill(effect.worker),
@@ -206,7 +209,7 @@ def _no_rows(error: OSError) -> KernelError:
 
 
 assert set(fx.Effect.__args__) == {
-    fx.Reply, fx.Notify, fx.CheckProgram, fx.RunSegment, fx.StopSegment, fx.KillWorker,
-    fx.ForgetProgram, fx.SealResults, fx.DropResults, fx.Keep, fx.LoadGraph, fx.SetTimer,
-    fx.CancelTimer, fx.Note, fx.Halt,
+    fx.Reply, fx.Notify, fx.CheckProgram, fx.Calibrate, fx.RunSegment, fx.StopSegment,
+    fx.KillWorker, fx.ForgetProgram, fx.SealResults, fx.DropResults, fx.Keep, fx.LoadGraph,
+    fx.SetTimer, fx.CancelTimer, fx.Note, fx.Halt,
 }, "every effect is performed"  # fmt: skip

@@ -29,6 +29,7 @@ from qmkd.engine import messages as msg
 from qmkd.shell.hub import Hub
 from qmkd.shell.outbox import Outbox
 from qmkd.shell.results import Results, Rows
+from qmkd.shell.tables import Tables
 from syscalls.findings import Finding
 
 READ_BYTES = 256 * 1024
@@ -74,7 +75,8 @@ class Worker:
         self.connected = True
         self.blameless = False  # it is ended on the kernel's wish
         self.programs: set[int] = set()
-        self.running: dict[int, tuple[fx.RunSegment, Rows] | fx.CheckProgram] = {}
+        self.tables: set[str] = {""}
+        self.running: dict[int, tuple[fx.RunSegment, Rows] | fx.CheckProgram | fx.Calibrate] = {}
         self.stopping: list[int] = []  # tickets asked to stop, in the order they will be met
         assert self.process.stdout is not None
         os.set_blocking(self.process.stdout.fileno(), False)
@@ -103,12 +105,14 @@ class Pool:
         self,
         hub: Hub,
         results: Results,
+        tables: Tables,
         feed: Callable[[ev.Event], None],
         count: int,
         options: Sequence[str],
     ) -> None:
         self._hub = hub
         self._results = results
+        self._tables = tables
         self._feed = feed
         self._options = options
         self._workers: dict[int, Worker] = {}
@@ -163,6 +167,7 @@ class Pool:
         if segment.program not in worker.programs:
             worker.programs.add(segment.program)
             self._send(worker, msg.Load(segment.program, segment.graph))
+        self._send_table(worker, segment.setting.table)
         run = msg.Run(
             ticket=segment.ticket,
             program=segment.program,
@@ -175,6 +180,7 @@ class Pool:
             counts=segment.counts,
             sink="fd" if fds else "inline",
             row_offset=segment.shot_first,
+            setting=segment.setting,
         )
         self._send(worker, run, fds)
 
@@ -184,6 +190,21 @@ class Pool:
             return
         worker.running[check.ticket] = check
         self._send(worker, msg.Check(check.ticket, check.graph))
+
+    def calibrate(self, calibrate: fx.Calibrate) -> None:
+        worker = self._workers.get(calibrate.worker)
+        if worker is None or not worker.connected:
+            return
+        worker.running[calibrate.ticket] = calibrate
+        worker.tables.discard(calibrate.table)  # perhaps dropped there to make room
+        self._send_table(worker, calibrate.table)
+        self._send(worker, msg.Calibrate(calibrate.ticket, calibrate.point, calibrate.table))
+
+    def _send_table(self, worker: Worker, name: str) -> None:
+        """A table that the worker does not hold is sent first."""
+        if name and name not in worker.tables:
+            worker.tables.add(name)
+            self._send(worker, msg.Table(name, self._tables.text(name)))
 
     def stop(self, number: int, ticket: int) -> None:
         """Ask a segment to stop, once the worker is at it."""
@@ -352,8 +373,10 @@ class Pool:
         if message.ticket in worker.stopping:
             worker.stopping.remove(message.ticket)
             worker.stop_next()
-        if isinstance(asked, fx.CheckProgram) and not isinstance(message, msg.Done):
+        if isinstance(asked, fx.CheckProgram) and isinstance(message, msg.Checked | msg.Failed):
             self._feed(_checked(message))
+        elif isinstance(asked, fx.Calibrate) and isinstance(message, msg.Calibrated):
+            self._calibrated(worker, message)
         elif isinstance(asked, tuple) and isinstance(message, msg.Done):
             self._done(worker, *asked, message)
         elif isinstance(asked, tuple) and isinstance(message, msg.Failed):
@@ -375,10 +398,20 @@ class Pool:
         if failed.reason == "unloaded":
             # Forgotten to make room for others: send it again.
             worker.programs.discard(asked.program)
+            worker.tables.discard(asked.setting.table)
             self.run(asked)
         else:
             fields = (failed.reason, failed.message, failed.epoch, failed.asked, failed.limit)
-            self._feed(ev.SegmentFailed(worker.number, failed.ticket, *fields))
+            self._feed(ev.SegmentFailed(worker.number, failed.ticket, *fields, failed.point))
+
+    def _calibrated(self, worker: Worker, message: msg.Calibrated) -> None:
+        if message.text:
+            try:
+                self._tables.extend(message.text)
+            except OSError as error:
+                _log.error("the table of points is not on disk", extra={"why": error.strerror})
+        name = self._tables.current if message.text else ""
+        self._feed(ev.Calibrated(worker.number, message.ticket, name, message.why))
 
     def _fail(self, worker: Worker, ticket: int, reason: str, message: str) -> None:
         self._feed(ev.SegmentFailed(worker.number, ticket, reason, message))

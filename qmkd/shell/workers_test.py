@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +16,12 @@ from qmkd.core import events as ev
 from qmkd.shell import workers
 from qmkd.shell.hub import Hub
 from qmkd.shell.results import Results
+from qmkd.shell.tables import Tables
 from qmkd.shell.workers import START_FAILURES_MAX, Pool, Worker
 
 OPTIONS = ("--scheduler=other",)
 READY_S_MAX = 20.0
+NO_TABLES = Tables(Path("/nowhere"))
 
 
 @pytest.fixture
@@ -53,7 +56,7 @@ def test_a_pool_that_can_start_no_worker_gives_up_and_says_why(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "Worker", refuse)
-    pool = Pool(hub, Results(), lambda event: None, 1, OPTIONS)
+    pool = Pool(hub, Results(), NO_TABLES, lambda event: None, 1, OPTIONS)
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
@@ -72,7 +75,7 @@ def test_a_worker_ended_on_the_kernels_wish_is_replaced_at_once(
     for name in ("BACKOFF_S_MIN", "BACKOFF_S_MAX"):
         monkeypatch.setattr(workers, name, 1000.0)
     into, heard = trio.open_memory_channel[ev.Event](100)
-    pool = Pool(hub, Results(), into.send_nowait, 1, OPTIONS)
+    pool = Pool(hub, Results(), NO_TABLES, into.send_nowait, 1, OPTIONS)
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:

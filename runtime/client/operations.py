@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from msgspec import UNSET, Raw, Struct
+from msgspec import Raw, Struct
 
 from runtime.client.errors import DeadlinePassed, ended, refused
 from runtime.client.exchange import Clock, Steps, one, perform, reply_of
@@ -72,7 +72,7 @@ def policy_of(options: PolicyOptions) -> Policy:
     key = fields.pop("idempotency_key", None) or secrets.token_hex(KEY_BYTES)
     return Policy(
         **fields,  # type: ignore[arg-type]
-        noise=UNSET if noise is None else Noise(str(noise)),
+        noise=Noise.PROFILE if noise is None else Noise(str(noise)),
         idempotency_key=str(key),
     )
 

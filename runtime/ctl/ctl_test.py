@@ -132,18 +132,21 @@ def test_a_program_is_explained_without_being_run(ctl: Ctl) -> None:
 
 
 def test_exact_probabilities_are_shown_as_shares(ctl: Ctl) -> None:
-    shown = ctl("run", BELL, "--exact").stdout
+    shown = ctl("run", BELL, "--exact", "--noise", "ideal").stdout
     assert "exact probabilities" in shown
     assert shown.count("0.500000000") == 2
-    found = object_in(ctl("run", BELL, "--exact", "--json"))["probabilities"]
+    found = object_in(ctl("run", BELL, "--exact", "--noise", "ideal", "--json"))["probabilities"]
     assert found == pytest.approx({"00": 0.5, "11": 0.5}, abs=1e-12)
+    noisy = object_in(ctl("run", BELL, "--exact", "--json"))["probabilities"]
+    assert 1e-4 < noisy["01"] + noisy["10"] < 1e-2, "a code of distance 3 errs"
     ctl("run", BELL, "--exact", "--shots", "2", status=Exit.USAGE)
 
 
 def test_assembly_runs_from_a_file_and_from_standard_input(ctl: Ctl, tmp_path: Path) -> None:
     (tmp_path / "flip.qvm").write_text(FLIP)
-    from_file = object_in(ctl("run", str(tmp_path / "flip.qvm"), "--seed", "1", "--json"))
-    piped = object_in(ctl("run", "-", "--seed", "1", "--json", text=FLIP))
+    asked = ("--seed", "1", "--noise", "ideal", "--json")
+    from_file = object_in(ctl("run", str(tmp_path / "flip.qvm"), *asked))
+    piped = object_in(ctl("run", "-", *asked, text=FLIP))
     assert from_file["counts"] == piped["counts"]
     assert set(piped["counts"]) == {"00", "10"}
 
@@ -393,10 +396,10 @@ def test_many_samples_come_as_a_mapped_descriptor_and_agree_with_the_counts(
     daemon: Daemon,
 ) -> None:
     with Client(daemon.socket) as client:
-        result = client.run(Path(BELL), shots=200_000, seed=3)
+        result = client.run(Path(BELL), shots=200_000, seed=3, noise="ideal")
         assert result.samples.shape == (200_000, 2)
         assert (result.samples[:, 0] == result.samples[:, 1]).all()
         assert result.packed.counts() == result.counts
-        uncounted = client.run(Path(BELL), shots=200_000, seed=3, counts=False)
+        uncounted = client.run(Path(BELL), shots=200_000, seed=3, noise="ideal", counts=False)
         assert uncounted.status.counts is None
         assert uncounted.counts == result.counts

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from qmkd.core.ports import Quota
-from qmkd.shell.config import FLAT, TenantTable
+from qmkd.shell.config import FLAT, DecoderTable, TenantTable
 from qmkd.shell.limits import Limits
 from tests.daemon import running_daemon
 
@@ -101,5 +101,6 @@ def test_the_operators_page_names_every_configuration_key() -> None:
         *Limits.__struct_fields__,
         *Quota.__struct_fields__,
         *TenantTable.__struct_fields__,
+        *DecoderTable.__struct_fields__,
     }
     assert {key for key in keys if key not in text} == set()

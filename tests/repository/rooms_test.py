@@ -29,7 +29,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "qmkd.core": {"msgspec", "syscalls", "qvm"},
     "qmkd.engine": {"msgspec", "numpy", "stim", "qvm", "qmkd.core.ports", "qmkd.qec", "syscalls"},
     "qmkd.qec": {"msgspec", "numpy", "scipy", "stim", "pymatching", "ldpc", "syscalls", "qvm"},
-    "qmkd.shell": {"msgspec", "trio", "syscalls", "qvm", "qmkd.core", "qmkd.engine"},
+    "qmkd.shell": {
+        "msgspec", "trio", "syscalls", "qvm", "qmkd.core", "qmkd.engine", "qmkd.qec.reach",
+    },
     "runtime": {"msgspec", "numpy", "trio", "syscalls", "qvm", "policy"},
     "runtime.client": {"msgspec", "numpy", "trio", "syscalls", "qvm", "rich", "matplotlib"},
     "runtime.ctl": {
@@ -40,6 +42,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "msgspec", "numpy", "scipy", "trio", "syscalls", "qvm", "runtime", "policy", "rich",
         "matplotlib",
     },
+    # Pictures of what the numerics measured.
+    "harness.pictures": {"numpy", "stim", "matplotlib", "harness", "qmkd.qec"},
     # The benchmarks put the engine and the kernel beside their peers in one process.
     "harness.bench": {
         "msgspec", "numpy", "stim", "trio", "jsonrpcserver", "syscalls", "qvm", "qmkd", "runtime",

@@ -12,6 +12,7 @@ import msgspec
 
 from qmkd.core import (
     admission,
+    calibrating,
     invariants,
     jobs,
     keeping,
@@ -23,8 +24,10 @@ from qmkd.core import (
     sessions,
     waiting,
 )
+from qmkd.core.effects import RunSegment
 from qmkd.core.events import Peer
-from qmkd.core.ports import Machine, Plan, Quota, TenantRule
+from qmkd.core.limits import SECOND
+from qmkd.core.ports import Machine, Plan, Point, Quota, TenantRule
 from qvm.program import Summary, VerifiedProgram
 from qvm.verify import verify_bytes
 from syscalls.errors import ProgramTooWide
@@ -82,15 +85,18 @@ def may_call(peer: Peer) -> bool:
     return rule is not None and not rule.suspended
 
 
-def machine(workers: int, durable: bool = False, version: str = "1") -> Machine:
+def machine(workers: int, durable: bool = False, version: str = "1", table: str = "") -> Machine:
     """A machine on which two coded programs do not fit at once."""
     return Machine(
         physical_qubits=40,
+        calibrated={"Surface": frozenset({9})},
+        measurable={"Surface": 3, "BaconShor": 2},
         workers=workers,
         worker_bytes=1_000,
         tenants=TENANTS,
         versions={"x": version},
         durable=durable,
+        table=table,
     )
 
 
@@ -138,8 +144,29 @@ PROGRAMS: tuple[bytes, ...] = (
     b"[" * 300,
     PLAIN[:-1] + b" " * 700,
     PLAIN.replace(b"MEASURE_Z", b"MEASURE_W") + b" " * 700,
+    graph(1, 1, profile="logical:Surface(d=2)"),
+    graph(1, 1, profile="logical:BaconShor(d=2)"),
 )
 SEEN_OFTEN = 11  # of PROGRAMS, the first so many are valid and usual
+
+
+UNMEASURABLE = Point("Surface", 2, "uniform", 0.001)
+NEVER_MEASURED = Point("BaconShor", 2, "uniform", 0.001)
+
+
+def lacking(unit: RunSegment, known: frozenset[Point]) -> Point | None:
+    """The first point that the noise of a run lacks, as its worker finds out."""
+    mode, _, noise = unit.noise.partition(" ")
+    if mode != "calibrated":
+        return None
+    made = verified(unit.graph)
+    assert isinstance(made, VerifiedProgram)
+    model, _, strength = noise.partition(" ")
+    for profile in made.summary.profiles:
+        point = Point(profile.code, profile.distance, model, float(strength))
+        if profile.distance and profile.distance != 9 and point not in known:
+            return point
+    return None
 
 
 @lru_cache(maxsize=1024)
@@ -179,6 +206,7 @@ _BOUNDS: tuple[tuple[tuple[Any, ...], str, Any], ...] = (
     ((recovery,), "SLICE_SHOTS_UNMEASURED_MAX", 4096),
     ((programs, invariants), "PROGRAMS_CACHED_MAX", 4),
     ((programs, invariants), "PROGRAM_BYTES_CACHED_MAX", 6_000),
+    ((schedule, calibrating), "POINT_NS_MAX", SECOND),
     ((schedule,), "COUNTS_KEYS_MAX", outcomes.COUNTS_KEYS_MAX),
     ((schedule,), "SLICE_SHOTS_UNMEASURED_MAX", 4096),
     ((schedule,), "SLICE_SHOTS_MAX", 8192),

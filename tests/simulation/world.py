@@ -12,14 +12,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
 
 from qmkd.core import effects as fx
 from qmkd.core import events as ev
 from qmkd.core import invariants
 from qmkd.core.kernel import Kernel
 from qmkd.core.limits import ENTROPY_BYTES, MS, SECOND, SESSION_IDLE_NS
-from qmkd.core.ports import SegmentReport
+from qmkd.core.ports import Point, SegmentReport
 from qvm.findings import Findings
 from qvm.program import VerifiedProgram
 from syscalls.channel import OpenChan
@@ -68,7 +67,7 @@ class Process:
     def __init__(self) -> None:
         self.up = False
         self.doomed = False
-        self.held: dict[int, fx.RunSegment | fx.CheckProgram] = {}
+        self.held: dict[int, fx.RunSegment | fx.CheckProgram | fx.Calibrate] = {}
         self.stopping: set[int] = set()
 
 
@@ -79,7 +78,9 @@ class Life:
         self.rng, self.now_ns = rng, now_ns
         self.disk: Disk | None = before.disk if before else Disk(rng) if durable else None
         version = rng.choice(("1", "1", "1", "2"))
-        machine = cast.machine(rng.randint(1, 3), self.disk is not None, version)
+        self.tables: dict[str, frozenset[Point]] = before.tables if before else {"": frozenset()}
+        table = max(self.tables, key=lambda name: len(self.tables[name]))
+        machine = cast.machine(rng.randint(1, 3), self.disk is not None, version, table)
         self.kernel = Kernel(machine, cast.planner)
         self.witness: Witness = before.witness if before else Witness(self.disk)
         self.processes = [Process() for _ in self.kernel.state.workers]
@@ -130,7 +131,7 @@ class Life:
 
     def _perform(self, effect: fx.Effect) -> None:
         match effect:
-            case fx.RunSegment() | fx.CheckProgram():
+            case fx.RunSegment() | fx.CheckProgram() | fx.Calibrate():
                 process = self.processes[effect.worker]
                 assert process.up, "work goes only to workers that are there"
                 process.held[effect.ticket] = effect
@@ -293,20 +294,40 @@ class Life:
         return ev.TimerFired(self.rng.choice(list(self.timers) or [0]))
 
     def _said(
-        self, unit: fx.RunSegment | fx.CheckProgram, stopping: bool, unlucky: float
+        self,
+        unit: fx.RunSegment | fx.CheckProgram | fx.Calibrate,
+        stopping: bool,
+        unlucky: float,
     ) -> ev.Event | None:
         if isinstance(unit, fx.CheckProgram):
             return self._checked(unit, unlucky)
+        if isinstance(unit, fx.Calibrate):
+            return self._calibrated(unit)
         chance = self.rng.random()
         if stopping and chance < 0.9:
             if chance < 0.3:
                 return None  # late
             epoch = self.rng.randrange(3)
             return ev.SegmentFailed(unit.worker, unit.ticket, "stopped", "", epoch)
+        lacking = cast.lacking(unit, self.tables[unit.setting.table])
+        if lacking is not None:
+            why = (unit.worker, unit.ticket, "uncalibrated", "no table has it")
+            return ev.SegmentFailed(*why, point=lacking)
         if self.rng.random() < unlucky / 2:
             reason = self.rng.choice(("refused", "memory", "internal", "stopped"))
             return ev.SegmentFailed(unit.worker, unit.ticket, reason, "it did", 1)
         return ev.SegmentDone(unit.worker, unit.ticket, self._report(unit, unlucky))
+
+    def _calibrated(self, unit: fx.Calibrate) -> ev.Event | None:
+        """Now and then it takes long, for ever, or comes to nothing."""
+        if unit.point == cast.NEVER_MEASURED or self.rng.random() < 0.5:
+            return None
+        if unit.point == cast.UNMEASURABLE:
+            return ev.Calibrated(unit.worker, unit.ticket, "", "there is too little of it")
+        name = f"table {len(self.tables)}"
+        assert unit.point not in self.tables[unit.table], "nothing is measured twice"
+        self.tables[name] = self.tables[unit.table] | {unit.point}
+        return ev.Calibrated(unit.worker, unit.ticket, name)
 
     def _checked(self, unit: fx.CheckProgram, unlucky: float) -> ev.Event:
         if self.rng.random() < unlucky / 2:
@@ -438,7 +459,7 @@ class Life:
             priority=rng.choice((0, 0, 0, 1, -1)),
             deadline_epochs=rng.choice((None, None, None, None, None, 2)),
             timeout_ms=rng.choice((None, None, 30, 1_000)),
-            noise=rng.choice((UNSET,) * 8 + tuple(Noise)),
+            noise=rng.choice((Noise.PROFILE,) * 8 + tuple(Noise)),
             counts=rng.random() < 0.8,
             debug=rng.random() < 0.02,
             idempotency_key=rng.choice((None,) * 12 + ("k1", "k2", "k3")),
@@ -468,7 +489,8 @@ class Life:
         """Nobody calls; workers do well; time passes until nothing is under way."""
         state = self.kernel.state
         for _ in range(ENDING_STEPS_MAX):
-            if not (state.live or state.parked or state.checks or state.pending):
+            waited = state.live or state.parked or state.checks or state.pending
+            if not (waited or state.wanted):
                 return
             self.now_ns += self.rng.randrange(20 * MS)
             yield self._due_timer() or self._disk_event(calm=True) or self._work(unlucky=0.0)
@@ -494,7 +516,7 @@ class Life:
     def check_as_at_the_start(self) -> None:
         """Nothing is left of all that was."""
         state = self.kernel.state
-        for left in (state.jobs, state.sessions, state.connections, state.checks):
+        for left in (state.jobs, state.sessions, state.connections, state.checks, state.wanted):
             assert not left
         assert state.live == state.parked == state.physical == 0
         assert not any(state.tally.values())

@@ -63,7 +63,9 @@ def joint_measurement(
     return writer.circuit
 
 
-def surgery_cnot(distance: int, before: int, merged: int, after: int, basis: Basis) -> stim.Circuit:
+def surgery_cnot(
+    distance: int, before: int, merged: int, after: int, basis: Basis, perfect_ends: bool = False
+) -> stim.Circuit:
     """CNOT by a joint ZZ of control and ancilla, then a joint XX of ancilla and target.
 
     Each merge lasts `merged` rounds, of which `distance` are as many as space needs. The ancilla
@@ -83,7 +85,10 @@ def surgery_cnot(distance: int, before: int, merged: int, after: int, basis: Bas
         ]
     )
     control, target, tall, wide, ancilla = writer.blocks
-    writer.prepare({0: basis, 1: basis})
+    if perfect_ends:
+        writer.prepare_known([0, 1], basis)
+    else:
+        writer.prepare({0: basis, 1: basis})
     writer.rounds([0, 1], before)
     writer.merge_or_split([0, 1], [2, 1], gained="X")
     writer.rounds([2, 1], merged)
@@ -94,7 +99,7 @@ def surgery_cnot(distance: int, before: int, merged: int, after: int, basis: Bas
     joint_xx = _joint_result(wide, "XX", ancilla, target)
     second_lost = writer.merge_or_split([0, 3], [0, 1], lost="Z")
     writer.rounds([0, 1], after)
-    found = writer.measure([0, 1], basis)
+    found = (writer.measure_known if perfect_ends else writer.measure)([0, 1], basis)
     control_value, target_value = (
         frozenset(found[qubit] for qubit in block.logical(basis, 0)) for block in (control, target)
     )

@@ -69,6 +69,22 @@ def test_a_cnot_has_the_distance_when_merged_for_as_many_rounds(
         assert circuit.num_qubits == 6 * distance**2 + 4 * distance - 1
 
 
+@pytest.mark.parametrize("basis", BASES)
+def test_perfect_ends_leave_all_determined_and_one_round_beside_enough(basis: Basis) -> None:
+    circuit = surgery_cnot(3, 1, 3, 1, basis, perfect_ends=True)
+    assert complete(circuit)
+    assert faults(circuit) == 3
+    noisy = noise.apply(circuit, noise.uniform(1e-3)).flattened()
+    spared = [each for each in noisy if each.tag == noise.PERFECT]
+    # Four checks of the other basis per patch, before and after.
+    products = [each for each in spared if each.name == "MPP"]
+    assert sum(len(each.target_groups()) for each in products) == 2 * 2 * 4
+    assert {each.name for each in spared} == {
+        "MPP", "R" if basis == "Z" else "RX", "M" if basis == "Z" else "MX"
+    }  # fmt: skip
+    assert not any(each.gate_args_copy() for each in spared)
+
+
 @pytest.mark.parametrize("distance", [2, 3, 4])
 def test_a_cnot_takes_x_of_the_control_to_both_and_z_of_the_target_to_both(distance: int) -> None:
     code = surface(distance)

@@ -12,13 +12,14 @@ Detectors have coordinates (x, y, round, part): part is 2 * block + (1 if it com
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Final
 
 import stim
 
-from qmkd.qec.codes.code import MEASURE, RESET, Basis, Code, Coord, Layer
+from qmkd.qec.codes.code import MEASURE, OTHER, RESET, Basis, Code, Coord, Layer
+from qmkd.qec.noise import PERFECT
 
 Records = frozenset[int]
 """Results, counted from the first of the circuit; what is meant is their parity."""
@@ -88,7 +89,7 @@ class Writer:
 
     # --- layers -----------------------------------------------------------------------------------
 
-    def layer(self, operations: Iterable[tuple[str, Sequence[int]]]) -> range:
+    def layer(self, operations: Iterable[tuple[str, Sequence[int]]], tag: str = "") -> range:
         """Operations on qubits of the circuit, at once. Returns the results, oldest first."""
         merged: dict[str, list[int]] = defaultdict(list)
         for gate, qubits in operations:
@@ -96,7 +97,7 @@ class Writer:
         first = self.measured
         for gate, qubits in merged.items():
             if qubits:
-                self.circuit.append(gate, qubits)
+                self.circuit.append(gate, qubits, tag=tag)
         self.measured = first + sum(
             len(qubits) // (2 if gate in ("MXX", "MZZ") else 1)
             for gate, qubits in merged.items()
@@ -104,6 +105,23 @@ class Writer:
         )
         self.circuit.append("TICK")
         return range(first, self.measured)
+
+    def _observe(self, blocks: Sequence[Block], basis: Basis) -> dict[Operator, Records]:
+        """Measure all stabilizers of a basis at once and without noise."""
+        operators = [
+            operator
+            for block in blocks
+            for operator, _, _ in block.stabilizers
+            if operator[0] == basis
+        ]
+        pauli = {"X": stim.target_x, "Z": stim.target_z}[basis]
+        for _, support in operators:
+            product = stim.target_combined_paulis([pauli(qubit) for qubit in sorted(support)])
+            self.circuit.append("MPP", product, tag=PERFECT)
+        self.circuit.append("TICK")
+        first = self.measured
+        self.measured += len(operators)
+        return {operator: frozenset((first + at,)) for at, operator in enumerate(operators)}
 
     # --- annotations ------------------------------------------------------------------------------
 
@@ -124,6 +142,17 @@ class Writer:
     def prepare(self, bases: dict[int, Basis]) -> None:
         """Reset the data of blocks (number -> basis)."""
         self.reset_data([(self.blocks[number], basis) for number, basis in bases.items()])
+
+    def prepare_known(self, chosen: Sequence[int], basis: Basis) -> None:
+        """Reset the data of blocks and learn every stabilizer, all without noise."""
+        blocks = [self.blocks[number] for number in chosen]
+        assert all(block.commuting for block in blocks), "their gauges have no values"
+        self.layer([(RESET[basis], block.data) for block in blocks], PERFECT)
+        for block in blocks:
+            for operator, _, _ in block.stabilizers:
+                self.values[operator] = NOTHING
+        self.values |= self._observe(blocks, OTHER[basis])
+        self.layer([each for block in blocks for each in _opening(block)])
 
     def reset_data(
         self, blocks: Sequence[tuple[Block, Basis]], single: dict[int, Basis] | None = None
@@ -316,12 +345,28 @@ class Writer:
         """The basis whose gauges were just measured in the basis of fresh data, before others."""
         return block.first if block.fresh == block.first and not block.commuting else None
 
-    def measure(self, chosen: Sequence[int], basis: Basis) -> dict[int, int]:
+    def measure_known(self, chosen: Sequence[int], basis: Basis) -> dict[int, int]:
+        """Measure every stabilizer, then the data of blocks, all without noise, and compare."""
+        blocks = [self.blocks[number] for number in chosen]
+        seen = self._observe(blocks, OTHER[basis])
+        for block in blocks:
+            for operator, _, at in block.stabilizers:
+                if operator in seen:
+                    results = seen[operator] ^ self.values[operator]
+                    self.detector(results, at, block.part(operator[0]))
+        return self.measure(chosen, basis, PERFECT)
+
+    def measure(self, chosen: Sequence[int], basis: Basis, tag: str = "") -> dict[int, int]:
         """Measure the data of blocks in one layer and compare. Returns qubit -> result."""
         blocks = [self.blocks[number] for number in chosen]
         data = [qubit for block in blocks for qubit in block.data]
         found = {qubit: self.measured + i for i, qubit in enumerate(data)}
-        self.layer([(MEASURE[basis], data)])
+        self.layer([(MEASURE[basis], data)], tag)
+        self.compare_data(blocks, basis, found)
+        return found
+
+    def compare_data(self, blocks: Sequence[Block], basis: Basis, found: Mapping[int, int]) -> None:
+        """Detectors of data that was measured: qubit -> result."""
         for block in blocks:
             code = block.code
             if not block.commuting and block.last == basis:
@@ -336,7 +381,6 @@ class Writer:
                 if operator[0] == basis and operator in self.values:
                     results = frozenset(found[qubit] for qubit in operator[1])
                     self.detector(results ^ self.values[operator], at, block.part(basis))
-        return found
 
 
 def _placed(block: Block, layer: Layer) -> list[tuple[str, Sequence[int]]]:

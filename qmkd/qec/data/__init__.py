@@ -1,6 +1,7 @@
 """Data that ships: our calibration table, published counts that we compare with, our validation.
 
-`calibration.jsonl` is made by `python -m qmkd.qec calibrate --out FILE`, `validation.jsonl` by
+`calibration.jsonl` is made by `python -m qmkd.qec calibrate --out FILE`, `counts.csv`, our own
+counts of what others published, by `python -m qmkd.qec count --out FILE`, and `validation.jsonl` by
 `python -m qmkd.qec validate --out FILE`.
 
 `published.csv`: a part of `assets/stats.csv` of the public repositories Strilanc/midout (McEwen,
@@ -20,8 +21,8 @@ from typing import NamedTuple
 from qmkd.qec.calibration import Basis, Table, decode
 
 
-class Published(NamedTuple):
-    """One published count. source: the repository; experiment: what was run, in its words."""
+class Count(NamedTuple):
+    """One count. source: the repository, or "ours"; experiment: what was run, in its words."""
 
     source: str
     experiment: str
@@ -41,10 +42,20 @@ def calibration() -> Table:
 
 
 @cache
-def published() -> tuple[Published, ...]:
-    text = (files(__name__) / "published.csv").read_text(encoding="utf-8")
+def published() -> tuple[Count, ...]:
+    return read_counts((files(__name__) / "published.csv").read_text(encoding="utf-8"))
+
+
+@cache
+def counted() -> tuple[Count, ...]:
+    """Ours, of surface memories."""
+    return read_counts((files(__name__) / "counts.csv").read_text(encoding="utf-8"))
+
+
+def read_counts(text: str) -> tuple[Count, ...]:
+    """Rows of a CSV whose first line names the columns; more columns than `Count` has may follow."""
     return tuple(
-        Published(
+        Count(
             source=row["source"],
             experiment=row["experiment"],
             decoder=row["decoder"],
