@@ -12,6 +12,7 @@ import msgspec
 
 from qmkd.core import (
     admission,
+    delegation,
     invariants,
     jobs,
     keeping,
@@ -43,7 +44,14 @@ TENANTS = (
         name="alice",
         uids=frozenset({1, 6}),
         grantable=_PLAIN,
-        quota=Quota(logical_qubits=6, jobs=8, queued_bytes=12_000, result_bytes=90_000, sessions=6),
+        quota=Quota(
+            logical_qubits=6,
+            jobs=8,
+            queued_bytes=12_000,
+            result_bytes=90_000,
+            sessions=8,
+            t_states_per_minute=200_000,
+        ),
     ),
     TenantRule(
         name="bob",
@@ -51,10 +59,14 @@ TENANTS = (
         gids=frozenset({20}),
         grantable=frozenset({Right.ALLOC}),
         quota=Quota(
-            physical_qubits=20, jobs=3, queued_bytes=3_000, result_bytes=30_000, sessions=3
+            physical_qubits=20, jobs=3, queued_bytes=3_000, result_bytes=30_000, sessions=6
         ),
     ),
-    TenantRule(name="carol", uids=frozenset({3}), quota=Quota(jobs=5, sessions=4)),
+    TenantRule(
+        name="carol",
+        uids=frozenset({3}),
+        quota=Quota(jobs=5, sessions=6, cpu_ms_per_minute=20_000),
+    ),
     TenantRule(name="mallory", uids=frozenset({4}), suspended=True),
 )
 PEERS = (
@@ -139,6 +151,7 @@ PROGRAMS: tuple[bytes, ...] = (
     PLAIN[:-1] + b" " * 700,
     PLAIN.replace(b"MEASURE_Z", b"MEASURE_W") + b" " * 700,
 )
+MAGIC = 11  # needs a right that not every tenant has
 SEEN_OFTEN = 11  # of PROGRAMS, the first so many are valid and usual
 
 
@@ -175,6 +188,9 @@ _BOUNDS: tuple[tuple[tuple[Any, ...], str, Any], ...] = (
     ((sessions, invariants), "SESSIONS_EXPIRED_MAX", 3),
     ((sessions, invariants), "PEERS_CACHED_MAX", 3),
     ((sessions, recovery), "SWEEP_EFFECTS_MAX", 4),
+    ((delegation, invariants), "CAPABILITIES_MAX", 4),
+    ((delegation, invariants), "DELEGATIONS_MAX", 3),
+    ((delegation,), "SWEEP_EFFECTS_MAX", 4),
     ((keeping,), "PENDING_MAX", 40),
     ((recovery,), "SLICE_SHOTS_UNMEASURED_MAX", 4096),
     ((programs, invariants), "PROGRAMS_CACHED_MAX", 4),
