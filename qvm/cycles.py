@@ -9,6 +9,9 @@ shot longer. It is an estimate from below: operations that wait for one another 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from heapq import heapify, heappop, heappush
+
 import msgspec
 
 from qvm.machine import MILLION, Hardware
@@ -60,3 +63,22 @@ def demand(summary: Summary, hardware: Hardware) -> Demand:
         blocks=blocks if limit is None else min(blocks, limit),
         slowed=slowed,
     )
+
+
+def earliest(
+    now: int, free: int, ends: Iterable[tuple[int, int]], wants: Sequence[tuple[int, int]]
+) -> int:
+    """When the last of `wants` can start, none before those ahead of it.
+
+    free: qubits that nobody holds. ends: (cycle, qubits that are given back then). wants: (qubits,
+    cycles that they are held); each is no more than there is in all.
+    """
+    heap = list(ends)
+    heapify(heap)
+    for qubits, cycles in wants:
+        while free < qubits:
+            end, back = heappop(heap)
+            now, free = max(now, end), free + back
+        free -= qubits
+        heappush(heap, (now + cycles, qubits))
+    return now

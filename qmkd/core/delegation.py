@@ -133,7 +133,7 @@ def _set_aside(state: State, tenant: Tenant, share: Share, sign: int) -> None:
     quota = tenant.quota
     left = {name: getattr(quota, name) - sign * each for name, each in _amounts(share).items()}
     set_quota(tenant, state.now_ns, msgspec.structs.replace(quota, **left))
-    state.stirred = True
+    state.stirred = state.contested = True
 
 
 def _expiry(state: State, request: Delegate, parent: Capability | None) -> int:

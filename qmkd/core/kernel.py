@@ -39,7 +39,7 @@ from qmkd.core.events import (
 from qmkd.core.jobs import cancel, find_job, fire, pause, shutting_down
 from qmkd.core.limits import EFFECTS_PER_STEP_MAX, ENTROPY_BYTES, MS, check_machine
 from qmkd.core.ports import Machine, Planner
-from qmkd.core.reading import q_get_telemetry, q_results, q_status
+from qmkd.core.reading import q_get_mapping, q_get_telemetry, q_results, q_status
 from qmkd.core.records import Recovered
 from qmkd.core.recovery import keep_failed, kept, recover, settle_kept
 from qmkd.core.replaying import graph_loaded, replay
@@ -73,7 +73,7 @@ from syscalls.registry import CALLS
 from syscalls.results import Results
 from syscalls.session import CloseSession, NegotiateCaps
 from syscalls.syscall import SessionCall, Syscall
-from syscalls.telemetry import GetTelemetry
+from syscalls.telemetry import GetMapping, GetTelemetry
 
 Answer = msgspec.Struct | KernelError | Reply | None
 """What a call's handler returns: the reply's body, a whole reply, or None for a parked request."""
@@ -239,6 +239,7 @@ _CALLS: Final[dict[type[Syscall], Callable[[State, Session, Called], Answer]]] =
     Revoke: delegation.take_back,
     GetTelemetry: q_get_telemetry,
     Replay: replay,
+    GetMapping: q_get_mapping,
 }
 
 assert set(_CALLS) == {

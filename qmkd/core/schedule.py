@@ -2,8 +2,8 @@
 
 A job's shots go out in slices; several may be in different workers at once, and none of that
 changes bits (docs/decisions/0004). Tenants take turns. Within a tenant, graphs to verify come
-first, then jobs by priority and age. A job that does not fit the qubits left holds back only the
-younger or less urgent queued jobs of its own tenant.
+first, then jobs by priority, deadline and age. Only jobs that hold a place on the machine are
+handed out; who holds one, and for how long, is decided in `mapping.py`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from qmkd.core.jobs import complete, fail, has_shots, set_ready, settle, start, 
 from qmkd.core.keeping import keep
 from qmkd.core.limits import (
     ATTEMPTS_MAX,
+    EPOCH_CYCLES,
     LEAF_BYTES,
     SEGMENT_NS_TARGET,
     SEGMENTS_PER_WORKER_MAX,
@@ -29,11 +30,11 @@ from qmkd.core.limits import (
     SLICE_SHOTS_MAX,
     SLICE_SHOTS_UNMEASURED_MAX,
 )
+from qmkd.core.mapping import demand_of, give_places, goes_on, spend
 from qmkd.core.ports import SegmentReport
 from qmkd.core.records import SliceRow
 from qmkd.core.state import Check, Job, Segment, Slice, State, Tenant, Worker
 from qmkd.core.waiting import announce_progress
-from qmkd.core.wording import blocked
 from syscalls.errors import (
     InternalError,
     KernelError,
@@ -49,7 +50,7 @@ TOTAL_TOLERANCE = 1e-6  # how far probabilities may be from 1 together
 
 def dispatch(state: State) -> None:
     """Hand out work until no worker has room or no tenant has work that may start now."""
-    state.stirred = False
+    _give_places(state)
     turns, passed = state.turns, 0
     while turns and passed < len(turns):
         tenant = turns[0]
@@ -60,12 +61,12 @@ def dispatch(state: State) -> None:
             passed += 1
             continue
         if unit is None:
-            if tenant.checks or tenant.ready or tenant.queued:
-                turns.rotate(-1)
-                passed += 1
-            else:
-                turns.popleft()
-                tenant.in_turns = False
+            assert not tenant.ready
+            turns.popleft()
+            tenant.in_turns = False
+            continue
+        if isinstance(unit, Job) and not goes_on(state, unit):
+            _give_places(state)
             continue
         sent = _send_check(state, unit) if isinstance(unit, Check) else _send_slice(state, unit)
         if not sent:
@@ -81,32 +82,36 @@ def _next_unit(state: State, tenant: Tenant) -> Check | Job | None:
             return check
         tenant.checks.popleft()
         end_check(state, check)
-    ready = tenant.ready[0] if tenant.ready else None
-    if tenant.queued:
-        queued = tenant.queued[0]
-        if (ready is None or queued < ready) and blocked(state, queued[2]) is None:
-            return queued[2]
-    return ready[2] if ready is not None else None
+    return tenant.ready[0][-1] if tenant.ready else None
+
+
+def _give_places(state: State) -> None:
+    for job in give_places(state):
+        want_turn(state, job.tenant)
+    state.stirred = False
 
 
 # --- slices -------------------------------------------------------------------------------------
 
 
-def _next_slice(job: Job) -> Slice:
+def _next_slice(state: State, job: Job) -> Slice:
     if job.again:
         return job.again[-1]
-    return Slice(job.shots_given, min(_slice_shots(job), job.policy.shots - job.shots_given))
+    return Slice(job.shots_given, min(_slice_shots(state, job), job.policy.shots - job.shots_given))
 
 
-def _slice_shots(job: Job) -> int:
+def _slice_shots(state: State, job: Job) -> int:
     """How many shots to run at a time: a multiple of SHOT_BLOCK, near SEGMENT_NS_TARGET long.
 
-    Longer where the plan says that shorter slices would be waste.
+    Longer where the plan says that shorter slices would be waste; where somebody waits for the
+    machine, no longer than an epoch.
     """
     measured = job.program.ns_per_shot
     most = SLICE_SHOTS_MAX if measured else SLICE_SHOTS_UNMEASURED_MAX
     shots = SEGMENT_NS_TARGET // (measured or max(1, job.plan.ns_per_shot))
-    return min(most, max(SHOT_BLOCK, job.plan.shots_least, shots) // SHOT_BLOCK * SHOT_BLOCK)
+    if state.crowded:
+        most = max(SHOT_BLOCK, min(most, EPOCH_CYCLES // demand_of(state, job.program).cycles))
+    return min(most, max(SHOT_BLOCK, job.plan.shots_least, shots)) // SHOT_BLOCK * SHOT_BLOCK
 
 
 def _predict_ns(job: Job, given: Slice) -> int:
@@ -153,7 +158,7 @@ def _send_check(state: State, check: Check) -> bool:
 
 
 def _send_slice(state: State, job: Job) -> bool:
-    given = _next_slice(job)
+    given = _next_slice(state, job)
     ns = _predict_ns(job, given)
     worker = _worker_for(state, ns, alone=given.attempts > 0)
     if worker is None:
@@ -163,6 +168,7 @@ def _send_slice(state: State, job: Job) -> bool:
     if job.again:
         job.again.pop()
     else:
+        spend(state, job, given.shots)
         job.shots_given += given.shots
     if not has_shots(job):
         set_ready(job, False)
