@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any
 
@@ -24,16 +25,23 @@ from syscalls.results import SHOT_BLOCK
 _JOB = "SELECT number FROM jobs WHERE id = ?"
 
 
-def load(db: sqlite3.Connection) -> Recovered:
-    """All there is but packed rows. Raises Damaged."""
+@contextmanager
+def _one_moment(db: sqlite3.Connection, what: str) -> Iterator[None]:
+    """All that is read in here is of one moment. What cannot be read is Damaged."""
     try:
-        db.execute("BEGIN")  # one moment's view
+        db.execute("BEGIN")
         try:
-            return _load(db)
+            yield
         finally:
             db.execute("ROLLBACK")
     except sqlite3.Error as error:
-        raise Damaged(f"the database cannot be read: {error}") from error
+        raise Damaged(f"{what} cannot be read: {error}") from error
+
+
+def load(db: sqlite3.Connection) -> Recovered:
+    """All there is but packed rows. Raises Damaged."""
+    with _one_moment(db, "the database"):
+        return _load(db)
 
 
 def _load(db: sqlite3.Connection) -> Recovered:
@@ -101,12 +109,13 @@ def graph_bytes(db: sqlite3.Connection, number: int, digest: bytes) -> bytes:
 
 def graph_of_job(db: sqlite3.Connection, job_id: str) -> bytes:
     """The bytes of a job's graph, empty if there is no such job. Raises Damaged."""
-    found = db.execute(
-        "SELECT graphs.id, graphs.digest FROM jobs JOIN graphs ON graphs.id = jobs.graph"
-        " WHERE jobs.id = ?",
-        (job_id,),
-    ).fetchone()
-    return b"" if found is None else graph_bytes(db, *found)
+    with _one_moment(db, f"the program of {job_id}"):
+        found = db.execute(
+            "SELECT graphs.id, graphs.digest FROM jobs JOIN graphs ON graphs.id = jobs.graph"
+            " WHERE jobs.id = ?",
+            (job_id,),
+        ).fetchone()
+        return b"" if found is None else graph_bytes(db, *found)
 
 
 def graph_row(body: GraphBody, digest: bytes, graph: bytes, where: str) -> GraphRow:
@@ -129,19 +138,13 @@ def packed_rows(db: sqlite3.Connection, job_id: str) -> Iterator[tuple[int, byte
 
     Raises Damaged as soon as something is not what was written; then no piece of this job counts.
     """
-    try:
-        db.execute("BEGIN")  # one moment's view
-        try:
-            slices = db.execute(
-                f"SELECT first, body FROM slices WHERE job = ({_JOB}) ORDER BY first", (job_id,)
-            ).fetchall()
-            for first, body in slices:
-                row = opened(body, SliceRow, f"job {job_id}, shots from {first}")
-                yield from slice_pieces(db, row)
-        finally:
-            db.execute("ROLLBACK")
-    except sqlite3.Error as error:
-        raise Damaged(f"the results of {job_id} cannot be read: {error}") from error
+    with _one_moment(db, f"the results of {job_id}"):
+        slices = db.execute(
+            f"SELECT first, body FROM slices WHERE job = ({_JOB}) ORDER BY first", (job_id,)
+        ).fetchall()
+        for first, body in slices:
+            row = opened(body, SliceRow, f"job {job_id}, shots from {first}")
+            yield from slice_pieces(db, row)
 
 
 def slice_pieces(db: sqlite3.Connection, row: SliceRow) -> Iterator[tuple[int, bytes]]:
