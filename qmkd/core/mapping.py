@@ -17,7 +17,7 @@ from __future__ import annotations
 from bisect import insort
 
 from qmkd.core import quotas
-from qmkd.core.limits import EPOCH_CYCLES, OVERTAKEN_MAX, PACKED_JOBS_MAX, PLACES_TRIED_MAX
+from qmkd.core.limits import BACKFILL_MAX, EPOCH_CYCLES, OVERTAKEN_MAX, PACKED_JOBS_MAX
 from qmkd.core.state import Job, Program, State, Tenant
 from qvm.blocks import Inventory, Place, packed, qubits_of
 from qvm.cycles import Demand, demand, earliest
@@ -200,11 +200,9 @@ def give_places(state: State) -> list[Job]:
 def _place_next(state: State, placed: list[Job]) -> bool:
     """Place one job, if any may be; those that it overtakes remember."""
     passed: list[Job] = []
-    tried = 0
     for tenant in _fairest(state):
         head = tenant.queued[0][-1]
-        for _, _, _, job in tenant.queued:
-            tried += 1
+        for _, _, _, job in tenant.queued[:BACKFILL_MAX]:
             place = room(state, job)
             if not passed and job is head and place == QUBITS and _make_room(state, job):
                 placed.append(job)
@@ -217,10 +215,9 @@ def _place_next(state: State, placed: list[Job]) -> bool:
                 return True
             if job is head and over_quota(job) is None:
                 passed.append(job)
-            if head.overtaken >= OVERTAKEN_MAX or tried >= PLACES_TRIED_MAX:
+            if head.overtaken >= OVERTAKEN_MAX:
                 break
-        starved = head.overtaken >= OVERTAKEN_MAX and head in passed
-        if starved or tried >= PLACES_TRIED_MAX:
+        if head.overtaken >= OVERTAKEN_MAX and head in passed:
             return False
     return False
 
@@ -252,9 +249,8 @@ def goes_on(state: State, job: Job) -> bool:
     if job.cycle < job.paid_cycle or job.shots_given == job.policy.shots:
         return True
     if state.crowded:
-        for tenant in _fairest(state)[:1]:
-            head = tenant.queued[0][-1]
-            if _yields(state, job, head):
+        for tenant in [*_fairest(state)[:1], *[job.tenant] * bool(job.tenant.queued)]:
+            if _yields(state, job, tenant.queued[0][-1]):
                 job.tenant.ready.remove((*job.rank, job))
                 let_place_go(state, job)
                 insort(job.tenant.queued, (*job.rank, job))

@@ -16,6 +16,7 @@ from qmkd.core import (
     invariants,
     jobs,
     keeping,
+    mapping,
     ports,
     programs,
     reading,
@@ -26,6 +27,7 @@ from qmkd.core import (
 )
 from qmkd.core.events import Peer
 from qmkd.core.ports import Machine, Plan, Quota, TenantRule
+from qvm.machine import Factory, Hardware, Link, Module, plain
 from qvm.program import Summary, VerifiedProgram
 from qvm.verify import verify_bytes
 from syscalls.errors import ProgramTooWide
@@ -94,10 +96,33 @@ def may_call(peer: Peer) -> bool:
     return rule is not None and not rule.suspended
 
 
-def machine(workers: int, durable: bool = False, version: str = "1") -> Machine:
-    """A machine on which two coded programs do not fit at once."""
+def _modules(*qubits: int) -> tuple[Module, ...]:
+    return tuple(Module(name=f"m{at}", qubits=each) for at, each in enumerate(qubits))
+
+
+HARDWARE = (
+    plain(40),
+    Hardware(name="apart", module=_modules(36, 30)),
+    Hardware(
+        name="chain",
+        module=_modules(20, 20, 30),
+        link=tuple(
+            Link(between=ends, cycles=10.0, fidelity=0.9) for ends in (("m0", "m1"), ("m1", "m2"))
+        ),
+        factory=(Factory(module="m2", qubits=10, cycles=7.0),),
+        decoder_blocks=2,
+    ),
+)
+"""Machines on which two coded programs do not fit at once."""
+
+
+def machine(
+    workers: int, durable: bool = False, version: str = "1", hardware: Hardware = HARDWARE[0]
+) -> Machine:
+    """One of these, and the daemon's other settings."""
     return Machine(
-        physical_qubits=40,
+        physical_qubits=hardware.qubits,
+        hardware=hardware,
         workers=workers,
         worker_bytes=1_000,
         tenants=TENANTS,
@@ -142,7 +167,7 @@ PROGRAMS: tuple[bytes, ...] = (
     # Two that are looked up by the same key: alike in length, beginning and end.
     graph(1, 1, {"op": "APPLY_X", "vqs": ["q0"]}),
     graph(1, 1, {"op": "APPLY_Y", "vqs": ["q0"]}),
-    graph(1, 1, {"op": "APPLY_T", "vqs": ["q0"]}),
+    graph(1, 1, {"op": "APPLY_T", "vqs": ["q0"]}, profile="logical:Surface(d=3)"),
     graph(WIDTH_MAX + 1, 1),
     graph(2, 1, profile="logical:Surface(d=9)"),
     graph(1, 1, {"op": "SET_POLICY", "args": {"priority": 1}}),
@@ -195,6 +220,11 @@ _BOUNDS: tuple[tuple[tuple[Any, ...], str, Any], ...] = (
     ((recovery,), "SLICE_SHOTS_UNMEASURED_MAX", 4096),
     ((programs, invariants), "PROGRAMS_CACHED_MAX", 4),
     ((programs, invariants), "PROGRAM_BYTES_CACHED_MAX", 6_000),
+    ((mapping, schedule), "EPOCH_CYCLES", 9_000),
+    ((mapping, invariants), "OVERTAKEN_MAX", 3),
+    ((mapping,), "BACKFILL_MAX", 3),
+    ((mapping,), "VACANT_MAX", 3),
+    ((reading,), "MAPPING_QUBITS_MAX", 30),
     ((schedule,), "COUNTS_KEYS_MAX", outcomes.COUNTS_KEYS_MAX),
     ((schedule,), "SLICE_SHOTS_UNMEASURED_MAX", 4096),
     ((schedule,), "SLICE_SHOTS_MAX", 8192),

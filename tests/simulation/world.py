@@ -42,7 +42,7 @@ from syscalls.job import (
 from syscalls.results import Results
 from syscalls.rights import Right
 from syscalls.session import CloseSession, NegotiateCaps, Session
-from syscalls.telemetry import GetTelemetry
+from syscalls.telemetry import GetMapping, GetTelemetry
 from tests.simulation import cast, outcomes
 from tests.simulation.disk import WRONG, Disk
 from tests.simulation.witness import Witness, fingerprint
@@ -80,7 +80,8 @@ class Life:
         self.rng, self.now_ns = rng, now_ns
         self.disk: Disk | None = before.disk if before else Disk(rng) if durable else None
         version = rng.choice(("1", "1", "1", "2"))
-        machine = cast.machine(rng.randint(1, 3), self.disk is not None, version)
+        hardware = rng.choice(cast.HARDWARE)
+        machine = cast.machine(rng.randint(1, 3), self.disk is not None, version, hardware)
         self.kernel = Kernel(machine, cast.planner)
         self.witness: Witness = before.witness if before else Witness(self.disk)
         self.processes = [Process() for _ in self.kernel.state.workers]
@@ -393,7 +394,7 @@ class Life:
             return self._negotiate(client)
         if rng.random() < 0.06:
             return self._hand_on(client, session)
-        match rng.choices(range(9), (30, 20, 16, 9, 6, 5, 6, 1, 2))[0]:
+        match rng.choices(range(9), (30, 20, 16, 9, 6, 5, 6, 1, 4))[0]:
             case 0:
                 submission = self._submit(session)
                 if rng.random() < 0.06:
@@ -420,6 +421,8 @@ class Life:
                 )
             case 7:
                 return CloseSession(session_id=session)
+        if rng.random() < 0.5:
+            return GetMapping(session_id=session, job_id=job)
         if rng.random() < 0.6:
             return Replay(session_id=session, job_id=job)
         if rng.random() < 0.5:
