@@ -23,6 +23,7 @@ from typing import Any, Final, Self
 from qmkd.core.effects import Keep
 from qmkd.core.records import Gone, Recovered
 from qmkd.shell.store import reader
+from qmkd.shell.store.fetcher import Fetched, Fetcher
 from qmkd.shell.store.rows import Entry, Region, RowsOf, graph_values
 from qmkd.shell.store.schema import (
     CHUNK_BYTES,
@@ -70,16 +71,17 @@ class Store:
     ) -> None:
         """Open the database, making it or bringing it up to date. Raises CannotOpen."""
         self._kept, self._failed = kept, failed
-        self._db = open_to_write(path, durability)
-        try:
+        with contextlib.ExitStack() as undo:
+            self._db = open_to_write(path, durability)
+            undo.callback(self._db.close)
             self._reading = open_to_read(path)
-            self._writer = _Writer(self._db)
-        except sqlite3.Error as error:
-            self._db.close()
-            raise CannotOpen(sentence(path, error)) from error
-        except CannotOpen:
-            self._db.close()
-            raise
+            undo.callback(self._reading.close)
+            try:
+                self._writer = _Writer(self._db)
+            except sqlite3.Error as error:
+                raise CannotOpen(sentence(path, error)) from error
+            undo.pop_all()
+        self._fetcher = Fetcher(path, self._writer.ring)
         self._unkept: deque[Entry] = deque()
         self._backlog = 0
         sys.setswitchinterval(min(SWITCH_S, sys.getswitchinterval()))
@@ -96,6 +98,10 @@ class Store:
         Raises Damaged.
         """
         return reader.packed_rows(self._reading, job_id)
+
+    def fetch(self, job_id: str, fd: int, fetched: Fetched) -> None:
+        """As `rows`, but into an open file and by a thread; `fetched` is told by `collect`."""
+        self._fetcher.fetch(job_id, fd, fetched)
 
     def graph(self, job_id: str) -> bytes:
         """The bytes of a job's graph, empty if there is no such job. Raises Damaged."""
@@ -126,6 +132,9 @@ class Store:
             os.eventfd_read(self._writer.bell)
         except BlockingIOError:
             return
+        while not self._fetcher.news.empty():
+            fetched, error = self._fetcher.news.get_nowait()
+            fetched(error)
         news: list[int | str | BaseException] = []
         while not self._writer.news.empty():
             news.append(self._writer.news.get_nowait())
@@ -156,6 +165,7 @@ class Store:
 
         Whatever became durable is told as by `collect`.
         """
+        self._fetcher.close()
         self._writer.close(flush_s)
         self._thread.join(flush_s + STUCK_S_MAX)
         if self._thread.is_alive():
@@ -237,6 +247,9 @@ class _Writer:
 
     def _tell(self, news: int | str | BaseException) -> None:
         self.news.put(news)
+        self.ring()
+
+    def ring(self) -> None:
         os.eventfd_write(self.bell, 1)
 
     def _wait_for_more(self) -> None:

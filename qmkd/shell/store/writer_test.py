@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import signal
 import sqlite3
 import stat
@@ -84,6 +85,32 @@ def test_any_story_told_in_any_batches_is_found_again(
         assert keeper.store.backlog_bytes == 0
     assert_holds(keeper.store, story)
     keeper.store.close()
+
+
+def test_rows_are_fetched_into_a_file_by_a_thread(keeper: Keeper) -> None:
+    story = Story(1)
+    keeper.tell(story, 150)
+    keeper.wait(150)
+    told: list[OSError | None] = []
+    files = {name: os.memfd_create("rows") for name in story.slices}
+    for name, fd in files.items():
+        keeper.store.fetch(name, fd, told.append)
+    while len(told) < len(files):
+        select.select([keeper.store], [], [])
+        keeper.store.collect()
+    assert told == [None] * len(files)
+    for name, fd in files.items():
+        for at, piece in keeper.store.rows(name):
+            assert os.pread(fd, len(piece), at) == piece
+        os.close(fd)
+
+
+def test_closing_says_so_to_those_whose_rows_are_not_fetched(path: Path) -> None:
+    keeper, told = Keeper(path), list[OSError | None]()
+    for _ in range(5):
+        keeper.store.fetch("job", 0, told.append)
+    keeper.store.close()
+    assert len(told) == 5
 
 
 def test_the_backlog_counts_what_is_queued_until_it_is_collected(keeper: Keeper) -> None:
