@@ -194,6 +194,7 @@ class _Writer:
         self._told: set[str] = set()
         self._run = os.urandom(8)  # tells our numbers from those of earlier daemons
         self._graphs = self._graphs_stored()
+        self._doubtful = 0  # up to this number, rows may be durable though their commit failed
         self._expected = 1  # entries of the next transaction, if everybody comes again
         self._write_s = 0.0  # that the last one took
         self._shrinking = True  # perhaps the daemon before did not get to it
@@ -219,23 +220,24 @@ class _Writer:
 
     def _write_waiting(self) -> None:
         """Write all that is queued, trying until it is written or closing takes too long."""
-        again, retry_s = False, RETRY_S_MIN
+        alone, retry_s = False, RETRY_S_MIN
         while self._waiting and monotonic() < self._until:
+            self._wait_for_more()
+            # After a failure one by one: a small transaction may fit where a large does not.
+            batch = self._batch(alone=alone)
             try:
-                # After a failure one by one: a small transaction may fit where a large does not.
-                self._wait_for_more()
-                batch = self._batch(alone=again)
                 started = monotonic()
-                self._write(batch, again)
+                self._write(batch)
                 self._write_s = monotonic() - started
             except (sqlite3.Error, MemoryError) as error:
                 self._undo(error)
+                self._doubtful = max(self._doubtful, batch[-1].keep.number)
                 self._closing.wait(retry_s)
                 if self._closing.is_set():
                     sleep(RETRY_S_MIN)
-                again, retry_s = True, min(2 * retry_s, RETRY_S_MAX)
+                alone, retry_s = True, min(2 * retry_s, RETRY_S_MAX)
                 continue
-            again, retry_s = False, RETRY_S_MIN
+            alone, retry_s = False, RETRY_S_MIN
             self._told.clear()
             for _ in batch:
                 self._waiting.popleft()
@@ -290,11 +292,11 @@ class _Writer:
             self._told.add(what)
             self._tell(what)
 
-    def _write(self, batch: Sequence[Entry], again: bool) -> None:
-        """One transaction. again: an earlier attempt failed, perhaps after it was durable."""
+    def _write(self, batch: Sequence[Entry]) -> None:
+        """One transaction, without what an attempt wrote that seemed to have failed."""
         db = self._db
         db.execute("BEGIN IMMEDIATE")
-        if again:
+        if batch[0].keep.number <= self._doubtful:
             self._graphs = self._graphs_stored()
             run, kept = db.execute("SELECT run, kept FROM counters").fetchone()
             batch = [entry for entry in batch if run != self._run or entry.keep.number > kept]

@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from multiprocessing import get_context
 from pathlib import Path
@@ -32,6 +32,7 @@ from qmkd.shell.store.conftest import (
     rows_of,
     tell_until_killed,
 )
+from qmkd.shell.store.rows import Entry
 from syscalls.ids import SessionId
 
 
@@ -217,6 +218,28 @@ def test_nothing_is_lost_while_the_disk_is_full_or_read_only(
     keeper.store._db.execute(undo)
     keeper.wait(42)
     assert {"s41", "s42"} <= {row.id for row in keeper.store.load().sessions}
+
+
+def test_a_commit_that_was_durable_though_it_failed_is_not_done_twice(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper, story = Keeper(path), Story(8)
+    write, failures = keeper.store._writer._write, [2]
+
+    def write_and_fail(batch: Sequence[Entry]) -> None:
+        write(batch)
+        if failures[0]:
+            failures[0] -= 1
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+            raise error
+
+    monkeypatch.setattr(keeper.store._writer, "_write", write_and_fail)
+    keeper.tell(story, 30)
+    keeper.wait(30)
+    assert keeper.said[0] == "input/output error"
+    assert_holds(keeper.store, story)
+    keeper.store.close()
 
 
 def test_a_file_that_may_not_grow_is_an_input_output_error_until_it_may(path: Path) -> None:
