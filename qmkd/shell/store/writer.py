@@ -170,13 +170,15 @@ class Store:
         self._thread.join(flush_s + STUCK_S_MAX)
         if self._thread.is_alive():
             return False  # the disk does not answer, and closing would wait for it as well
-        self.collect()
-        for entry in self._unkept:
-            for _, _, region in entry.regions:
-                region.release()
-        self._reading.close()
-        self._db.close()  # the last connection: moves the log into the file, and removes it
-        os.close(self._writer.bell)
+        try:
+            self.collect()
+        finally:
+            for entry in self._unkept:
+                for _, _, region in entry.regions:
+                    region.release()
+            self._reading.close()
+            self._db.close()  # the last connection: moves the log into the file, and removes it
+            os.close(self._writer.bell)
         return not self._unkept
 
 
