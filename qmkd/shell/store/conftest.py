@@ -34,7 +34,7 @@ from qmkd.core.records import (
     SliceRow,
 )
 from qmkd.shell.results import ROWS_HELD_BYTES_MAX
-from qmkd.shell.store import Store
+from qmkd.shell.store import Durability, Store
 from qvm.program import Summary, VerifiedProgram
 from qvm.verify import verify_bytes
 from syscalls.findings import Finding
@@ -326,16 +326,18 @@ def assert_holds(store: Store, story: Story) -> None:
         assert wanted == sum(len(piece) for _, piece in pieces)
 
 
-def tell_until_killed(path: Path, story: Story, acks: Connection) -> None:
+def tell_until_killed(
+    path: Path, story: Story, acks: Connection, durability: Durability = "power"
+) -> None:
     """In a process of its own: tell the story, and say over the pipe what was acknowledged."""
 
     def kept(number: int) -> None:
         os.write(acks.fileno(), ACK.pack(number))
 
     def failed(what: str) -> None:
-        raise AssertionError(what)
+        os._exit(1)
 
-    store = Store(path, kept=kept, failed=failed)
+    store = Store(path, durability, kept=kept, failed=failed)
     story.new_run()
     chance = random.Random(story.told)
     while True:

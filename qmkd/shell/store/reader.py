@@ -14,7 +14,15 @@ from typing import Any
 
 import msgspec
 
-from qmkd.core.records import EndRow, GraphRow, JobRow, Recovered, SessionRow, SliceRow
+from qmkd.core.records import (
+    CapabilityRow,
+    EndRow,
+    GraphRow,
+    JobRow,
+    Recovered,
+    SessionRow,
+    SliceRow,
+)
 from qmkd.shell.store.rows import GraphBody, opened
 from qmkd.shell.store.schema import Damaged
 from qvm.program import Summary
@@ -61,6 +69,10 @@ def _load(db: sqlite3.Connection) -> Recovered:
         sessions=tuple(
             opened(body, SessionRow, f"session {name}")
             for name, body in db.execute("SELECT id, body FROM sessions ORDER BY id")
+        ),
+        capabilities=tuple(
+            opened(body, CapabilityRow, f"capability {name}")
+            for name, body in db.execute("SELECT id, body FROM capabilities ORDER BY id")
         ),
         graphs=tuple(_graphs(db)),
         jobs=tuple(

@@ -15,6 +15,7 @@ import msgspec
 from qmkd.core.effects import Keep
 from qmkd.core.records import (
     AuditRow,
+    CapabilityRow,
     EndRow,
     Gone,
     GraphRow,
@@ -94,6 +95,8 @@ class Entry:
             match row:
                 case SessionRow():
                     self._add("sessions", row.id, sealed(row))
+                case CapabilityRow():
+                    self._add("capabilities", row.id, sealed(row))
                 case GraphRow():
                     self._add_graph(row)
                 case JobRow():

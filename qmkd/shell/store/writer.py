@@ -303,18 +303,15 @@ class _Writer:
             run, kept = db.execute("SELECT run, kept FROM counters").fetchone()
             batch = [entry for entry in batch if run != self._run or entry.keep.number > kept]
         if batch:
-            self._insert_graphs(batch)
-            for table, (head, row) in _INSERTS.items():
-                rows = [values for entry in batch for values in entry.tables.get(table, ())]
-                _insert(db, head, row, rows)
-            for entry in batch:
-                for job, first_byte, region in entry.regions:
-                    self._insert_region(job, first_byte, region)
-            self._delete(
-                [name for entry in batch for name in entry.gone.sessions],
-                [name for entry in batch for name in entry.gone.jobs],
-                [name for entry in batch for name in entry.gone.results],
-            )
+            for part in _parts(batch):
+                self._insert_graphs(part)
+                for table, (head, row) in _INSERTS.items():
+                    rows = [values for entry in part for values in entry.tables.get(table, ())]
+                    _insert(db, head, row, rows)
+                for entry in part:
+                    for job, first_byte, region in entry.regions:
+                        self._insert_region(job, first_byte, region)
+                self._delete(part)
             last = batch[-1].keep
             db.execute(
                 "UPDATE counters SET epoch = ?, numbered = ?, run = ?, kept = ?",
@@ -338,9 +335,14 @@ class _Writer:
             piece = region.read(at, min(CHUNK_BYTES, region.size - at))
             _insert(self._db, head, row, [(job, first_byte + at, piece)])
 
-    def _delete(self, sessions: list[str], jobs: list[str], results: list[str]) -> None:
+    def _delete(self, part: Sequence[Entry]) -> None:
         db = self._db
+        sessions = [name for entry in part for name in entry.gone.sessions]
+        capabilities = [name for entry in part for name in entry.gone.capabilities]
+        jobs = [name for entry in part for name in entry.gone.jobs]
+        results = [name for entry in part for name in entry.gone.results]
         _each(db, "DELETE FROM sessions WHERE id IN ({})", sessions)
+        _each(db, "DELETE FROM capabilities WHERE id IN ({})", capabilities)
         mine = "(SELECT number FROM jobs WHERE id IN ({}))"
         _each(db, f"DELETE FROM slices WHERE job IN {mine}", results)
         _each(db, f"DELETE FROM rows WHERE job IN {mine}", results)
@@ -377,6 +379,7 @@ _INSERT_GRAPH = "INSERT INTO graphs (tenant, digest, body, graph) VALUES (?, ?, 
 _INSERTS: Final = {
     # A session may be kept again, changed; nothing else is ever written twice.
     "sessions": ("INSERT OR REPLACE INTO sessions (id, body)", "(?, ?)"),
+    "capabilities": ("INSERT INTO capabilities (id, body)", "(?, ?)"),
     "jobs": (
         "INSERT INTO jobs (number, id, graph, body)",
         "(?, ?, (SELECT id FROM graphs WHERE tenant = ? AND digest = ?), ?)",
@@ -387,6 +390,15 @@ _INSERTS: Final = {
     "audit": ("INSERT INTO audit (number, body, hash)", "(?, ?, ?)"),
 }
 _AT_ONCE: Final = (64, 8, 1)  # rows of one statement; few sizes, so that statements are found again
+
+
+def _parts(batch: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """Cut a batch where a job's slices go, since it may be given others afterwards."""
+    at = 0
+    for end, entry in enumerate(batch, 1):
+        if entry.gone.results or end == len(batch):
+            yield batch[at:end]
+            at = end
 
 
 def _portions(count: int) -> Iterator[slice]:

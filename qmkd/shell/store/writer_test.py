@@ -314,9 +314,9 @@ def kill_rounds(path: Path, seed: int, rounds: int) -> int:
         theirs.close()
         acked = ACK.unpack(os.read(ours.fileno(), ACK.size))[0]
         sleep(chance.expovariate(1 / 0.02))
-        assert child.pid is not None
-        os.kill(child.pid, signal.SIGKILL)
+        child.kill()
         child.join()
+        assert child.exitcode == -signal.SIGKILL
         while answer := os.read(ours.fileno(), ACK.size):
             (acked,) = ACK.unpack(answer)
         ours.close()
