@@ -270,16 +270,12 @@ class _Writer:
                 break
             self._waiting.append(entry)
         batch: list[Entry] = []
-        size, dropped = 0, set[str]()
+        size = 0
         for entry in self._waiting:
             size += entry.size
             if batch and (alone or size > BATCH_BYTES_MAX):
                 break
-            # A transaction inserts first and deletes then, so a job that is run anew waits.
-            if dropped and any(values[0] in dropped for values in entry.tables.get("slices", ())):
-                break
             batch.append(entry)
-            dropped.update(entry.gone.results)
         return batch
 
     def _undo(self, error: sqlite3.Error | MemoryError) -> None:
@@ -393,12 +389,14 @@ _AT_ONCE: Final = (64, 8, 1)  # rows of one statement; few sizes, so that statem
 
 
 def _parts(batch: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-    """Cut a batch where a job's slices go, since it may be given others afterwards."""
-    at = 0
-    for end, entry in enumerate(batch, 1):
-        if entry.gone.results or end == len(batch):
-            yield batch[at:end]
-            at = end
+    """Cut a batch where a job whose slices went is run anew: a part inserts first, deletes then."""
+    start, dropped = 0, set[str]()
+    for place, entry in enumerate(batch):
+        if any(values[0] in dropped for values in entry.tables.get("slices", ())):
+            yield batch[start:place]
+            start, dropped = place, set()
+        dropped.update(entry.gone.results)
+    yield batch[start:]
 
 
 def _portions(count: int) -> Iterator[slice]:
