@@ -121,7 +121,7 @@ class Kernel:
 
 
 def _called(state: State, event: Called) -> None:
-    version, effects = state.version, len(state.out)
+    version, effects, rows = state.version, len(state.out), keeping.gathered(state)
     body = _answer(state, event)
     if body is None:
         assert is_parked(state, event.origin), "a request is answered or parked"
@@ -129,8 +129,8 @@ def _called(state: State, event: Called) -> None:
     if isinstance(body, KernelError):
         assert state.version == version, "a refused request changes nothing"
         assert len(state.out) == effects, "a refused request asks for nothing"
-        assert not keeping.unkept(state), "a refused request leaves no trace"
-    elif keeping.unkept(state):
+        assert keeping.gathered(state) == rows, "a refused request leaves no trace"
+    elif keeping.gathered(state) != rows:
         assert type(body) is not Reply, "what only reads changes nothing"
         keeping.answer_later(state, event.origin, body)
         return

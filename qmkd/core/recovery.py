@@ -15,6 +15,7 @@ import msgspec
 
 from qmkd.core import programs
 from qmkd.core.admission import check_machine, check_quota, row_bytes
+from qmkd.core.delegation import restore
 from qmkd.core.effects import Note
 from qmkd.core.events import KeepFailed, Kept
 from qmkd.core.jobs import (
@@ -104,6 +105,10 @@ def recover(state: State, event: Recovered) -> None:
     state.audited, state.audit_head = event.audited, event.audit_head
     for row in event.sessions:
         _session(state, row)
+    for capability in sorted(event.capabilities, key=lambda each: each.number):
+        restore(state, capability)
+    for row in event.sessions:
+        _lend(state, row)
     graphs = {row.digest: row for row in event.graphs}
     ends = {row.job: row for row in event.ends}
     slices: dict[JobId, list[SliceRow]] = defaultdict(list)
@@ -152,6 +157,16 @@ def _session(state: State, row: SessionRow) -> None:
     granted = frozenset(Right(name) for name in row.granted)
     state.sessions[row.id] = Session(row.id, tenant, granted, state.now_ns)
     tenant.sessions += 1
+
+
+def _lend(state: State, row: SessionRow) -> None:
+    """Give a session back the capabilities that it was opened with and that live."""
+    session = state.sessions.get(row.id)
+    for name in row.lent:
+        capability = state.capabilities.get(name)
+        if session and capability and capability.row.tenant == session.tenant.rule.name:
+            session.lent[capability] = None
+            capability.users[session] = None
 
 
 def _job(

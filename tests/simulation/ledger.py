@@ -41,6 +41,7 @@ class Given:
     rights: set[str]
     parent: str | None
     expires_ns: int | None
+    number: int
     asked_back: bool = False
 
 
@@ -57,13 +58,20 @@ class Ledger:
     def __init__(self) -> None:
         self.sessions: dict[str, Holder] = {}
         self.living: dict[str, Given] = {}
+        self.ended: dict[str, Given] = {}
+        self.taken_back: set[str] = set()  # and the asker was told
         self.tables: dict[Origin, set[str]] = {}
 
     def crashed(self) -> None:
-        """Capabilities end with the daemon."""
-        self.living, self.tables = {}, {}
-        for holder in self.sessions.values():
-            holder.lent = []
+        """No call is under way any more."""
+        self.tables = {}
+
+    def recovered(self, state: State) -> None:
+        """What had ended, but not durably and with nobody told, may be there again."""
+        for name in [str(name) for name in state.capabilities if name in self.ended]:
+            assert name not in self.taken_back, "what is taken back stays so"
+            self.living[name] = self.ended.pop(name)
+        self.living = dict(sorted(self.living.items(), key=lambda item: item[1].number))
 
     def rights_of(self, session: str, table: set[str]) -> set[str]:
         """What a session held when these capabilities were there."""
@@ -101,7 +109,7 @@ class Ledger:
                 assert not over, "it ends with its time, its giver and what it came from"
             else:
                 assert over or each.asked_back, "it ends for a reason"
-                del self.living[name]
+                self.ended[name] = self.living.pop(name)
 
     def ran(self, state: State, effect: fx.RunSegment) -> None:
         """A slice goes out: now is when the rights must be there."""
@@ -129,6 +137,7 @@ class Ledger:
                 assert self._source(request, table) is None
             case Revoke(), Revoked():
                 assert request.capability_id not in state.capabilities
+                self.taken_back.add(request.capability_id)
                 assert body.revoked >= 1
             case Revoke(), CapabilityNotFound() if now:
                 assert request.session_id not in self._above(request.capability_id)
@@ -187,4 +196,5 @@ class Ledger:
             set(body.rights),
             source[0],
             min(ends, default=None),
+            len(self.living) + len(self.ended),
         )

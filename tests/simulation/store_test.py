@@ -71,6 +71,7 @@ def _ordered(recovered: Recovered) -> Recovered:
     return msgspec.structs.replace(
         recovered,
         sessions=tuple(sorted(recovered.sessions, key=lambda row: row.id)),
+        capabilities=tuple(sorted(recovered.capabilities, key=lambda row: row.id)),
         graphs=tuple(sorted(recovered.graphs, key=lambda row: row.digest)),
         slices=tuple(sorted(recovered.slices, key=lambda row: (row.job, row.first))),
         ends=tuple(sorted(recovered.ends, key=lambda row: row.job)),

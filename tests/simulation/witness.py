@@ -175,6 +175,7 @@ class Witness:
         assert known_rows <= self.rows.keys(), "rows are where slices are"
         self.rows = {name: rows for name, rows in self.rows.items() if name in known_rows}
         self._check_epoch(state)
+        self.ledger.recovered(state)
         for name, seen in self.sessions.items():
             closed = seen.closed and not seen.expired
             assert not (closed and name in state.sessions), "closed is closed"
