@@ -102,11 +102,12 @@ def _graphs(db: sqlite3.Connection) -> Iterator[GraphRow]:
     }
     found: dict[bytes, GraphRow] = {}
     for number, digest, body in db.execute("SELECT id, digest, body FROM graphs ORDER BY id"):
-        if digest in found and (number not in needed or found[digest].graph):
-            continue
         where = f"graph {digest.hex()}"
-        graph = graph_bytes(db, number, digest) if number in needed else b""
-        found[digest] = graph_row(opened(body, GraphBody, where), digest, graph, where)
+        row = graph_row(opened(body, GraphBody, where), digest, b"", where)
+        if number in needed and not (digest in found and found[digest].graph):
+            row = msgspec.structs.replace(row, graph=graph_bytes(db, number, digest))
+            found[digest] = row
+        found.setdefault(digest, row)
     yield from found.values()
 
 
