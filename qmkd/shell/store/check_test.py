@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from time import sleep
@@ -190,6 +192,13 @@ def test_damaged_packed_rows_are_never_given_and_others_are(path: Path) -> None:
     with Store(path, kept=print, failed=print) as store:
         with pytest.raises(Damaged, match="leaves"):
             list(store.rows(names[0]))
+        told_by_fetch: list[OSError | None] = []
+        with tempfile.TemporaryFile() as file:
+            store.fetch(names[0], file.fileno(), told_by_fetch.append)
+            while not told_by_fetch:
+                select.select([store], [], [])
+                store.collect()
+        assert isinstance(told_by_fetch[0], Damaged)
         for name in names[1:]:
             assert all(piece == packed(name, at, len(piece)) for at, piece in store.rows(name))
 

@@ -220,6 +220,27 @@ def test_nothing_is_lost_while_the_disk_is_full_or_read_only(
     assert {"s41", "s42"} <= {row.id for row in keeper.store.load().sessions}
 
 
+def test_running_out_of_memory_inside_a_transaction_takes_it_back_and_tries_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper, story = Keeper(path), Story(9)
+    read, failures = MemoryRegion.read, [2]
+
+    def read_or_fail(region: MemoryRegion, at: int, size: int) -> bytes:
+        if failures[0]:
+            failures[0] -= 1
+            raise MemoryError
+        return read(region, at, size)
+
+    monkeypatch.setattr(MemoryRegion, "read", read_or_fail)
+    keeper.tell(story, 80)
+    keeper.wait(80)
+    assert failures == [0]
+    assert "out of memory" in keeper.said
+    assert_holds(keeper.store, story)
+    keeper.store.close()
+
+
 def test_a_commit_that_was_durable_though_it_failed_is_not_done_twice(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
