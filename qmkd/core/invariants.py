@@ -407,7 +407,10 @@ def _check_places(state: State) -> None:
     assert state.t_rate == sum(each.t_rate for each in wants) <= (state.hardware.t_rate or 0)
     assert state.blocks == sum(each.blocks for each in wants)
     assert state.hardware.decoder_blocks is None or state.blocks <= state.hardware.decoder_blocks
-    assert sum(qubits for _, qubits in state.vacant) == sum(inventory.free)
+    qubits, t_states, decoding = (each.free for each in state.vacant)
+    assert qubits == sum(inventory.free)
+    assert t_states == (state.hardware.t_rate or 0) - state.t_rate
+    assert decoding == (state.hardware.decoder_blocks or state.blocks) - state.blocks
     assert state.used <= inventory.total * state.horizon, "no qubit works twice in a cycle"
     for job in state.placed:
         assert job.final is None

@@ -24,7 +24,6 @@ from qvm.cycles import Demand, demand, earliest
 
 QUBITS = "waiting for physical qubits of the machine"
 UNIT = 1 << 20  # what is served is counted in cycles of the whole machine, times this
-VACANT_MAX = 64
 
 
 def demand_of(state: State, program: Program) -> Demand:
@@ -37,9 +36,10 @@ def demand_of(state: State, program: Program) -> Demand:
 def want_place(state: State, job: Job) -> None:
     """A job begins to wait for the machine. A tenant that was idle has earned nothing by it."""
     tenant, need = job.tenant, demand_of(state, job.program)
-    busy = [one.served for one in state.tenants.values() if one.live and one is not tenant]
+    busy = [one for one in state.tenants.values() if one.live and one is not tenant]
     if busy and tenant.live <= 1:
-        tenant.served = max(tenant.served, min(busy))
+        tenant.served = max(tenant.served, min(one.served for one in busy))
+        tenant.worker_ns = max(tenant.worker_ns, min(one.worker_ns for one in busy))
     job.since_cycle = state.cycle
     if job.policy.deadline_epochs is not None:
         job.due_cycle = state.cycle + job.policy.deadline_epochs * need.cycles // need.steps
@@ -99,7 +99,8 @@ def hold(state: State, job: Job, place: Place, not_before: int = 0) -> None:
     state.blocks += wants.blocks
     state.inventory.take(place)
     state.placed[job] = None
-    start = max(job.since_cycle, not_before, _vacated(state, qubits_of(need.blocks)))
+    amounts = zip(state.vacant, _amounts(state, job), strict=True)
+    start = max(job.since_cycle, not_before, *(each.take(amount) for each, amount in amounts))
     job.place, job.overtaken = place, 0
     job.waited_cycles += start - job.since_cycle
     job.cycle = job.paid_cycle = start
@@ -119,27 +120,21 @@ def let_place_go(state: State, job: Job) -> None:
     job.place = None
     job.since_cycle = job.cycle
     state.cycle = max(state.cycle, job.cycle)
-    if need.blocks:
-        insort(state.vacant, (job.cycle, qubits_of(need.blocks)))
-    if not state.placed:
-        state.vacant = [(state.cycle, state.inventory.total)]
-    elif len(state.vacant) > VACANT_MAX:
-        (_, older), (since, newer), *rest = state.vacant
-        state.vacant = [(since, older + newer), *rest]
+    for vacancy, amount in zip(state.vacant, _amounts(state, job), strict=True):
+        vacancy.give(job.cycle, amount)
+        if not state.placed:
+            vacancy.spans = [(state.cycle, vacancy.free)]
     state.stirred = state.contested = True
 
 
-def _vacated(state: State, qubits: int) -> int:
-    """Take so many qubits from those longest free; the cycle from which all of them are."""
-    since = 0
-    while qubits:
-        since, free = state.vacant[0]
-        if free > qubits:
-            state.vacant[0] = (since, free - qubits)
-            return since
-        qubits -= free
-        del state.vacant[0]
-    return since
+def _amounts(state: State, job: Job) -> tuple[int, int, int]:
+    """What the job holds of qubits, T states and decoding, where these are limited."""
+    wants, hardware = demand_of(state, job.program), state.hardware
+    return (
+        qubits_of(job.program.summary.blocks),
+        wants.t_rate if hardware.t_rate else 0,
+        wants.blocks if hardware.decoder_blocks else 0,
+    )
 
 
 # --- what tenants are served --------------------------------------------------------------------
@@ -147,13 +142,10 @@ def _vacated(state: State, qubits: int) -> int:
 
 def dominant(state: State, job: Job) -> int:
     """The largest part that the job takes of anything the machine has, in UNITs."""
-    wants, hardware = demand_of(state, job.program), state.hardware
-    parts = [qubits_of(job.program.summary.blocks) * UNIT // state.inventory.total, 1]
-    if hardware.t_rate:
-        parts.append(wants.t_rate * UNIT // hardware.t_rate)
-    if hardware.decoder_blocks:
-        parts.append(wants.blocks * UNIT // hardware.decoder_blocks)
-    return max(parts)
+    hardware = state.hardware
+    limits = (state.inventory.total, hardware.t_rate or 1, hardware.decoder_blocks or 1)
+    parts = zip(_amounts(state, job), limits, strict=True)
+    return max(1, *(amount * UNIT // limit for amount, limit in parts))
 
 
 def left_cycles(state: State, job: Job) -> int:

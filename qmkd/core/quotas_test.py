@@ -136,7 +136,7 @@ def counters(desk: Desk) -> dict[str, Any]:
     """Every number that the kernel keeps, but those that only ever grow, and times."""
     grows = {
         "numbered", "version", "now_ns", "epoch", "sweep", "sweep_ns", "at_ns", "lapse",
-        "cycle", "horizon", "used", "served",
+        "cycle", "horizon", "used", "served", "worker_ns",
     }  # fmt: skip
     found: dict[str, Any] = {}
 

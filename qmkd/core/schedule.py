@@ -22,13 +22,14 @@ from qmkd.core.jobs import complete, fail, has_shots, set_ready, settle, start, 
 from qmkd.core.keeping import keep
 from qmkd.core.limits import (
     ATTEMPTS_MAX,
-    EPOCH_CYCLES,
     LEAF_BYTES,
     SEGMENT_NS_TARGET,
     SEGMENTS_PER_WORKER_MAX,
     SEGMENTS_SMALL_NS_MAX,
+    SLICE_CYCLES_CROWDED,
     SLICE_SHOTS_MAX,
     SLICE_SHOTS_UNMEASURED_MAX,
+    WORKER_LEAD_NS,
 )
 from qmkd.core.mapping import demand_of, give_places, goes_on, spend
 from qmkd.core.ports import SegmentReport
@@ -53,7 +54,7 @@ def dispatch(state: State) -> None:
     _give_places(state)
     turns, passed = state.turns, 0
     while turns and passed < len(turns):
-        tenant = turns[0]
+        tenant = _whose_turn(state)
         unit = _next_unit(state, tenant)
         if isinstance(unit, Job) and check_job(unit) is not None:
             # Its rights ended, and `delegation.settle` stops it in the next step.
@@ -82,7 +83,28 @@ def _next_unit(state: State, tenant: Tenant) -> Check | Job | None:
             return check
         tenant.checks.popleft()
         end_check(state, check)
-    return tenant.ready[0][-1] if tenant.ready else None
+    if not tenant.ready:
+        return None
+    return _furthest_behind(tenant) if state.crowded else tenant.ready[0][-1]
+
+
+def _whose_turn(state: State) -> Tenant:
+    """Who has waited longest; but where jobs wait for the machine, whose job is furthest behind on
+    its clock, among those who had little more of the workers than any other, so that what runs
+    side by side is simulated in step. That tenant is put first."""
+    turns = state.turns
+    if state.crowded:
+        most = min(tenant.worker_ns for tenant in turns) + WORKER_LEAD_NS
+        ahead = (tenant for tenant in turns if tenant.worker_ns <= most and tenant.ready)
+        first = min(ahead, key=lambda one: _furthest_behind(one).cycle, default=turns[0])
+        if first is not turns[0] and not turns[0].checks:
+            turns.remove(first)
+            turns.appendleft(first)
+    return turns[0]
+
+
+def _furthest_behind(tenant: Tenant) -> Job:
+    return min((entry[-1] for entry in tenant.ready), key=lambda job: job.cycle)
 
 
 def _give_places(state: State) -> None:
@@ -104,13 +126,15 @@ def _slice_shots(state: State, job: Job) -> int:
     """How many shots to run at a time: a multiple of SHOT_BLOCK, near SEGMENT_NS_TARGET long.
 
     Longer where the plan says that shorter slices would be waste; where somebody waits for the
-    machine, no longer than an epoch.
+    machine, no longer than a small part of an epoch, so that clocks stay close together.
     """
     measured = job.program.ns_per_shot
     most = SLICE_SHOTS_MAX if measured else SLICE_SHOTS_UNMEASURED_MAX
     shots = SEGMENT_NS_TARGET // (measured or max(1, job.plan.ns_per_shot))
     if state.crowded:
-        most = max(SHOT_BLOCK, min(most, EPOCH_CYCLES // demand_of(state, job.program).cycles))
+        most = max(
+            SHOT_BLOCK, min(most, SLICE_CYCLES_CROWDED // demand_of(state, job.program).cycles)
+        )
     return min(most, max(SHOT_BLOCK, job.plan.shots_least, shots)) // SHOT_BLOCK * SHOT_BLOCK
 
 
@@ -153,6 +177,7 @@ def _send_check(state: State, check: Check) -> bool:
     check.ticket = state.number()
     state.checks[check.ticket] = (check, worker)
     _hold(worker, check.ticket, check)
+    check.submission.session.tenant.worker_ns += check.ns
     state.out.append(CheckProgram(check.ticket, worker.number, check.submission.graph))
     return True
 
@@ -172,11 +197,12 @@ def _send_slice(state: State, job: Job) -> bool:
         job.shots_given += given.shots
     if not has_shots(job):
         set_ready(job, False)
-    segment = Segment(state.number(), worker, job, given, ns)
+    segment = Segment(state.number(), worker, job, given, ns, job.cycle)
     job.segments[segment.ticket] = segment
     job.workers.add(worker.number)
     job.rows = job.program.sent = True
     _hold(worker, segment.ticket, segment)
+    job.tenant.worker_ns += ns
     state.out.append(
         RunSegment(
             ticket=segment.ticket,

@@ -18,7 +18,7 @@ from qmkd.core.events import Origin
 from qmkd.core.ports import Machine, Plan, Planner, Quota, TenantRule
 from qmkd.core.records import CapabilityRow, Gone, Row
 from qvm.blocks import Inventory, Place
-from qvm.cycles import Demand
+from qvm.cycles import Demand, Vacancy
 from qvm.machine import Hardware
 from qvm.program import Summary
 from syscalls.errors import KernelError
@@ -82,7 +82,7 @@ class Tenant(Account):
     rows_live: result bytes that live jobs will fill.
     kept_bytes: results of finished jobs. ready, queued: jobs with shots to hand out, those placed
         on the machine and those that wait for it, best first. in_turns: stands in `State.turns`.
-    served: what it has had of the machine, over its weight (`mapping.py`).
+    served: what it has had of the machine, over its weight (`mapping.py`). worker_ns: of workers.
     """
 
     rule: TenantRule
@@ -96,6 +96,7 @@ class Tenant(Account):
     in_turns: bool = False
     checks: deque[Check] = field(default_factory=deque)
     served: int = 0
+    worker_ns: int = 0
     ready: list[tuple[int, int, int, Job]] = field(default_factory=list)
     queued: list[tuple[int, int, int, Job]] = field(default_factory=list)
     finished: dict[Job, None] = field(default_factory=dict)
@@ -207,13 +208,15 @@ class Slice:
 
 @dataclass(slots=True, eq=False)
 class Segment:
-    """A slice in a worker's hands. ns: how long it was predicted to take."""
+    """A slice in a worker's hands. ns: how long it was predicted to take. cycle: of the machine, in
+    which it ends, or for what is run again, some later one."""
 
     ticket: int
     worker: Worker
     job: Job
     slice: Slice
     ns: int
+    cycle: int
 
 
 @dataclass(slots=True, eq=False)
@@ -418,7 +421,7 @@ class State:
     entry of the audit chain.
 
     cycle: the machine's clock, as far as jobs have left it. placed: jobs that hold a part of it;
-    t_rate, blocks: their demand together. vacant: (since which cycle, how many) qubits are free.
+    t_rate, blocks: their demand together. vacant: qubits, T states, decoding that nobody holds.
     used, horizon: qubits times cycles handed out, and where the last of them ends. contested: room,
     or somebody who wants it, appeared. crowded: somebody waits for the machine.
     """
@@ -441,7 +444,7 @@ class State:
     placed: dict[Job, None] = field(default_factory=dict)
     t_rate: int = 0
     blocks: int = 0
-    vacant: list[tuple[int, int]] = field(default_factory=list)
+    vacant: tuple[Vacancy, Vacancy, Vacancy] = field(init=False)
     used: int = 0
     horizon: int = 0
     contested: bool = False
@@ -481,7 +484,9 @@ class State:
     def __post_init__(self) -> None:
         self.hardware = self.machine.described()
         self.inventory = Inventory(self.hardware)
-        self.vacant.append((0, self.inventory.total))
+        limits = (self.inventory.total, self.hardware.t_rate, self.hardware.decoder_blocks)
+        qubits, t_states, decoding = (Vacancy([(0, limit or 0)]) for limit in limits)
+        self.vacant = (qubits, t_states, decoding)
 
     def number(self) -> int:
         """A number never given before: for tickets, programs, jobs and timers."""

@@ -27,6 +27,7 @@ from qmkd.core import (
 )
 from qmkd.core.events import Peer
 from qmkd.core.ports import Machine, Plan, Quota, TenantRule
+from qvm import cycles
 from qvm.machine import Factory, Hardware, Link, Module, plain
 from qvm.program import Summary, VerifiedProgram
 from qvm.verify import verify_bytes
@@ -220,10 +221,11 @@ _BOUNDS: tuple[tuple[tuple[Any, ...], str, Any], ...] = (
     ((recovery,), "SLICE_SHOTS_UNMEASURED_MAX", 4096),
     ((programs, invariants), "PROGRAMS_CACHED_MAX", 4),
     ((programs, invariants), "PROGRAM_BYTES_CACHED_MAX", 6_000),
-    ((mapping, schedule), "EPOCH_CYCLES", 9_000),
+    ((mapping,), "EPOCH_CYCLES", 9_000),
+    ((schedule,), "SLICE_CYCLES_CROWDED", 5_000),
     ((mapping, invariants), "OVERTAKEN_MAX", 3),
     ((mapping,), "BACKFILL_MAX", 3),
-    ((mapping,), "VACANT_MAX", 3),
+    ((cycles,), "SPANS_MAX", 3),
     ((reading,), "MAPPING_QUBITS_MAX", 30),
     ((schedule,), "COUNTS_KEYS_MAX", outcomes.COUNTS_KEYS_MAX),
     ((schedule,), "SLICE_SHOTS_UNMEASURED_MAX", 4096),
