@@ -28,6 +28,7 @@ NAMES = {
     "verify": "The verifier",
     "qec": "Sampling, decoding and calibration",
     "store": "Durability",
+    "durable": "Durability, as clients see it",
 }
 LIBRARIES = ("msgspec", "numpy", "stim", "trio", "jsonrpcserver")
 
