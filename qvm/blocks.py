@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from typing import NamedTuple
@@ -45,17 +46,26 @@ def qubits_of(need: Need) -> int:
     return sum(each.physical * each.number for each in need)
 
 
+@dataclass(init=False, slots=True, eq=False)
 class Inventory:
-    """The free qubits of a machine. holes: of each module, in order, apart. free: their sums."""
+    """The free qubits of a machine. holes: of each module, in order, apart. free: their sums.
+
+    total, widest: what an empty machine has, and its largest module.
+    """
+
+    neighbours: tuple[frozenset[int], ...]
+    free: list[int]
+    holes: list[list[Hole]]
+    total: int
+    widest: int
 
     def __init__(self, hardware: Hardware) -> None:
         ends = list(accumulate(each.qubits for each in hardware.module))
         self.neighbours = hardware.neighbours
         self.free = list(hardware.spare)
-        self.holes: list[list[Hole]] = [
-            [(end - spare, spare)] for end, spare in zip(ends, self.free, strict=True)
-        ]
+        self.holes = [[(end - spare, spare)] for end, spare in zip(ends, self.free, strict=True)]
         self.total = sum(self.free)
+        self.widest = max(self.free)
 
     def find(self, need: Need) -> Place | None:
         """Room for all of these blocks, or None. In one module where any has it: the fullest."""

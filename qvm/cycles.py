@@ -9,10 +9,18 @@ shot longer. It is an estimate from below: operations that wait for one another 
 
 from __future__ import annotations
 
+from bisect import insort
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+from typing import Final
+
 import msgspec
 
 from qvm.machine import MILLION, Hardware
 from qvm.program import Summary
+
+SPANS_MAX: Final = 64
 
 
 class Demand(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,3 +68,54 @@ def demand(summary: Summary, hardware: Hardware) -> Demand:
         blocks=blocks if limit is None else min(blocks, limit),
         slowed=slowed,
     )
+
+
+def earliest(
+    now: int, free: int, ends: Iterable[tuple[int, int]], wants: Sequence[tuple[int, int]]
+) -> int:
+    """When the last of `wants` can start, none before those ahead of it.
+
+    free: qubits that nobody holds. ends: (cycle, qubits that are given back then). wants: (qubits,
+    cycles that they are held); each is no more than there is in all.
+    """
+    heap = list(ends)
+    heapify(heap)
+    for qubits, cycles in wants:
+        while free < qubits:
+            end, back = heappop(heap)
+            now, free = max(now, end), free + back
+        free -= qubits
+        heappush(heap, (now + cycles, qubits))
+    return now
+
+
+@dataclass(slots=True, eq=False)
+class Vacancy:
+    """How much of something is free, and since which cycle: (since, how much), longest first."""
+
+    spans: list[tuple[int, int]]
+
+    @property
+    def free(self) -> int:
+        """All that is free."""
+        return sum(amount for _, amount in self.spans)
+
+    def take(self, amount: int) -> int:
+        """Take what was free longest. Returns the cycle since which all of it is free."""
+        since = 0
+        while amount:
+            since, free = self.spans[0]
+            if free > amount:
+                self.spans[0] = (since, free - amount)
+                return since
+            amount -= free
+            del self.spans[0]
+        return since
+
+    def give(self, since: int, amount: int) -> None:
+        """So much is free from that cycle on. Beyond SPANS_MAX the two oldest spans become one."""
+        if amount:
+            insort(self.spans, (since, amount))
+        if len(self.spans) > SPANS_MAX:
+            (_, older), (then, newer), *rest = self.spans
+            self.spans = [(then, older + newer), *rest]

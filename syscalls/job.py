@@ -246,6 +246,25 @@ class JobTelemetry(Struct, frozen=True, kw_only=True):
     plan: Annotated[JobPlan | None, Meta(description="How it was planned; compare `cpu_ns`.")] = (
         None
     )
+    queue_cycles: Annotated[
+        int, Meta(description="Machine cycles that it waited for its place, all times together.")
+    ] = 0
+    machine_cycles: Annotated[
+        int, Meta(description="Machine cycles that it held its place, for the shots handed out.")
+    ] = 0
+    machine_time_ms: Annotated[
+        float, Meta(description="The same in time, by the machine's cycle.")
+    ] = 0.0
+    slowed_by: Annotated[
+        str,
+        Meta(
+            description="What makes its shots longer than their operations: `T states` or "
+            "`decoding`, where factories or decoder cannot keep up; else empty."
+        ),
+    ] = ""
+    moves: Annotated[
+        int, Meta(description="How often its blocks were moved to make room for others.")
+    ] = 0
 
 
 class PeakResources(Struct, frozen=True, kw_only=True):
@@ -325,6 +344,13 @@ class QueuePlace(Struct, frozen=True, kw_only=True):
 
     position: int
     reason: str
+    cycles: Annotated[
+        int,
+        Meta(
+            description="Machine cycles until it may have its place, if nobody comes first; "
+            "0 once it has one."
+        ),
+    ] = 0
 
 
 Time = Annotated[str, Meta(description="RFC 3339, UTC.", examples=["2025-01-31T12:00:00.000Z"])]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 from msgspec import Meta, Struct
 
 from syscalls.capability import CapabilityInfo
-from syscalls.errors import AccessDenied, InsufficientCaps, JobNotFound
+from syscalls.errors import AccessDenied, InsufficientCaps, JobNotFound, ResourceExhausted
 from syscalls.ids import JobId, JobIdIn
 from syscalls.job import JobState, JobTelemetry
 from syscalls.rights import Right
@@ -64,7 +64,10 @@ class GetTelemetry(SessionCall, frozen=True, kw_only=True):
 
 
 class Mapping(Reply, frozen=True, kw_only=True):
-    """Where each virtual qubit of a job lay at the end of `epoch`: its physical qubits."""
+    """Where each virtual qubit of a job lay at the end of `epoch`: its physical qubits.
+
+    All those of its code block, which qubits of some codes share. Empty while the job holds none.
+    """
 
     job_id: JobId
     epoch: int
@@ -72,12 +75,14 @@ class Mapping(Reply, frozen=True, kw_only=True):
 
 
 class GetMapping(SessionCall, frozen=True, kw_only=True):
-    """Say which physical qubits carry a job's virtual ones."""
+    """Say which physical qubits carry a job's virtual ones.
+
+    Each from its last allocation on. Refused where the program, or what would be said, is too long.
+    """
 
     METHOD: ClassVar[str] = "q_get_mapping"
     REPLY: ClassVar[type[Reply]] = Mapping
     NEEDS: ClassVar[Right | None] = Right.DEBUG
-    REFUSALS: ClassVar[Errors] = (JobNotFound, AccessDenied)
-    AVAILABLE: ClassVar[bool] = False
+    REFUSALS: ClassVar[Errors] = (JobNotFound, AccessDenied, ResourceExhausted)
 
     job_id: JobIdIn

@@ -21,12 +21,14 @@ NAMES = {
     "latency": "Latency under load",
     "hostile": "Latency beside hostile clients",
     "jobs": "Jobs end to end",
+    "fairness": "Eight tenants on one small machine",
     "engine": "Engines beside raw Stim and other simulators",
     "snapshot": "Runs as values",
     "growth": "Growth with qubits, operations and shots",
     "verify": "The verifier",
     "qec": "Sampling, decoding and calibration",
     "store": "Durability",
+    "durable": "Durability, as clients see it",
 }
 LIBRARIES = ("msgspec", "numpy", "stim", "trio", "jsonrpcserver")
 

@@ -23,6 +23,7 @@ from qmkd.core.quotas import over
 from qmkd.core.state import Check, Job, Parked, Program, Session, State, Submission, Tenant
 from qmkd.core.waiting import answer, check_park, park
 from qmkd.core.wording import context, noise_applied, plan_shown, time_text
+from qvm.blocks import Inventory, qubits_of
 from qvm.verify import verify_bytes
 from syscalls.checkpoint import Replayed
 from syscalls.errors import (
@@ -270,15 +271,15 @@ def check_room(tenant: Tenant, held: int) -> KernelError | None:
 
 def check_machine(state: State, program: Program, plan: Plan) -> KernelError | None:
     """Whether the machine could ever run it."""
-    for what, limit, asked in (
-        ("physical qubits", state.machine.physical_qubits, program.summary.peak_physical),
-        ("bytes of a worker's memory", state.machine.worker_bytes, plan.bytes_peak),
-    ):
-        if asked > limit:
-            return ResourceExhausted(
-                what=what, limit=limit, in_use=0, asked=asked, waiting_helps=False
-            )
-    return None
+    what, limit, asked = "bytes of a worker's memory", state.machine.worker_bytes, plan.bytes_peak
+    blocks, total = program.summary.blocks, state.inventory.total
+    qubits = qubits_of(blocks)
+    if qubits > state.inventory.widest and Inventory(state.hardware).find(blocks) is None:
+        what = "physical qubits" if qubits > total else "physical qubits of linked modules"
+        limit, asked = total, qubits
+    elif asked <= limit:
+        return None
+    return ResourceExhausted(what=what, limit=limit, in_use=0, asked=asked, waiting_helps=False)
 
 
 # --- large graphs -------------------------------------------------------------------------------

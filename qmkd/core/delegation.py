@@ -15,7 +15,7 @@ import msgspec
 from qmkd.core.capabilities import check_job
 from qmkd.core.events import Called
 from qmkd.core.jobs import fail
-from qmkd.core.keeping import masked, write_down
+from qmkd.core.keeping import keep, let_go, masked, write_down
 from qmkd.core.limits import (
     CAPABILITIES_LISTED_MAX,
     CAPABILITIES_MAX,
@@ -25,7 +25,7 @@ from qmkd.core.limits import (
 )
 from qmkd.core.ports import UNLIMITED, Quota
 from qmkd.core.quotas import over, set_quota
-from qmkd.core.records import CapabilityRow
+from qmkd.core.records import CapabilityRow, Gone
 from qmkd.core.state import Account, Capability, Session, State, Tenant, TimerKind
 from qmkd.core.waiting import cancel_timer, set_timer
 from qmkd.core.wording import time_text
@@ -59,17 +59,8 @@ def hand_on(state: State, session: Session, event: Called) -> Delegated | Kernel
         expires_ns=_expiry(state, request, parent),
     )
     assert row.id not in state.capabilities, "names of 128 random bits do not meet"
-    amounts = _amounts(row.share)
-    made = Capability(msgspec.structs.replace(_BOUNDLESS, **amounts), row, session, parent)
-    state.capabilities[row.id] = made
-    session.given[made] = None
-    if parent:
-        parent.children[made] = None
-    else:
-        _set_aside(state, session.tenant, row.share, 1)
-    if row.expires_ns:
-        insort(state.expiries, (row.expires_ns, row.number, made))
-    state.version += 1
+    _enter(state, row, session, parent)
+    keep(state, row)
     write_down(
         state,
         "capability given",
@@ -86,6 +77,37 @@ def hand_on(state: State, session: Session, event: Called) -> Delegated | Kernel
         tenant_id=TenantId(row.tenant),
         expires_at=_time(row),
     )
+
+
+def _enter(state: State, row: CapabilityRow, giver: Session, parent: Capability | None) -> None:
+    """Make a capability and enter it into every table."""
+    amounts = _amounts(row.share)
+    made = Capability(msgspec.structs.replace(_BOUNDLESS, **amounts), row, giver, parent)
+    state.capabilities[row.id] = made
+    giver.given[made] = None
+    if parent:
+        parent.children[made] = None
+    else:
+        _set_aside(state, giver.tenant, row.share, 1)
+    if row.expires_ns:
+        insort(state.expiries, (row.expires_ns, row.number, made))
+    state.version += 1
+
+
+def restore(state: State, row: CapabilityRow) -> None:
+    """After a restart: as it was, unless policy or time has ended what it comes from, or itself."""
+    giver = state.sessions.get(row.giver)
+    parent = state.capabilities.get(row.parent) if row.parent else None
+    orphan = giver is None or (row.parent is not None and parent is None)
+    expired = 0 < row.expires_ns <= state.now_ns
+    if giver is None or orphan or expired:
+        let_go(state, Gone(capabilities=(row.id,)))
+        return
+    held = parent.row.rights if parent else giver.granted
+    if not row.rights <= held or _check_share(parent or giver.tenant, row.share) is not None:
+        let_go(state, Gone(capabilities=(row.id,)))
+        return
+    _enter(state, row, giver, parent)
 
 
 def _check_delegate(session: Session, request: Delegate) -> Capability | KernelError | None:
@@ -133,7 +155,7 @@ def _set_aside(state: State, tenant: Tenant, share: Share, sign: int) -> None:
     quota = tenant.quota
     left = {name: getattr(quota, name) - sign * each for name, each in _amounts(share).items()}
     set_quota(tenant, state.now_ns, msgspec.structs.replace(quota, **left))
-    state.stirred = True
+    state.stirred = state.contested = True
 
 
 def _expiry(state: State, request: Delegate, parent: Capability | None) -> int:
@@ -173,6 +195,7 @@ def revoke(state: State, top: Capability) -> int:
     for each in ended:  # it grows meanwhile: every capability brings those below it
         ended.extend(each.children)
         del state.capabilities[each.row.id]
+        let_go(state, Gone(capabilities=(each.row.id,)))
         del each.giver.given[each]
         if each.row.expires_ns:
             at = bisect_left(state.expiries, (each.row.expires_ns, each.row.number))

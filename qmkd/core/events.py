@@ -117,7 +117,7 @@ class Kept(msgspec.Struct, frozen=True, gc=False):
 class KeepFailed(msgspec.Struct, frozen=True, gc=False):
     """The store cannot write, for this reason; it goes on trying, and says `Kept` when it can.
 
-    what: `disk full`, `read-only`, `locked` or `input/output error`.
+    what: `disk full`, `read-only`, `locked`, `damaged`, `input/output error` or `out of memory`.
     """
 
     what: str

@@ -18,6 +18,7 @@ from qmkd.core.limits import (
     CAPABILITIES_MAX,
     DELEGATIONS_MAX,
     JOBS_RETAINED_MAX,
+    OVERTAKEN_MAX,
     PARKED_MAX,
     PEERS_CACHED_MAX,
     POINTS_MEASURED_MAX,
@@ -27,6 +28,7 @@ from qmkd.core.limits import (
     SESSIONS_EXPIRED_MAX,
     SUBSCRIPTIONS_MAX,
 )
+from qmkd.core.mapping import blocked, demand_of
 from qmkd.core.ports import Quota
 from qmkd.core.quotas import MINUTE, accounts_of
 from qmkd.core.state import (
@@ -42,7 +44,6 @@ from qmkd.core.state import (
     TimerKind,
     Worker,
 )
-from qmkd.core.wording import blocked
 from syscalls.job import FINAL_STATES, JobState
 from syscalls.results import SHOT_BLOCK
 from syscalls.rights import Right
@@ -67,6 +68,7 @@ def check(state: State) -> None:
     _check_connections(state)
     _check_timers(state)
     _check_turns(state)
+    _check_places(state)
     _check_pending(state)
     _check_points(state)
 
@@ -95,7 +97,6 @@ def _live_checks(state: State) -> dict[Tenant, list[Check]]:
 def _check_tenant(state: State, tenant: Tenant, live: list[Job], checks: list[Check]) -> None:
     quota = tenant.quota
     sessions = [one for one in state.sessions.values() if one.tenant is tenant]
-    running = [job for job in live if job.state is JobState.RUNNING]
     uses = Counter(job.program for job in live)
     assert tenant.sessions == len(sessions) <= quota.sessions
     assert not (sessions and tenant.rule.suspended), "a suspended tenant has no session"
@@ -111,9 +112,9 @@ def _check_tenant(state: State, tenant: Tenant, live: list[Job], checks: list[Ch
     assert all(state.jobs[job.id] is job for job in tenant.finished)
     assert len(tenant.expired) <= SESSIONS_EXPIRED_MAX
     assert not any(name in state.sessions for name in tenant.expired)
-    queued = [job for job in live if job.state is JobState.QUEUED and job.ending is None]
-    assert tenant.queued == sorted((*j.rank, j) for j in queued)
-    assert tenant.ready == sorted((*j.rank, j) for j in running if has_shots(j))
+    left = [job for job in live if has_shots(job) and job.ending is None]
+    assert tenant.queued == sorted((*j.rank, j) for j in left if j.place is None)
+    assert tenant.ready == sorted((*j.rank, j) for j in left if j.place is not None)
     for key, job in tenant.keys.items():
         assert state.jobs[job.id] is job
         assert job.tenant is tenant
@@ -247,7 +248,7 @@ def _check_accounts(state: State) -> None:
             for account in job.accounts:
                 held[account].append(job)
     for account in (*state.tenants.values(), *state.capabilities.values()):
-        running = [job for job in held[account] if job.started_ns]
+        running = [job for job in held[account] if job.place is not None]
         assert account.live == len(held[account]) <= account.quota.jobs
         assert account.logical == sum(one.program.summary.peak_logical for one in running)
         assert account.physical == sum(one.program.summary.peak_physical for one in running)
@@ -396,7 +397,7 @@ def _check_turns(state: State) -> None:
     assert len(state.turns) == len(set(state.turns))
     for tenant in state.tenants.values():
         assert tenant.in_turns == (tenant in state.turns)
-        waits = bool(tenant.checks or tenant.ready or tenant.queued)
+        waits = bool(tenant.checks or tenant.ready)
         assert tenant.in_turns or not waits, "whoever has work gets turns"
     if not (state.stopping or state.lapsed) and any(_idle(worker) for worker in state.workers):
         assert not any(_could_run(state, tenant) for tenant in state.turns), "no worker is idle"
@@ -408,9 +409,46 @@ def _idle(worker: Worker) -> bool:
 
 
 def _could_run(state: State, tenant: Tenant) -> bool:
-    if tenant.ready or any(check.parked is not None for check in tenant.checks):
-        return True
-    return bool(tenant.queued) and blocked(state, tenant.queued[0][2]) is None
+    return bool(tenant.ready) or any(check.parked is not None for check in tenant.checks)
+
+
+def _check_places(state: State) -> None:
+    """No physical qubit is two jobs', or a factory's; nothing is left that somebody waits for."""
+    inventory, end = state.inventory, 0
+    for number, (module, spare) in enumerate(
+        zip(state.hardware.module, state.hardware.spare, strict=True)
+    ):
+        holes = [(first, first + size) for first, size in inventory.holes[number]]
+        runs = [run for job in state.placed for run in job.place or () if run.module == number]
+        end += module.qubits
+        at = end - spare
+        for first, after in sorted(holes + [(run.first, run.first + run.qubits) for run in runs]):
+            assert first == at, "every qubit that no factory has is free or one job's"
+            at = after
+        assert at == end
+        assert inventory.free[number] == spare - sum(run.qubits for run in runs)
+    assert set(state.placed) == {job for job in state.jobs.values() if job.place is not None}
+    wants = [demand_of(state, job.program) for job in state.placed]
+    assert state.t_rate == sum(each.t_rate for each in wants) <= (state.hardware.t_rate or 0)
+    assert state.blocks == sum(each.blocks for each in wants)
+    assert state.hardware.decoder_blocks is None or state.blocks <= state.hardware.decoder_blocks
+    qubits, t_states, decoding = (each.free for each in state.vacant)
+    assert qubits == sum(inventory.free)
+    assert t_states == (state.hardware.t_rate or 0) - state.t_rate
+    assert decoding == (state.hardware.decoder_blocks or state.blocks) - state.blocks
+    assert state.used <= inventory.total * state.horizon, "no qubit works twice in a cycle"
+    for job in state.placed:
+        assert job.final is None
+        assert job.cycle <= job.paid_cycle
+        for kind, blocks in enumerate(job.program.summary.blocks):
+            mine = [run for run in job.place or () if run.kind == kind]
+            assert sum(run.number for run in mine) == blocks.number
+            assert all(run.size == blocks.physical for run in mine), "blocks stay whole"
+    heads = [tenant.queued[0][-1] for tenant in state.tenants.values() if tenant.queued]
+    if not state.stopping and not state.contested:
+        assert state.crowded == bool(heads)
+        starved = any(head.overtaken >= OVERTAKEN_MAX for head in heads)
+        assert starved or all(blocked(state, head) for head in heads), "no room is left unused"
 
 
 def _check_pending(state: State) -> None:

@@ -29,6 +29,7 @@ from qmkd.core.limits import (
     MS,
     STOP_GRACE_NS,
 )
+from qmkd.core.mapping import let_place_go, want_place
 from qmkd.core.records import EndRow, Gone
 from qmkd.core.state import Ending, Job, Session, State, Stop, Tenant, Timer, TimerKind
 from qmkd.core.waiting import announce, answer, cancel_timer, end_subscription, set_timer
@@ -152,8 +153,7 @@ def enlist(state: State, job: Job) -> None:
     state.live += 1
     quotas.hold(job)
     tenant.rows_live += job.row_total
-    insort(tenant.queued, (*job.rank, job))
-    want_turn(state, tenant)
+    want_place(state, job)
 
 
 def keep_finished(state: State, job: Job) -> None:
@@ -183,12 +183,8 @@ def want_turn(state: State, tenant: Tenant) -> None:
 
 
 def start(state: State, job: Job) -> None:
-    """Move a queued job to RUNNING: from now on it holds its qubits."""
-    tenant, need = job.tenant, job.program.summary
-    tenant.queued.remove((*job.rank, job))
-    insort(tenant.ready, (*job.rank, job))
-    quotas.hold_qubits(job)
-    state.physical += need.peak_physical
+    """Move a placed job to RUNNING, as its first slice goes out."""
+    assert job.place is not None
     job.started_ns = state.now_ns
     job.started_at = time_text(state.now_ns)
     if not job.shots_done:
@@ -211,12 +207,13 @@ def open_results(job: Job) -> None:
 
 
 def set_ready(job: Job, ready: bool) -> None:
-    """Whether the running job has shots to hand out."""
+    """Whether the job has shots to hand out; without a place they wait for one."""
     entry = (*job.rank, job)
+    entries = job.tenant.queued if job.place is None else job.tenant.ready
     if not ready:
-        job.tenant.ready.remove(entry)
-    elif entry not in job.tenant.ready:
-        insort(job.tenant.ready, entry)
+        entries.remove(entry)
+    elif entry not in entries:
+        insort(entries, entry)
 
 
 def has_shots(job: Job) -> bool:
@@ -234,8 +231,8 @@ def cancel(state: State, job: Job) -> None:
     if job.ending is not None:
         return
     if job.state is JobState.QUEUED:
-        job.tenant.queued.remove((*job.rank, job))
-        state.stirred = True  # the next may fit where it did not
+        set_ready(job, False)
+        state.stirred = state.contested = True  # the next may fit where it did not
         _end(state, job, Move.CANCEL)
     elif job.stop is None:
         _stop(state, job, Stop())
@@ -244,7 +241,8 @@ def cancel(state: State, job: Job) -> None:
 def fail(state: State, job: Job, error: KernelError) -> None:
     """Stop a live job because of an error."""
     if job.state is JobState.QUEUED:
-        job.tenant.queued.remove((*job.rank, job))
+        set_ready(job, False)
+        state.stirred = state.contested = True
         _end(state, job, Move.FAIL, error)
     elif job.stop is None:
         _stop(state, job, Stop(error))
@@ -263,6 +261,7 @@ def time_out(state: State, job: Job) -> None:
 def _stop(state: State, job: Job, stop: Stop) -> None:
     if has_shots(job):
         set_ready(job, False)
+        state.stirred = state.contested = True
     if job.lacks is not None:
         lack_no_more(state, job)
     job.stop = stop
@@ -390,10 +389,9 @@ def finish(state: State, job: Job) -> None:
 
 def _give_back(state: State, job: Job) -> None:
     """Everything that a live job holds."""
-    tenant, session, need = job.tenant, job.session, job.program.summary
-    if job.started_ns:
-        state.physical -= need.peak_physical
-    assert state.physical >= 0, "qubits were given back twice"
+    tenant, session = job.tenant, job.session
+    if job.place is not None:
+        let_place_go(state, job)
     state.live -= 1
     quotas.give_back(job, state.now_ns)
     tenant.rows_live -= job.row_total

@@ -57,7 +57,12 @@ def masked(name: str) -> str:
 
 def unkept(state: State) -> bool:
     """Whether the step under way has changed anything that is to outlive the daemon."""
-    return bool(state.unkept or state.gone)
+    return gathered(state) > 0
+
+
+def gathered(state: State) -> int:
+    """How many rows the step under way has made or let go so far."""
+    return len(state.unkept) + len(state.gone)
 
 
 def refusal(state: State) -> Busy | None:
@@ -117,6 +122,7 @@ def flush(state: State) -> None:
             rows=tuple(state.unkept),
             gone=Gone(
                 sessions=tuple(name for gone in state.gone for name in gone.sessions),
+                capabilities=tuple(name for gone in state.gone for name in gone.capabilities),
                 jobs=tuple(name for gone in state.gone for name in gone.jobs),
                 results=tuple(name for gone in state.gone for name in gone.results),
             ),
@@ -134,6 +140,7 @@ def session_row(session: Session, now_ns: int) -> SessionRow:
         id=session.id,
         tenant=session.tenant.rule.name,
         granted=tuple(sorted(right.value for right in session.granted)),
+        lent=tuple(each.row.id for each in session.lent),
         opened_ns=now_ns,
     )
 

@@ -42,7 +42,7 @@ from qmkd.core.events import (
 from qmkd.core.jobs import cancel, find_job, fire, pause, shutting_down
 from qmkd.core.limits import EFFECTS_PER_STEP_MAX, ENTROPY_BYTES, MS, check_machine
 from qmkd.core.ports import Machine, Planner
-from qmkd.core.reading import q_get_telemetry, q_results, q_status
+from qmkd.core.reading import q_get_mapping, q_get_telemetry, q_results, q_status
 from qmkd.core.records import Recovered
 from qmkd.core.recovery import keep_failed, kept, recover, settle_kept
 from qmkd.core.replaying import graph_loaded, replay
@@ -87,7 +87,7 @@ from syscalls.registry import CALLS
 from syscalls.results import Results
 from syscalls.session import CloseSession, NegotiateCaps
 from syscalls.syscall import SessionCall, Syscall
-from syscalls.telemetry import GetTelemetry
+from syscalls.telemetry import GetMapping, GetTelemetry
 
 Answer = msgspec.Struct | KernelError | Reply | None
 """What a call's handler returns: the reply's body, a whole reply, or None for a parked request."""
@@ -136,7 +136,7 @@ class Kernel:
 
 
 def _called(state: State, event: Called) -> None:
-    version, effects = state.version, len(state.out)
+    version, effects, rows = state.version, len(state.out), keeping.gathered(state)
     body = _answer(state, event)
     if body is None:
         assert is_parked(state, event.origin), "a request is answered or parked"
@@ -144,8 +144,8 @@ def _called(state: State, event: Called) -> None:
     if isinstance(body, KernelError):
         assert state.version == version, "a refused request changes nothing"
         assert len(state.out) == effects, "a refused request asks for nothing"
-        assert not keeping.unkept(state), "a refused request leaves no trace"
-    elif keeping.unkept(state):
+        assert keeping.gathered(state) == rows, "a refused request leaves no trace"
+    elif keeping.gathered(state) != rows:
         assert type(body) is not Reply, "what only reads changes nothing"
         keeping.answer_later(state, event.origin, body)
         return
@@ -254,6 +254,7 @@ _CALLS: Final[dict[type[Syscall], Callable[[State, Session, Called], Answer]]] =
     Revoke: delegation.take_back,
     GetTelemetry: q_get_telemetry,
     Replay: replay,
+    GetMapping: q_get_mapping,
 }
 
 assert set(_CALLS) == {

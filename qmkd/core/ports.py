@@ -43,7 +43,10 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TenantRule(msgspec.Struct, frozen=True, kw_only=True):
-    """One tenant: whose calls it makes, what it may be granted, how much it may hold."""
+    """One tenant: whose calls it makes, what it may be granted, how much it may hold.
+
+    weight: its part of the machine beside the others', where not all have room.
+    """
 
     name: str
     uids: frozenset[int]
@@ -51,6 +54,7 @@ class TenantRule(msgspec.Struct, frozen=True, kw_only=True):
     grantable: frozenset[Right] = frozenset(Right)
     quota: Quota = Quota()
     suspended: bool = False
+    weight: int = 1
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

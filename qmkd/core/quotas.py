@@ -1,7 +1,7 @@
 """What counts against a quota, and whether more fits: refused with numbers, or held and given back.
 
 A job counts against its tenant's account and against that of every capability it uses. Qubits are
-shared by jobs that run, so a job that fits alone waits its turn (`wording.blocked`); the rest is
+shared by placed jobs, so a job that fits alone waits its turn (`mapping.room`); the rest is
 refused at submission. Meters leak with the kernel's time, so nothing has to be reset.
 """
 
@@ -101,7 +101,7 @@ def meter(job: Job, now_ns: int, shots: int) -> None:
 
 
 def hold_qubits(job: Job, sign: int = 1) -> None:
-    """A job starts; with sign -1, it ends."""
+    """A job is placed on the machine; with sign -1, it leaves it."""
     need = job.program.summary
     for account in job.accounts:
         account.logical += sign * need.peak_logical
@@ -114,5 +114,3 @@ def give_back(job: Job, now_ns: int) -> None:
     meter(job, now_ns, min(job.metered, job.shots_given))
     for account in job.accounts:
         account.live -= 1
-    if job.started_ns:
-        hold_qubits(job, -1)

@@ -134,7 +134,10 @@ def test_what_is_given_back_never_counted(rate: int, before: int, units: int, wa
 
 def counters(desk: Desk) -> dict[str, Any]:
     """Every number that the kernel keeps, but those that only ever grow, and times."""
-    grows = {"numbered", "version", "now_ns", "epoch", "sweep", "sweep_ns", "at_ns", "lapse"}
+    grows = {
+        "numbered", "version", "now_ns", "epoch", "sweep", "sweep_ns", "at_ns", "lapse",
+        "cycle", "horizon", "used", "served", "worker_ns",
+    }  # fmt: skip
     found: dict[str, Any] = {}
 
     def look(record: Any, name: str) -> None:

@@ -9,20 +9,24 @@ from qmkd.core.delegation import listed
 from qmkd.core.effects import Reply
 from qmkd.core.events import Called, Origin
 from qmkd.core.jobs import find_job
-from qmkd.core.limits import RESULTS_INLINE_BYTES_MAX
+from qmkd.core.limits import MAPPING_BYTES_MAX, MAPPING_QUBITS_MAX, RESULTS_INLINE_BYTES_MAX
 from qmkd.core.state import Job, Session, State
 from qmkd.core.wording import status, telemetry
+from qvm.homes import entries, homes, physical
+from qvm.program import VerifiedProgram
+from qvm.verify import verify_bytes
 from syscalls.errors import (
     KernelError,
     NotAvailable,
     NotCompleted,
+    ResourceExhausted,
     ResultsDropped,
     ResultsTooLarge,
 )
 from syscalls.job import FINAL_STATES, JobState, JobStatus, Status
 from syscalls.results import Results, ResultsReply
 from syscalls.rights import Right
-from syscalls.telemetry import GetTelemetry, ResourceUsage, Telemetry
+from syscalls.telemetry import GetMapping, GetTelemetry, Mapping, ResourceUsage, Telemetry
 
 
 def q_status(state: State, session: Session, event: Called) -> JobStatus | KernelError:
@@ -120,7 +124,7 @@ def _usage(session: Session) -> ResourceUsage:
     """The session's own qubits; what is left is its tenant's."""
     tenant = session.tenant
     limit = tenant.quota.physical_qubits
-    running = [job.program.summary for job in session.live if job.started_ns]
+    running = [job.program.summary for job in session.live if job.place is not None]
     physical = sum(need.peak_physical for need in running)
     return ResourceUsage(
         logical_qubits_allocated=sum(need.peak_logical for need in running),
@@ -130,10 +134,48 @@ def _usage(session: Session) -> ResourceUsage:
     )
 
 
+def q_get_mapping(state: State, session: Session, event: Called) -> Mapping | KernelError:
+    """q_get_mapping."""
+    request = event.request
+    assert isinstance(request, GetMapping)
+    job = find_job(state, session, request.job_id)
+    if isinstance(job, KernelError):
+        return job
+    found: dict[str, list[int]] = {}
+    if job.place:
+        for what, limit, asked in (
+            ("bytes of a program to map", MAPPING_BYTES_MAX, len(job.program.graph)),
+            ("physical qubits in a mapping", MAPPING_QUBITS_MAX, entries(job.program.summary)),
+        ):
+            if asked > limit:
+                return ResourceExhausted(
+                    what=what, limit=limit, in_use=0, asked=asked, waiting_helps=False
+                )
+        program = verify_bytes(job.program.graph)
+        assert isinstance(program, VerifiedProgram), "it was verified before"
+        found = {name: list(physical(job.place, *home)) for name, home in homes(program).items()}
+    return Mapping(job_id=job.id, epoch=_epoch(state), mapping=found)
+
+
+def _epoch(state: State) -> int:
+    return state.epoch_kept if state.machine.durable else state.epoch
+
+
 def _machine(state: State) -> dict[str, Any]:
-    total = state.machine.physical_qubits
+    total, hardware = state.hardware.qubits, state.hardware
+    offered = state.inventory.total * state.horizon
     return {
-        "epoch": state.epoch_kept if state.machine.durable else state.epoch,
+        "machine": hardware.name,
+        "cycle_ns": hardware.cycle_ns,
+        "cycles": state.horizon,
+        "cycles_utilization": state.used / offered if offered else 0.0,
+        "modules": [
+            {"name": module.name, "qubits": module.qubits, "free": free}
+            for module, free in zip(hardware.module, state.inventory.free, strict=True)
+        ],
+        "jobs_placed": len(state.placed),
+        "jobs_waiting": sum(len(tenant.queued) for tenant in state.tenants.values()),
+        "epoch": _epoch(state),
         "physical_qubits_total": total,
         "physical_qubits_used": state.physical,
         "utilization": state.physical / total,

@@ -22,11 +22,12 @@ from syscalls.rights import Right
 
 
 class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
-    """An open session. Key: id."""
+    """An open session. Key: id. lent: capabilities it was opened with."""
 
     id: SessionId
     tenant: str
     granted: tuple[str, ...]
+    lent: tuple[CapabilityId, ...] = ()
     opened_ns: int
 
 
@@ -111,17 +112,18 @@ class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
     hash: bytes
 
 
-Row = SessionRow | GraphRow | JobRow | SliceRow | EndRow | AuditRow
+Row = SessionRow | CapabilityRow | GraphRow | JobRow | SliceRow | EndRow | AuditRow
 
 
 class Gone(msgspec.Struct, frozen=True, kw_only=True):
     """Rows that nobody may read any more.
 
-    sessions: closed. jobs: with their slices and ends, and with graphs that no other job names.
-    results: jobs of which only slices go, packed rows with them.
+    sessions: closed. capabilities: that ended. jobs: with their slices and ends, and with graphs
+    that no other job names. results: jobs of which only slices go, packed rows with them.
     """
 
     sessions: tuple[SessionId, ...] = ()
+    capabilities: tuple[CapabilityId, ...] = ()
     jobs: tuple[JobId, ...] = ()
     results: tuple[JobId, ...] = ()
 
@@ -138,6 +140,7 @@ class Recovered(msgspec.Struct, frozen=True, kw_only=True):
     audited: int = 0
     audit_head: bytes = b""
     sessions: tuple[SessionRow, ...] = ()
+    capabilities: tuple[CapabilityRow, ...] = ()
     graphs: tuple[GraphRow, ...] = ()
     jobs: tuple[JobRow, ...] = ()
     slices: tuple[SliceRow, ...] = ()

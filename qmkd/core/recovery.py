@@ -15,7 +15,7 @@ import msgspec
 
 from qmkd.core import programs
 from qmkd.core.admission import check_machine, check_quota, row_bytes
-from qmkd.core.capabilities import check_rights
+from qmkd.core.delegation import restore
 from qmkd.core.effects import Note
 from qmkd.core.events import KeepFailed, Kept
 from qmkd.core.jobs import (
@@ -105,6 +105,10 @@ def recover(state: State, event: Recovered) -> None:
     state.audited, state.audit_head = event.audited, event.audit_head
     for row in event.sessions:
         _session(state, row)
+    for capability in sorted(event.capabilities, key=lambda each: each.number):
+        restore(state, capability)
+    for row in event.sessions:
+        _lend(state, row)
     graphs = {row.digest: row for row in event.graphs}
     ends = {row.job: row for row in event.ends}
     slices: dict[JobId, list[SliceRow]] = defaultdict(list)
@@ -153,6 +157,16 @@ def _session(state: State, row: SessionRow) -> None:
     granted = frozenset(Right(name) for name in row.granted)
     state.sessions[row.id] = Session(row.id, tenant, granted, state.now_ns)
     tenant.sessions += 1
+
+
+def _lend(state: State, row: SessionRow) -> None:
+    """Give a session back the capabilities that it was opened with and that live."""
+    session = state.sessions.get(row.id)
+    for name in row.lent:
+        capability = state.capabilities.get(name)
+        if session and capability and capability.row.tenant == session.tenant.rule.name:
+            session.lent[capability] = None
+            capability.users[session] = None
 
 
 def _job(
@@ -204,6 +218,9 @@ def _job(
     job.rows = bool(slices)
     if end is None:
         _wait(state, job, slices)
+        state.lapsed.append(
+            job
+        )  # if it ran by rights that others gave: those ended with the daemon
     else:
         _over(state, job, end)
 
@@ -217,11 +234,9 @@ def _take_up(state: State, job: Job) -> KernelError | None:
     plan = state.planner(job.program.summary, shots)
     if isinstance(plan, KernelError):
         return plan
-    refusal = (
-        check_rights(job.session, job.program.summary.rights)
-        or check_quota(state, job.session, job.policy, job.program, plan, metered=0)
-        or check_machine(state, job.program, plan)
-    )
+    refusal = check_quota(
+        state, job.session, job.policy, job.program, plan, metered=0
+    ) or check_machine(state, job.program, plan)
     if refusal is not None:
         return refusal
     if not _same(state, job.context):

@@ -2,8 +2,8 @@
 
 A job's shots go out in slices; several may be in different workers at once, and none of that
 changes bits (docs/decisions/0004). Tenants take turns. Within a tenant, graphs to verify come
-first, then jobs by priority and age. A job that does not fit the qubits left holds back only the
-younger or less urgent queued jobs of its own tenant.
+first, then jobs by priority, deadline and age. Only jobs that hold a place on the machine are
+handed out; who holds one, and for how long, is decided in `mapping.py`.
 """
 
 from __future__ import annotations
@@ -30,9 +30,12 @@ from qmkd.core.limits import (
     SEGMENT_NS_TARGET,
     SEGMENTS_PER_WORKER_MAX,
     SEGMENTS_SMALL_NS_MAX,
+    SLICE_CYCLES_CROWDED,
     SLICE_SHOTS_MAX,
     SLICE_SHOTS_UNMEASURED_MAX,
+    WORKER_LEAD_NS,
 )
+from qmkd.core.mapping import demand_of, give_places, goes_on, spend
 from qmkd.core.ports import SegmentReport, Setting
 from qmkd.core.records import SliceRow
 from qmkd.core.state import (
@@ -48,7 +51,6 @@ from qmkd.core.state import (
     Worker,
 )
 from qmkd.core.waiting import announce_progress, set_timer
-from qmkd.core.wording import blocked
 from syscalls.errors import (
     InternalError,
     KernelError,
@@ -64,12 +66,12 @@ TOTAL_TOLERANCE = 1e-6  # how far probabilities may be from 1 together
 
 def dispatch(state: State) -> None:
     """Hand out work until no worker has room or no tenant has work that may start now."""
-    state.stirred = False
+    _give_places(state)
     if not _send_measuring(state):
         return  # it takes a worker for itself: the next that is idle
     turns, passed = state.turns, 0
     while turns and passed < len(turns):
-        tenant = turns[0]
+        tenant = _whose_turn(state)
         unit = _next_unit(state, tenant)
         if isinstance(unit, Job) and check_job(unit) is not None:
             # Its rights ended, and `delegation.settle` stops it in the next step.
@@ -77,12 +79,12 @@ def dispatch(state: State) -> None:
             passed += 1
             continue
         if unit is None:
-            if tenant.checks or tenant.ready or tenant.queued:
-                turns.rotate(-1)
-                passed += 1
-            else:
-                turns.popleft()
-                tenant.in_turns = False
+            assert not tenant.ready
+            turns.popleft()
+            tenant.in_turns = False
+            continue
+        if isinstance(unit, Job) and not goes_on(state, unit):
+            _give_places(state)
             continue
         sent = _send_check(state, unit) if isinstance(unit, Check) else _send_slice(state, unit)
         if not sent:
@@ -98,32 +100,59 @@ def _next_unit(state: State, tenant: Tenant) -> Check | Job | None:
             return check
         tenant.checks.popleft()
         end_check(state, check)
-    ready = tenant.ready[0] if tenant.ready else None
-    if tenant.queued:
-        queued = tenant.queued[0]
-        if (ready is None or queued < ready) and blocked(state, queued[2]) is None:
-            return queued[2]
-    return ready[2] if ready is not None else None
+    if not tenant.ready:
+        return None
+    return _furthest_behind(tenant) if state.crowded else tenant.ready[0][-1]
+
+
+def _whose_turn(state: State) -> Tenant:
+    """Who has waited longest; but where jobs wait for the machine, whose job is furthest behind on
+    its clock, among those who had little more of the workers than any other, so that what runs
+    side by side is simulated in step. That tenant is put first."""
+    turns = state.turns
+    if state.crowded:
+        most = min(tenant.worker_ns for tenant in turns) + WORKER_LEAD_NS
+        ahead = (tenant for tenant in turns if tenant.worker_ns <= most and tenant.ready)
+        first = min(ahead, key=lambda one: _furthest_behind(one).cycle, default=turns[0])
+        if first is not turns[0] and not turns[0].checks:
+            turns.remove(first)
+            turns.appendleft(first)
+    return turns[0]
+
+
+def _furthest_behind(tenant: Tenant) -> Job:
+    return min((entry[-1] for entry in tenant.ready), key=lambda job: job.cycle)
+
+
+def _give_places(state: State) -> None:
+    for job in give_places(state):
+        want_turn(state, job.tenant)
+    state.stirred = False
 
 
 # --- slices -------------------------------------------------------------------------------------
 
 
-def _next_slice(job: Job) -> Slice:
+def _next_slice(state: State, job: Job) -> Slice:
     if job.again:
         return job.again[-1]
-    return Slice(job.shots_given, min(_slice_shots(job), job.policy.shots - job.shots_given))
+    return Slice(job.shots_given, min(_slice_shots(state, job), job.policy.shots - job.shots_given))
 
 
-def _slice_shots(job: Job) -> int:
+def _slice_shots(state: State, job: Job) -> int:
     """How many shots to run at a time: a multiple of SHOT_BLOCK, near SEGMENT_NS_TARGET long.
 
-    Longer where the plan says that shorter slices would be waste.
+    Longer where the plan says that shorter slices would be waste; where somebody waits for the
+    machine, no longer than a small part of an epoch, so that clocks stay close together.
     """
     measured = job.program.ns_per_shot
     most = SLICE_SHOTS_MAX if measured else SLICE_SHOTS_UNMEASURED_MAX
     shots = SEGMENT_NS_TARGET // (measured or max(1, job.plan.ns_per_shot))
-    return min(most, max(SHOT_BLOCK, job.plan.shots_least, shots) // SHOT_BLOCK * SHOT_BLOCK)
+    if state.crowded:
+        most = max(
+            SHOT_BLOCK, min(most, SLICE_CYCLES_CROWDED // demand_of(state, job.program).cycles)
+        )
+    return min(most, max(SHOT_BLOCK, job.plan.shots_least, shots)) // SHOT_BLOCK * SHOT_BLOCK
 
 
 def _predict_ns(job: Job, given: Slice) -> int:
@@ -189,12 +218,13 @@ def _send_check(state: State, check: Check) -> bool:
     check.ticket = state.number()
     state.checks[check.ticket] = (check, worker)
     _hold(worker, check.ticket, check)
+    check.submission.session.tenant.worker_ns += check.ns
     state.out.append(CheckProgram(check.ticket, worker.number, check.submission.graph))
     return True
 
 
 def _send_slice(state: State, job: Job) -> bool:
-    given = _next_slice(job)
+    given = _next_slice(state, job)
     ns = _predict_ns(job, given)
     worker = _worker_for(state, ns, alone=given.attempts > 0)
     if worker is None:
@@ -204,14 +234,16 @@ def _send_slice(state: State, job: Job) -> bool:
     if job.again:
         job.again.pop()
     else:
+        spend(state, job, given.shots)
         job.shots_given += given.shots
     if not has_shots(job):
         set_ready(job, False)
-    segment = Segment(state.number(), worker, job, given, ns, job.table)
+    segment = Segment(state.number(), worker, job, given, ns, job.table, job.cycle)
     job.segments[segment.ticket] = segment
     job.workers.add(worker.number)
     job.rows = job.program.sent = True
     _hold(worker, segment.ticket, segment)
+    job.tenant.worker_ns += ns
     state.out.append(
         RunSegment(
             ticket=segment.ticket,

@@ -162,7 +162,7 @@ def close(state: State, session: Session) -> SessionClosed:
         jobs_cancelled=len(session.live),
         jobs_forgotten=len(session.jobs) - len(session.live),
         logical_qubits_released=sum(
-            job.program.summary.peak_logical for job in session.live if job.started_ns
+            job.program.summary.peak_logical for job in session.live if job.place is not None
         ),
         channels_closed=0,
         subscriptions_ended=len(session.subscriptions),

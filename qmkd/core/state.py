@@ -17,6 +17,9 @@ from qmkd.core.effects import Effect, Notify
 from qmkd.core.events import Origin
 from qmkd.core.ports import Machine, Plan, Planner, Point, Quota, TenantRule
 from qmkd.core.records import CapabilityRow, Gone, Row
+from qvm.blocks import Inventory, Place
+from qvm.cycles import Demand, Vacancy
+from qvm.machine import Hardware
 from qvm.program import Summary
 from syscalls.decoding import DecoderFigures
 from syscalls.errors import KernelError
@@ -34,8 +37,9 @@ from syscalls.results import EventField
 from syscalls.rights import Right
 
 ProgramKey = tuple[int, bytes, bytes]
-Rank = tuple[int, int]
-"""(-priority, job number): who of one tenant's jobs goes first."""
+Rank = tuple[int, int, int]
+"""(-priority, cycle in which it is due, job number): who of one tenant's jobs goes first."""
+NEVER = 1 << 80
 
 
 @dataclass(slots=True, eq=False)
@@ -53,7 +57,7 @@ class Account:
 
     quota: a tenant's without what is set aside for capabilities that it gave.
 
-    live: jobs not over. logical, physical: qubits of running jobs. t_states, cpu: of the shots
+    live: jobs not over. logical, physical: qubits of placed jobs. t_states, cpu: of the shots
         of accepted jobs, CPU time in milliseconds.
     """
 
@@ -77,8 +81,9 @@ class Tenant(Account):
         verified, of requests that wait for its jobs.
     held_bytes: graphs of live jobs (each once) and of submissions being verified.
     rows_live: result bytes that live jobs will fill.
-    kept_bytes: results of finished jobs. ready, queued: jobs with shots to hand out, running ones
-        and not yet started ones, best first. in_turns: stands in `State.turns`.
+    kept_bytes: results of finished jobs. ready, queued: jobs with shots to hand out, those placed
+        on the machine and those that wait for it, best first. in_turns: stands in `State.turns`.
+    served: what it has had of the machine, over its weight (`mapping.py`). worker_ns: of workers.
     """
 
     rule: TenantRule
@@ -91,8 +96,10 @@ class Tenant(Account):
     program_bytes: int = 0
     in_turns: bool = False
     checks: deque[Check] = field(default_factory=deque)
-    ready: list[tuple[int, int, Job]] = field(default_factory=list)
-    queued: list[tuple[int, int, Job]] = field(default_factory=list)
+    served: int = 0
+    worker_ns: int = 0
+    ready: list[tuple[int, int, int, Job]] = field(default_factory=list)
+    queued: list[tuple[int, int, int, Job]] = field(default_factory=list)
     finished: dict[Job, None] = field(default_factory=dict)
     keys: dict[str, Job] = field(default_factory=dict)
     programs: dict[ProgramKey, Program] = field(default_factory=dict)
@@ -160,6 +167,7 @@ class Program:
     cached: bool = False
     sent: bool = False
     ns_per_shot: int = 0
+    demand: Demand | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -201,7 +209,8 @@ class Slice:
 
 @dataclass(slots=True, eq=False)
 class Segment:
-    """A slice in a worker's hands. ns: how long it was predicted to take."""
+    """A slice in a worker's hands. ns: how long it was predicted to take. cycle: of the machine, in
+    which it ends, or for what is run again, some later one."""
 
     ticket: int
     worker: Worker
@@ -209,6 +218,7 @@ class Segment:
     slice: Slice
     ns: int
     table: str
+    cycle: int
 
 
 @dataclass(slots=True, eq=False)
@@ -278,6 +288,10 @@ class Job:
     cpu_ns, spent, decoder: of finished segments, as their reports have it.
     lent: capabilities that it uses. accounts: what it counts against, its tenant first. metered:
         how many of its shots count there for what is counted by the minute.
+    place: the physical qubits it holds; None while it waits for the machine. cycle: its own clock,
+        where what it was handed out ends. paid_cycle: up to where its tenant has paid for it.
+    since_cycle: since when it waits. waited_cycles, held_cycles: in all. due_cycle: orders the
+        jobs of a tenant. overtaken: how often another was placed before it. moves: of its blocks.
     seq: number of its last event. final: its status, once it is over.
     """
 
@@ -321,6 +335,15 @@ class Job:
     cpu_ns: int = 0
     spent: dict[str, int] = field(default_factory=dict)
     decoder: DecoderFigures | None = None
+    place: Place | None = None
+    cycle: int = 0
+    paid_cycle: int = 0
+    since_cycle: int = 0
+    waited_cycles: int = 0
+    held_cycles: int = 0
+    due_cycle: int = NEVER
+    overtaken: int = 0
+    moves: int = 0
     stop: Stop | None = None
     ending: Ending | None = None
     unwanted: bool = False
@@ -335,7 +358,7 @@ class Job:
     @property
     def rank(self) -> Rank:
         """Its place among its tenant's jobs."""
-        return (-self.policy.priority, self.number)
+        return (-self.policy.priority, self.due_cycle, self.number)
 
 
 @dataclass(slots=True, eq=False)
@@ -417,7 +440,7 @@ class State:
 
     version: grows with every change that a caller could ever notice. epoch: the machine's; grows
     by each program epoch run; epoch_kept: as far as durable, which is what may be told. physical:
-    qubits of all running jobs. turns: tenants with work. stirred: work or room for it appeared.
+    qubits of all placed jobs. turns: tenants with work. stirred: work or room for it appeared.
     sweep_ns: when the next sweep is due, 0 for none. expiries: (when, number, capability) of those
     that expire, soonest first. lapsed: jobs to stop because their rights ended. lapse: the timer
     about both. draining: tenants whose jobs a shutdown has yet to stop. unkept, gone, unsaid: rows
@@ -428,6 +451,11 @@ class State:
     table: names the table of all points measured here so far. measured: those of this life.
     unmeasurable: those given up, and why. wanted: those that jobs lack, in order; the first is
         measured now, or next.
+
+    cycle: the machine's clock, as far as jobs have left it. placed: jobs that hold a part of it;
+    t_rate, blocks: their demand together. vacant: qubits, T states, decoding that nobody holds.
+    used, horizon: qubits times cycles handed out, and where the last of them ends. contested: room,
+    or somebody who wants it, appeared. crowded: somebody waits for the machine.
     """
 
     machine: Machine
@@ -442,6 +470,17 @@ class State:
     epoch: int = 0
     epoch_kept: int = 0
     physical: int = 0
+    hardware: Hardware = field(init=False)
+    inventory: Inventory = field(init=False)
+    cycle: int = 0
+    placed: dict[Job, None] = field(default_factory=dict)
+    t_rate: int = 0
+    blocks: int = 0
+    vacant: tuple[Vacancy, Vacancy, Vacancy] = field(init=False)
+    used: int = 0
+    horizon: int = 0
+    contested: bool = False
+    crowded: bool = False
     live: int = 0
     parked: int = 0
     stirred: bool = False
@@ -477,6 +516,13 @@ class State:
     measured: set[Point] = field(default_factory=set)
     unmeasurable: dict[Point, str] = field(default_factory=dict)
     wanted: dict[Point, Measuring] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.hardware = self.machine.described()
+        self.inventory = Inventory(self.hardware)
+        limits = (self.inventory.total, self.hardware.t_rate, self.hardware.decoder_blocks)
+        qubits, t_states, decoding = (Vacancy([(0, limit or 0)]) for limit in limits)
+        self.vacant = (qubits, t_states, decoding)
 
     def number(self) -> int:
         """A number never given before: for tickets, programs, jobs and timers."""

@@ -12,6 +12,7 @@ from functools import lru_cache
 import msgspec
 
 from qmkd.core.limits import MS, SECOND
+from qmkd.core.mapping import blocked, cycles_to_wait, demand_of
 from qmkd.core.ports import Machine, Plan
 from qmkd.core.state import Job, Program, State
 from qvm.profiles import Profile
@@ -67,6 +68,7 @@ def telemetry(state: State, job: Job) -> JobTelemetry:
     now = job.completed_ns or state.now_ns
     started = job.started_ns or now
     done = job.shots_done
+    waiting = max(0, state.cycle - job.since_cycle) if job.place is None and waits(job) else 0
     return JobTelemetry(
         total_epochs=job.program.summary.epochs * done,
         total_gates=job.program.gates * done,
@@ -78,6 +80,11 @@ def telemetry(state: State, job: Job) -> JobTelemetry:
         decoder=job.decoder,
         cpu_ns=job.cpu_ns,
         spent_ns=dict(job.spent),
+        queue_cycles=job.waited_cycles + waiting,
+        machine_cycles=job.held_cycles,
+        machine_time_ms=job.held_cycles * state.hardware.cycle_ns / MS,
+        slowed_by=demand_of(state, job.program).slowed,
+        moves=job.moves,
         plan=plan_shown(job.plan, job.policy.shots),
     )
 
@@ -107,7 +114,7 @@ def status(state: State, job: Job) -> JobStatus:
         telemetry=telemetry(state, job),
         peak_resources=job.program.peak if job.started_ns else _NO_PEAK,
         execution_context=job.context,
-        queue=_place(state, job) if job.state is JobState.QUEUED and job.ending is None else None,
+        queue=_place(state, job) if waits(job) else None,
         waits_for=None if job.lacks is None else f"the errors of {job.lacks} are being measured",
     )
 
@@ -135,27 +142,28 @@ def final_status(state: State, job: Job, ended: JobState, error: KernelError | N
     )
 
 
+def waits(job: Job) -> bool:
+    """Whether a job waits: for its start, or for a place to go on."""
+    if job.ending is not None or job.stop is not None:
+        return False
+    left = bool(job.again) or job.shots_given < job.policy.shots
+    return job.state is JobState.QUEUED or (job.place is None and left)
+
+
 def _place(state: State, job: Job) -> QueuePlace:
-    """How many of the tenant's jobs stand before this one, and what the first of them needs."""
+    """How many of the tenant's jobs stand before this one, and what it waits for."""
     tenant = job.tenant
-    position = bisect_left(tenant.queued, (*job.rank,))
-    first = tenant.queued[0][2]
-    return QueuePlace(position=position, reason=blocked(state, first) or "waiting for a worker")
-
-
-def blocked(state: State, job: Job) -> str | None:
-    """Why a queued job may not start even if a worker were free, or None if it may."""
-    need = job.program.summary
-    for account in job.accounts:
-        quota = account.quota
-        whose = "tenant's quota" if account is job.tenant else "capability's share"
-        if account.logical + need.peak_logical > quota.logical_qubits:
-            return f"waiting for logical qubits of the {whose}"
-        if account.physical + need.peak_physical > quota.physical_qubits:
-            return f"waiting for physical qubits of the {whose}"
-    if state.physical + need.peak_physical > state.machine.physical_qubits:
-        return "waiting for physical qubits of the machine"
-    return None
+    before = bisect_left(tenant.queued, job.rank) if job.place is None else 0
+    started = sum(each.state is JobState.RUNNING for *_, each in tenant.queued[:before])
+    unstarted = sum(
+        each.state is JobState.QUEUED and each.rank < job.rank for *_, each in tenant.ready
+    )
+    if job.place is not None:
+        reason, cycles = "waiting for a worker", 0
+    else:
+        reason = blocked(state, job) or "waiting for its turn on the machine"
+        cycles = cycles_to_wait(state, job)
+    return QueuePlace(position=before - started + unstarted, reason=reason, cycles=cycles)
 
 
 def context(

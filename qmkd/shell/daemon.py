@@ -101,7 +101,7 @@ async def _serve(config: Config, listeners: list[socket.socket]) -> int:
         before = None if store is None else store.load()
         results = Results()
         if store is not None and before is not None:
-            results = Results(stored_sizes(before), store.rows)
+            results = Results(stored_sizes(before), store.rows, store.fetch)
             hub.watch(store.fileno(), select.EPOLLIN, lambda events: store.collect())
         pump = Pump(Kernel(_machine(config, tables), plan), results, openrpc_document(), store)
         if before is not None:

@@ -12,6 +12,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from time import monotonic_ns
 from typing import Any, Protocol
 
@@ -166,13 +167,25 @@ class Pump:
             return
         try:
             if effect.attach is not None:
-                connection.reply(to.call, body, (self._results.descriptor(effect.attach),))
+                answer = partial(self._answer_fetched, effect)
+                if not self._results.fetch(effect.attach, answer):
+                    connection.reply(to.call, body, (self._results.descriptor(effect.attach),))
             elif effect.inline is not None:
                 assert isinstance(body, ResultsReply), "rows go into the reply with room for them"
                 rows = self._results.base64(effect.inline)
                 connection.reply(to.call, msgspec.structs.replace(body, data=rows))
         except OSError as error:
             connection.reply(to.call, _no_rows(error))
+
+    def _answer_fetched(self, effect: fx.Reply, error: OSError | None) -> None:
+        """The rows of an earlier daemon, which somebody asked for, were fetched or were not."""
+        connection = self.connections.get(effect.to.conn)
+        if connection is None:
+            return
+        if error is not None:
+            connection.reply(effect.to.call, _no_rows(error))
+        else:
+            self._reply(effect)
 
     def _keep(self, effect: fx.Keep) -> None:
         assert self._store is not None, "a kernel that keeps nothing asks for nothing to be kept"

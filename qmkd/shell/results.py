@@ -14,9 +14,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 ROWS_HELD_BYTES_MAX = 64 * 1024  # larger while running: in a memory file
+ROWS_READ_BYTES_MAX = 4 << 20  # of stored rows while everybody waits: some eight milliseconds
 ROWS_KEPT_BYTES_MAX = 1 << 20  # larger once sealed: in a memory file, and holding a descriptor
 
-assert ROWS_HELD_BYTES_MAX <= ROWS_KEPT_BYTES_MAX
+assert ROWS_HELD_BYTES_MAX <= ROWS_KEPT_BYTES_MAX <= ROWS_READ_BYTES_MAX
 
 _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
@@ -110,20 +111,31 @@ class Region:
 StoredRows = Callable[[str], Iterator[tuple[int, bytes]]]
 """job -> its stored rows, (first byte, bytes) piece by piece. Raises OSError where damaged."""
 
+Fetched = Callable[[OSError | None], None]
+"""Told later: the rows are there, or why they are not."""
+
+FetchStored = Callable[[str, int, Fetched], None]
+"""(job, descriptor, whom to tell): its stored rows are written into the file."""
+
 
 class Results:
     """The rows of all jobs that have any.
 
     stored: job -> bytes of all its rows, for those that an earlier daemon left in the store.
-    read_stored: how to get them there.
+    read_stored: how to get them there. fetch_stored: how to get those that are large.
     """
 
     def __init__(
-        self, stored: Mapping[str, int] | None = None, read_stored: StoredRows | None = None
+        self,
+        stored: Mapping[str, int] | None = None,
+        read_stored: StoredRows | None = None,
+        fetch_stored: FetchStored | None = None,
     ) -> None:
         self._rows: dict[str, Rows] = {}
         self._stored = dict(stored or {})
         self._read_stored = read_stored
+        self._fetch_stored = fetch_stored
+        self._fetching: dict[str, tuple[Rows, list[Fetched]]] = {}
 
     def rows(self, job_id: str, size: int) -> Rows:
         """Where the job's rows go, with those in place that are stored; made at its first segment.
@@ -185,6 +197,36 @@ class Results:
     def close(self) -> None:
         for job_id in list(self._rows):
             self.drop(job_id)
+
+    def fetch(self, job_id: str, fetched: Fetched) -> bool:
+        """Begin to fetch the rows of a finished job, if they are large and only stored.
+
+        Returns whether `fetched` will be told; while it is, and only if without an error,
+        `descriptor` has them at hand. Raises OSError out of descriptors.
+        """
+        size = self._stored.get(job_id, 0)
+        if job_id in self._rows or size <= ROWS_READ_BYTES_MAX or self._fetch_stored is None:
+            return False
+        if job_id in self._fetching:
+            self._fetching[job_id][1].append(fetched)
+            return True
+        rows = Rows(size)
+        assert rows.fd is not None
+        self._fetching[job_id] = (rows, [fetched])
+        self._fetch_stored(job_id, rows.fd, lambda error: self._fetched(job_id, error))
+        return True
+
+    def _fetched(self, job_id: str, error: OSError | None) -> None:
+        rows, waiting = self._fetching.pop(job_id)
+        if error is None:
+            rows.seal()
+            self._rows[job_id] = rows
+        else:
+            rows.close()
+        for fetched in waiting:
+            fetched(error)
+        if error is None and job_id not in self._stored:
+            self.drop(job_id)  # it was dropped meanwhile; who had asked before has the rows
 
     def _sealed(self, job_id: str) -> Rows:
         rows = self._rows.get(job_id)

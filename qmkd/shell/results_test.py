@@ -6,11 +6,17 @@ import base64
 import errno
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from qmkd.shell.results import ROWS_HELD_BYTES_MAX, ROWS_KEPT_BYTES_MAX, Region, Results
+from qmkd.shell.results import (
+    ROWS_HELD_BYTES_MAX,
+    ROWS_KEPT_BYTES_MAX,
+    ROWS_READ_BYTES_MAX,
+    Region,
+    Results,
+)
 
 SIZES = [1, ROWS_HELD_BYTES_MAX, ROWS_HELD_BYTES_MAX + 1, ROWS_KEPT_BYTES_MAX + 1]
 
@@ -127,6 +133,80 @@ def test_a_live_job_goes_on_where_its_stored_rows_end(size: int) -> None:
     results.seal("job")
     assert base64.b64decode(results.base64("job")) == content_of(size)
     results.close()
+
+
+class Fetching:
+    """Fetches when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, int, Callable[[OSError | None], None]]] = []
+
+    def __call__(self, job_id: str, fd: int, fetched: Callable[[OSError | None], None]) -> None:
+        self.asked.append((job_id, fd, fetched))
+
+
+LARGE = ROWS_READ_BYTES_MAX + 1
+
+
+def large() -> tuple[Results, Fetching, Shelf]:
+    fetching, shelf = Fetching(), Shelf(LARGE)
+    return Results({"job": LARGE, "small": 10}, shelf.read, fetching), fetching, shelf
+
+
+def test_large_rows_of_an_earlier_daemon_are_fetched_once_for_all_who_wait() -> None:
+    results, fetching, shelf = large()
+    told: list[OSError | None] = []
+    assert results.fetch("job", told.append)
+    assert results.fetch("job", told.append)
+    ((name, fd, fetched),) = fetching.asked
+    os.pwrite(fd, shelf.content, 0)
+    assert (name, told) == ("job", [])
+    fetched(None)
+    assert told == [None, None]
+    assert not results.fetch("job", told.append), "they are at hand"
+    copy = results.descriptor("job")
+    assert os.read(copy, LARGE + 1) == shelf.content
+    assert shelf.reads == 0
+    os.close(copy)
+    results.close()
+
+
+def test_small_rows_and_those_of_this_daemon_are_not_fetched() -> None:
+    results, fetching, _ = large()
+    results.rows("new", LARGE)
+    for job_id in ("small", "new"):
+        assert not results.fetch(job_id, lambda error: None)
+    assert fetching.asked == []
+    results.close()
+
+
+def test_rows_that_cannot_be_fetched_are_asked_for_anew() -> None:
+    results, fetching, _ = large()
+    told: list[OSError | None] = []
+    for number in (1, 2):
+        assert results.fetch("job", told.append)
+        fetching.asked[-1][2](OSError(errno.EIO, "damaged"))
+        assert len(told) == len(fetching.asked) == number
+    assert all(isinstance(error, OSError) for error in told)
+
+
+def test_rows_dropped_while_they_are_fetched_reach_those_who_asked_before() -> None:
+    results, fetching, shelf = large()
+    got: list[bytes] = []
+
+    def answer(error: OSError | None) -> None:
+        fd = results.descriptor("job")
+        got.append(os.read(fd, LARGE))
+        os.close(fd)
+
+    assert results.fetch("job", answer)
+    results.drop("job")
+    assert not results.fetch("job", answer)
+    os.pwrite(fetching.asked[0][1], shelf.content, 0)
+    fetching.asked[0][2](None)
+    assert got == [shelf.content]
+    with pytest.raises(KeyError):
+        results.descriptor("job")
 
 
 def test_damaged_rows_are_not_handed_out_and_leave_nothing_behind() -> None:

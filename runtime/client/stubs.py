@@ -330,7 +330,10 @@ class Calls:
         session_id: SessionId,
         job_id: JobId,
     ) -> GetMapping:
-        """Say which physical qubits carry a job's virtual ones."""
+        """Say which physical qubits carry a job's virtual ones.
+
+        Each from its last allocation on. Refused where the program, or what would be said, is too long.
+        """
         return GetMapping(
             session_id=session_id,
             job_id=job_id,

@@ -13,9 +13,11 @@ import msgspec
 from qmkd.core import (
     admission,
     calibrating,
+    delegation,
     invariants,
     jobs,
     keeping,
+    mapping,
     ports,
     programs,
     reading,
@@ -28,6 +30,8 @@ from qmkd.core.effects import RunSegment
 from qmkd.core.events import Peer
 from qmkd.core.limits import SECOND
 from qmkd.core.ports import Machine, Plan, Point, Quota, TenantRule
+from qvm import cycles
+from qvm.machine import Factory, Hardware, Link, Module, plain
 from qvm.program import Summary, VerifiedProgram
 from qvm.verify import verify_bytes
 from syscalls.errors import ProgramTooWide
@@ -46,7 +50,14 @@ TENANTS = (
         name="alice",
         uids=frozenset({1, 6}),
         grantable=_PLAIN,
-        quota=Quota(logical_qubits=6, jobs=8, queued_bytes=12_000, result_bytes=90_000, sessions=6),
+        quota=Quota(
+            logical_qubits=6,
+            jobs=8,
+            queued_bytes=12_000,
+            result_bytes=90_000,
+            sessions=8,
+            t_states_per_minute=200_000,
+        ),
     ),
     TenantRule(
         name="bob",
@@ -54,10 +65,14 @@ TENANTS = (
         gids=frozenset({20}),
         grantable=frozenset({Right.ALLOC}),
         quota=Quota(
-            physical_qubits=20, jobs=3, queued_bytes=3_000, result_bytes=30_000, sessions=3
+            physical_qubits=20, jobs=3, queued_bytes=3_000, result_bytes=30_000, sessions=6
         ),
     ),
-    TenantRule(name="carol", uids=frozenset({3}), quota=Quota(jobs=5, sessions=4)),
+    TenantRule(
+        name="carol",
+        uids=frozenset({3}),
+        quota=Quota(jobs=5, sessions=6, cpu_ms_per_minute=20_000),
+    ),
     TenantRule(name="mallory", uids=frozenset({4}), suspended=True),
 )
 PEERS = (
@@ -85,10 +100,37 @@ def may_call(peer: Peer) -> bool:
     return rule is not None and not rule.suspended
 
 
-def machine(workers: int, durable: bool = False, version: str = "1", table: str = "") -> Machine:
-    """A machine on which two coded programs do not fit at once."""
+def _modules(*qubits: int) -> tuple[Module, ...]:
+    return tuple(Module(name=f"m{at}", qubits=each) for at, each in enumerate(qubits))
+
+
+HARDWARE = (
+    plain(40),
+    Hardware(name="apart", module=_modules(36, 30)),
+    Hardware(
+        name="chain",
+        module=_modules(20, 20, 30),
+        link=tuple(
+            Link(between=ends, cycles=10.0, fidelity=0.9) for ends in (("m0", "m1"), ("m1", "m2"))
+        ),
+        factory=(Factory(module="m2", qubits=10, cycles=7.0),),
+        decoder_blocks=2,
+    ),
+)
+"""Machines on which two coded programs do not fit at once."""
+
+
+def machine(
+    workers: int,
+    durable: bool = False,
+    version: str = "1",
+    hardware: Hardware = HARDWARE[0],
+    table: str = "",
+) -> Machine:
+    """One of these, and the daemon's other settings."""
     return Machine(
-        physical_qubits=40,
+        physical_qubits=hardware.qubits,
+        hardware=hardware,
         calibrated={"Surface": frozenset({9})},
         measurable={"Surface": 3, "BaconShor": 2},
         workers=workers,
@@ -136,7 +178,7 @@ PROGRAMS: tuple[bytes, ...] = (
     # Two that are looked up by the same key: alike in length, beginning and end.
     graph(1, 1, {"op": "APPLY_X", "vqs": ["q0"]}),
     graph(1, 1, {"op": "APPLY_Y", "vqs": ["q0"]}),
-    graph(1, 1, {"op": "APPLY_T", "vqs": ["q0"]}),
+    graph(1, 1, {"op": "APPLY_T", "vqs": ["q0"]}, profile="logical:Surface(d=3)"),
     graph(WIDTH_MAX + 1, 1),
     graph(2, 1, profile="logical:Surface(d=9)"),
     graph(1, 1, {"op": "SET_POLICY", "args": {"priority": 1}}),
@@ -147,6 +189,7 @@ PROGRAMS: tuple[bytes, ...] = (
     graph(1, 1, profile="logical:Surface(d=2)"),
     graph(1, 1, profile="logical:BaconShor(d=2)"),
 )
+MAGIC = 11  # needs a right that not every tenant has
 SEEN_OFTEN = 11  # of PROGRAMS, the first so many are valid and usual
 
 
@@ -202,11 +245,20 @@ _BOUNDS: tuple[tuple[tuple[Any, ...], str, Any], ...] = (
     ((sessions, invariants), "SESSIONS_EXPIRED_MAX", 3),
     ((sessions, invariants), "PEERS_CACHED_MAX", 3),
     ((sessions, recovery), "SWEEP_EFFECTS_MAX", 4),
+    ((delegation, invariants), "CAPABILITIES_MAX", 4),
+    ((delegation, invariants), "DELEGATIONS_MAX", 3),
+    ((delegation,), "SWEEP_EFFECTS_MAX", 4),
     ((keeping,), "PENDING_MAX", 40),
     ((recovery,), "SLICE_SHOTS_UNMEASURED_MAX", 4096),
     ((programs, invariants), "PROGRAMS_CACHED_MAX", 4),
     ((programs, invariants), "PROGRAM_BYTES_CACHED_MAX", 6_000),
     ((schedule, calibrating), "POINT_NS_MAX", SECOND),
+    ((mapping,), "EPOCH_CYCLES", 9_000),
+    ((schedule,), "SLICE_CYCLES_CROWDED", 5_000),
+    ((mapping, invariants), "OVERTAKEN_MAX", 3),
+    ((mapping,), "BACKFILL_MAX", 3),
+    ((cycles,), "SPANS_MAX", 3),
+    ((reading,), "MAPPING_QUBITS_MAX", 30),
     ((schedule,), "COUNTS_KEYS_MAX", outcomes.COUNTS_KEYS_MAX),
     ((schedule,), "SLICE_SHOTS_UNMEASURED_MAX", 4096),
     ((schedule,), "SLICE_SHOTS_MAX", 8192),

@@ -15,6 +15,7 @@ import msgspec
 from qmkd.core import effects as fx
 from qmkd.core.records import (
     AuditRow,
+    CapabilityRow,
     EndRow,
     GraphRow,
     JobRow,
@@ -35,6 +36,7 @@ class Tables:
     epoch: int = 0
     numbered: int = 0
     sessions: dict[str, SessionRow] = field(default_factory=dict)
+    capabilities: dict[str, CapabilityRow] = field(default_factory=dict)
     graphs: dict[bytes, GraphRow] = field(default_factory=dict)
     jobs: dict[str, JobRow] = field(default_factory=dict)
     slices: dict[tuple[str, int], SliceRow] = field(default_factory=dict)
@@ -90,6 +92,11 @@ class Disk:
                     assert row.id not in tables.sessions
                     tables.sessions[row.id] = row
                     self.ever.add(row.id)
+                case CapabilityRow():
+                    assert row.id not in tables.capabilities
+                    assert row.giver in tables.sessions
+                    assert row.parent is None or row.parent in tables.capabilities
+                    tables.capabilities[row.id] = row
                 case GraphRow():
                     before = tables.graphs.setdefault(row.digest, row)
                     assert before.graph == row.graph
@@ -131,6 +138,8 @@ class Disk:
         for job in gone.jobs:
             del tables.jobs[job]
             tables.ends.pop(job, None)
+        for capability in gone.capabilities:
+            del tables.capabilities[capability]
         for session in gone.sessions:
             del tables.sessions[session]
         named = {row.graph for row in tables.jobs.values()}
@@ -154,6 +163,7 @@ class Disk:
             audited=len(tables.audit),
             audit_head=tables.audit[-1].hash if tables.audit else b"",
             sessions=tuple(tables.sessions.values()),
+            capabilities=tuple(tables.capabilities.values()),
             graphs=tuple(graphs),
             jobs=tuple(sorted(tables.jobs.values(), key=lambda row: row.number)),
             slices=tuple(row for _, row in sorted(tables.slices.items())),

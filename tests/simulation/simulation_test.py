@@ -9,6 +9,7 @@ from syscalls.errors import (
     AlreadyCompleted,
     AuthFailed,
     Busy,
+    CapabilityNotFound,
     DeadlineUnreachable,
     IdempotencyConflict,
     InsufficientCaps,
@@ -37,12 +38,14 @@ assert SEEDS * STEPS >= 1_000_000
 
 # What the kernel can refuse in this build, and what can become of a job.
 REFUSALS = (
-    AccessDenied, AlreadyCompleted, AuthFailed, Busy, DeadlineUnreachable, IdempotencyConflict,
-    InsufficientCaps, InternalError, InvalidGraph, JobNotFound, NotAvailable, NotCompleted,
-    ProgramTooWide, QuotaExceeded, ResourceExhausted, ResultsDropped, ResultsTooLarge,
-    SessionExpired, TenantSuspended, Timeout,
+    AccessDenied, AlreadyCompleted, AuthFailed, Busy, CapabilityNotFound, DeadlineUnreachable,
+    IdempotencyConflict, InsufficientCaps, InternalError, InvalidGraph, JobNotFound, NotAvailable,
+    NotCompleted, ProgramTooWide, QuotaExceeded, ResourceExhausted, ResultsDropped,
+    ResultsTooLarge, SessionExpired, TenantSuspended, Timeout,
 )  # fmt: skip
-FAILURES = (InternalError, NotAvailable, ResourceExhausted, Timeout, WorkerLost)
+FAILURES = (
+    InsufficientCaps, InternalError, NotAvailable, ResourceExhausted, Timeout, WorkerLost,
+)  # fmt: skip
 
 
 def replay(seed: int, steps: int) -> dict[str, int]:

@@ -15,17 +15,18 @@ import msgspec
 
 from qmkd.core import effects as fx
 from qmkd.core import events as ev
-from qmkd.core import invariants
+from qmkd.core import invariants, quotas
 from qmkd.core.kernel import Kernel
 from qmkd.core.limits import ENTROPY_BYTES, MS, SECOND, SESSION_IDLE_NS
 from qmkd.core.ports import Point, SegmentReport
 from qvm.findings import Findings
 from qvm.program import VerifiedProgram
+from syscalls.capability import Delegate, Delegated, Revoke, Share
 from syscalls.channel import OpenChan
 from syscalls.checkpoint import Checkpoint, Replay, Replayed
 from syscalls.errors import AuthFailed, KernelError, SessionExpired
 from syscalls.events import Subscribe
-from syscalls.ids import JobId, SessionId, TenantId
+from syscalls.ids import CapabilityId, JobId, SessionId, TenantId
 from syscalls.job import (
     FINAL_STATES,
     Cancel,
@@ -40,7 +41,7 @@ from syscalls.job import (
 from syscalls.results import Results
 from syscalls.rights import Right
 from syscalls.session import CloseSession, NegotiateCaps, Session
-from syscalls.telemetry import GetTelemetry
+from syscalls.telemetry import GetMapping, GetTelemetry
 from tests.simulation import cast, outcomes
 from tests.simulation.disk import WRONG, Disk
 from tests.simulation.witness import Witness, fingerprint
@@ -80,7 +81,8 @@ class Life:
         version = rng.choice(("1", "1", "1", "2"))
         self.tables: dict[str, frozenset[Point]] = before.tables if before else {"": frozenset()}
         table = max(self.tables, key=lambda name: len(self.tables[name]))
-        machine = cast.machine(rng.randint(1, 3), self.disk is not None, version, table)
+        hardware = rng.choice(cast.HARDWARE)
+        machine = cast.machine(rng.randint(1, 3), self.disk is not None, version, hardware, table)
         self.kernel = Kernel(machine, cast.planner)
         self.witness: Witness = before.witness if before else Witness(self.disk)
         self.processes = [Process() for _ in self.kernel.state.workers]
@@ -93,6 +95,7 @@ class Life:
         if before is not None:
             for client, earlier in zip(self.clients, before.clients, strict=True):
                 client.sessions, client.jobs = earlier.sessions, earlier.jobs
+        self.given: list[CapabilityId] = before.given if before else []
         self.busy = [client for client in self.clients if cast.may_call(client.peer)]
         self.halted = False
         self.steps = 0
@@ -112,7 +115,7 @@ class Life:
         kernel, before = self.kernel, None
         if isinstance(event, ev.Called):
             self.witness.asked(self.now_ns, event)
-            if self.steps % FINGERPRINT_EVERY == 0:
+            if self.steps % FINGERPRINT_EVERY == 0 and not self._rights_end():
                 before = fingerprint(kernel.state)
         elif isinstance(event, ev.ClientGone):
             self.witness.client_gone(event.conn)
@@ -128,6 +131,12 @@ class Life:
             self._perform(effect)
         invariants.check(kernel.state)
         return out
+
+    def _rights_end(self) -> bool:
+        """Whether the next step begins with rights that end, whatever it is about."""
+        state = self.kernel.state
+        due = bool(state.expiries) and state.expiries[0][0] <= self.now_ns
+        return due or bool(state.lapsed)
 
     def _perform(self, effect: fx.Effect) -> None:
         match effect:
@@ -402,9 +411,11 @@ class Life:
     def _request(self, client: Client) -> Any:
         rng = self.rng
         session, job = self._known(client)
-        if rng.random() < (0.015 if client.sessions else 0.4):
+        if rng.random() < (0.04 if client.sessions else 0.4):
             return self._negotiate(client)
-        match rng.choices(range(9), (30, 20, 16, 9, 6, 5, 6, 1, 2))[0]:
+        if rng.random() < 0.06:
+            return self._hand_on(client, session)
+        match rng.choices(range(9), (30, 20, 16, 9, 6, 5, 6, 1, 4))[0]:
             case 0:
                 submission = self._submit(session)
                 if rng.random() < 0.06:
@@ -431,15 +442,51 @@ class Life:
                 )
             case 7:
                 return CloseSession(session_id=session)
+        if rng.random() < 0.5:
+            return GetMapping(session_id=session, job_id=job)
         if rng.random() < 0.6:
             return Replay(session_id=session, job_id=job)
         if rng.random() < 0.5:
             return Checkpoint(session_id=session, job_id=job)
         return OpenChan(session_id=session, vq_a="a", vq_b="b")
 
+    def _hand_on(self, client: Client, session: SessionId) -> Delegate | Revoke:
+        """Delegate a few rights, mostly those that programs need; or take something back."""
+        rng = self.rng
+        if self.given and rng.random() < 0.3:
+            living = self.witness.ledger.living
+            own = [name for name, each in living.items() if each.session in client.sessions]
+            if own and rng.random() < 0.6:
+                name = CapabilityId(rng.choice(own))
+                giver = SessionId(living[name].session)
+                return Revoke(session_id=giver, capability_id=name)
+            return Revoke(session_id=session, capability_id=rng.choice(self.given[-12:]))
+        likely = (*(Right.MAGIC,) * 4, *(Right.DELEGATE,) * 3, *(Right.ALLOC,) * 2, Right.ADMIN)
+        rights = {rng.choice(likely) for _ in range(rng.randint(1, 4))}
+        share = Share()
+        if rng.random() < 0.3:
+            share = Share(
+                jobs=rng.choice((None, 0, 1, 2)),
+                logical_qubits=rng.choice((None, 1, 3)),
+                t_states_per_minute=rng.choice((None, 20_000)),
+            )
+        return Delegate(
+            session_id=session,
+            rights=sorted(rights),
+            tenant_id=TenantId(rng.choice(("alice", "bob", "bob", "carol", "nobody"))),
+            share=share,
+            expires_after_ms=rng.choice((None, None, None, 1, 200, 5_000)),
+        )
+
     def _negotiate(self, client: Client) -> NegotiateCaps:
         rng = self.rng
-        rights = [right.value for right in Right if rng.random() < 0.95]
+        rights = [right.value for right in Right if rng.random() < 0.9]
+        rule = cast.tenant_of(client.peer)
+        living = self.witness.ledger.living
+        mine = [name for name, each in living.items() if rule is None or each.tenant == rule.name]
+        rights += mine[-rng.randint(0, 3) :]
+        if rng.random() < 0.1 and self.given:
+            rights.append(rng.choice(self.given))  # whosever it is, or was
         tenant = rng.choice((None, None, TenantId("alice"), TenantId("mallory")))
         return NegotiateCaps(
             requested=[*rights, "CAP_FLY"] if rng.random() < 0.3 else rights,
@@ -450,6 +497,8 @@ class Life:
         rng = self.rng
         usual = rng.random() < 0.85
         number = rng.randrange(cast.SEEN_OFTEN if usual else len(cast.PROGRAMS))
+        if rng.random() < 0.2:
+            number = cast.MAGIC
         most = rng.choice((1, 100, 1024, 5_000, 20_000, 60_000))
         exact = rng.random() < 0.03
         policy = Policy(
@@ -476,6 +525,8 @@ class Life:
                 client = by_conn[effect.to.conn]
                 if isinstance(effect.body, Session):
                     client.sessions = [*client.sessions[-2:], effect.body.session_id]
+                elif isinstance(effect.body, Delegated):
+                    self.given.append(effect.body.capability_id)
                 elif isinstance(effect.body, Submitted | Replayed):
                     client.jobs = [*client.jobs[-20:], effect.body.job_id]
                 elif isinstance(effect.body, AuthFailed | SessionExpired):
@@ -518,6 +569,8 @@ class Life:
         state = self.kernel.state
         for left in (state.jobs, state.sessions, state.connections, state.checks, state.wanted):
             assert not left
+        for ended in (state.capabilities, state.expiries, state.lapsed):
+            assert not ended
         assert state.live == state.parked == state.physical == 0
         assert not any(state.tally.values())
         for tenant in state.tenants.values():
@@ -526,8 +579,11 @@ class Life:
             assert tenant.rows_live == tenant.kept_bytes == 0
             assert not tenant.keys
             assert not tenant.finished
+            assert tenant.quota == tenant.rule.quota
+            for meter in (tenant.t_states, tenant.cpu):
+                assert quotas.level(meter, self.now_ns + quotas.MINUTE) == 0
         assert not self.witness.rows, "no rows are kept for nobody"
-        assert set(state.timers) <= {state.sweep}
+        assert set(state.timers) <= {state.sweep, state.lapse}
         if self.disk is not None:
             tables = self.disk.tables
             for rows in (tables.sessions, tables.graphs, tables.jobs, tables.slices, tables.ends):

@@ -20,6 +20,8 @@ from qmkd.shell.store.check import Report, audit_entries, check
 from qmkd.shell.store.schema import DATABASE_NAME, CannotOpen, open_to_read
 from syscalls.audit import line_of
 
+FAULTS_SHOWN_MAX = 100
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m qmkd.shell.store", description=__doc__)
@@ -53,8 +55,10 @@ def _show(report: Report, *, as_json: bool) -> int:
         found = msgspec.to_builtins(report) | {"ok": report.ok}
         sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
         return 0 if report.ok else 1
-    for fault in report.faults:
+    for fault in report.faults[:FAULTS_SHOWN_MAX]:
         print(f"{fault.where}: {fault.message}")
+    if len(report.faults) > FAULTS_SHOWN_MAX:
+        print(f"... and {len(report.faults) - FAULTS_SHOWN_MAX} more, which --json lists.")
     looked = ", ".join(f"{count} {name}" for name, count in report.checked.items())
     print(f"{report.path}: looked at {looked}.")
     print("Nothing is damaged." if report.ok else f"{len(report.faults)} faults.")

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from qmkd.core.records import EndRow, JobRow, SessionRow, SliceRow
+from qmkd.core.records import CapabilityRow, EndRow, JobRow, SessionRow, SliceRow
 from qmkd.shell.store.reader import graph_bytes, graph_row, slice_pieces
 from qmkd.shell.store.rows import GraphBody, opened
 from qmkd.shell.store.schema import Damaged, open_to_read
@@ -70,7 +70,8 @@ class _Check:
         parts: dict[str, Callable[[], int]] = {
             "pages": self._pages,
             "references": self._references,
-            "sessions": self._sessions,
+            "sessions": lambda: self._named("sessions", SessionRow),
+            "capabilities": lambda: self._named("capabilities", CapabilityRow),
             "graphs": self._graphs,
             "jobs": self._all_jobs,
             "slices": self._all_slices,
@@ -110,13 +111,14 @@ class _Check:
             count += 1
         return count
 
-    def _sessions(self) -> int:
+    def _named(self, table: str, kind: type[SessionRow] | type[CapabilityRow]) -> int:
+        """Sessions and capabilities: rows that have a name and stand for themselves."""
         count = 0
-        for name, body in self._db.execute("SELECT id, body FROM sessions"):
+        for name, body in self._db.execute(f"SELECT id, body FROM {table}"):
             count += 1
-            row = self._open("sessions", body, SessionRow, f"session {name}")
+            row = self._open(table, body, kind, f"{name} of {table}")
             if row is not None and row.id != name:
-                self._fault("sessions", f"session {name} calls itself {row.id}")
+                self._fault(table, f"{name} of {table} calls itself {row.id}")
         return count
 
     def _graphs(self) -> int:

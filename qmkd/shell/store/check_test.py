@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from time import sleep
@@ -30,7 +32,11 @@ def told(path: Path, seed: int = 11, count: int = 120) -> Story:
     """A database with a story in it, told until it has something of everything; closed."""
     keeper, story = Keeper(path), Story(seed)
     keeper.tell(story, count)
-    while len(with_rows(story)) < 2 or not story.ends or len(story.ends) == len(story.jobs):
+    while (
+        len(with_rows(story)) < 2
+        or not (story.ends and story.capabilities)
+        or len(story.ends) == len(story.jobs)
+    ):
         keeper.tell(story, 1)
     assert keeper.store.close()
     return story
@@ -75,6 +81,8 @@ WITH_ROWS = "(SELECT job FROM rows LIMIT 1)"
 TAMPERINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "a bit of a session": ("sessions", ("UPDATE sessions SET body = body || x'00'",)),
     "a session's name": ("sessions", ("UPDATE sessions SET id = id || 'x'",)),
+    "a bit of a capability": ("capabilities", ("UPDATE capabilities SET body = x'00'",)),
+    "a capability's name": ("capabilities", ("UPDATE capabilities SET id = id || 'x'",)),
     "a bit of a graph": ("graphs", ("UPDATE graphs SET graph = graph || x'00'",)),
     "a graph's summary": ("graphs", ("UPDATE graphs SET body = substr(body, 1, 20)",)),
     "a graph's tenant": ("jobs", ("UPDATE graphs SET tenant = tenant || 'x'",)),
@@ -145,14 +153,20 @@ def test_the_audit_table_refuses_changes_and_deletions(path: Path) -> None:
 # --- reading what is damaged --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("table", ["sessions", "jobs", "slices", "ends", "graphs"])
+KEYS = {  # of tables without rowid
+    "slices": ("job = ? AND first = ?", "job, first"),
+    "sessions": ("id = ?", "id"),
+    "capabilities": ("id = ?", "id"),
+}
+
+
+@pytest.mark.parametrize("table", ["sessions", "capabilities", "jobs", "slices", "ends", "graphs"])
 def test_a_flipped_bit_in_any_body_is_found_at_the_start(path: Path, table: str) -> None:
     told(path)
     chance = random.Random(table)
     for _ in range(20):
         db = sqlite3.connect(path, isolation_level=None)
-        names = {"slices": "job = ? AND first = ?", "sessions": "id = ?"}.get(table, "rowid = ?")
-        keys = {"slices": "job, first", "sessions": "id"}.get(table, "rowid")
+        names, keys = KEYS.get(table, ("rowid = ?", "rowid"))
         *key, body = chance.choice(db.execute(f"SELECT {keys}, body FROM {table}").fetchall())
         broken = bytearray(body)
         broken[chance.randrange(len(body))] ^= 1 << chance.randrange(8)
@@ -178,6 +192,13 @@ def test_damaged_packed_rows_are_never_given_and_others_are(path: Path) -> None:
     with Store(path, kept=print, failed=print) as store:
         with pytest.raises(Damaged, match="leaves"):
             list(store.rows(names[0]))
+        told_by_fetch: list[OSError | None] = []
+        with tempfile.TemporaryFile() as file:
+            store.fetch(names[0], file.fileno(), told_by_fetch.append)
+            while not told_by_fetch:
+                select.select([store], [], [])
+                store.collect()
+        assert isinstance(told_by_fetch[0], Damaged)
         for name in names[1:]:
             assert all(piece == packed(name, at, len(piece)) for at, piece in store.rows(name))
 

@@ -24,6 +24,7 @@ from qmkd.core.effects import Keep
 from qmkd.core.ports import SegmentReport
 from qmkd.core.records import (
     AuditRow,
+    CapabilityRow,
     EndRow,
     Gone,
     GraphRow,
@@ -34,13 +35,15 @@ from qmkd.core.records import (
     SliceRow,
 )
 from qmkd.shell.results import ROWS_HELD_BYTES_MAX
-from qmkd.shell.store import Store
+from qmkd.shell.store import Durability, Store
 from qvm.program import Summary, VerifiedProgram
 from qvm.verify import verify_bytes
+from syscalls.capability import Share
 from syscalls.findings import Finding
-from syscalls.ids import JobId, SessionId
+from syscalls.ids import CapabilityId, JobId, SessionId
 from syscalls.job import ExecutionContext, JobState, JobStatus, NoiseApplied, Policy
 from syscalls.results import SHOT_BLOCK
+from syscalls.rights import Right
 
 TENANTS = ("ada", "ben")
 SESSIONS_MAX = 4
@@ -99,6 +102,7 @@ class Story:
         self.run_told = 0
         self.epoch = 0
         self.sessions: dict[SessionId, SessionRow] = {}
+        self.capabilities: dict[CapabilityId, CapabilityRow] = {}
         self.graphs: dict[bytes, GraphRow] = {}
         self.jobs: dict[JobId, JobRow] = {}
         self.jobs_ever = 0
@@ -118,8 +122,17 @@ class Story:
         self.epoch += self.rng.randint(0, 2)
         rows: list[Row] = []
         gone: dict[str, tuple[Any, ...]] = {}
-        happenings = [self._open, self._submit, self._submit, self._run, self._run, self._run]
-        for happening in (*happenings, self._end, self._end, self._forget, self._drop, self._close):
+        others = [self._end, self._end, self._forget, self._drop, self._close, self._revoke]
+        happenings = [
+            self._open,
+            self._lend,
+            self._submit,
+            self._submit,
+            self._run,
+            self._run,
+            self._run,
+        ]
+        for happening in (*happenings, *others):
             if self.rng.random() < 0.25:
                 found, lost = happening()
                 rows += found
@@ -144,6 +157,7 @@ class Story:
             audited=len(self.audit),
             audit_head=self.audit[-1].hash if self.audit else b"",
             sessions=tuple(self.sessions[name] for name in sorted(self.sessions)),
+            capabilities=tuple(self.capabilities[name] for name in sorted(self.capabilities)),
             graphs=tuple(
                 graph if digest in live else msgspec.structs.replace(graph, graph=b"")
                 for digest, graph in sorted(self.graphs.items())
@@ -166,6 +180,29 @@ class Story:
         row = SessionRow(id=name, tenant=tenant, granted=("CAP_ALLOC",), opened_ns=self.told)
         self.sessions[name] = row
         return [row], {}
+
+    def _lend(self) -> Happened:
+        if not self.sessions:
+            return [], {}
+        name = CapabilityId(f"cap_{self.rng.randbytes(16).hex()}")
+        self.capabilities[name] = row = CapabilityRow(
+            id=name,
+            number=self.told,
+            giver=self.rng.choice(list(self.sessions)),
+            parent=self.rng.choice([None, *self.capabilities]),
+            depth=1,
+            tenant=self.rng.choice(TENANTS),
+            rights=frozenset({Right.ALLOC, Right.MAGIC}),
+            share=Share(jobs=self.rng.randint(1, 9)),
+            expires_ns=self.rng.getrandbits(62),
+        )
+        return [row], {}
+
+    def _revoke(self) -> Happened:
+        earlier = [each.id for each in self.capabilities.values() if each.number != self.told]
+        for name in earlier[:2]:
+            del self.capabilities[name]
+        return [], {"capabilities": tuple(earlier[:2])}
 
     def _submit(self) -> Happened:
         if not self.sessions or len(self.jobs) >= JOBS_MAX:
@@ -326,16 +363,18 @@ def assert_holds(store: Store, story: Story) -> None:
         assert wanted == sum(len(piece) for _, piece in pieces)
 
 
-def tell_until_killed(path: Path, story: Story, acks: Connection) -> None:
+def tell_until_killed(
+    path: Path, story: Story, acks: Connection, durability: Durability = "power"
+) -> None:
     """In a process of its own: tell the story, and say over the pipe what was acknowledged."""
 
     def kept(number: int) -> None:
         os.write(acks.fileno(), ACK.pack(number))
 
     def failed(what: str) -> None:
-        raise AssertionError(what)
+        os._exit(1)
 
-    store = Store(path, kept=kept, failed=failed)
+    store = Store(path, durability, kept=kept, failed=failed)
     story.new_run()
     chance = random.Random(story.told)
     while True:

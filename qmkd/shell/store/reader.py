@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any
 
 import msgspec
 
-from qmkd.core.records import EndRow, GraphRow, JobRow, Recovered, SessionRow, SliceRow
+from qmkd.core.records import (
+    CapabilityRow,
+    EndRow,
+    GraphRow,
+    JobRow,
+    Recovered,
+    SessionRow,
+    SliceRow,
+)
 from qmkd.shell.store.rows import GraphBody, opened
 from qmkd.shell.store.schema import Damaged
 from qvm.program import Summary
@@ -24,16 +33,23 @@ from syscalls.results import SHOT_BLOCK
 _JOB = "SELECT number FROM jobs WHERE id = ?"
 
 
-def load(db: sqlite3.Connection) -> Recovered:
-    """All there is but packed rows. Raises Damaged."""
+@contextmanager
+def _one_moment(db: sqlite3.Connection, what: str) -> Iterator[None]:
+    """All that is read in here is of one moment. What cannot be read is Damaged."""
     try:
-        db.execute("BEGIN")  # one moment's view
+        db.execute("BEGIN")
         try:
-            return _load(db)
+            yield
         finally:
             db.execute("ROLLBACK")
     except sqlite3.Error as error:
-        raise Damaged(f"the database cannot be read: {error}") from error
+        raise Damaged(f"{what} cannot be read: {error}") from error
+
+
+def load(db: sqlite3.Connection) -> Recovered:
+    """All there is but packed rows. Raises Damaged."""
+    with _one_moment(db, "the database"):
+        return _load(db)
 
 
 def _load(db: sqlite3.Connection) -> Recovered:
@@ -53,6 +69,10 @@ def _load(db: sqlite3.Connection) -> Recovered:
         sessions=tuple(
             opened(body, SessionRow, f"session {name}")
             for name, body in db.execute("SELECT id, body FROM sessions ORDER BY id")
+        ),
+        capabilities=tuple(
+            opened(body, CapabilityRow, f"capability {name}")
+            for name, body in db.execute("SELECT id, body FROM capabilities ORDER BY id")
         ),
         graphs=tuple(_graphs(db)),
         jobs=tuple(
@@ -82,11 +102,12 @@ def _graphs(db: sqlite3.Connection) -> Iterator[GraphRow]:
     }
     found: dict[bytes, GraphRow] = {}
     for number, digest, body in db.execute("SELECT id, digest, body FROM graphs ORDER BY id"):
-        if digest in found and (number not in needed or found[digest].graph):
-            continue
         where = f"graph {digest.hex()}"
-        graph = graph_bytes(db, number, digest) if number in needed else b""
-        found[digest] = graph_row(opened(body, GraphBody, where), digest, graph, where)
+        row = graph_row(opened(body, GraphBody, where), digest, b"", where)
+        if number in needed and not (digest in found and found[digest].graph):
+            row = msgspec.structs.replace(row, graph=graph_bytes(db, number, digest))
+            found[digest] = row
+        found.setdefault(digest, row)
     yield from found.values()
 
 
@@ -101,12 +122,13 @@ def graph_bytes(db: sqlite3.Connection, number: int, digest: bytes) -> bytes:
 
 def graph_of_job(db: sqlite3.Connection, job_id: str) -> bytes:
     """The bytes of a job's graph, empty if there is no such job. Raises Damaged."""
-    found = db.execute(
-        "SELECT graphs.id, graphs.digest FROM jobs JOIN graphs ON graphs.id = jobs.graph"
-        " WHERE jobs.id = ?",
-        (job_id,),
-    ).fetchone()
-    return b"" if found is None else graph_bytes(db, *found)
+    with _one_moment(db, f"the program of {job_id}"):
+        found = db.execute(
+            "SELECT graphs.id, graphs.digest FROM jobs JOIN graphs ON graphs.id = jobs.graph"
+            " WHERE jobs.id = ?",
+            (job_id,),
+        ).fetchone()
+        return b"" if found is None else graph_bytes(db, *found)
 
 
 def graph_row(body: GraphBody, digest: bytes, graph: bytes, where: str) -> GraphRow:
@@ -129,19 +151,13 @@ def packed_rows(db: sqlite3.Connection, job_id: str) -> Iterator[tuple[int, byte
 
     Raises Damaged as soon as something is not what was written; then no piece of this job counts.
     """
-    try:
-        db.execute("BEGIN")  # one moment's view
-        try:
-            slices = db.execute(
-                f"SELECT first, body FROM slices WHERE job = ({_JOB}) ORDER BY first", (job_id,)
-            ).fetchall()
-            for first, body in slices:
-                row = opened(body, SliceRow, f"job {job_id}, shots from {first}")
-                yield from slice_pieces(db, row)
-        finally:
-            db.execute("ROLLBACK")
-    except sqlite3.Error as error:
-        raise Damaged(f"the results of {job_id} cannot be read: {error}") from error
+    with _one_moment(db, f"the results of {job_id}"):
+        slices = db.execute(
+            f"SELECT first, body FROM slices WHERE job = ({_JOB}) ORDER BY first", (job_id,)
+        ).fetchall()
+        for first, body in slices:
+            row = opened(body, SliceRow, f"job {job_id}, shots from {first}")
+            yield from slice_pieces(db, row)
 
 
 def slice_pieces(db: sqlite3.Connection, row: SliceRow) -> Iterator[tuple[int, bytes]]:

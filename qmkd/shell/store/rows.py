@@ -7,7 +7,7 @@ with it, does little but wait for the disk.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar, assert_never
 from zlib import crc32
 
 import msgspec
@@ -15,6 +15,7 @@ import msgspec
 from qmkd.core.effects import Keep
 from qmkd.core.records import (
     AuditRow,
+    CapabilityRow,
     EndRow,
     Gone,
     GraphRow,
@@ -94,6 +95,8 @@ class Entry:
             match row:
                 case SessionRow():
                     self._add("sessions", row.id, sealed(row))
+                case CapabilityRow():
+                    self._add("capabilities", row.id, sealed(row))
                 case GraphRow():
                     self._add_graph(row)
                 case JobRow():
@@ -105,6 +108,8 @@ class Entry:
                     self._add("ends", row.job, sealed(row))
                 case AuditRow():
                     self._add("audit", row.number, row.body, row.hash)
+                case _:
+                    assert_never(row)
 
     def _add(self, table: str, *values: Any) -> None:
         self.tables.setdefault(table, []).append(values)

@@ -94,6 +94,12 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             state BLOB NOT NULL
         )""",
     ),
+    (
+        """CREATE TABLE capabilities (
+            id TEXT PRIMARY KEY,
+            body BLOB NOT NULL
+        ) WITHOUT ROWID""",
+    ),
 )
 """Statements that lead from version N to N + 1, for each N from 0. One transaction each."""
 

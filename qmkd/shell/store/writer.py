@@ -23,6 +23,7 @@ from typing import Any, Final, Self
 from qmkd.core.effects import Keep
 from qmkd.core.records import Gone, Recovered
 from qmkd.shell.store import reader
+from qmkd.shell.store.fetcher import Fetched, Fetcher
 from qmkd.shell.store.rows import Entry, Region, RowsOf, graph_values
 from qmkd.shell.store.schema import (
     CHUNK_BYTES,
@@ -70,16 +71,17 @@ class Store:
     ) -> None:
         """Open the database, making it or bringing it up to date. Raises CannotOpen."""
         self._kept, self._failed = kept, failed
-        self._db = open_to_write(path, durability)
-        try:
+        with contextlib.ExitStack() as undo:
+            self._db = open_to_write(path, durability)
+            undo.callback(self._db.close)
             self._reading = open_to_read(path)
-            self._writer = _Writer(self._db)
-        except sqlite3.Error as error:
-            self._db.close()
-            raise CannotOpen(sentence(path, error)) from error
-        except CannotOpen:
-            self._db.close()
-            raise
+            undo.callback(self._reading.close)
+            try:
+                self._writer = _Writer(self._db)
+            except sqlite3.Error as error:
+                raise CannotOpen(sentence(path, error)) from error
+            undo.pop_all()
+        self._fetcher = Fetcher(path, self._writer.ring)
         self._unkept: deque[Entry] = deque()
         self._backlog = 0
         sys.setswitchinterval(min(SWITCH_S, sys.getswitchinterval()))
@@ -96,6 +98,10 @@ class Store:
         Raises Damaged.
         """
         return reader.packed_rows(self._reading, job_id)
+
+    def fetch(self, job_id: str, fd: int, fetched: Fetched) -> None:
+        """As `rows`, but into an open file and by a thread; `fetched` is told by `collect`."""
+        self._fetcher.fetch(job_id, fd, fetched)
 
     def graph(self, job_id: str) -> bytes:
         """The bytes of a job's graph, empty if there is no such job. Raises Damaged."""
@@ -126,6 +132,9 @@ class Store:
             os.eventfd_read(self._writer.bell)
         except BlockingIOError:
             return
+        while not self._fetcher.news.empty():
+            fetched, error = self._fetcher.news.get_nowait()
+            fetched(error)
         news: list[int | str | BaseException] = []
         while not self._writer.news.empty():
             news.append(self._writer.news.get_nowait())
@@ -156,17 +165,20 @@ class Store:
 
         Whatever became durable is told as by `collect`.
         """
+        self._fetcher.close()
         self._writer.close(flush_s)
         self._thread.join(flush_s + STUCK_S_MAX)
         if self._thread.is_alive():
             return False  # the disk does not answer, and closing would wait for it as well
-        self.collect()
-        for entry in self._unkept:
-            for _, _, region in entry.regions:
-                region.release()
-        self._reading.close()
-        self._db.close()  # the last connection: moves the log into the file, and removes it
-        os.close(self._writer.bell)
+        try:
+            self.collect()
+        finally:
+            for entry in self._unkept:
+                for _, _, region in entry.regions:
+                    region.release()
+            self._reading.close()
+            self._db.close()  # the last connection: moves the log into the file, and removes it
+            os.close(self._writer.bell)
         return not self._unkept
 
 
@@ -184,6 +196,7 @@ class _Writer:
         self._told: set[str] = set()
         self._run = os.urandom(8)  # tells our numbers from those of earlier daemons
         self._graphs = self._graphs_stored()
+        self._doubtful = 0  # up to this number, rows may be durable though their commit failed
         self._expected = 1  # entries of the next transaction, if everybody comes again
         self._write_s = 0.0  # that the last one took
         self._shrinking = True  # perhaps the daemon before did not get to it
@@ -209,23 +222,24 @@ class _Writer:
 
     def _write_waiting(self) -> None:
         """Write all that is queued, trying until it is written or closing takes too long."""
-        again, retry_s = False, RETRY_S_MIN
+        alone, retry_s = False, RETRY_S_MIN
         while self._waiting and monotonic() < self._until:
+            self._wait_for_more()
+            # After a failure one by one: a small transaction may fit where a large does not.
+            batch = self._batch(alone=alone)
             try:
-                # After a failure one by one: a small transaction may fit where a large does not.
-                self._wait_for_more()
-                batch = self._batch(alone=again)
                 started = monotonic()
-                self._write(batch, again)
+                self._write(batch)
                 self._write_s = monotonic() - started
             except (sqlite3.Error, MemoryError) as error:
                 self._undo(error)
+                self._doubtful = max(self._doubtful, batch[-1].keep.number)
                 self._closing.wait(retry_s)
                 if self._closing.is_set():
                     sleep(RETRY_S_MIN)
-                again, retry_s = True, min(2 * retry_s, RETRY_S_MAX)
+                alone, retry_s = True, min(2 * retry_s, RETRY_S_MAX)
                 continue
-            again, retry_s = False, RETRY_S_MIN
+            alone, retry_s = False, RETRY_S_MIN
             self._told.clear()
             for _ in batch:
                 self._waiting.popleft()
@@ -237,6 +251,9 @@ class _Writer:
 
     def _tell(self, news: int | str | BaseException) -> None:
         self.news.put(news)
+        self.ring()
+
+    def ring(self) -> None:
         os.eventfd_write(self.bell, 1)
 
     def _wait_for_more(self) -> None:
@@ -253,16 +270,12 @@ class _Writer:
                 break
             self._waiting.append(entry)
         batch: list[Entry] = []
-        size, dropped = 0, set[str]()
+        size = 0
         for entry in self._waiting:
             size += entry.size
             if batch and (alone or size > BATCH_BYTES_MAX):
                 break
-            # A transaction inserts first and deletes then, so a job that is run anew waits.
-            if dropped and any(values[0] in dropped for values in entry.tables.get("slices", ())):
-                break
             batch.append(entry)
-            dropped.update(entry.gone.results)
         return batch
 
     def _undo(self, error: sqlite3.Error | MemoryError) -> None:
@@ -277,27 +290,24 @@ class _Writer:
             self._told.add(what)
             self._tell(what)
 
-    def _write(self, batch: Sequence[Entry], again: bool) -> None:
-        """One transaction. again: an earlier attempt failed, perhaps after it was durable."""
+    def _write(self, batch: Sequence[Entry]) -> None:
+        """One transaction, without what an attempt wrote that seemed to have failed."""
         db = self._db
         db.execute("BEGIN IMMEDIATE")
-        if again:
+        if batch[0].keep.number <= self._doubtful:
             self._graphs = self._graphs_stored()
             run, kept = db.execute("SELECT run, kept FROM counters").fetchone()
             batch = [entry for entry in batch if run != self._run or entry.keep.number > kept]
         if batch:
-            self._insert_graphs(batch)
-            for table, (head, row) in _INSERTS.items():
-                rows = [values for entry in batch for values in entry.tables.get(table, ())]
-                _insert(db, head, row, rows)
-            for entry in batch:
-                for job, first_byte, region in entry.regions:
-                    self._insert_region(job, first_byte, region)
-            self._delete(
-                [name for entry in batch for name in entry.gone.sessions],
-                [name for entry in batch for name in entry.gone.jobs],
-                [name for entry in batch for name in entry.gone.results],
-            )
+            for part in _parts(batch):
+                self._insert_graphs(part)
+                for table, (head, row) in _INSERTS.items():
+                    rows = [values for entry in part for values in entry.tables.get(table, ())]
+                    _insert(db, head, row, rows)
+                for entry in part:
+                    for job, first_byte, region in entry.regions:
+                        self._insert_region(job, first_byte, region)
+                self._delete(part)
             last = batch[-1].keep
             db.execute(
                 "UPDATE counters SET epoch = ?, numbered = ?, run = ?, kept = ?",
@@ -321,9 +331,14 @@ class _Writer:
             piece = region.read(at, min(CHUNK_BYTES, region.size - at))
             _insert(self._db, head, row, [(job, first_byte + at, piece)])
 
-    def _delete(self, sessions: list[str], jobs: list[str], results: list[str]) -> None:
+    def _delete(self, part: Sequence[Entry]) -> None:
         db = self._db
+        sessions = [name for entry in part for name in entry.gone.sessions]
+        capabilities = [name for entry in part for name in entry.gone.capabilities]
+        jobs = [name for entry in part for name in entry.gone.jobs]
+        results = [name for entry in part for name in entry.gone.results]
         _each(db, "DELETE FROM sessions WHERE id IN ({})", sessions)
+        _each(db, "DELETE FROM capabilities WHERE id IN ({})", capabilities)
         mine = "(SELECT number FROM jobs WHERE id IN ({}))"
         _each(db, f"DELETE FROM slices WHERE job IN {mine}", results)
         _each(db, f"DELETE FROM rows WHERE job IN {mine}", results)
@@ -360,6 +375,7 @@ _INSERT_GRAPH = "INSERT INTO graphs (tenant, digest, body, graph) VALUES (?, ?, 
 _INSERTS: Final = {
     # A session may be kept again, changed; nothing else is ever written twice.
     "sessions": ("INSERT OR REPLACE INTO sessions (id, body)", "(?, ?)"),
+    "capabilities": ("INSERT INTO capabilities (id, body)", "(?, ?)"),
     "jobs": (
         "INSERT INTO jobs (number, id, graph, body)",
         "(?, ?, (SELECT id FROM graphs WHERE tenant = ? AND digest = ?), ?)",
@@ -370,6 +386,17 @@ _INSERTS: Final = {
     "audit": ("INSERT INTO audit (number, body, hash)", "(?, ?, ?)"),
 }
 _AT_ONCE: Final = (64, 8, 1)  # rows of one statement; few sizes, so that statements are found again
+
+
+def _parts(batch: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """Cut a batch where a job whose slices went is run anew: a part inserts first, deletes then."""
+    start, dropped = 0, set[str]()
+    for place, entry in enumerate(batch):
+        if any(values[0] in dropped for values in entry.tables.get("slices", ())):
+            yield batch[start:place]
+            start, dropped = place, set()
+        dropped.update(entry.gone.results)
+    yield batch[start:]
 
 
 def _portions(count: int) -> Iterator[slice]:

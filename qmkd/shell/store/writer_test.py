@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import signal
 import sqlite3
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from multiprocessing import get_context
 from pathlib import Path
@@ -31,6 +32,7 @@ from qmkd.shell.store.conftest import (
     rows_of,
     tell_until_killed,
 )
+from qmkd.shell.store.rows import Entry
 from syscalls.ids import SessionId
 
 
@@ -84,6 +86,32 @@ def test_any_story_told_in_any_batches_is_found_again(
         assert keeper.store.backlog_bytes == 0
     assert_holds(keeper.store, story)
     keeper.store.close()
+
+
+def test_rows_are_fetched_into_a_file_by_a_thread(keeper: Keeper) -> None:
+    story = Story(1)
+    keeper.tell(story, 150)
+    keeper.wait(150)
+    told: list[OSError | None] = []
+    files = {name: os.memfd_create("rows") for name in story.slices}
+    for name, fd in files.items():
+        keeper.store.fetch(name, fd, told.append)
+    while len(told) < len(files):
+        select.select([keeper.store], [], [])
+        keeper.store.collect()
+    assert told == [None] * len(files)
+    for name, fd in files.items():
+        for at, piece in keeper.store.rows(name):
+            assert os.pread(fd, len(piece), at) == piece
+        os.close(fd)
+
+
+def test_closing_says_so_to_those_whose_rows_are_not_fetched(path: Path) -> None:
+    keeper, told = Keeper(path), list[OSError | None]()
+    for _ in range(5):
+        keeper.store.fetch("job", 0, told.append)
+    keeper.store.close()
+    assert len(told) == 5
 
 
 def test_the_backlog_counts_what_is_queued_until_it_is_collected(keeper: Keeper) -> None:
@@ -157,16 +185,12 @@ def test_each_failure_is_told_anew_once_something_was_written(keeper: Keeper, pa
     for number in (1, 2):
         blocker = locked(path)
         keeper.store.keep(session(number), rows_of)
-        while keeper.said.count("locked") < number:
-            keeper.wait("locked") if number == 1 else _collect(keeper)
+        ready, _, _ = select.select([keeper.store], [], [], 60.0)
+        assert ready
+        keeper.store.collect()
         blocker.close()
         keeper.wait(number)
     assert keeper.said == ["locked", 1, "locked", 2]
-
-
-def _collect(keeper: Keeper) -> None:
-    sleep(0.01)
-    keeper.store.collect()
 
 
 @pytest.mark.parametrize(
@@ -190,6 +214,49 @@ def test_nothing_is_lost_while_the_disk_is_full_or_read_only(
     keeper.store._db.execute(undo)
     keeper.wait(42)
     assert {"s41", "s42"} <= {row.id for row in keeper.store.load().sessions}
+
+
+def test_running_out_of_memory_inside_a_transaction_takes_it_back_and_tries_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper, story = Keeper(path), Story(9)
+    read, failures = MemoryRegion.read, [2]
+
+    def read_or_fail(region: MemoryRegion, at: int, size: int) -> bytes:
+        if failures[0]:
+            failures[0] -= 1
+            raise MemoryError
+        return read(region, at, size)
+
+    monkeypatch.setattr(MemoryRegion, "read", read_or_fail)
+    keeper.tell(story, 80)
+    keeper.wait(80)
+    assert failures == [0]
+    assert "out of memory" in keeper.said
+    assert_holds(keeper.store, story)
+    keeper.store.close()
+
+
+def test_a_commit_that_was_durable_though_it_failed_is_not_done_twice(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper, story = Keeper(path), Story(8)
+    write, failures = keeper.store._writer._write, [2]
+
+    def write_and_fail(batch: Sequence[Entry]) -> None:
+        write(batch)
+        if failures[0]:
+            failures[0] -= 1
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+            raise error
+
+    monkeypatch.setattr(keeper.store._writer, "_write", write_and_fail)
+    keeper.tell(story, 30)
+    keeper.wait(30)
+    assert keeper.said[0] == "input/output error"
+    assert_holds(keeper.store, story)
+    keeper.store.close()
 
 
 def test_a_file_that_may_not_grow_is_an_input_output_error_until_it_may(path: Path) -> None:
@@ -264,9 +331,9 @@ def kill_rounds(path: Path, seed: int, rounds: int) -> int:
         theirs.close()
         acked = ACK.unpack(os.read(ours.fileno(), ACK.size))[0]
         sleep(chance.expovariate(1 / 0.02))
-        assert child.pid is not None
-        os.kill(child.pid, signal.SIGKILL)
+        child.kill()
         child.join()
+        assert child.exitcode == -signal.SIGKILL
         while answer := os.read(ours.fileno(), ACK.size):
             (acked,) = ACK.unpack(answer)
         ours.close()
