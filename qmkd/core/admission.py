@@ -25,8 +25,9 @@ from qmkd.core.limits import (
 from qmkd.core.ports import EXACT, Plan, Point, Quota
 from qmkd.core.state import Check, Job, Parked, Program, Session, State, Submission, Tenant
 from qmkd.core.waiting import answer, check_park, park
-from qmkd.core.wording import context, plan_shown, time_text
+from qmkd.core.wording import DECODING, context, plan_shown, time_text
 from qvm.verify import verify_bytes
+from syscalls.decoding import SHOT_COLUMNS_BYTES
 from syscalls.errors import (
     Busy,
     DeadlineUnreachable,
@@ -138,6 +139,7 @@ def _job(state: State, submission: Submission, program: Program, plan: Plan) -> 
         checked_ns=state.now_ns - submission.asked_ns,
         row_bytes=row_bytes(program, policy),
         row_total=policy.shots * row_bytes(program, policy),
+        data_total=policy.shots * data_bytes(policy),
         table=state.table,
     )
 
@@ -145,6 +147,11 @@ def _job(state: State, submission: Submission, program: Program, plan: Plan) -> 
 def row_bytes(program: Program, policy: Policy) -> int:
     """What a shot's packed row takes; exact probabilities come without rows."""
     return 0 if policy.exact else program.row_bytes
+
+
+def data_bytes(policy: Policy) -> int:
+    """What is kept of what decoders knew of a shot."""
+    return SHOT_COLUMNS_BYTES if policy.decoder_data else 0
 
 
 # --- the checks, in order of precedence ---------------------------------------------------------
@@ -190,6 +197,12 @@ def _check_available(program: Program, policy: Policy) -> KernelError | None:
     for op in program.summary.ops:
         if op in ABSENT_OPS:
             return NotAvailable(feature=f"the operation {op}", remedy="Write it without.")
+    decodes = policy.noise.value in DECODING and not (policy.exact or program.summary.ideal)
+    if policy.decoder_data and not decodes:
+        return NotAvailable(
+            feature="policy.decoder_data where nothing is decoded",
+            remedy="It is for shots of coded qubits under `decoded` or `physical` noise.",
+        )
     return None
 
 
@@ -220,7 +233,8 @@ def _check_quota(submission: Submission, program: Program) -> KernelError | None
     tenant, summary = submission.session.tenant, program.summary
     quota = tenant.rule.quota
     held = 0 if program.uses else len(program.graph)
-    rows = submission.policy.shots * row_bytes(program, submission.policy)
+    policy = submission.policy
+    rows = policy.shots * (row_bytes(program, policy) + data_bytes(policy))
     return (
         # Running jobs share these; one that fits alone waits its turn.
         _over("logical qubits", quota.logical_qubits, 0, summary.peak_logical)

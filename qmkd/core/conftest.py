@@ -165,6 +165,7 @@ class Desk:
             "engine": run.engine,
             "cpu_ns": 1000 * run.shots,
             "notes": {},
+            "decoder_leaves": bytes(32 * -(-run.shots // 1024) if run.setting.decoder_data else 0),
             "probabilities": {"00": 0.25, "11": 0.75} if run.engine == EXACT else None,
         } | report
         return self.step(ev.SegmentDone(run.worker, run.ticket, SegmentReport(**fields)))

@@ -94,7 +94,7 @@ def _check_tenant(state: State, tenant: Tenant, live: list[Job], checks: list[Ch
     assert tenant.logical <= quota.logical_qubits
     assert tenant.physical == sum(one.program.summary.peak_physical for one in running)
     assert tenant.physical <= quota.physical_qubits
-    assert tenant.rows_live == sum(job.row_total for job in live)
+    assert tenant.rows_live == sum(job.total_bytes for job in live)
     assert tenant.kept_bytes == sum(job.result_bytes for job in tenant.finished)
     assert tenant.rows_live + tenant.kept_bytes <= quota.result_bytes
     graphs = sum(len(program.graph) for program in uses)

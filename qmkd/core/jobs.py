@@ -110,7 +110,7 @@ def enqueue(state: State, job: Job) -> None:
     state.tally[JobState.QUEUED] += 1
     state.live += 1
     tenant.live += 1
-    tenant.rows_live += job.row_total
+    tenant.rows_live += job.total_bytes
     if job.policy.idempotency_key is not None:
         tenant.keys[job.policy.idempotency_key] = job
     insort(tenant.queued, (*job.rank, job))
@@ -139,6 +139,8 @@ def start(state: State, job: Job) -> None:
     job.started_ns = state.now_ns
     job.started_at = time_text(state.now_ns)
     job.leaves = bytearray(LEAF_BYTES * -(-job.policy.shots // SHOT_BLOCK))
+    if job.data_total:
+        job.data_leaves = bytearray(len(job.leaves))
     job.counts = {} if job.policy.counts and not job.policy.exact else None
     if job.policy.exact:
         job.counts_omitted = "the policy asked for probabilities instead"
@@ -248,6 +250,8 @@ def complete(state: State, job: Job) -> None:
     """All shots are in: seal the results."""
     # With no events a row is empty, and so is the text that the digest names.
     named = sha256(job.leaves if job.row_bytes else b"").hexdigest()
+    if job.data_total:
+        job.data_digest = sha256(job.data_leaves).hexdigest()
     job.context = msgspec.structs.replace(
         job.context,
         workers_used=len(job.workers),
@@ -278,7 +282,7 @@ def _finish(state: State, job: Job, move: Move, error: KernelError | None = None
     if job.rows and job.state is not JobState.COMPLETED:
         _drop_rows(state, job)
     _keep(job)
-    job.leaves = bytearray()
+    job.leaves = job.data_leaves = bytearray()
     job.tenant.finished[job] = None
     if job.session.open:
         _trim(state, job.tenant)
@@ -296,7 +300,7 @@ def _give_back(state: State, job: Job) -> None:
     assert min(tenant.logical, tenant.physical, state.physical) >= 0, "qubits were given back twice"
     state.live -= 1
     tenant.live -= 1
-    tenant.rows_live -= job.row_total
+    tenant.rows_live -= job.total_bytes
     del session.live[job]
     session.touched_ns = state.now_ns
     state.stirred = True
@@ -311,7 +315,7 @@ def _keep(job: Job) -> None:
     size = events * EVENT_BYTES if events > EVENTS_FREE_MAX else 0
     if job.state is JobState.COMPLETED:
         outcomes = len(job.counts or ()) + len(job.probabilities or ())
-        size += job.row_total + outcomes * (COUNTS_KEY_BYTES + events)
+        size += job.total_bytes + outcomes * (COUNTS_KEY_BYTES + events)
     else:
         job.counts = job.probabilities = None
         job.first_row = {}

@@ -89,10 +89,12 @@ class Point(msgspec.Struct, frozen=True, order=True):
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """What the errors of a run depend on beside the name of its noise.
 
-    decoder: of the machine. table: names the table of points measured here; "" for none.
+    decoder: of the machine. decoder_data: keep what decoders knew of each shot. table: names the
+    table of points measured here; "" for none.
     """
 
     decoder: DecoderSpeed = AT_ONCE
+    decoder_data: bool = False
     table: str = ""
 
 
@@ -134,7 +136,8 @@ class SegmentReport(msgspec.Struct, frozen=True, kw_only=True):
     spent: the same time by what it went to: `read` and `compile` the program, engines by name,
         `rows` of bits that engines share, `results` made of them.
     probabilities: of each outcome, where these were asked for; then there are no rows.
-    decoder: what decoders did, where syndromes were decoded.
+    decoder: what decoders did, where syndromes were decoded. decoder_leaves: as `leaves`, of the
+        rows of decoder data, where these are kept.
     """
 
     shots: int
@@ -147,3 +150,4 @@ class SegmentReport(msgspec.Struct, frozen=True, kw_only=True):
     probabilities: dict[str, float] | None = None
     spent: dict[str, int] = {}
     decoder: DecoderFigures | None = None
+    decoder_leaves: bytes = b""

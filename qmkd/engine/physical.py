@@ -75,8 +75,8 @@ class PhysicalNoise(CodedNoise):
     """What one program's circuit of physical qubits leaves wrong in its outcomes.
 
     name: `physical MODEL STRENGTH`. rates: for the rounds that operations take. speed: of the
-    decoders. length: rounds of a shot. actions: what is done to patches; acting: of each the step,
-    and a qubit of it.
+    decoders. length: rounds of a shot. keeps: of each shot what decoders knew. actions: what is
+    done to patches; acting: of each the step, and a qubit of it.
 
     Calls `poll` now and then while decoders are made, which may take seconds. Raises `Unable` where
     the program is out of reach.
@@ -90,12 +90,14 @@ class PhysicalNoise(CodedNoise):
         model: str,
         strength: float,
         speed: DecoderSpeed = AT_ONCE,
+        keeps: bool = False,
         poll: Callable[[], None] = lambda: None,
     ) -> None:
         if model not in noise.PRESETS:
             known = ", ".join(noise.PRESETS)
             raise Unable(f"there is no physical noise {model!r}; there are {known}")
         self.length = 0
+        self.keeps = keeps
         self._profiles: list[Profile] = []
         self._patch: dict[int, int] = {}
         self.actions: list[Action] = []
@@ -104,7 +106,8 @@ class PhysicalNoise(CodedNoise):
         self._begun: dict[int, Programs] = {}
         self._told: dict[int, list[Told]] = {}
         speed_text = msgspec.json.encode(speed).decode()
-        super().__init__(f"{name}, decoders {speed_text}", lowered, rates)
+        kept = ", data kept" if keeps else ""
+        super().__init__(f"{name}, decoders {speed_text}{kept}", lowered, rates)
         if determined(self.actions):
             self._find(noise.PRESETS[model](strength), speed, poll)
 

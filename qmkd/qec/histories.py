@@ -21,6 +21,7 @@ Nothing here draws. `qmkd/engine/decoded.py` does, for programs.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -30,7 +31,16 @@ from numpy.typing import NDArray
 from qmkd.qec import noise
 from qmkd.qec.circuits import memory
 from qmkd.qec.codes.code import Basis, Code
-from qmkd.qec.decoders import Matching, Packed, Piece, error, mechanisms, model_of, packed_bytes
+from qmkd.qec.decoders import (
+    Confidence,
+    Matching,
+    Packed,
+    Piece,
+    error,
+    mechanisms,
+    model_of,
+    packed_bytes,
+)
 from qmkd.qec.measuring import decoder_of_memory
 from qmkd.qec.windows import rounds_of
 
@@ -69,6 +79,7 @@ class History:
             (each.chance, *each.whole()) for each in mechanisms(errors)
         )
         self._decoder = decoder_of_memory(code, circuit, basis)
+        self._plainly = (code, model, basis)
         assert self.bits == 8 * self._bytes * (len(ends) - 1) + 1
         self._closing = _closing(code, operators)
 
@@ -101,6 +112,19 @@ class History:
             flipped[open_] ^= self._closing.decode(np.ascontiguousarray(checks[open_]))[:, 0]
             standing[:, 1:-1] = flipped
         return standing[:, 1:] ^ standing[:, :-1]
+
+    def gaps(self, detections: Packed) -> NDArray[np.float64]:
+        """How sure a decoder is of the memory as a whole: complementary gaps in nats, by plain
+        matching, which is made when first asked for."""
+        return self._confidence.gaps(detections)[1]
+
+    @cached_property
+    def _confidence(self) -> Confidence:
+        code, model, basis = self._plainly
+        circuit = noise.apply(memory(code, self.ends[-1], basis), model)
+        confidence = Confidence(model_of(circuit))
+        assert confidence.detectors == self.detectors
+        return confidence
 
     def _asked(
         self, circuit: stim.Circuit, operators: list[tuple[int, ...]], basis: Basis

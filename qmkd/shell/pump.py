@@ -147,7 +147,7 @@ class Pump:
             return
         if effect.attach is not None:
             try:
-                fd = self._results.descriptor(effect.attach)
+                fd = self._results.descriptor(effect.attach, effect.rows)
             except OSError as error:
                 _log.warning("no descriptor for results", extra={"why": error.strerror})
                 busy = Busy(what="no descriptor is free", retry_after_ms=1000)
@@ -157,7 +157,9 @@ class Pump:
             return
         if effect.inline is not None:
             assert isinstance(body, ResultsReply), "rows go into the reply that has room for them"
-            body = msgspec.structs.replace(body, data=self._results.base64(effect.inline))
+            body = msgspec.structs.replace(
+                body, data=self._results.base64(effect.inline, effect.rows)
+            )
         connection.reply(effect.to.call, body)
 
     def _notify(self, effect: fx.Notify) -> None:

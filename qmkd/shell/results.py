@@ -11,9 +11,14 @@ from __future__ import annotations
 import base64
 import fcntl
 import os
+from typing import Final, Literal
 
 ROWS_HELD_BYTES_MAX = 64 * 1024  # larger while running: in a memory file
 ROWS_KEPT_BYTES_MAX = 1 << 20  # larger once sealed: in a memory file, and holding a descriptor
+
+Kind = Literal["packed", "decoder"]
+"""Rows of events, or of what decoders knew of the shots."""
+KINDS: Final[tuple[Kind, ...]] = ("packed", "decoder")
 
 assert ROWS_HELD_BYTES_MAX <= ROWS_KEPT_BYTES_MAX
 
@@ -23,7 +28,7 @@ _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_
 class Rows:
     """The rows of one job.
 
-    in_memory: they came through the socket, and lie in `held`. fd: the memory file, while open.
+    in_memory: they lie in `held`, and came through the socket. fd: the memory file, while open.
     """
 
     __slots__ = ("fd", "held", "in_memory", "sealed", "size")
@@ -40,11 +45,21 @@ class Rows:
             self.fd = _memory_file(size)
 
     def write(self, first_byte: int, rows: bytes) -> None:
-        """Put a segment's rows where they belong. They came through the socket: small jobs only."""
+        """Put a segment's rows where they belong, which came through the socket.
+
+        Raises OSError where the memory file cannot take them.
+        """
         assert not self.sealed
-        assert isinstance(self.held, bytearray), "rows of large jobs are in their memory file"
         assert first_byte + len(rows) <= self.size, "rows end where the job's rows end"
-        self.held[first_byte : first_byte + len(rows)] = rows
+        if isinstance(self.held, bytearray):
+            self.held[first_byte : first_byte + len(rows)] = rows
+            return
+        assert self.fd is not None
+        view = memoryview(rows)
+        while view:
+            written = os.pwrite(self.fd, view, first_byte)
+            first_byte += written
+            view = view[written:]
 
     def seal(self) -> None:
         """Let nothing change any more."""
@@ -65,38 +80,43 @@ class Rows:
 
 
 class Results:
-    """The rows of all jobs that have any."""
+    """The rows of all jobs that have any, of events and, where they are kept, of decoder data."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, Rows] = {}
+        self._rows: dict[tuple[str, Kind], Rows] = {}
 
-    def rows(self, job_id: str, size: int) -> Rows:
+    def rows(self, job_id: str, size: int, kind: Kind = "packed") -> Rows:
         """Where the job's rows go; made at its first segment. Raises OSError out of descriptors."""
-        rows = self._rows.get(job_id)
+        rows = self._rows.get((job_id, kind))
         if rows is None:
-            rows = self._rows[job_id] = Rows(size)
+            rows = self._rows[job_id, kind] = Rows(size)
         assert rows.size == size, "a job's rows have one size"
         return rows
 
     def seal(self, job_id: str) -> None:
-        self._rows[job_id].seal()
+        """All of the job's rows are there."""
+        assert (job_id, "packed") in self._rows
+        for kind in KINDS:
+            if (job_id, kind) in self._rows:
+                self._rows[job_id, kind].seal()
 
     def drop(self, job_id: str) -> None:
         """Forget the job's rows, if there are any. Descriptors handed out stay readable."""
-        rows = self._rows.pop(job_id, None)
-        if rows is not None:
-            rows.close()
+        for kind in KINDS:
+            rows = self._rows.pop((job_id, kind), None)
+            if rows is not None:
+                rows.close()
 
-    def base64(self, job_id: str) -> str:
+    def base64(self, job_id: str, kind: Kind = "packed") -> str:
         """The sealed rows as text."""
-        return base64.b64encode(self._sealed_bytes(job_id)).decode()
+        return base64.b64encode(self._sealed_bytes(job_id, kind)).decode()
 
-    def descriptor(self, job_id: str) -> int:
+    def descriptor(self, job_id: str, kind: Kind = "packed") -> int:
         """A new read-only descriptor of a sealed memory file holding the rows.
 
         Its position is its own. Raises OSError out of descriptors.
         """
-        rows = self._rows[job_id]
+        rows = self._rows[job_id, kind]
         assert rows.sealed, "only complete rows are handed out"
         if rows.fd is not None:
             return os.open(f"/proc/self/fd/{rows.fd}", os.O_RDONLY | os.O_CLOEXEC)
@@ -109,11 +129,11 @@ class Results:
             os.close(fd)
 
     def close(self) -> None:
-        for job_id in list(self._rows):
+        for job_id, _ in list(self._rows):
             self.drop(job_id)
 
-    def _sealed_bytes(self, job_id: str) -> bytes:
-        rows = self._rows[job_id]
+    def _sealed_bytes(self, job_id: str, kind: Kind) -> bytes:
+        rows = self._rows[job_id, kind]
         assert rows.sealed, "only complete rows are handed out"
         if rows.fd is not None:
             return os.pread(rows.fd, rows.size, 0)

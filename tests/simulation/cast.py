@@ -143,6 +143,7 @@ PROGRAMS: tuple[bytes, ...] = (
     graph(1, 1, profile="logical:Surface(d=2)"),
     graph(1, 1, profile="logical:BaconShor(d=2)"),
 )
+CODED = (2, 3)  # of PROGRAMS, two whose qubits are
 SEEN_OFTEN = 11  # of PROGRAMS, the first so many are valid and usual
 
 
