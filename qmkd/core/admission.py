@@ -25,7 +25,7 @@ from qmkd.core.limits import (
 from qmkd.core.ports import EXACT, Plan, Point, Quota
 from qmkd.core.state import Check, Job, Parked, Program, Session, State, Submission, Tenant
 from qmkd.core.waiting import answer, check_park, park
-from qmkd.core.wording import DECODING, context, plan_shown, time_text
+from qmkd.core.wording import DECODING, context, noise_applied, plan_shown, time_text
 from qvm.verify import verify_bytes
 from syscalls.decoding import SHOT_COLUMNS_BYTES
 from syscalls.errors import (
@@ -178,7 +178,9 @@ def check_admission(
             and earlier.digest == sha256(submission.graph).digest()
         )
         return earlier if same else IdempotencyConflict(job_id=earlier.id)
-    plan = state.planner(summary, EXACT if policy.exact else policy.shots)
+    noise = noise_applied(program, policy, state.machine.physical_noise).applied
+    shots = EXACT if policy.exact else policy.shots
+    plan = state.planner(summary, shots, noise, policy.decoder_data)
     if isinstance(plan, KernelError):
         return plan
     if policy.deadline_epochs is not None and policy.deadline_epochs < summary.epochs:

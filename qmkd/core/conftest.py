@@ -50,7 +50,9 @@ def bell(padding: int = 0, profile: str = "logical:Surface(d=3)", extra: str = "
     return json.dumps(document).encode() + b" " * padding
 
 
-def planner(summary: Summary, shots: int) -> Plan | ProgramTooWide:
+def planner(
+    summary: Summary, shots: int, noise: str = "ideal", keeps: bool = False
+) -> Plan | ProgramTooWide:
     """A thousand nanoseconds a shot, and a bound on width."""
     width = summary.peak_logical
     if width > WIDTH_MAX:

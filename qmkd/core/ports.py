@@ -67,8 +67,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 EXACT: Final = 0
 """Instead of a number of shots: exact probabilities are asked for."""
 
-Planner = Callable[[Summary, int], Plan | ProgramTooWide]
-"""(program, shots or EXACT) -> plan, or the refusal that the submitter gets. Pure and cheap."""
+Planner = Callable[[Summary, int, str, bool], Plan | ProgramTooWide]
+"""(program, shots or EXACT, noise as engines know it, whether decoder data is kept) -> plan, or the
+refusal that the submitter gets. Pure and cheap."""
 
 
 class Point(msgspec.Struct, frozen=True, order=True):

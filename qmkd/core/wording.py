@@ -164,7 +164,7 @@ def context(
     why = plan.why
     if "TELEPORT_CNOT" in program.summary.ops:
         why += "; TELEPORT_CNOT runs as a local CNOT"
-    noise = _noise(program, policy, machine.physical_noise)
+    noise = noise_applied(program, policy, machine.physical_noise)
     mode = noise.applied.partition(" ")[0]
     made = ExecutionContext(
         engine=plan.engine,
@@ -186,8 +186,8 @@ def calibration(context: ExecutionContext, machine: Machine, table: str) -> Exec
     return msgspec.structs.replace(context, calibration="+".join(filter(None, names)))
 
 
-def _noise(program: Program, policy: Policy, physical: str) -> NoiseApplied:
-    """applied: as engines know it."""
+def noise_applied(program: Program, policy: Policy, physical: str) -> NoiseApplied:
+    """What a job asks for and what it gets; `applied` is as engines know it."""
     ideal = Noise.IDEAL.value
     if policy.noise is Noise.IDEAL:
         return NoiseApplied(requested=ideal, applied=ideal)

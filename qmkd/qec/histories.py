@@ -15,6 +15,10 @@ flips of single stretches add up to somewhat more. Of a surface code under unifo
 (d = 5) where every round is a stretch. Where flips of different stretches do not cancel, as around
 H, that is how much more often they err.
 
+Where two ways to close are equally short, as half-way across a patch of even distance, matching
+takes either, and the same one whenever it sees the same checks; had it taken the other, a flip
+would be told one stretch sooner or later.
+
 Nothing here draws. `qmkd/engine/decoded.py` does, for programs.
 """
 
@@ -36,6 +40,7 @@ from qmkd.qec.decoders import (
     Matching,
     Packed,
     Piece,
+    Undecodable,
     error,
     mechanisms,
     model_of,
@@ -115,14 +120,19 @@ class History:
 
     def gaps(self, detections: Packed) -> NDArray[np.float64]:
         """How sure a decoder is of the memory as a whole: complementary gaps in nats, by plain
-        matching, which is made when first asked for."""
+        matching, which is made when first asked for; not a number where matching has none."""
+        if self._confidence is None:
+            return np.full(len(detections), np.nan)
         return self._confidence.gaps(detections)[1]
 
     @cached_property
-    def _confidence(self) -> Confidence:
+    def _confidence(self) -> Confidence | None:
         code, model, basis = self._plainly
         circuit = noise.apply(memory(code, self.ends[-1], basis), model)
-        confidence = Confidence(model_of(circuit))
+        try:
+            confidence = Confidence(model_of(circuit))
+        except Undecodable:
+            return None
         assert confidence.detectors == self.detectors
         return confidence
 

@@ -172,7 +172,7 @@ def verified(raw: bytes) -> VerifiedProgram | list[Finding]:
     return verify_bytes(raw)
 
 
-def planner(summary: Summary, shots: int) -> Plan | ProgramTooWide:
+def planner(summary: Summary, shots: int, noise: str, keeps: bool) -> Plan | ProgramTooWide:
     """Slow and fast programs, a bound on width, one program that needs too much memory."""
     if summary.peak_logical > WIDTH_MAX:
         return ProgramTooWide(width=summary.peak_logical, width_max=WIDTH_MAX, why="the world's")
