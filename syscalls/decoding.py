@@ -90,3 +90,32 @@ class DecoderFigures(Struct, frozen=True, kw_only=True):
             "they were held back, as if no two decoders had held it back at once."
         ),
     ] = 0
+
+
+class DecoderColumn(Struct, frozen=True, kw_only=True):
+    """One figure of a shot's row of decoder data. Columns follow one another without gaps."""
+
+    name: str
+    type: Annotated[
+        str, Meta(description="`<u2` and `<u4`: unsigned; `<f4`: IEEE 754. All little-endian.")
+    ]
+    about: str
+
+
+SHOT_COLUMNS = (
+    DecoderColumn(
+        name="gap",
+        type="<f4",
+        about="How sure decoders were: the smallest complementary gap of the shot's histories, in "
+        "nats, which is the weight of the best explanation in which a qubit comes out the other "
+        "way less that of the best one. Infinite without histories, 0 where one was left "
+        "undecoded, not a number where the decoder tells none.",
+    ),
+    DecoderColumn(name="weight", type="<u4", about="Detection events in all histories."),
+    DecoderColumn(
+        name="flips", type="<u2", about="Histories that left their qubit flipped after decoding."
+    ),
+    DecoderColumn(name="undecoded", type="<u2", about="Histories that were left undecoded."),
+)
+"""Of each shot of a job that keeps decoder data."""
+SHOT_COLUMNS_BYTES = sum(int(column.type[-1]) for column in SHOT_COLUMNS)

@@ -117,6 +117,15 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
             "`shots` then stands for nothing. For small programs; others are refused."
         ),
     ] = False
+    decoder_data: Annotated[
+        bool,
+        Meta(
+            description="Keep what decoders knew of each shot, for `q_results` with format "
+            "`decoder`: how sure they were, what they saw, what they got wrong. It counts as "
+            "results do, and makes decoding many times dearer. Under `decoded` and `physical` "
+            "noise."
+        ),
+    ] = False
     debug: Annotated[bool, Meta(description="Keep what is needed to look into the job.")] = False
     idempotency_key: Annotated[
         Annotated[str, Meta(min_length=1, max_length=IDEMPOTENCY_KEY_CHARS_MAX)] | None,

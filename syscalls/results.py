@@ -11,6 +11,10 @@ Inside each part bits fill bytes from the least significant up (NumPy's `bitorde
 the part is padded with zero bits to a whole byte. So, with V value bits and E events,
 `values_bytes = ceil(V / 8)` and `row_bytes = ceil(V / 8) + ceil(E / 8)`.
 
+Decoder data, of a job whose policy asked for it, has one row of `SHOT_COLUMNS_BYTES` bytes per
+shot: the columns of `syscalls.decoding.SHOT_COLUMNS`, without gaps. It is sent and named as rows of
+events are.
+
 The results digest is SHA-256 over the concatenated SHA-256 of every SHOT_BLOCK rows, so that
 workers can hash what they run and the whole still has one digest.
 """
@@ -19,6 +23,7 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
+from syscalls.decoding import DecoderColumn
 from syscalls.errors import (
     AccessDenied,
     JobNotFound,
@@ -61,13 +66,22 @@ class ResultsReply(Reply, frozen=True, kw_only=True):
 
     job_id: JobId
     shots: int
-    order: Annotated[list[EventField], Meta(description="The events, in row order.")]
+    order: Annotated[
+        list[EventField],
+        Meta(description="The events, in row order; none for rows of decoder data."),
+    ]
     values_bytes: Annotated[int, Meta(description="Bytes of a row before its validity bits.")]
-    row_bytes: Annotated[int, Meta(description="Bytes of a row, validity bits included.")]
+    row_bytes: Annotated[
+        int, Meta(description="Bytes of a row, validity bits included; or of decoder data.")
+    ]
     data: Annotated[str | None, Meta(description="The packed rows, in base64.")] = None
     fd: Annotated[
         bool, Meta(description="The packed rows came as a sealed file descriptor instead.")
     ] = False
+    columns: Annotated[
+        list[DecoderColumn],
+        Meta(description="Of each row of decoder data, where the rows are these."),
+    ] = []
     counts: Annotated[
         dict[str, int] | None, Meta(description="Shots per outcome, as in the job's status.")
     ] = None
@@ -83,7 +97,8 @@ class ResultsReply(Reply, frozen=True, kw_only=True):
 class Results(SessionCall, frozen=True, kw_only=True):
     """Fetch the events of every shot of a completed job.
 
-    format: `packed` gives the rows, `counts` the histogram, `order` only the layout.
+    format: `packed` gives the rows, `counts` the histogram, `order` only the layout, `decoder`
+    the rows of decoder data.
     transport: `inline` puts rows into the reply as base64; `fd` passes a sealed memory file
     beside it (SCM_RIGHTS), which has no size limit of its own.
     """
@@ -101,7 +116,8 @@ class Results(SessionCall, frozen=True, kw_only=True):
 
     job_id: JobIdIn
     format: Annotated[
-        Literal["packed", "counts", "order"], Meta(description="What to send of the results.")
+        Literal["packed", "counts", "order", "decoder"],
+        Meta(description="What to send of the results."),
     ] = "packed"
     transport: Annotated[Literal["inline", "fd"], Meta(description="How packed rows travel.")] = (
         "inline"

@@ -17,7 +17,7 @@ from harness.pictures.style import SUFFIXES, PictureRefused, save
 from qmkd.qec.calibration import Table, TableError, decode
 from qmkd.qec.data import calibration, counted, published
 
-CODES = ("Surface", "BaconShor", "SHYPS")
+CODES = ("Surface", "BaconShor", "SHYPS", "Repetition", "Honeycomb")
 
 
 def by_strength(asked: argparse.Namespace, out: Path) -> None:
@@ -80,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(prog="python -m harness.pictures", description=__doc__)
     whole.add_argument("name", choices=[*PICTURES, "all"])
     whole.add_argument("--out", type=Path, required=True, help="*.svg or *.png; of all, a folder")
-    whole.add_argument("--code", choices=(*CODES, "Repetition"), default="Surface")
+    whole.add_argument("--code", choices=CODES, default="Surface")
     whole.add_argument("--noise", default="uniform", help="of rates: a model of the table")
     whole.add_argument("--basis", choices=("X", "Z"), default="Z", help="of rates")
     whole.add_argument("--table", type=Path, help="of rates: a table that adds to the shipped one")

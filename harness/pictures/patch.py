@@ -1,7 +1,11 @@
-"""A block with the detectors that fired in one sampled shot of a memory."""
+"""A block with the detectors that fired in one sampled shot of a memory.
+
+The distance of a honeycomb is its size in hexagons.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -10,8 +14,9 @@ from matplotlib.patches import Circle, Polygon
 
 from harness.pictures.style import PictureRefused, save, suffix_of
 from qmkd.qec import noise
-from qmkd.qec.circuits import memory
+from qmkd.qec.circuits import honeycomb_memory, memory
 from qmkd.qec.codes.code import Code, CodeError
+from qmkd.qec.codes.honeycomb import Honeycomb, honeycomb
 from qmkd.qec.codes.repetition import repetition
 from qmkd.qec.draw import (
     FONT_POINTS,
@@ -24,7 +29,9 @@ from qmkd.qec.draw import (
 )
 from qmkd.qec.measuring import CODES
 
-CODES_DRAWN = CODES | {"Repetition": repetition}
+CODES_DRAWN: dict[str, Callable[[int], Code | Honeycomb]] = {
+    **CODES, "Repetition": repetition, "Honeycomb": honeycomb,
+}  # fmt: skip
 POINTS_PER_INCH = 72
 
 
@@ -38,8 +45,12 @@ def patch(code: str, distance: int, rounds: int, p: float, seed: int, shown: Sho
         raise PictureRefused(str(problem)) from problem
 
 
-def _fired(block: Code, rounds: int, p: float, seed: int) -> list[list[float]]:
-    circuit = noise.apply(memory(block, rounds, block.protects[0]), noise.uniform(p))
+def _fired(block: Code | Honeycomb, rounds: int, p: float, seed: int) -> list[list[float]]:
+    if isinstance(block, Honeycomb):
+        clean = honeycomb_memory(block, rounds)
+    else:
+        clean = memory(block, rounds, block.protects[0])
+    circuit = noise.apply(clean, noise.uniform(p))
     places = circuit.get_detector_coordinates()
     (shot,) = circuit.compile_detector_sampler(seed=seed).sample(1)
     return [places[detector] for detector, fires in enumerate(shot) if fires]

@@ -22,10 +22,11 @@ from qmkd.core.ports import EXACT, Plan, Point
 from qmkd.core.quotas import over
 from qmkd.core.state import Check, Job, Parked, Program, Session, State, Submission, Tenant
 from qmkd.core.waiting import answer, check_park, park
-from qmkd.core.wording import context, noise_applied, plan_shown, time_text
+from qmkd.core.wording import DECODING, context, noise_applied, plan_shown, time_text
 from qvm.blocks import Inventory, qubits_of
 from qvm.verify import verify_bytes
 from syscalls.checkpoint import Replayed
+from syscalls.decoding import SHOT_COLUMNS_BYTES
 from syscalls.errors import (
     DeadlineUnreachable,
     IdempotencyConflict,
@@ -146,6 +147,7 @@ def _job(state: State, submission: Submission, program: Program, plan: Plan) -> 
         checked_ns=state.now_ns - submission.asked_ns,
         row_bytes=row_bytes(program, policy),
         row_total=policy.shots * row_bytes(program, policy),
+        data_total=policy.shots * data_bytes(policy),
         lent=lenders(submission.session, program.summary.rights),
         table=state.table,
     )
@@ -154,6 +156,11 @@ def _job(state: State, submission: Submission, program: Program, plan: Plan) -> 
 def row_bytes(program: Program, policy: Policy) -> int:
     """What a shot's packed row takes; exact probabilities come without rows."""
     return 0 if policy.exact else program.row_bytes
+
+
+def data_bytes(policy: Policy) -> int:
+    """What is kept of what decoders knew of a shot."""
+    return SHOT_COLUMNS_BYTES if policy.decoder_data else 0
 
 
 # --- the checks, in order of precedence ---------------------------------------------------------
@@ -181,7 +188,9 @@ def check_admission(
             and earlier.digest == sha256(submission.graph).digest()
         )
         return earlier if same else IdempotencyConflict(job_id=earlier.id)
-    plan = state.planner(summary, EXACT if policy.exact else policy.shots)
+    noise = noise_applied(program, policy, state.machine.physical_noise).applied
+    shots = EXACT if policy.exact else policy.shots
+    plan = state.planner(summary, shots, noise, policy.decoder_data)
     if isinstance(plan, KernelError):
         return plan
     if policy.deadline_epochs is not None and policy.deadline_epochs < summary.epochs:
@@ -204,6 +213,12 @@ def _check_available(program: Program, policy: Policy) -> KernelError | None:
     for op in program.summary.ops:
         if op in ABSENT_OPS:
             return NotAvailable(feature=f"the operation {op}", remedy="Write it without.")
+    decodes = policy.noise.value in DECODING and not (policy.exact or program.summary.ideal)
+    if policy.decoder_data and not decodes:
+        return NotAvailable(
+            feature="policy.decoder_data where nothing is decoded",
+            remedy="It is for shots of coded qubits under `decoded` or `physical` noise.",
+        )
     return None
 
 
@@ -255,7 +270,7 @@ def check_quota(
         if refusal is not None:
             return refusal
     held = 0 if program.uses else len(program.graph)
-    rows = policy.shots * row_bytes(program, policy)
+    rows = policy.shots * (row_bytes(program, policy) + data_bytes(policy))
     return check_room(tenant, held) or over(
         "bytes of results of live jobs", tenant.quota.result_bytes, tenant.rows_live, rows
     )

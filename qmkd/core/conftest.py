@@ -50,7 +50,9 @@ def bell(padding: int = 0, profile: str = "logical:Surface(d=3)", extra: str = "
     return json.dumps(document).encode() + b" " * padding
 
 
-def planner(summary: Summary, shots: int) -> Plan | ProgramTooWide:
+def planner(
+    summary: Summary, shots: int, noise: str = "ideal", keeps: bool = False
+) -> Plan | ProgramTooWide:
     """A thousand nanoseconds a shot, and a bound on width."""
     width = summary.peak_logical
     if width > WIDTH_MAX:
@@ -165,6 +167,7 @@ class Desk:
             "engine": run.engine,
             "cpu_ns": 1000 * run.shots,
             "notes": {},
+            "decoder_leaves": bytes(32 * -(-run.shots // 1024) if run.setting.decoder_data else 0),
             "probabilities": {"00": 0.25, "11": 0.75} if run.engine == EXACT else None,
         } | report
         return self.step(ev.SegmentDone(run.worker, run.ticket, SegmentReport(**fields)))

@@ -6,6 +6,8 @@ event. `Reply` is the one effect that a client sees.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from qmkd.core.events import Origin
@@ -17,14 +19,16 @@ from syscalls.errors import KernelError
 class Reply(msgspec.Struct, frozen=True, gc=False):
     """Answer a request; happens exactly once for every `Called`.
 
-    attach: a job whose packed rows travel with the reply as a sealed memfd.
-    inline: a job whose packed rows are put into the reply's `data` field as base64.
+    attach: a job whose rows travel with the reply as a sealed memfd.
+    inline: a job whose rows are put into the reply's `data` field as base64.
+    rows: which of them.
     """
 
     to: Origin
     body: msgspec.Struct | KernelError
     attach: str | None = None
     inline: str | None = None
+    rows: Literal["packed", "decoder"] = "packed"
 
 
 class Notify(msgspec.Struct, frozen=True, gc=False):

@@ -102,7 +102,7 @@ def _check_tenant(state: State, tenant: Tenant, live: list[Job], checks: list[Ch
     assert not (sessions and tenant.rule.suspended), "a suspended tenant has no session"
     assert tenant.checking == len(checks) == len(set(checks))
     assert tenant.live + tenant.checking <= quota.jobs
-    assert tenant.rows_live == sum(job.row_total for job in live)
+    assert tenant.rows_live == sum(job.total_bytes for job in live)
     assert tenant.kept_bytes == sum(job.result_bytes for job in tenant.finished)
     assert tenant.rows_live + tenant.kept_bytes <= quota.result_bytes
     graphs = sum(len(program.graph) for program in uses)

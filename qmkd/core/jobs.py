@@ -152,7 +152,7 @@ def enlist(state: State, job: Job) -> None:
     session.live[job] = None
     state.live += 1
     quotas.hold(job)
-    tenant.rows_live += job.row_total
+    tenant.rows_live += job.total_bytes
     want_place(state, job)
 
 
@@ -160,7 +160,7 @@ def keep_finished(state: State, job: Job) -> None:
     """Enter a job that was over before a restart into every table."""
     _register(state, job)
     _keep(job)
-    job.leaves = bytearray()
+    job.leaves = job.data_leaves = bytearray()
     job.tenant.finished[job] = None
 
 
@@ -199,6 +199,8 @@ def start(state: State, job: Job) -> None:
 def open_results(job: Job) -> None:
     """Make room for what slices will bring."""
     job.leaves = bytearray(LEAF_BYTES * -(-job.policy.shots // SHOT_BLOCK))
+    if job.data_total:
+        job.data_leaves = bytearray(len(job.leaves))
     job.counts = {} if job.policy.counts and not job.policy.exact else None
     if job.policy.exact:
         job.counts_omitted = "the policy asked for probabilities instead"
@@ -327,6 +329,8 @@ def complete(state: State, job: Job) -> None:
     """All shots are in."""
     # With no events a row is empty, and so is the text that the digest names.
     named = sha256(job.leaves if job.row_bytes else b"").hexdigest()
+    if job.data_total:
+        job.data_digest = sha256(job.data_leaves).hexdigest()
     job.context = msgspec.structs.replace(
         job.context,
         workers_used=len(job.workers),
@@ -379,7 +383,7 @@ def finish(state: State, job: Job) -> None:
     if job.rows and job.state is not JobState.COMPLETED:
         _drop_rows(state, job)
     _keep(job)
-    job.leaves = bytearray()
+    job.leaves = job.data_leaves = bytearray()
     job.tenant.finished[job] = None
     if job.session.open and not job.unwanted:
         trim(state, job.tenant)
@@ -394,7 +398,7 @@ def _give_back(state: State, job: Job) -> None:
         let_place_go(state, job)
     state.live -= 1
     quotas.give_back(job, state.now_ns)
-    tenant.rows_live -= job.row_total
+    tenant.rows_live -= job.total_bytes
     del session.live[job]
     session.touched_ns = state.now_ns
     state.stirred = True
@@ -409,7 +413,7 @@ def _keep(job: Job) -> None:
     size = events * EVENT_BYTES if events > EVENTS_FREE_MAX else 0
     if job.state is JobState.COMPLETED:
         outcomes = len(job.counts or ()) + len(job.probabilities or ())
-        size += job.row_total + outcomes * (COUNTS_KEY_BYTES + events)
+        size += job.total_bytes + outcomes * (COUNTS_KEY_BYTES + events)
     else:
         job.counts = job.probabilities = None
         job.first_row = {}

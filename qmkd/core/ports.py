@@ -78,8 +78,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 EXACT: Final = 0
 """Instead of a number of shots: exact probabilities are asked for."""
 
-Planner = Callable[[Summary, int], Plan | ProgramTooWide]
-"""(program, shots or EXACT) -> plan, or the refusal that the submitter gets. Pure and cheap."""
+Planner = Callable[[Summary, int, str, bool], Plan | ProgramTooWide]
+"""(program, shots or EXACT, noise as engines know it, whether decoder data is kept) -> plan, or the
+refusal that the submitter gets. Pure and cheap."""
 
 
 class Point(msgspec.Struct, frozen=True, order=True):
@@ -100,10 +101,12 @@ class Point(msgspec.Struct, frozen=True, order=True):
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """What the errors of a run depend on beside the name of its noise.
 
-    decoder: of the machine. table: names the table of points measured here; "" for none.
+    decoder: of the machine. decoder_data: keep what decoders knew of each shot. table: names the
+    table of points measured here; "" for none.
     """
 
     decoder: DecoderSpeed = AT_ONCE
+    decoder_data: bool = False
     table: str = ""
 
 
@@ -153,7 +156,8 @@ class SegmentReport(msgspec.Struct, frozen=True, kw_only=True):
     spent: the same time by what it went to: `read` and `compile` the program, engines by name,
         `rows` of bits that engines share, `results` made of them.
     probabilities: of each outcome, where these were asked for; then there are no rows.
-    decoder: what decoders did, where syndromes were decoded.
+    decoder: what decoders did, where syndromes were decoded. decoder_leaves: as `leaves`, of the
+        rows of decoder data, where these are kept.
     """
 
     shots: int
@@ -166,3 +170,4 @@ class SegmentReport(msgspec.Struct, frozen=True, kw_only=True):
     probabilities: dict[str, float] | None = None
     spent: dict[str, int] = {}
     decoder: DecoderFigures | None = None
+    decoder_leaves: bytes = b""

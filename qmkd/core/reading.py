@@ -15,6 +15,7 @@ from qmkd.core.wording import status, telemetry
 from qvm.homes import entries, homes, physical
 from qvm.program import VerifiedProgram
 from qvm.verify import verify_bytes
+from syscalls.decoding import SHOT_COLUMNS, SHOT_COLUMNS_BYTES
 from syscalls.errors import (
     KernelError,
     NotAvailable,
@@ -60,10 +61,15 @@ def check_results(state: State, session: Session, request: Results) -> Job | Ker
         return NotAvailable(feature="q_results of exact probabilities", remedy=remedy)
     if not job.rows:
         return ResultsDropped()
-    inline = request.format == "packed" and request.transport == "inline"
-    if inline and job.row_total > RESULTS_INLINE_BYTES_MAX:
+    if request.format == "decoder" and job.policy.decoder_data and not job.data_total:
+        return ResultsDropped()  # it does not outlive the daemon
+    if request.format == "decoder" and not job.data_total:
+        remedy = "Submit the job with `policy.decoder_data`."
+        return NotAvailable(feature="decoder data of this job", remedy=remedy)
+    size = {"packed": job.row_total, "decoder": job.data_total}.get(request.format, 0)
+    if request.transport == "inline" and size > RESULTS_INLINE_BYTES_MAX:
         return ResultsTooLarge(
-            size_bytes=job.row_total,
+            size_bytes=size,
             size_bytes_max=RESULTS_INLINE_BYTES_MAX,
             remedy="Ask with transport=fd.",
         )
@@ -73,6 +79,8 @@ def check_results(state: State, session: Session, request: Results) -> Job | Ker
 def _results(origin: Origin, request: Results, job: Job) -> Reply:
     digest = job.context.results_digest
     assert digest is not None, "a completed job has a digest"
+    if request.format == "decoder":
+        return _decoder_data(origin, request, job)
     packed = request.format == "packed"
     by_fd = packed and request.transport == "fd"
     body = ResultsReply(
@@ -90,6 +98,27 @@ def _results(origin: Origin, request: Results, job: Job) -> Reply:
         body=body,
         attach=job.id if by_fd else None,
         inline=job.id if packed and not by_fd else None,
+    )
+
+
+def _decoder_data(origin: Origin, request: Results, job: Job) -> Reply:
+    by_fd = request.transport == "fd"
+    body = ResultsReply(
+        job_id=job.id,
+        shots=job.policy.shots,
+        order=[],
+        values_bytes=0,
+        row_bytes=SHOT_COLUMNS_BYTES,
+        columns=list(SHOT_COLUMNS),
+        fd=by_fd,
+        digest=job.data_digest,
+    )
+    return Reply(
+        to=origin,
+        body=body,
+        attach=job.id if by_fd else None,
+        inline=None if by_fd else job.id,
+        rows="decoder",
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import msgspec
 
 from qmkd.core import programs
-from qmkd.core.admission import check_machine, check_quota, row_bytes
+from qmkd.core.admission import check_machine, check_quota, data_bytes, row_bytes
 from qmkd.core.delegation import restore
 from qmkd.core.effects import Note
 from qmkd.core.events import KeepFailed, Kept
@@ -199,6 +199,7 @@ def _job(
         checked_ns=row.checked_ns,
         row_bytes=row_bytes(program, row.policy),
         row_total=row.policy.shots * row_bytes(program, row.policy),
+        data_total=row.policy.shots * data_bytes(row.policy),
         table=state.table,
     )
     if end is None:
@@ -209,7 +210,8 @@ def _job(
             end = EndRow(job=job.id, status=status, completed_ns=state.now_ns)
             keep(state, end)
             slices = ()
-        elif not _same(state, context):
+        elif not _same(state, context) or (slices and job.data_total):
+            # Decoder data is not kept, and it has to be that of all shots.
             let_go(state, Gone(results=(job.id,)))
             slices = ()
     open_results(job)
@@ -231,7 +233,8 @@ def _take_up(state: State, job: Job) -> KernelError | None:
     With other versions of what computes, its bits may be others: it gets another context.
     """
     shots = EXACT if job.policy.exact else job.policy.shots
-    plan = state.planner(job.program.summary, shots)
+    noise = job.context.noise.applied
+    plan = state.planner(job.program.summary, shots, noise, job.policy.decoder_data)
     if isinstance(plan, KernelError):
         return plan
     refusal = check_quota(
@@ -274,6 +277,7 @@ def _over(state: State, job: Job, end: EndRow) -> None:
         final = msgspec.structs.replace(final, counts=job.counts, probabilities=job.probabilities)
     elif final.state is JobState.COMPLETED:
         final = without_results(final)
+    job.data_total = 0
     job.state, job.final, job.shots_done = final.state, final, final.progress.shots_done
     if final.execution_context is not None:
         job.context = final.execution_context

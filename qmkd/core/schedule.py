@@ -259,7 +259,11 @@ def _send_slice(state: State, job: Job) -> bool:
             shots_total=job.policy.shots,
             row_bytes=job.row_bytes,
             counts=job.counts is not None,
-            setting=Setting(decoder=state.machine.decoder, table=job.table),
+            setting=Setting(
+                decoder=state.machine.decoder,
+                decoder_data=job.policy.decoder_data,
+                table=job.table,
+            ),
         )
     )
     return True
@@ -406,6 +410,9 @@ def check_report(job: Job, given: Slice, report: SegmentReport) -> str | None:
         return f"{report.shots} shots reported of {given.shots}"
     if len(report.leaves) != LEAF_BYTES * -(-given.shots // SHOT_BLOCK):
         return f"{len(report.leaves)} bytes of leaves for {given.shots} shots"
+    data = len(report.leaves) if job.data_total else 0
+    if len(report.decoder_leaves) != data:
+        return f"{len(report.decoder_leaves)} bytes of leaves of decoder data"
     if report.counts is not None and sum(report.counts.values()) != given.shots:
         return f"counts do not sum to {given.shots} shots"
     if report.decoder is not None and sum(report.decoder.syndrome_weights) != report.decoder.calls:
@@ -421,6 +428,7 @@ def merge(job: Job, given: Slice, report: SegmentReport) -> None:
     """Add a slice's results to the job's; in any order they come to the same."""
     at = given.first // SHOT_BLOCK * LEAF_BYTES
     job.leaves[at : at + len(report.leaves)] = report.leaves
+    job.data_leaves[at : at + len(report.decoder_leaves)] = report.decoder_leaves
     job.shots_done += given.shots
     job.cpu_ns += report.cpu_ns
     for what, ns in report.spent.items():
@@ -509,9 +517,9 @@ def _failure(state: State, job: Job, event: SegmentFailed) -> KernelError:
         state.out.append(Note("no place for results", {"job_id": job.id, "why": event.message}))
         return ResourceExhausted(
             what="room for results, in bytes",
-            limit=held - job.row_total,
-            in_use=held - job.row_total,
-            asked=job.row_total,
+            limit=held - job.total_bytes,
+            in_use=held - job.total_bytes,
+            asked=job.total_bytes,
             waiting_helps=True,
         )
     return _internal(state, job, f"{event.reason}: {event.message}")

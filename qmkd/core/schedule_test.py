@@ -18,6 +18,7 @@ from qmkd.core.limits import (
     SLICE_SHOTS_UNMEASURED_MAX,
 )
 from qmkd.core.ports import Plan, Quota, TenantRule
+from qvm.program import Summary
 from syscalls.errors import InternalError, NotAvailable, ResourceExhausted, WorkerLost
 from syscalls.ids import JobId
 from syscalls.job import Cancel, JobState, JobStatus, Status
@@ -66,15 +67,19 @@ def test_several_slices_of_a_job_run_at_once(desk: Desk) -> None:
 
 def test_slices_are_no_shorter_than_planned(make_desk: Callable[..., Desk]) -> None:
     desk = one_worker(make_desk)
-    desk.kernel.state.planner = lambda summary, shots: Plan(
-        engine="fake",
-        why="test",
-        width=summary.peak_logical,
-        ns_fixed=100_000,
-        ns_per_shot=1_000,
-        bytes_peak=1000,
-        shots_least=50 * SHOT_BLOCK,
-    )
+
+    def planner(summary: Summary, shots: int, noise: str, keeps: bool) -> Plan:
+        return Plan(
+            engine="fake",
+            why="test",
+            width=summary.peak_logical,
+            ns_fixed=100_000,
+            ns_per_shot=1_000,
+            bytes_peak=1000,
+            shots_least=50 * SHOT_BLOCK,
+        )
+
+    desk.kernel.state.planner = planner
     desk.submit(desk.open(), shots=10_000_000)
     (run,) = desk.segments()
     assert run.shots == 50 * SHOT_BLOCK

@@ -282,7 +282,8 @@ class Job:
     leaves: one 32-byte digest for every 1,024 shots. rows: the shell holds rows of it.
     table: names the table of points measured here that its noise is from. lacks: the point that it
         waits for.
-    row_bytes: of a packed row. row_total: of all. result_bytes: what it counts for in `kept_bytes`.
+    row_bytes: of a packed row. row_total: of all. data_total: bytes of decoder data of all shots,
+        and data_leaves as `leaves`, of these. result_bytes: what it counts for in `kept_bytes`.
     epoch: program epoch reached by a segment that was stopped. unwanted: its submission was
         refused after all, because it could not be kept.
     cpu_ns, spent, decoder: of finished segments, as their reports have it.
@@ -310,6 +311,7 @@ class Job:
     checked_ns: int
     row_bytes: int
     row_total: int
+    data_total: int
     table: str
     lent: tuple[Capability, ...] = ()
     accounts: tuple[Account, ...] = ()
@@ -328,6 +330,8 @@ class Job:
     probabilities: dict[str, float] | None = None
     first_row: dict[str, int] = field(default_factory=dict)
     leaves: bytearray = field(default_factory=bytearray)
+    data_leaves: bytearray = field(default_factory=bytearray)
+    data_digest: str = ""
     workers: set[int] = field(default_factory=set)
     rows: bool = False
     result_bytes: int = 0
@@ -354,6 +358,11 @@ class Job:
     waiting: dict[Parked, None] = field(default_factory=dict)
     subscriptions: dict[Subscription, None] = field(default_factory=dict)
     final: JobStatus | None = None
+
+    @property
+    def total_bytes(self) -> int:
+        """What the shell holds of it once all shots are in."""
+        return self.row_total + self.data_total
 
     @property
     def rank(self) -> Rank:

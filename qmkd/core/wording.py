@@ -203,7 +203,7 @@ def calibration(context: ExecutionContext, machine: Machine, table: str) -> Exec
 
 
 def noise_applied(program: Program, policy: Policy, physical: str) -> NoiseApplied:
-    """The noise of a job, and why it is that. applied: as engines know it."""
+    """What a job asks for and what it gets, and why; `applied` is as engines know it."""
     ideal = Noise.IDEAL.value
     if policy.noise is Noise.IDEAL:
         return NoiseApplied(requested=ideal, applied=ideal)

@@ -20,7 +20,14 @@ import numpy as np
 
 from qmkd.engine.chance import Chance, Strikes, Words, unpack
 from qmkd.engine.layout import Packed, pack_bits
-from qmkd.engine.noise import SHOTS_FLIPPED, Figures, Histories, NoiseModel, add_figures
+from qmkd.engine.noise import (
+    SHOTS_FLIPPED,
+    Figures,
+    Histories,
+    NoiseModel,
+    Remembering,
+    add_figures,
+)
 from qmkd.engine.parts import Placed, Shape, cut
 from qmkd.engine.prepared import ABSENT, Poll, Prepared, Rows, Stop, Stopped, polled
 from qmkd.engine.primitives import (
@@ -39,6 +46,7 @@ from qmkd.engine.primitives import (
     told_events,
 )
 from qmkd.engine.rows import FLIP, FULL, Block, Code, Where
+from qmkd.engine.shot_data import add, data_of, nothing, rows_of
 from qvm.program import EventField
 
 BATCH_SHOTS_MAX: Final = 1 << 19
@@ -265,6 +273,7 @@ class Form:
         whole = list(polled(primitives(lowered, noise), poll))
         shapes, placed = cut(whole, lowered.slots, poll)
         self.shapes = shapes
+        self.keeps = isinstance(noise, Remembering) and noise.keeps
         named, told = len(lowered.events), told_events(whole)
         builder = Builder((*lowered.events, *[EventField("", 1)] * told))
         self.makers = [choose(shape)(builder, shape, number) for number, shape in enumerate(shapes)]
@@ -349,7 +358,8 @@ class Batch:
     """Shots [shot_first, shot_first + shots) under way; shot_first is a multiple of 64.
 
     rows: uint64, shape (rows, words), as in `rows.py`. states: one per part. notes: figures that
-    the parts leave, such as their most groups. counts: figures of which the sums tell.
+    the parts leave, such as their most groups. counts: figures of which the sums tell. data: of
+    each shot what decoders knew, where that is kept.
     """
 
     def __init__(
@@ -376,6 +386,7 @@ class Batch:
             self.rows[FULL, 0] &= np.uint64((1 << only.stop) - (1 << only.start))
         self.notes: dict[str, int] = {}
         self.counts: Figures = {}
+        self.data = nothing(shots) if form.keeps else None
         self.states: list[Any] = [maker.start(self) for maker in form.makers]
         self.done = 0
 
@@ -393,11 +404,14 @@ class Batch:
 
     def save(self) -> dict[str, Any]:
         """Rows and states, at a fence, for `load`."""
-        return {"rows": self.rows, "states": [state.save() for state in self.states]}
+        saved = {"rows": self.rows, "states": [state.save() for state in self.states]}
+        return saved if self.data is None else saved | {"data": rows_of(self.data)}
 
     def load(self, saved: dict[str, Any]) -> None:
         assert saved["rows"].shape == self.rows.shape, "it is of the same form"
         self.rows = saved["rows"]
+        if self.data is not None:
+            self.data = data_of(saved["data"], self.shots)
         for state, its in zip(self.states, saved["states"], strict=True):
             state.load(its)
 
@@ -433,7 +447,9 @@ class Batch:
         block.run(self.rows, self.chance.seed, self.shot_first, self.poll)
 
     def find(self, of: Histories, at: Where, into: list[int]) -> None:
-        bits, figures = of.find(self.chance.seed, at, self.shot_first, self.rows[FULL], self.poll)
+        bits, figures = of.find(
+            self.chance.seed, at, self.shot_first, self.rows[FULL], self.poll, self.data
+        )
         self.rows[into] = bits
         self.count(figures)
 
@@ -498,6 +514,8 @@ def _ran(form: Form, chance: Chance, first: int, size: int, stop: Stop) -> Batch
             for name, value in whole.notes.items():
                 batch.note(name, value)
             batch.count(whole.counts)
+            if batch.data is not None and whole.data is not None:
+                add(batch.data, whole.data)
         whole = batch
     assert whole is not None
     return whole

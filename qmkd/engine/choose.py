@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from qmkd.core import ports
 from qmkd.core.ports import Plan
+from qmkd.engine.decoding_cost import with_decoding
 from qmkd.engine.limits import (
     CLIFFORD_QUBITS_MAX,
     DENSE_BYTES_MAX,
@@ -131,13 +132,23 @@ def pick(shape: Shape) -> str | None:
     return None if rule is None else rule.engine
 
 
-def plan(summary: Summary, shots: int) -> Plan | ProgramTooWide:
+def plan(
+    summary: Summary, shots: int, noise: str = "ideal", keeps: bool = False
+) -> Plan | ProgramTooWide:
     """How to run `shots` shots of a verified program, or why nothing here can.
 
-    shots: or `ports.EXACT`, for its exact probabilities.
+    shots: or `ports.EXACT`, for its exact probabilities. noise: as engines know it. keeps: of each
+    shot what decoders knew.
     """
     if shots == ports.EXACT:
         return _exact(summary)
+    found = _plan(summary, shots)
+    if isinstance(found, ProgramTooWide):
+        return found
+    return with_decoding(found, summary, shots, noise, keeps)
+
+
+def _plan(summary: Summary, shots: int) -> Plan | ProgramTooWide:
     whole = _tableau(summary, shots)
     chosen: list[tuple[Rule, Alike]] = []
     for alike in summary.parts:

@@ -33,6 +33,8 @@ from importlib.metadata import version
 from typing import Final, NamedTuple
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from qmkd.engine.coded import CodedNoise, Rates
 from qmkd.engine.drawn import Drawn
@@ -40,6 +42,7 @@ from qmkd.engine.noise import PauliChannel, Told
 from qmkd.engine.prepared import PAULIS, Unable
 from qmkd.qec import noise
 from qmkd.qec.codes import code as codes
+from qmkd.qec.decoders import Packed
 from qmkd.qec.histories import History
 from qmkd.qec.measuring import CODES
 from qvm.profiles import Profile
@@ -80,7 +83,8 @@ class DecodedNoise(CodedNoise):
     """The residual errors of whatever codes one program asks for, decoded shot by shot.
 
     name: `decoded MODEL STRENGTH`. rates: for the rounds that operations take, and for what they
-    err beyond these. speed: of the decoders. length: rounds of a shot.
+    err beyond these. speed: of the decoders. length: rounds of a shot. keeps: of each shot what
+    decoders knew.
 
     Calls `poll` now and then while decoders are made, which may take seconds. Raises `Unable` where
     a code cannot be decoded here.
@@ -94,12 +98,14 @@ class DecodedNoise(CodedNoise):
         model: str,
         strength: float,
         speed: DecoderSpeed = AT_ONCE,
+        keeps: bool = False,
         poll: Callable[[], None] = lambda: None,
     ) -> None:
         if model not in noise.PRESETS:
             known = ", ".join(noise.PRESETS)
             raise Unable(f"there is no physical noise {model!r}; there are {known}")
         self.length = 0
+        self.keeps = keeps
         self._physical = (model, strength)
         self._speed = speed
         self._living: dict[int, _Life] = {}
@@ -109,7 +115,8 @@ class DecodedNoise(CodedNoise):
         self._bits = 0
         self._different: set[Memories] = set()
         speed_text = msgspec.json.encode(speed).decode()
-        super().__init__(f"{name}, decoders {speed_text}", lowered, rates)
+        kept = ", data kept" if keeps else ""
+        super().__init__(f"{name}, decoders {speed_text}{kept}", lowered, rates)
         for life in self._lives:
             for letter in "XZ":
                 self._find(life, letter, poll)
@@ -250,3 +257,8 @@ class Memories(Drawn):
     def __init__(self, history: History, distance: int, speed: DecoderSpeed) -> None:
         super().__init__(history, history.ends[-1], distance, speed)
         self.ends = history.ends
+        self._history = history
+
+    def gaps(self, detections: Packed) -> NDArray[np.float64]:
+        """Of the whole memory."""
+        return self._history.gaps(detections)

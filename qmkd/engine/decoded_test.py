@@ -17,6 +17,7 @@ from qmkd.engine.coded_test import FENCE, Json, Made, measured, op, program
 from qmkd.engine.decoded import DecodedNoise
 from qmkd.engine.noise import Told
 from qmkd.engine.prepared import Prepared, Unable
+from qmkd.engine.shot_data import ShotData, nothing
 from qmkd.qec import data, noise
 from qmkd.qec.calibration import Answer, Basis, Entry, Table
 from qmkd.qec.circuits import memory
@@ -24,7 +25,7 @@ from qmkd.qec.codes.surface import surface
 from qmkd.qec.measuring import Effort, decoder_of_memory, measure_memory
 from qmkd.qec.sampling import Stop, from_log, sample_and_decode, to_log
 from qvm.profiles import Profile
-from syscalls.decoding import DecoderFigures, DecoderSpeed
+from syscalls.decoding import AT_ONCE, DecoderFigures, DecoderSpeed
 
 P = 3e-3
 BASES: Final[tuple[Basis, ...]] = ("Z", "X")
@@ -245,6 +246,64 @@ def test_figures_of_decoders_add_up_over_batches_and_engines() -> None:
     assert found == decoders(made, "tableau", 128, setting)
 
 
+KEPT: Final = Setting(decoder=SLOW, decoder_data=True)
+
+
+def shot_data(made: Prepared, engine: str, first: int, shots: int) -> ShotData:
+    """What decoders knew of these shots."""
+    parts: list[ShotData] = []
+    run.run_rows(
+        made, 9, first, shots, engine, "decoded uniform 0.01", False, lambda: False,
+        lambda packed: None, KEPT, parts.append,
+    )  # fmt: skip
+    return np.concatenate(parts)
+
+
+def test_what_decoders_knew_of_a_shot_is_the_same_in_any_batch_and_engine() -> None:
+    made, shots = guarded(), 1024 + 128
+    whole = shot_data(made, "groups", 0, shots)
+    model = run.noise_model("decoded uniform 0.01", made, KEPT)
+    assert isinstance(model, DecodedNoise)
+    made.form(engines.compiler("groups"), model).batch_shots = 64
+    assert whole.tobytes() == shot_data(made, "groups", 0, shots).tobytes()
+    assert whole[1024:].tobytes() == shot_data(made, "dense", 1024, 128).tobytes()
+    assert whole[1024:1050].tobytes() == shot_data(made, "tableau", 1024, 26).tobytes()
+
+
+def test_what_decoders_knew_of_shots_adds_up_to_their_figures() -> None:
+    made = guarded()
+    found = shot_data(made, "groups", 0, 1024)
+    figures = decoders(made, "groups", 1024, KEPT)
+    assert found["flips"].sum() == figures.errors
+    assert found["undecoded"].sum() == figures.undecoded > 0
+    assert (found["gap"][found["undecoded"] > 0] == 0).all()
+    assert (found["gap"][found["undecoded"] == 0] > 0).all()
+    assert (found["weight"][found["undecoded"] > 0] > 5).all()
+
+
+def test_shots_of_which_decoders_were_surer_err_less() -> None:
+    """Of a stored qubit; five standard errors of the rates in both halves."""
+    made = program(*[op("APPLY_S", "a")] * 2, measured("a"))
+    setting, parts = Setting(decoder_data=True), list[ShotData]()
+    shots = 1 << 13
+    run.run_rows(
+        made, 5, 0, shots, "frames", "decoded uniform 0.003", False, lambda: False,
+        lambda packed: None, setting, parts.append,
+    )  # fmt: skip
+    data = np.concatenate(parts)
+    order = np.argsort(data["gap"], kind="stable")
+    unsure, sure = (data["flips"][half] > 0 for half in np.split(order, 2))
+    error = math.sqrt((unsure.mean() + sure.mean()) / (shots / 2))
+    assert unsure.mean() - sure.mean() > 5 * error
+    assert sure.mean() < unsure.mean() / 5
+
+
+def test_nothing_is_kept_unless_it_is_asked_for() -> None:
+    made = guarded()
+    report, _ = run.run_segment(made, 1, 0, 64, "groups", "decoded uniform 0.01")
+    assert report.decoder_leaves == b""
+
+
 def test_a_decoder_that_is_given_too_much_leaves_errors_as_they_are() -> None:
     """Of a bound that every event exceeds, nothing is decoded."""
     made, shots = program(*[op("APPLY_X", "a")] * 4, measured("a")), 2048
@@ -261,13 +320,17 @@ def test_a_decoder_that_is_given_too_much_leaves_errors_as_they_are() -> None:
 @pytest.mark.parametrize("engine", ["groups", "tableau"])
 def test_a_run_goes_on_from_a_snapshot_with_the_errors_that_were_found(engine: str) -> None:
     made = guarded()
-    model = decoding(made, 1e-2)
+    model = DecodedNoise(
+        "decoded uniform", made.lowered, Rounds(), "uniform", 1e-2, AT_ONCE, keeps=True
+    )
     shots = 1 if engine == "tableau" else 192
     under_way = snapshot.begin(made, engine, model, 4, 0, shots)
     snapshot.run_to_fence(under_way, 0)
     taken = snapshot.take(made, engine, model, under_way)
     resumed = snapshot.resume(made, model, taken)
     assert np.array_equal(snapshot.finish(resumed), snapshot.finish(under_way))
+    assert resumed.data is not None is not under_way.data
+    assert resumed.data.tobytes() == under_way.data.tobytes() != nothing(shots).tobytes()
     assert "pymatching" in snapshot.unseal(taken)[0].noise
 
 

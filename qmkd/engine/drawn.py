@@ -17,9 +17,11 @@ from qmkd.engine.chance import STRIKE_SHOTS, Words, strikes, unpack
 from qmkd.engine.layout import pack_bits
 from qmkd.engine.noise import Figures
 from qmkd.engine.rows import FULL, Block, Code, Where
+from qmkd.engine.shot_data import ShotData, add, nothing
 from qmkd.engine.tally import Tally
 from qmkd.qec.decoders import Packed
 from qmkd.qec.histories import Struck
+from qmkd.qec.sampling import syndrome_weights
 from qmkd.qec.streams import cut
 from syscalls.decoding import DecoderSpeed
 
@@ -80,7 +82,13 @@ class Drawn:
         self._seen = list(range(1, 1 + errors.detectors))
 
     def find(
-        self, seed: int, at: Where, shot_first: int, wanted: Words, poll: Callable[[], None]
+        self,
+        seed: int,
+        at: Where,
+        shot_first: int,
+        wanted: Words,
+        poll: Callable[[], None],
+        into: ShotData | None = None,
     ) -> tuple[Words, Figures]:
         """As `Histories.find`."""
         block = self._block._replace(
@@ -93,7 +101,8 @@ class Drawn:
             # Tiles are those in which strikes are drawn.
             end = min(len(wanted), start + TILE_WORDS - (shot_first // 64 + start) % TILE_WORDS)
             first, here = shot_first + 64 * start, slice(start, end)
-            found[:, here] = self._tile(block, seed, first, wanted[here], tally, poll)
+            records = None if into is None else into[64 * start : 64 * end]
+            found[:, here] = self._tile(block, seed, first, wanted[here], tally, poll, records)
             start = end
         return found, tally.figures
 
@@ -101,9 +110,14 @@ class Drawn:
         """Flips of which an odd number in a shot is a failure of its decoder."""
         return flips
 
+    def gaps(self, detections: Packed) -> NDArray[np.float64]:
+        """How sure decoding is of each shot, as `shot_data` has it; not a number where nobody
+        knows."""
+        return np.full(len(detections), np.nan)
+
     def _tile(
         self, block: Block, seed: int, shot_first: int, wanted: Words, tally: Tally,
-        poll: Callable[[], None],
+        poll: Callable[[], None], into: ShotData | None,
     ) -> Words:  # fmt: skip
         shots = 64 * len(wanted)
         rows: Words = np.zeros((self._rows, len(wanted)), dtype=np.uint64)
@@ -115,7 +129,17 @@ class Drawn:
         flips = np.zeros((shots, self.bits), dtype=np.uint8)
         undecoded = tally.weigh(detections)
         flips[chosen] = self._errors.flips(detections, truly, undecoded)
-        tally.judge(self.judged(flips))
+        judged = self.judged(flips)
+        tally.judge(judged)
+        if into is not None:
+            more = nothing(len(chosen))
+            more["weight"] = syndrome_weights(detections)
+            more["flips"] = np.bitwise_xor.reduce(judged[chosen], axis=1)
+            more["undecoded"] = undecoded
+            more["gap"] = np.where(undecoded, 0.0, self.gaps(detections))
+            known = into[chosen]
+            add(known, more)
+            into[chosen] = known
         poll()
         packed = np.packbits(flips, axis=0, bitorder="little")
         return np.ascontiguousarray(packed.T).view("<u8").astype(np.uint64)

@@ -97,11 +97,13 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
-    """rows: the packed rows for sink `inline`, else None."""
+    """rows: the packed rows for sink `inline`, else None. decoder_data: the rows of it, where the
+    run was to keep them."""
 
     ticket: int
     report: SegmentReport
     rows: bytes | None
+    decoder_data: bytes | None = None
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):

@@ -16,6 +16,7 @@ import msgspec
 
 from qmkd.engine.chance import NOISE_DRAWS, Strikes, Words, strikes
 from qmkd.engine.rows import Where
+from qmkd.engine.shot_data import ShotData
 from qvm.program import Step
 
 
@@ -86,12 +87,19 @@ class Histories(Protocol):
         """How many draws they take."""
 
     def find(
-        self, seed: int, at: Where, shot_first: int, wanted: Words, poll: Callable[[], None]
+        self,
+        seed: int,
+        at: Where,
+        shot_first: int,
+        wanted: Words,
+        poll: Callable[[], None],
+        into: ShotData | None = None,
     ) -> tuple[Words, Figures]:
         """The bits of the shots of `wanted`, and nothing of others: uint64, shape (bits, words).
 
         at: the first draw. wanted: as rows are, its first shot being number shot_first. Calls
-        `poll` every now and then.
+        `poll` every now and then. into: records of as many shots as there are, or fewer where the
+        last are not wanted, to which is added what decoders knew.
         """
 
 
@@ -109,6 +117,10 @@ class Remembering(NoiseModel, Protocol):
 
     Its bits are numbered from 0. Errors that are told strike in all shots, guard or no guard.
     """
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it is kept of each shot what decoders knew."""
 
     @property
     def length(self) -> int:

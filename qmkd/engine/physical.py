@@ -75,7 +75,8 @@ class PhysicalNoise(CodedNoise):
     """What one program's circuit of physical qubits leaves wrong in its outcomes.
 
     name: `physical MODEL STRENGTH`. rates: for the rounds that operations take. speed: of the
-    decoders. length: rounds of a shot.
+    decoders. length: rounds of a shot. keeps: of each shot what decoders knew. actions: what is
+    done to patches; acting: of each the step, and a qubit of it.
 
     Calls `poll` now and then while decoders are made, which may take seconds. Raises `Unable` where
     the program is out of reach.
@@ -89,22 +90,25 @@ class PhysicalNoise(CodedNoise):
         model: str,
         strength: float,
         speed: DecoderSpeed = AT_ONCE,
+        keeps: bool = False,
         poll: Callable[[], None] = lambda: None,
     ) -> None:
         if model not in noise.PRESETS:
             known = ", ".join(noise.PRESETS)
             raise Unable(f"there is no physical noise {model!r}; there are {known}")
         self.length = 0
+        self.keeps = keeps
         self._profiles: list[Profile] = []
         self._patch: dict[int, int] = {}
-        self._actions: list[Action] = []
-        self._acting: list[tuple[Step, int]] = []
+        self.actions: list[Action] = []
+        self.acting: list[tuple[Step, int]] = []
         self._again = _used_again(lowered.steps)
         self._begun: dict[int, Programs] = {}
         self._told: dict[int, list[Told]] = {}
         speed_text = msgspec.json.encode(speed).decode()
-        super().__init__(f"{name}, decoders {speed_text}", lowered, rates)
-        if determined(self._actions):
+        kept = ", data kept" if keeps else ""
+        super().__init__(f"{name}, decoders {speed_text}{kept}", lowered, rates)
+        if determined(self.actions):
             self._find(noise.PRESETS[model](strength), speed, poll)
 
     def __repr__(self) -> str:
@@ -123,8 +127,8 @@ class PhysicalNoise(CodedNoise):
     def _act(self, step: Step, what: What, qubits: Sequence[int], basis: Basis = "Z") -> None:
         at = self.clocks[qubits[0]]
         patches = tuple(self._patch[qubit] for qubit in qubits)
-        self._actions.append(Action(at, what, patches, basis))
-        self._acting.append((step, qubits[0]))
+        self.actions.append(Action(at, what, patches, basis))
+        self.acting.append((step, qubits[0]))
 
     def _memory(self, qubit: int, rounds: int) -> None:
         self.length = max(self.length, self.clocks[qubit] + rounds)
@@ -196,25 +200,25 @@ class PhysicalNoise(CodedNoise):
         self._check_size()
         codes = [CODES[profile.code](profile.distance) for profile in self._profiles]
         try:
-            program = Program(codes, self._actions, model, poll)
+            program = Program(codes, self.actions, model, poll)
         except OutOfReach as out:
-            step, _ = self._acting[out.place]
+            step, _ = self.acting[out.place]
             raise Unable(f"{_named(step)}: {out}") from None
         except Undecodable as reason:
             raise Unable(f"this program cannot be decoded as one circuit: {reason}") from None
         distance = max(code.distance for code in codes)
-        first, _ = self._acting[0]
+        first, _ = self.acting[0]
         self._begun[id(first)] = Programs(program, self.length, distance, speed)
         for bit, place in enumerate(program.places):
-            step, qubit = self._acting[place]
-            letter = FLIPS[self._actions[place].basis]
+            step, qubit = self.acting[place]
+            letter = FLIPS[self.actions[place].basis]
             self._told.setdefault(id(step), []).append(Told(qubit, letter, (bit,)))
 
     def _check_size(self) -> None:
         """Every patch compares its checks in every round."""
         begun: dict[int, int] = {}
         detectors = 0
-        for at, what, patches, _ in self._actions:
+        for at, what, patches, _ in self.actions:
             for patch in patches:
                 checks = len(
                     CODES[self._profiles[patch].code](self._profiles[patch].distance).stabilizers
@@ -265,7 +269,6 @@ class Programs(Drawn):
 
     def __init__(self, program: Program, length: int, distance: int, speed: DecoderSpeed) -> None:
         super().__init__(program, length, distance, speed)
-        self.decoder = program.decoder
 
     def judged(self, flips: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """A decoder fails where any outcome comes out wrong."""

@@ -28,6 +28,7 @@ from qmkd.engine.layout import (
 )
 from qmkd.engine.noise import DECODING, IDEAL, NoiseModel, Remembering
 from qmkd.engine.prepared import ABSENT, Poll, Prepared, Rows, Stop, Unable
+from qmkd.engine.shot_data import ShotData, nothing, rows_of
 from qvm.lower import lower
 from qvm.program import EventField, VerifiedProgram
 from qvm.verify import verify_bytes
@@ -38,6 +39,7 @@ CHUNK_BYTES: Final = 32 << 20  # packed rows at a time
 CHUNK_SHOTS_MAX: Final = 1 << 16
 
 Sink = Callable[[Packed], None]
+DataSink = Callable[[ShotData], None]
 
 _CHARACTERS: Final = np.full(256, ord("-"), dtype=np.uint8)
 _CHARACTERS[:4] = np.frombuffer(b"0123", dtype=np.uint8)
@@ -100,8 +102,9 @@ def _decoded(
     from qmkd.engine.tables import table
 
     rates = TableRates(table(setting.table), model, strength)
+    keeps = setting.decoder_data
     kind = PhysicalNoise if name.startswith("physical") else DecodedNoise
-    return kind(name, program.lowered, rates, model, strength, setting.decoder, poll)
+    return kind(name, program.lowered, rates, model, strength, setting.decoder, keeps, poll)
 
 
 def _is_chance(text: str) -> bool:
@@ -145,8 +148,11 @@ def run_rows(
     stop: Stop,
     sink: Sink,
     setting: Setting = USUAL,
+    data_sink: DataSink = lambda data: None,
 ) -> SegmentReport:
     """Run shots and hand their packed rows to `sink`, in order; engine EXACT has no rows.
+
+    What decoders knew of each shot goes to `data_sink`, where the setting keeps it.
 
     shot_first is a multiple of SHOT_BLOCK. Raises `Unable` where engine or noise model do not exist
     or do not fit the program, `Stopped` where `stop()` was true at a fence, between batches or some
@@ -159,10 +165,15 @@ def run_rows(
     started = time.thread_time_ns()
     model = noise_model(noise, program, setting, stop)
     model_ns = time.thread_time_ns() - started
-    leaves = _Leaves()
+    leaves, data_leaves = _Leaves(), _Leaves()
     counting = _Counting(program.lowered.events) if counts else None
     first_row: dict[str, int] = {}
-    for packed in packed_rows(program, seed, shot_first, shots, engine, model, stop):
+
+    def told(data: ShotData) -> None:
+        data_leaves.add(rows_of(data))
+        data_sink(data)
+
+    for packed in packed_rows(program, seed, shot_first, shots, engine, model, stop, told):
         if not first_row:
             first_row = _named(program.lowered.events, packed[:1])
         leaves.add(packed)
@@ -182,6 +193,7 @@ def run_rows(
         notes={name: n for name, n in program.notes.items() if not name.startswith(DECODING)},
         spent=_spent(program, engine, cpu_ns, 0 if model.ideal else model_ns),
         decoder=_decoders(program, model, shots, setting),
+        decoder_leaves=data_leaves.finish(),
     )
 
 
@@ -242,19 +254,30 @@ def packed_rows(
     engine: str,
     noise: NoiseModel,
     stop: Stop = lambda: False,
+    data_sink: DataSink = lambda data: None,
 ) -> Iterator[Packed]:
-    """The packed rows of the shots, in portions and in order. Raises as `run_rows` does."""
+    """The packed rows of the shots, in portions and in order. Raises as `run_rows` does.
+
+    data_sink: is given what decoders knew of a portion just before it, where that is kept.
+    """
+    keeps = isinstance(noise, Remembering) and noise.keeps
     if engine == engines.TABLEAU:
         size = chunk_shots(packed_row_bytes(program.lowered.events), CHUNK_SHOTS_MAX)
         for first in range(shot_first, shot_first + shots, size):
             number = min(size, shot_first + shots - first)
-            yield tableau.run_packed(program, seed, first, number, noise, stop)
+            data = nothing(number) if keeps else None
+            packed = tableau.run_packed(program, seed, first, number, noise, stop, data)
+            if data is not None:
+                data_sink(data)
+            yield packed
         return
     started = time.thread_time_ns()
     form = program.form(engines.compiler(engine), noise, stop)
     compile_ns = time.thread_time_ns() - started
     for batch in run_batches(program, form, seed, shot_first, shots, stop):
         program.notes["compile_ns"] = compile_ns
+        if batch.data is not None:
+            data_sink(batch.data)
         yield batch.packed()
 
 

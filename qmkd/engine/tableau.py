@@ -15,7 +15,14 @@ import stim
 
 from qmkd.engine.chance import Chance, Strikes
 from qmkd.engine.layout import Packed, pack_rows
-from qmkd.engine.noise import SHOTS_FLIPPED, Figures, Histories, NoiseModel, add_figures
+from qmkd.engine.noise import (
+    SHOTS_FLIPPED,
+    Figures,
+    Histories,
+    NoiseModel,
+    Remembering,
+    add_figures,
+)
 from qmkd.engine.prepared import (
     ABSENT,
     LINES_MAX,
@@ -47,14 +54,21 @@ from qmkd.engine.primitives import (
     told_events,
 )
 from qmkd.engine.rows import Where
+from qmkd.engine.shot_data import ShotData, add, data_of, nothing, rows_of
 
 _Action = tuple[Callable[..., None], tuple[Any, ...]]
 
 
 def run(
-    program: Prepared, seed: int, shot_first: int, shots: int, noise: NoiseModel, stop: Stop
+    program: Prepared,
+    seed: int,
+    shot_first: int,
+    shots: int,
+    noise: NoiseModel,
+    stop: Stop,
+    into: ShotData | None = None,
 ) -> Rows:
-    """Run shots [shot_first, shot_first + shots).
+    """Run shots [shot_first, shot_first + shots). into: as of `Histories.find`, of these shots.
 
     Raises `Unable` where an opcode is no Clifford op, `Stopped` where `stop()` was true at a fence,
     between shots or some time between operations.
@@ -68,27 +82,38 @@ def run(
         shot.run()
         rows[at] = shot.row()
         add_figures(program.notes, shot.counts)
+        if into is not None and shot.data is not None:
+            into[at] = shot.data[0]
         if at + 1 < shots and stop():
             raise Stopped(0)
     return rows
 
 
 def run_packed(
-    program: Prepared, seed: int, shot_first: int, shots: int, noise: NoiseModel, stop: Stop
+    program: Prepared,
+    seed: int,
+    shot_first: int,
+    shots: int,
+    noise: NoiseModel,
+    stop: Stop,
+    into: ShotData | None = None,
 ) -> Packed:
     """As `run`, but the rows packed."""
-    return pack_rows(run(program, seed, shot_first, shots, noise, stop), program.lowered.events)
+    rows = run(program, seed, shot_first, shots, noise, stop, into)
+    return pack_rows(rows, program.lowered.events)
 
 
 class Form:
     """A program compiled for this engine.
 
     fences: places in `actions` just behind each fence. told: events that no program names.
+    keeps: of each shot what decoders knew.
     """
 
-    def __init__(self, actions: list[_Action], told: int) -> None:
+    def __init__(self, actions: list[_Action], told: int, keeps: bool) -> None:
         self.actions = actions
         self.told = told
+        self.keeps = keeps
         self.fences = [at + 1 for at, (act, _) in enumerate(actions) if act is Shot.fence]
 
 
@@ -96,7 +121,7 @@ class Shot:
     """One shot under way.
 
     events: one byte per event, ABSENT until written; the program's own come first. counts: figures
-    of which the sums over shots tell.
+    of which the sums over shots tell. data: what decoders knew, where that is kept.
     """
 
     shots = 1
@@ -111,6 +136,7 @@ class Shot:
         self.poll = poll
         self.events = bytearray([ABSENT]) * (len(self.fields) + form.told)
         self.counts: Figures = {}
+        self.data = nothing(1) if form.keeps else None
         self.sim = reference(program.lowered.slots)
         self.done = 0
 
@@ -136,10 +162,13 @@ class Shot:
         """Events and tableau, for `load`."""
         names = ("x2x", "x2z", "z2x", "z2z", "x_signs", "z_signs")
         parts = self.sim.current_inverse_tableau().to_numpy(bit_packed=True)
-        return {"events": bytes(self.events), **dict(zip(names, parts, strict=True))}
+        saved = {"events": bytes(self.events), **dict(zip(names, parts, strict=True))}
+        return saved if self.data is None else saved | {"data": rows_of(self.data)}
 
     def load(self, saved: dict[str, Any]) -> None:
         self.events = bytearray(saved.pop("events"))
+        if self.data is not None:
+            self.data = data_of(saved.pop("data"), 1)
         self.sim.set_inverse_tableau(stim.Tableau.from_numpy(**saved))
 
     def holds(self, guard: Guard) -> bool:
@@ -194,7 +223,10 @@ class Shot:
     def find(self, of: Histories, events: tuple[int, ...], at: Where) -> None:
         wanted = np.array([1 << self.shot_first % 64], dtype=np.uint64)
         first = self.shot_first // 64 * 64
-        bits, figures = of.find(self.chance.seed, at, first, wanted, self.poll)
+        records = None if self.data is None else nothing(64)
+        bits, figures = of.find(self.chance.seed, at, first, wanted, self.poll, records)
+        if self.data is not None and records is not None:
+            add(self.data, records[self.shot_first % 64 :][:1])
         add_figures(self.counts, figures)
         for event, (word,) in zip(events, bits, strict=True):
             self.events[event] = int(word != 0)
@@ -229,7 +261,7 @@ def compiled(program: Prepared, noise: NoiseModel, poll: Poll) -> Form:
     flush()
     if told := told_events(whole):
         actions.append((Shot.count_flipped, ()))
-    return Form(actions, told)
+    return Form(actions, told, isinstance(noise, Remembering) and noise.keeps)
 
 
 def _act(each: Primitive) -> _Action:

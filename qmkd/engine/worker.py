@@ -286,6 +286,7 @@ class Worker:
         if row_bytes != run.row_bytes:
             raise Unable(f"a row takes {row_bytes} bytes here, not {run.row_bytes}")
         parts: list[bytes] = []
+        known: list[bytes] = []
         offset = run.row_offset * row_bytes
 
         def sink(packed: Packed) -> None:
@@ -311,11 +312,14 @@ class Worker:
             lambda: flag[0] == ticket,
             sink,
             run.setting,
+            lambda data: known.append(data.tobytes()),
         )
         report = msgspec.structs.replace(
             report, cpu_ns=report.cpu_ns + read_ns, spent=report.spent | {"read": read_ns}
         )
-        return Done(ticket, report, b"".join(parts) if file is None else None)
+        rows = b"".join(parts) if file is None else None
+        data = b"".join(known) if run.setting.decoder_data else None
+        return Done(ticket, report, rows, data)
 
 
 def _calibrate(calibrate: Calibrate) -> Calibrated:

@@ -12,7 +12,9 @@ import sys
 import msgspec
 
 from qmkd.qec.answers import answer
-from qmkd.qec.resources import PublishedLaw
+from qmkd.qec.data import calibration
+from qmkd.qec.resources import FirstThatKnows, PublishedLaw
+from qmkd.qec.table_rates import TableRates
 
 QUESTION_BYTES_MAX = 1 << 20
 
@@ -38,7 +40,8 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("       python -m qmkd.qec validate --out ROWS\n")
         return 2
     raw = sys.stdin.buffer.read(QUESTION_BYTES_MAX + 1)
-    found = answer(raw, PublishedLaw())
+    rates = FirstThatKnows((TableRates(table=calibration()), PublishedLaw()))
+    found = answer(raw, rates)
     sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
     return 0
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Final
 
@@ -19,12 +20,13 @@ import msgspec
 
 from qmkd.qec import noise
 from qmkd.qec.calibration import Basis, Entry, Key, Table, decode, encode
-from qmkd.qec.codes.code import OTHER, CodeError
+from qmkd.qec.codes.code import OTHER, Code, CodeError
 from qmkd.qec.measuring import (
     CODES,
     ERRORS_ENOUGH,
+    GATE_ERRORS_ENOUGH,
     Effort,
-    Kept,
+    measure_around,
     measure_cnot,
     measure_h,
     measure_injection,
@@ -37,24 +39,35 @@ COMMAND: Final = "python -m qmkd.qec calibrate"
 BASES: Final[tuple[Basis, ...]] = ("Z", "X")
 STRENGTHS: Final = (3e-3, 2e-3, 1e-3, 5e-4, 1e-4)
 DISTANCES: Final = {
-    "Surface": (3, 4, 5, 6, 7, 9, 11, 13, 15),
-    "BaconShor": (3, 4, 5, 6, 7, 9, 11, 13, 15),
+    "Surface": (2, 3, 4, 5, 6, 7, 9, 11, 13, 15),
+    "BaconShor": (2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
     "SHYPS": (2, 4),
 }
+OTHER_NOISE: Final = ("si1000", "biased10")
+OTHER_STRENGTHS: Final = (3e-3, 2e-3, 1e-3)
+OTHER_DISTANCES: Final = {"Surface": (3, 4, 5, 7), "BaconShor": (3, 5, 7)}
 P_LEAST: Final = {"SHYPS": 1e-3}
 """Where decoding is too slow to see failures at the weakest strengths."""
 SHARE: Final = {"Surface": 1.0, "BaconShor": 0.4, "SHYPS": 1.0}
 """Of the effort."""
-GATES: Final = {"Surface": (3, 4, 5, 7), "BaconShor": (3, 5, 7)}
-GATE_STRENGTHS: Final = (3e-3, 2e-3, 1e-3)
+GATES: Final = {
+    ("Surface", 3): (3e-3, 2e-3, 1e-3),
+    ("Surface", 4): (3e-3,),
+    ("Surface", 5): (3e-3, 2e-3, 1e-3),
+    ("Surface", 7): (3e-3,),
+    ("BaconShor", 3): (3e-3, 1e-3),
+    ("BaconShor", 5): (3e-3, 1e-3),
+}
+"""Where gates err often enough to be told from the rounds around them; elsewhere as memory does."""
+OTHER_GATES: Final = {("Surface", 3): (2e-3,), ("Surface", 5): (2e-3,), ("BaconShor", 3): (2e-3,)}
 SURGERY: Final = (3, 5)
 LONGER: Final = {
     ("Surface", 7, 1e-3): 4.0,
     ("Surface", 9, 3e-3): 2.0,
     ("Surface", 11, 3e-3): 4.0,
+    ("SHYPS", 4, 1e-3): 4.0,
 }
 """Points that carry the law and are compared with published ones get so many times the effort."""
-GATE_SHARE: Final = 0.5
 SECONDS: Final = 6.0
 
 
@@ -91,64 +104,81 @@ def shipped(made: Made, effort: Effort) -> None:
     """Everything that ships."""
     for code in DISTANCES:
         for p in STRENGTHS:
-            if p < P_LEAST.get(code, 0):
-                continue
+            if p >= P_LEAST.get(code, 0):
+                for basis in BASES:
+                    _memories(made, code, DISTANCES[code], noise.uniform(p), basis, effort)
+    for (code, distance), strengths in GATES.items():
+        for p in strengths:
+            _gates(made, CODES[code](distance), noise.uniform(p), effort)
+    for name, code in product(OTHER_NOISE, OTHER_DISTANCES):
+        for p in OTHER_STRENGTHS:
+            model = noise.PRESETS[name](p)
             for basis in BASES:
-                _memories(made, code, p, basis, _times(effort, SHARE[code]))
-    for code in GATES:
-        for p in GATE_STRENGTHS:
-            for distance in GATES[code]:
-                _gates(made, code, distance, p, _times(effort, GATE_SHARE))
+                _memories(made, code, OTHER_DISTANCES[code], model, basis, effort)
+    for name, (code, distance) in product(OTHER_NOISE, OTHER_GATES):
+        for p in OTHER_GATES[code, distance]:
+            _gates(made, CODES[code](distance), noise.PRESETS[name](p), effort)
 
 
 def _times(effort: Effort, share: float) -> Effort:
     return msgspec.structs.replace(effort, seconds=effort.seconds * share)
 
 
-def _memories(made: Made, code: str, p: float, basis: Basis, effort: Effort) -> None:
-    for distance in DISTANCES[code]:
-        key = Key(code, distance, "uniform", p, "memory", basis)
+def _memories(
+    made: Made, code: str, distances: Iterable[int], model: noise.NoiseModel, basis: Basis,
+    effort: Effort,
+) -> None:  # fmt: skip
+    for distance in distances:
+        key = Key(code, distance, model.name, model.strength, "memory", basis)
         if made.has(key):
             continue
-        spend = _times(effort, LONGER.get((code, distance, p), 1.0))
-        entry = measure_memory(CODES[code](distance), noise.uniform(p), basis, spend)
+        longer = 1.0
+        if model.name == "uniform":
+            longer = LONGER.get((code, distance, model.strength), 1.0)
+        spend = _times(effort, SHARE[code] * longer)
+        entry = measure_memory(CODES[code](distance), model, basis, spend)
         made.add(key, entry)
         if entry is None:
             return  # up to these distances rates fall, so the next one is not measurable either
 
 
-def _gates(made: Made, name: str, distance: int, p: float, effort: Effort) -> None:
-    code, model = CODES[name](distance), noise.uniform(p)
-    memories = {
-        basis: made.table.entries.get(Key(name, distance, "uniform", p, "memory", basis))
+def _gates(made: Made, code: Code, model: noise.NoiseModel, effort: Effort) -> None:
+    gates = msgspec.structs.replace(effort, errors=GATE_ERRORS_ENOUGH)
+    keys = {
+        (basis, gadget): Key(code.profile, code.distance, model.name, model.strength, gadget, basis)
         for basis in BASES
+        for gadget in _gadgets(code)
     }
-    for basis in BASES:
-        mine, other = memories[basis], memories[OTHER[basis]]
+    missing = {which: key for which, key in keys.items() if not made.has(key)}
+    for (basis, gadget), key in missing.items():
+        if gadget.startswith("inject"):
+            quiet = gadget == "inject_quiet"
+            made.add(key, measure_injection(code, model, basis, effort, quiet))
+    missing = {which: key for which, key in missing.items() if not which[1].startswith("inject")}
+    if not missing:
+        return
+    arounds = {basis: measure_around(code, model, basis, gates) for basis in BASES}
+    for (basis, gadget), key in missing.items():
+        mine, other = arounds[basis], arounds[OTHER[basis]]
         if mine is None or other is None:
+            made.add(key, None)
             continue
-        for gadget in _gadgets(name, distance):
-            key = Key(name, distance, "uniform", p, gadget, basis)
-            if made.has(key):
-                continue
-            match gadget:
-                case "cnot":
-                    entry = measure_cnot(code, model, basis, Kept(mine), effort)
-                case "cnot_surgery":
-                    entry = measure_surgery(code, model, basis, Kept(mine), effort)
-                case "h":
-                    entry = measure_h(code, model, basis, Kept(mine), Kept(other), effort)
-                case _:
-                    entry = measure_injection(code, model, basis, effort)
-            made.add(key, entry)
+        match gadget:
+            case "cnot":
+                made.add(key, measure_cnot(code, model, basis, mine, gates))
+            case "cnot_surgery":
+                made.add(key, measure_surgery(code, model, basis, mine, gates))
+            case "h":
+                made.add(key, measure_h(code, model, basis, mine, other, gates))
 
 
-def _gadgets(name: str, distance: int) -> Iterator[str]:
+def _gadgets(code: Code) -> Iterator[str]:
     yield "cnot"
     yield "h"
-    if name == "Surface" and distance % 2:
+    if code.profile == "Surface" and code.distance % 2:
         yield "inject"
-        if distance in SURGERY:
+        yield "inject_quiet"
+        if code.distance in SURGERY:
             yield "cnot_surgery"
 
 

@@ -29,6 +29,9 @@ ENTRIES_MAX: Final = 100_000
 ASKED_MAX: Final = 1 << 16
 """Answers that a table remembers, so that asking again is a look-up in a dictionary."""
 
+INJECTIONS: Final = frozenset({"inject", "inject_quiet"})
+"""Gadgets that one fault is enough to spoil, whatever the distance."""
+
 Basis = Literal["X", "Z"]
 How = Literal["measured", "interpolated", "extrapolated"]
 HOWS: Final[tuple[How, ...]] = ("measured", "interpolated", "extrapolated")
@@ -273,18 +276,19 @@ class Table:
         if not known:
             raise NotKnown(f"{key.gadget} of {key.code} was not measured under {key.noise} noise")
         near = min(known, key=lambda entry: _distance(entry, key))
-        here = self._of_basis(key._replace(gadget="memory"))
-        there = self._of_basis(near.key._replace(gadget="memory"))
-        factor = to_log(here[0][0].rate) / to_log(there[0][0].rate)
-        if near.gadget == "inject":
-            factor = key.p / near.p  # one fault is enough, whatever the distance
+        if near.gadget in INJECTIONS:
+            factor, how = key.p / near.p, "scaled as p is"
+        else:
+            here = self._of_basis(key._replace(gadget="memory"))
+            there = self._of_basis(near.key._replace(gadget="memory"))
+            factor, how = to_log(here[0][0].rate) / to_log(there[0][0].rate), "scaled as memory is"
         terms = tuple(
             msgspec.structs.replace(
                 term, rate=term.rate * factor, low=term.low * factor, high=term.high * factor
             )
             for term in near.terms
         )
-        source = f"{near.gadget} at d={near.distance}, p={near.p:g}, scaled as memory is"
+        source = f"{near.gadget} at d={near.distance}, p={near.p:g}, {how}"
         return terms, 0.0, "extrapolated", source
 
 

@@ -17,6 +17,7 @@ from typing import Final
 from qmkd.qec import noise
 from qmkd.qec.calibration import ERRS, Answer, Basis, Entry, Key, NotKnown, Table
 from qmkd.qec.codes.code import CodeError
+from qmkd.qec.decoders import Undecodable
 from qmkd.qec.measuring import CODES, Effort, measure_memory
 
 COMMAND: Final = "measured when asked for"
@@ -52,7 +53,10 @@ def measure(
         raise Unmeasurable(f"decoding {code} is too slow to measure it when asked for")
     memories: list[Entry] = []
     for basis in BASES:
-        entry = measure_memory(made, errors, basis, effort)
+        try:
+            entry = measure_memory(made, errors, basis, effort)
+        except Undecodable as problem:
+            raise Unmeasurable(f"{code} under {model} noise: {problem}") from problem
         if entry is None:
             raise Unmeasurable(
                 f"in the time that is spent on it, a memory of {code} d={distance} under {model} "

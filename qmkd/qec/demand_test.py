@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from qmkd.qec import demand
@@ -44,12 +42,18 @@ def test_points_are_used_where_the_table_reaches_nowhere_and_change_nothing_else
         (("Surface", 11, "uniform", 1e-4), "too few errors to tell"),
         (("Surface", 3, "uniform", 0.08), "errs more often than once in 20 rounds"),
         (("SHYPS", 4, "uniform", 1e-3), "too slow to measure it"),
-        (("Surface", 3, "uniform", 1e-3, "inject"), "inject is not measured"),
         (("Surface", 3, "pink", 1e-3), "no noise 'pink'"),
         (("Steane", 3, "uniform", 1e-3), "no code 'Steane'"),
         (("Surface", 3, "uniform", 0.9), "0.9"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_in_words(point: Any, why: str) -> None:
+def test_what_cannot_be_measured_is_refused_in_words(
+    point: tuple[str, int, str, float], why: str
+) -> None:
     with pytest.raises(Unmeasurable, match=why):
         measure(*point, effort=Effort(seconds=0.05, errors=100))
+
+
+def test_only_memories_are_measured_when_asked_for() -> None:
+    with pytest.raises(Unmeasurable, match="inject is not measured"):
+        measure(*POINT, gadget="inject")

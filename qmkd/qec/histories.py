@@ -15,12 +15,17 @@ flips of single stretches add up to somewhat more. Of a surface code under unifo
 (d = 5) where every round is a stretch. Where flips of different stretches do not cancel, as around
 H, that is how much more often they err.
 
+Where two ways to close are equally short, as half-way across a patch of even distance, matching
+takes either, and the same one whenever it sees the same checks; had it taken the other, a flip
+would be told one stretch sooner or later.
+
 Nothing here draws. `qmkd/engine/decoded.py` does, for programs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -30,7 +35,17 @@ from numpy.typing import NDArray
 from qmkd.qec import noise
 from qmkd.qec.circuits import memory
 from qmkd.qec.codes.code import Basis, Code
-from qmkd.qec.decoders import Matching, Packed, Piece, error, mechanisms, model_of, packed_bytes
+from qmkd.qec.decoders import (
+    Confidence,
+    Matching,
+    Packed,
+    Piece,
+    Undecodable,
+    error,
+    mechanisms,
+    model_of,
+    packed_bytes,
+)
 from qmkd.qec.measuring import decoder_of_memory
 from qmkd.qec.windows import rounds_of
 
@@ -69,6 +84,7 @@ class History:
             (each.chance, *each.whole()) for each in mechanisms(errors)
         )
         self._decoder = decoder_of_memory(code, circuit, basis)
+        self._plainly = (code, model, basis)
         assert self.bits == 8 * self._bytes * (len(ends) - 1) + 1
         self._closing = _closing(code, operators)
 
@@ -101,6 +117,24 @@ class History:
             flipped[open_] ^= self._closing.decode(np.ascontiguousarray(checks[open_]))[:, 0]
             standing[:, 1:-1] = flipped
         return standing[:, 1:] ^ standing[:, :-1]
+
+    def gaps(self, detections: Packed) -> NDArray[np.float64]:
+        """How sure a decoder is of the memory as a whole: complementary gaps in nats, by plain
+        matching, which is made when first asked for; not a number where matching has none."""
+        if self._confidence is None:
+            return np.full(len(detections), np.nan)
+        return self._confidence.gaps(detections)[1]
+
+    @cached_property
+    def _confidence(self) -> Confidence | None:
+        code, model, basis = self._plainly
+        circuit = noise.apply(memory(code, self.ends[-1], basis), model)
+        try:
+            confidence = Confidence(model_of(circuit))
+        except Undecodable:
+            return None
+        assert confidence.detectors == self.detectors
+        return confidence
 
     def _asked(
         self, circuit: stim.Circuit, operators: list[tuple[int, ...]], basis: Basis

@@ -105,7 +105,7 @@ def _fit_plane(points: Sequence[Point]) -> Plane | None:
     solution, covariance, scatter = _weighted(rows, logs, [each[3] for each in chosen])
     scatter = max(scatter, SCATTER_LEAST)
     a, b, c = solution
-    text = f"law ln(rate) = {a:.3f} {b:+.4f} d {c:+.4f} (d+1)/2 ln p, scatter {scatter:.2f}"
+    text = f"law e^({a:.2f} {b:+.3f} d) p^({c:.3f} (d+1)/2) per round"
     return Plane(text, solution, covariance, scatter)
 
 

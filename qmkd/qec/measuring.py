@@ -2,9 +2,9 @@
 
 A memory is measured at two lengths, because preparing and measuring cost something too: with
 L = -ln(1 - 2 chance) / 2, which adds up, L(rounds) = boundary + rounds * rate. A gate is measured
-between rounds of memory, whose L, as measured before, is taken off what the whole suffers. Effort
-is given in seconds but spent as a number of shots that follows from the circuit alone, so a run
-can be repeated bit for bit. Read `calibration.py` for the table.
+between rounds of memory, whose L, measured over as many rounds without the gate, is taken off what
+the whole suffers. Effort is given in seconds but spent as a number of shots that follows from the
+circuit alone, so a run can be repeated bit for bit. Read `calibration.py` for the table.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from importlib.metadata import version
 from typing import Final, NamedTuple
 
 import msgspec
+import numpy as np
 import stim
 
 from qmkd.qec import noise
@@ -64,6 +65,12 @@ ERRORS_ENOUGH: Final = 800
 """Of each memory: the rate per round then has a relative standard error of 5 %."""
 ERRORS_LEAST: Final = 10
 """Fewer in the longer memory, and a point counts as not measurable."""
+GATE_ERRORS_ENOUGH: Final = 10_000
+"""Of a gate among its rounds, and of these rounds alone: either is then known to 1 %."""
+GATE_ERRORS_LEAST: Final = 2_000
+"""Fewer, and what a gate adds drowns in what its rounds cost: it counts as not measurable."""
+QUIET_ROUNDS: Final = 2
+"""In which nothing may be detected, for an injected state to be kept."""
 SLOW: Final = "bp+osd"
 SLOW_CHUNK_SHOTS: Final = 256
 PART_AXIS: Final = 3  # of a detector's coordinates (x, y, round, part)
@@ -285,22 +292,35 @@ def measure_memory(
 # --- gates ----------------------------------------------------------------------------------------
 
 
-class Kept(NamedTuple):
-    """A memory as measured before: L(rounds) = boundary + rounds * rate. deviation: of that."""
+class Around(NamedTuple):
+    """A memory of as many rounds as a gate is measured among, and its L."""
 
-    entry: Entry
+    counted: Counted
+    flip: Flip
 
-    def over(self, rounds: float, ends: float) -> tuple[float, float]:
-        """L of `rounds` rounds with `ends` of the two ends, and its standard deviation."""
-        (term,) = self.entry.terms
-        value = ends / 2 * self.entry.boundary + rounds * to_log(term.rate)
-        deviation = rounds * (to_log(term.high) - to_log(term.low)) / 3.92
-        return value, deviation
+    def half(self) -> tuple[float, float]:
+        """L of half the rounds with one of the two ends, and its standard deviation."""
+        return self.flip.value / 2, (self.flip.high - self.flip.low) / 3.92 / 2
+
+
+def measure_around(
+    code: Code, model: noise.NoiseModel, basis: Basis, effort: Effort
+) -> Around | None:
+    """A memory of 2d rounds. None where it has too few errors to compare with."""
+    rounds = 2 * code.distance
+    circuit = noise.apply(memory(code, rounds, basis), model)
+    seed = seed_of(
+        "around", code.profile, code.variant, code.distance, _named(model), rounds, basis
+    )
+    counted = run(circuit, decoder_of_memory(code, circuit, basis), rounds, effort, seed)
+    if counted.tally.errors < GATE_ERRORS_LEAST:
+        return None
+    return Around(counted, flip_of(counted, code.k))
 
 
 def _entry(
     gadget: str, code: Code, model: noise.NoiseModel, basis: Basis, counted: Counted,
-    terms: tuple[Term, ...],
+    terms: tuple[Term, ...], *around: Around,
 ) -> Entry:  # fmt: skip
     return Entry(
         code=code.profile,
@@ -314,54 +334,57 @@ def _entry(
         terms=terms,
         decoder=counted.decoder,
         interval="normal 95 %, memory taken off",
-        experiments=(counted.experiment,),
+        experiments=(counted.experiment, *(each.counted.experiment for each in around)),
     )
 
 
 def measure_cnot(
-    code: Code, model: noise.NoiseModel, basis: Basis, kept: Kept, effort: Effort
-) -> Entry:
+    code: Code, model: noise.NoiseModel, basis: Basis, around: Around, effort: Effort
+) -> Entry | None:
     """The transversal CNOT between d rounds before and d after, memory of these taken off."""
     d = code.distance
     circuit = noise.apply(transversal_cnot(code, d, d, basis), model)
     seed = seed_of("cnot", code.profile, code.variant, d, _named(model), basis)
     counted = run(circuit, decoder_of_cnot(code, circuit, basis, [d - 0.5]), 2 * d, effort, seed)
-    return _entry("cnot", code, model, basis, counted, _two_qubit_terms(counted, basis, kept, d, d))
+    if counted.tally.errors < GATE_ERRORS_LEAST:
+        return None
+    terms = _two_qubit_terms(counted, basis, *around.half())
+    return _entry("cnot", code, model, basis, counted, terms, around)
 
 
 def measure_surgery(
-    code: Code, model: noise.NoiseModel, basis: Basis, kept: Kept, effort: Effort
-) -> Entry:
+    code: Code, model: noise.NoiseModel, basis: Basis, around: Around, effort: Effort
+) -> Entry | None:
     """The CNOT by two joint measurements of d rounds each, which are part of the gate."""
     d = code.distance
     circuit = noise.apply(surgery_cnot(d, d, d, d, basis), model)
     seed = seed_of("cnot_surgery", code.profile, code.variant, d, _named(model), basis)
     decoder = Matching(model_of(circuit), correlated=learns(code))
     counted = run(circuit, decoder, 4 * d, effort, seed)
-    terms = _two_qubit_terms(counted, basis, kept, d, d)
-    return _entry("cnot_surgery", code, model, basis, counted, terms)
+    if counted.tally.errors < GATE_ERRORS_LEAST:
+        return None
+    terms = _two_qubit_terms(counted, basis, *around.half())
+    return _entry("cnot_surgery", code, model, basis, counted, terms, around)
 
 
 def _two_qubit_terms(
-    counted: Counted, basis: Basis, kept: Kept, before: float, after: float
+    counted: Counted, basis: Basis, half: float, half_deviation: float
 ) -> tuple[Term, ...]:
     """Chances of the three logical Paulis of one type, from parities of the two observables.
 
     ln of the mean sign of each parity adds up over independent parts; flips before the gate are
-    copied by it, from control to target in basis Z and from target to control in basis X.
+    copied by it, from control to target in basis Z and from target to control in basis X. half: L
+    of one qubit's rounds before the gate, and as well of those after it.
     """
     tally = counted.tally
     logs: dict[int, tuple[float, float]] = {}
     for mask in (1, 2, 3):
         odd = sum(count for bits, count in tally.patterns if (bits & mask).bit_count() % 2)
         chance = odd / tally.shots
-        value = to_log(chance)
         deviation = math.sqrt(max(odd, 1)) / tally.shots / (1 - 2 * chance)
-        copied = _copied(mask, basis)
-        early = kept.over(before * copied.bit_count(), copied.bit_count())
-        late = kept.over(after * mask.bit_count(), mask.bit_count())
-        value -= early[0] + late[0]
-        logs[mask] = (value, math.hypot(deviation, early[1] + late[1]))
+        halves = _copied(mask, basis).bit_count() + mask.bit_count()
+        value = to_log(chance) - halves * half
+        logs[mask] = (value, math.hypot(deviation, halves * half_deviation))
     letter = ERRS[basis]
     terms = []
     for bits, pauli in ((1, f"{letter}I"), (2, f"I{letter}"), (3, letter * 2)):
@@ -383,37 +406,73 @@ def _copied(mask: int, basis: Basis) -> int:
 
 
 def measure_h(
-    code: Code, model: noise.NoiseModel, basis: Basis, kept: Kept, kept_other: Kept, effort: Effort
-) -> Entry:
-    """The transversal H between d rounds before, in `basis`, and d after, in the other one."""
+    code: Code, model: noise.NoiseModel, basis: Basis, around: Around, other: Around, effort: Effort
+) -> Entry | None:
+    """The transversal H between d rounds before, in `basis`, and d after, in the other one.
+
+    around, other: 2d rounds in `basis`, and in the other one.
+    """
     d = code.distance
     circuit = noise.apply(transversal_h(code, d, d, basis), model)
     seed = seed_of("h", code.profile, code.variant, d, _named(model), basis)
     decoder = Matching(model_of(circuit), correlated=learns(code))
     counted = run(circuit, decoder, 2 * d, effort, seed)
-    flip = flip_of(counted, 1)
-    early, late = kept.over(d, 1), kept_other.over(d, 1)
+    if counted.tally.errors < GATE_ERRORS_LEAST:
+        return None
+    flip, early, late = flip_of(counted, 1), around.half(), other.half()
     value = flip.value - early[0] - late[0]
-    margin = 1.96 * math.hypot((flip.high - flip.low) / 3.92, early[1], late[1])
-    term = Term(
-        pauli=ERRS[OTHER[basis]],
-        rate=from_log(max(0.0, value)),
-        low=from_log(max(0.0, value - margin)),
-        high=from_log(max(0.0, value + margin)),
-    )
-    return _entry("h", code, model, basis, counted, (term,))
+    deviation = math.hypot((flip.high - flip.low) / 3.92, early[1], late[1])
+    term = _term(ERRS[OTHER[basis]], value, deviation)
+    return _entry("h", code, model, basis, counted, (term,), around, other)
 
 
-def measure_injection(code: Code, model: noise.NoiseModel, basis: Basis, effort: Effort) -> Entry:
-    """State injection and d rounds, none thrown away. One fault of the corner is enough to err."""
+def _term(pauli: str, value: float, deviation: float) -> Term:
+    """A single Pauli of that L."""
+    low, middle, high = (from_log(max(0.0, value + at * deviation)) for at in (-1.96, 0.0, 1.96))
+    return Term(pauli=pauli, rate=middle, low=low, high=high)
+
+
+def measure_injection(
+    code: Code, model: noise.NoiseModel, basis: Basis, effort: Effort, quiet: bool = False
+) -> Entry:
+    """State injection and d rounds. One fault of the corner is enough to err.
+
+    quiet: only states are kept that nothing was detected of in the first QUIET_ROUNDS rounds; the
+    decoder then says what share that was.
+    """
     d = code.distance
     circuit = noise.apply(injection(d, d, basis), model)
     decoder = Matching(seen_only(model_of(circuit)), correlated=learns(code))
-    seed = seed_of("inject", code.profile, code.variant, d, _named(model), basis)
-    counted = run(circuit, decoder, d, effort, seed)
+    gadget = "inject_quiet" if quiet else "inject"
+    seed = seed_of(gadget, code.profile, code.variant, d, _named(model), basis)
+    if quiet:
+        counted = _run_quiet(circuit, decoder, d, effort, seed)
+    else:
+        counted = run(circuit, decoder, d, effort, seed)
     low, high = clopper_pearson(counted.tally.errors, counted.tally.shots)
     value = counted.tally.errors / counted.tally.shots
     term = Term(pauli=ERRS[basis], rate=value, low=low, high=high)
     return msgspec.structs.replace(
-        _entry("inject", code, model, basis, counted, (term,)), interval=INTERVAL
+        _entry(gadget, code, model, basis, counted, (term,)), interval=INTERVAL
     )
+
+
+def _run_quiet(
+    circuit: stim.Circuit, decoder: Decoder, rounds: int, effort: Effort, seed: int
+) -> Counted:
+    """As `run`; shots in which early rounds detect anything are thrown away, and not counted."""
+    when = rounds_of(circuit.detector_error_model())
+    early = np.packbits(when < QUIET_ROUNDS, bitorder="little")
+    shots, kept, errors = shots_for(circuit, decoder, effort.seconds, seed), 0, 0
+    sampler = circuit.compile_detector_sampler(seed=seed)
+    done = 0
+    while done < shots and errors < effort.errors:
+        detections, observables = sampler.sample(
+            CHUNK_SHOTS, separate_observables=True, bit_packed=True
+        )
+        still = ~(detections & early).any(axis=1)
+        wrong = decoder.decode(np.ascontiguousarray(detections[still])) ^ observables[still]
+        done, kept, errors = done + CHUNK_SHOTS, kept + len(wrong), errors + int(wrong.sum())
+    tally = Tally(shots=kept, errors=errors, patterns=((1, errors),))
+    name = f"{decoder.name}, the {kept / done:.3f} that are quiet"
+    return Counted(tally, Experiment(rounds=rounds, shots=kept, errors=errors, seed=seed), name)

@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 
 from qmkd.qec import noise
-from qmkd.qec.calibration import Basis, Entry, Experiment, Term
+from qmkd.qec.calibration import Basis, Experiment
 from qmkd.qec.circuits import injection, memory, transversal_cnot
 from qmkd.qec.codes.bacon_shor import bacon_shor
 from qmkd.qec.codes.code import Code
@@ -18,13 +18,13 @@ from qmkd.qec.decoders import Matching, Undecodable, model_of
 from qmkd.qec.measuring import (
     Counted,
     Effort,
-    Kept,
     _copied,
     _two_qubit_terms,
     decoder_of_cnot,
     decoder_of_memory,
     flip_of,
     kinds_of,
+    measure_around,
     measure_cnot,
     measure_h,
     measure_injection,
@@ -38,26 +38,6 @@ from qmkd.qec.sampling import Stop, Tally, from_log, sample_and_decode, to_log
 P = 5e-3
 BASES: tuple[Basis, ...] = ("X", "Z")
 EFFORT = Effort(seconds=2.0, errors=1500)
-
-
-def known(rate: float, boundary: float) -> Kept:
-    """A memory whose L(rounds) is exactly boundary + rounds * L(rate)."""
-    entry = Entry(
-        code="Surface",
-        variant="rotated",
-        distance=3,
-        noise="uniform",
-        p=P,
-        gadget="memory",
-        basis="Z",
-        per="round",
-        terms=(Term(pauli="X", rate=rate, low=rate, high=rate),),
-        boundary=boundary,
-        decoder="none",
-        interval="none",
-        experiments=(),
-    )
-    return Kept(entry)
 
 
 @pytest.mark.parametrize("code", [surface(3), bacon_shor(3)], ids=lambda code: code.profile)
@@ -91,27 +71,20 @@ def test_the_chances_of_a_two_qubit_gate_are_found_behind_the_memory_around_it(
     basis: Basis,
 ) -> None:
     """Exact: the distribution is composed by hand and handed over as counts."""
-    before, after, gate = 0.03, 0.05, {0: 0.90, 1: 0.05, 2: 0.03, 3: 0.02}
+    around, gate = 0.04, {0: 0.90, 1: 0.05, 2: 0.03, 3: 0.02}
     chances = dict.fromkeys(range(4), 0.0)
     singles = list(product((0, 1), repeat=2))
     for (c1, t1), (c2, t2), bits in product(singles, singles, range(4)):
         weight = gate[bits]
-        for flip, chance in ((c1, before), (t1, before), (c2, after), (t2, after)):
-            weight *= chance if flip else 1 - chance
+        for flip in (c1, t1, c2, t2):
+            weight *= around if flip else 1 - around
         control, target = (c1, t1 ^ c1) if basis == "Z" else (c1 ^ t1, t1)
         chances[(control ^ c2 | (target ^ t2) << 1) ^ bits] += weight
     shots = 10**12
     patterns = tuple((bits, round(chances[bits] * shots)) for bits in (1, 2, 3))
     tally = Tally(shots=shots, errors=sum(count for _, count in patterns), patterns=patterns)
     counted = Counted(tally, Experiment(rounds=2, shots=shots, errors=tally.errors, seed=0), "none")
-    # A memory of 2 rounds before and 4 after, without boundary: rates of before and after alike.
-    rate = from_log(to_log(before) / 2)
-    boundary = 2 * (to_log(after) - 4 * to_log(rate))
-    early = to_log(before) - 2 * to_log(rate)
-    assert abs(early) < 1e-12
-    kept = known(rate, boundary)
-    shifted = boundary / 2 / to_log(rate)  # rounds that undo the boundary of the early end
-    terms = _two_qubit_terms(counted, basis, kept, 2 - shifted, 4)
+    terms = _two_qubit_terms(counted, basis, to_log(around), 0.0)
     for term, bits in zip(terms, (1, 2, 3), strict=True):
         assert math.isclose(term.rate, gate[bits], rel_tol=1e-6)
         assert term.low <= term.rate <= term.high
@@ -124,18 +97,32 @@ def test_a_parity_that_is_copied_twice_is_itself_again() -> None:
 
 
 def test_gates_of_small_codes_are_measured_beyond_memory() -> None:
-    code, model, effort = surface(3), noise.uniform(P), Effort(seconds=0.5)
-    x, z = (measure_memory(code, model, basis, effort) for basis in BASES)
+    code, model, effort = surface(3), noise.uniform(P), Effort(seconds=1.0, errors=5000)
+    x, z = (measure_around(code, model, basis, effort) for basis in BASES)
     assert x is not None
     assert z is not None
-    cnot = measure_cnot(code, model, "Z", Kept(z), effort)
+    round_of_memory = z.half()[0] / code.distance
+    cnot = measure_cnot(code, model, "Z", z, effort)
+    assert cnot is not None
     assert [term.pauli for term in cnot.terms] == ["XI", "IX", "XX"]
-    assert sum(term.rate for term in cnot.terms) < 20 * z.terms[0].rate
-    h = measure_h(code, model, "Z", Kept(z), Kept(x), effort)
+    assert sum(term.rate for term in cnot.terms) < 3 * round_of_memory
+    h = measure_h(code, model, "Z", z, x, effort)
+    assert h is not None
     assert [term.pauli for term in h.terms] == ["Z"]
-    injected = measure_injection(code, model, "Z", effort)
-    # One fault of a few places is enough: linear in p, and no small multiple of it.
-    assert P < injected.terms[0].rate < 20 * P
+    assert h.terms[0].rate < round_of_memory
+
+
+def test_a_gate_that_hardly_ever_fails_is_not_measurable() -> None:
+    code, effort = surface(3), Effort(seconds=0.05)
+    assert measure_around(code, noise.uniform(1e-4), "Z", effort) is None
+
+
+def test_injected_states_that_look_good_err_less_and_one_fault_is_still_enough() -> None:
+    code, model, effort = surface(3), noise.uniform(P), Effort(seconds=0.5)
+    every = measure_injection(code, model, "Z", effort)
+    quiet = measure_injection(code, model, "Z", effort, quiet=True)
+    assert quiet.gadget == "inject_quiet"
+    assert P < quiet.terms[0].high < every.terms[0].low < every.terms[0].rate < 20 * P
 
 
 def test_injection_has_errors_that_no_detector_sees_and_matching_wants_them_gone() -> None:

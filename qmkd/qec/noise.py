@@ -255,7 +255,7 @@ def biased(p: float, bias: float) -> NoiseModel:
 
 
 PRESETS: Final[Mapping[str, Callable[[float], NoiseModel]]] = MappingProxyType(
-    {"uniform": uniform, "si1000": si1000}
+    {"uniform": uniform, "si1000": si1000, "biased10": lambda p: biased(p, 10)}
 )
 """Models with one parameter, by name."""
 

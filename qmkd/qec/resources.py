@@ -25,6 +25,8 @@ from qvm.profiles import Profile, parse_profile
 DISTANCE_MAX: Final = 49
 SOURCES_TRIED_MAX: Final = 64  # numbers of sources between one and enough, for the frontier
 NOISE_LEAST: Final = 1e-9
+NOISE_TRIED: Final = tuple(NOISE_LEAST * 10**each for each in range(8))
+"""Ascending: the weakest noise at which rates are known is looked for here."""
 BISECTIONS: Final = 60
 
 
@@ -58,7 +60,7 @@ class PublishedLaw(msgspec.Struct, frozen=True, kw_only=True):
     Fitted to the 22 points with 5 <= d <= 15 and p <= 3e-3 of McEwen, Bacon and Gidney
     (arXiv:2302.02192; github.com/Strilanc/midout, assets/stats.csv): rotated surface code, uniform
     circuit noise with idling, correlated matching. The points lie within 0.63 and 1.82 of it. It
-    stands in until a calibration table is at hand.
+    stands in where our own table does not reach (`table_rates.py`).
     """
 
     prefactor: float = 0.566
@@ -147,7 +149,8 @@ def strongest_noise(rates: ErrorRates, code: str, distance: int, error_wanted: f
         rate = rates.rate(code, distance, p)
         return rate is not None and rate.value <= error_wanted
 
-    low, high = NOISE_LEAST, 0.5
+    known = (p for p in NOISE_TRIED if rates.rate(code, distance, p) is not None)
+    low, high = next(known, NOISE_LEAST), 0.5
     if not good(low):
         raise EstimateError(f"{code} at d={distance} does not err as little as {error_wanted:.3g}")
     for _ in range(BISECTIONS):
@@ -364,7 +367,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """Both answers to one question; in place of an answer, the sentence that refuses it.
 
     optimism: how many times more often a logical qubit errs by the rates than by Azure's law, at
-    Azure's distance; None where either does not say.
+    Azure's distance; None where either does not say, or where Azure's law is not that of a surface
+    code of gates, which the rates are of.
     """
 
     azure: azure.Estimate | str
@@ -384,7 +388,7 @@ def compare(
     closed = _or_reason(lambda: azure.estimate(counts, qubit, scheme, budget))
     measured = _or_reason(lambda: measured_estimate(counts, budget, machine, rates))
     optimism = None
-    if isinstance(closed, azure.Estimate):
+    if isinstance(closed, azure.Estimate) and scheme == azure.SURFACE_GATES:
         rate = rates.rate(machine.code, closed.patch.distance, machine.p)
         if rate is not None:
             optimism = rate.value / closed.patch.error

@@ -18,8 +18,9 @@ from qmkd.qec.resources import Rate
 class TableRates(msgspec.Struct, frozen=True, kw_only=True):
     """Rates of a calibration table: memories under one kind of noise, X and Z errors added.
 
-    Rates per round become rates of d rounds in the bulk; what preparing and measuring add is left
-    out, as a program's logical qubits live for many cycles.
+    Rates per round and logical qubit, of X errors and of Z errors, become rates of d rounds in the
+    bulk, and are added: the unit of `ErrorRates` and of Azure's law. What preparing and measuring
+    add is left out, as a program's logical qubits live for many cycles.
     """
 
     table: Table

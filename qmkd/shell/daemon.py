@@ -280,9 +280,9 @@ def _fitting(config: Config) -> Limits:
 
 
 def _rows_max(config: Config) -> int:
-    """How many descriptors the rows of large jobs may take, live ones and kept ones."""
+    """How many descriptors the rows of large jobs may take, of two kinds each while they live."""
     return sum(
-        quota.jobs + min(JOBS_RETAINED_MAX, quota.result_bytes // ROWS_KEPT_BYTES_MAX)
+        2 * quota.jobs + min(JOBS_RETAINED_MAX, quota.result_bytes // ROWS_KEPT_BYTES_MAX)
         for quota in (rule.quota for rule in config.for_kernel({}).tenants)
     )
 

@@ -169,10 +169,11 @@ class Pump:
             if effect.attach is not None:
                 answer = partial(self._answer_fetched, effect)
                 if not self._results.fetch(effect.attach, answer):
-                    connection.reply(to.call, body, (self._results.descriptor(effect.attach),))
+                    fd = self._results.descriptor(effect.attach, effect.rows)
+                    connection.reply(to.call, body, (fd,))
             elif effect.inline is not None:
                 assert isinstance(body, ResultsReply), "rows go into the reply with room for them"
-                rows = self._results.base64(effect.inline)
+                rows = self._results.base64(effect.inline, effect.rows)
                 connection.reply(to.call, msgspec.structs.replace(body, data=rows))
         except OSError as error:
             connection.reply(to.call, _no_rows(error))

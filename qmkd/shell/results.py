@@ -12,10 +12,15 @@ import base64
 import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, Literal
 
 ROWS_HELD_BYTES_MAX = 64 * 1024  # larger while running: in a memory file
 ROWS_READ_BYTES_MAX = 4 << 20  # of stored rows while everybody waits: some eight milliseconds
 ROWS_KEPT_BYTES_MAX = 1 << 20  # larger once sealed: in a memory file, and holding a descriptor
+
+Kind = Literal["packed", "decoder"]
+"""Rows of events, or of what decoders knew of the shots."""
+KINDS: Final[tuple[Kind, ...]] = ("packed", "decoder")
 
 assert ROWS_HELD_BYTES_MAX <= ROWS_KEPT_BYTES_MAX <= ROWS_READ_BYTES_MAX
 
@@ -45,11 +50,21 @@ class Rows:
             self.fd = _memory_file(size)
 
     def write(self, first_byte: int, rows: bytes) -> None:
-        """Put a segment's rows where they belong. They came through the socket: small jobs only."""
+        """Put a segment's rows where they belong, which came through the socket.
+
+        Raises OSError where the memory file cannot take them.
+        """
         assert not self.sealed
-        assert isinstance(self.held, bytearray), "rows of large jobs are in their memory file"
         assert first_byte + len(rows) <= self.size, "rows end where the job's rows end"
-        self.held[first_byte : first_byte + len(rows)] = rows
+        if isinstance(self.held, bytearray):
+            self.held[first_byte : first_byte + len(rows)] = rows
+            return
+        assert self.fd is not None
+        view = memoryview(rows)
+        while view:
+            written = os.pwrite(self.fd, view, first_byte)
+            first_byte += written
+            view = view[written:]
 
     def seal(self) -> None:
         """Let nothing change any more."""
@@ -119,7 +134,9 @@ FetchStored = Callable[[str, int, Fetched], None]
 
 
 class Results:
-    """The rows of all jobs that have any.
+    """The rows of all jobs that have any, of events and, where they are kept, of decoder data.
+
+    Only those of events are ever stored; decoder data ends with the daemon.
 
     stored: job -> bytes of all its rows, for those that an earlier daemon left in the store.
     read_stored: how to get them there. fetch_stored: how to get those that are large.
@@ -131,59 +148,62 @@ class Results:
         read_stored: StoredRows | None = None,
         fetch_stored: FetchStored | None = None,
     ) -> None:
-        self._rows: dict[str, Rows] = {}
+        self._rows: dict[tuple[str, Kind], Rows] = {}
         self._stored = dict(stored or {})
         self._read_stored = read_stored
         self._fetch_stored = fetch_stored
         self._fetching: dict[str, tuple[Rows, list[Fetched]]] = {}
 
-    def rows(self, job_id: str, size: int) -> Rows:
+    def rows(self, job_id: str, size: int, kind: Kind = "packed") -> Rows:
         """Where the job's rows go, with those in place that are stored; made at its first segment.
 
         Raises OSError out of descriptors, or where stored rows are damaged.
         """
-        rows = self._rows.get(job_id)
+        rows = self._rows.get((job_id, kind))
         if rows is None:
-            rows = self._load(job_id) if job_id in self._stored else Rows(size)
-            self._rows[job_id] = rows
+            stored = kind == "packed" and job_id in self._stored
+            rows = self._load(job_id) if stored else Rows(size)
+            self._rows[job_id, kind] = rows
         assert rows.size == size, "a job's rows have one size"
         return rows
 
     def region(self, job_id: str, first_byte: int, size: int) -> bytes | Region:
         """A part of the job's rows that never changes any more: itself, or where it is read."""
-        rows = self._rows[job_id]
+        rows = self._rows[job_id, "packed"]
         assert first_byte + size <= rows.size
         if rows.fd is not None:
             return Region(rows, first_byte, size)
         return bytes(rows.held[first_byte : first_byte + size])
 
     def seal(self, job_id: str) -> None:
-        rows = self._rows.get(job_id)
-        if rows is None:
-            assert job_id in self._stored, "what is sealed has rows, here or in the store"
-            return
-        rows.seal()
+        """All of the job's rows are there."""
+        here = (job_id, "packed") in self._rows
+        assert here or job_id in self._stored, "what is sealed has rows, here or in the store"
+        for kind in KINDS:
+            if (job_id, kind) in self._rows:
+                self._rows[job_id, kind].seal()
 
     def drop(self, job_id: str) -> None:
         """Forget the job's rows, if there are any. Descriptors handed out stay readable."""
         self._stored.pop(job_id, None)
-        rows = self._rows.pop(job_id, None)
-        if rows is not None:
-            rows.close()
+        for kind in KINDS:
+            rows = self._rows.pop((job_id, kind), None)
+            if rows is not None:
+                rows.close()
 
-    def base64(self, job_id: str) -> str:
+    def base64(self, job_id: str, kind: Kind = "packed") -> str:
         """The sealed rows as text. Raises OSError as `descriptor` does."""
-        rows = self._sealed(job_id)
+        rows = self._sealed(job_id, kind)
         content = rows.held if rows.fd is None else os.pread(rows.fd, rows.size, 0)
         return base64.b64encode(content).decode()
 
-    def descriptor(self, job_id: str) -> int:
+    def descriptor(self, job_id: str, kind: Kind = "packed") -> int:
         """A new read-only descriptor of a sealed memory file holding the rows.
 
         Its position is its own. Raises OSError out of descriptors, or where stored rows are
         damaged.
         """
-        rows = self._sealed(job_id)
+        rows = self._sealed(job_id, kind)
         if rows.fd is not None:
             return os.open(f"/proc/self/fd/{rows.fd}", os.O_RDONLY | os.O_CLOEXEC)
         fd = _memory_file(rows.size)
@@ -195,7 +215,7 @@ class Results:
             os.close(fd)
 
     def close(self) -> None:
-        for job_id in list(self._rows):
+        for job_id, _ in list(self._rows):
             self.drop(job_id)
 
     def fetch(self, job_id: str, fetched: Fetched) -> bool:
@@ -205,7 +225,8 @@ class Results:
         `descriptor` has them at hand. Raises OSError out of descriptors.
         """
         size = self._stored.get(job_id, 0)
-        if job_id in self._rows or size <= ROWS_READ_BYTES_MAX or self._fetch_stored is None:
+        here = (job_id, "packed") in self._rows or size <= ROWS_READ_BYTES_MAX
+        if here or self._fetch_stored is None:
             return False
         if job_id in self._fetching:
             self._fetching[job_id][1].append(fetched)
@@ -220,7 +241,7 @@ class Results:
         rows, waiting = self._fetching.pop(job_id)
         if error is None:
             rows.seal()
-            self._rows[job_id] = rows
+            self._rows[job_id, "packed"] = rows
         else:
             rows.close()
         for fetched in waiting:
@@ -228,12 +249,13 @@ class Results:
         if error is None and job_id not in self._stored:
             self.drop(job_id)  # it was dropped meanwhile; who had asked before has the rows
 
-    def _sealed(self, job_id: str) -> Rows:
-        rows = self._rows.get(job_id)
+    def _sealed(self, job_id: str, kind: Kind) -> Rows:
+        rows = self._rows.get((job_id, kind))
         if rows is None:
+            assert kind == "packed", "decoder data is not stored"
             rows = self._load(job_id)
             rows.seal()
-            self._rows[job_id] = rows
+            self._rows[job_id, kind] = rows
         assert rows.sealed, "only complete rows are handed out"
         return rows
 

@@ -83,6 +83,21 @@ def test_dropping_what_has_no_rows_is_nothing() -> None:
     Results().drop("job")
 
 
+def test_decoder_data_lies_beside_the_rows_and_goes_with_them() -> None:
+    for size in (12, ROWS_HELD_BYTES_MAX + 12):
+        results = Results()
+        results.rows("job", 1)
+        data = results.rows("job", size, "decoder")
+        data.write(size - 5, b"12345")
+        results.seal("job")
+        assert base64.b64decode(results.base64("job", "decoder")) == bytes(size - 5) + b"12345"
+        fd = results.descriptor("job", "decoder")
+        assert os.pread(fd, 5, size - 5) == b"12345"
+        os.close(fd)
+        results.drop("job")
+        assert not results._rows
+
+
 # --- with a store -------------------------------------------------------------------------------
 
 

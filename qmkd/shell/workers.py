@@ -30,6 +30,7 @@ from qmkd.shell.hub import Hub
 from qmkd.shell.outbox import Outbox
 from qmkd.shell.results import Results, Rows
 from qmkd.shell.tables import Tables
+from syscalls.decoding import SHOT_COLUMNS_BYTES
 from syscalls.findings import Finding
 
 READ_BYTES = 256 * 1024
@@ -392,6 +393,18 @@ class Pool:
             if done.rows is None or len(done.rows) != asked.shots * asked.row_bytes:
                 raise _Unasked("rows of another size")
             rows.write(asked.shot_first * asked.row_bytes, done.rows)
+        if asked.setting.decoder_data:
+            if done.decoder_data is None or len(done.decoder_data) != (
+                asked.shots * SHOT_COLUMNS_BYTES
+            ):
+                raise _Unasked("decoder data of another size")
+            try:
+                size = asked.shots_total * SHOT_COLUMNS_BYTES
+                data = self._results.rows(asked.job_id, size, "decoder")
+                data.write(asked.shot_first * SHOT_COLUMNS_BYTES, done.decoder_data)
+            except OSError as error:
+                self._fail(worker, done.ticket, "results", str(error.strerror))
+                return
         self._feed(ev.SegmentDone(worker.number, done.ticket, report))
 
     def _failed(self, worker: Worker, asked: fx.RunSegment, rows: Rows, failed: msg.Failed) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import trio
@@ -22,6 +23,7 @@ name = "few"
 uids = [{uid}]
 [tenant.quota]
 jobs = 4
+result_bytes = 4000000
 """
 
 
@@ -29,6 +31,59 @@ jobs = 4
 def daemon() -> Iterator[Daemon]:
     with running_daemon(config=QUOTA.format(uid=os.getuid())) as running:
         yield running
+
+
+DECODED: dict[str, Any] = {"noise": "decoded", "decoder_data": True, "seed": 3}
+
+
+@pytest.mark.parametrize("shots", [500, 20_000])  # inside the answer, and in a memory file
+def test_what_decoders_knew_of_each_shot_comes_with_the_result(daemon: Daemon, shots: int) -> None:
+    with Client(daemon.socket) as client:
+        result = client.run(BELL, shots=shots, **DECODED)
+        data = result.decoder_data
+        figures = result.telemetry.decoder
+        assert figures is not None
+        assert data.shape == (shots,)
+        assert not data.flags.writeable
+        assert data["flips"].sum() == figures.errors
+        assert data["undecoded"].sum() == 0
+        assert (data["gap"] > 0).all()
+        assert result.telemetry.decoder_cycles == figures.cycles > 0
+        assert sum(figures.syndrome_weights) == figures.calls
+        context = result.execution_context
+        assert context.decoder is not None
+        assert "pymatching" in context.versions
+        assert str(context.calibration).startswith("sha256:")
+        again = client.run(BELL, shots=1024, **DECODED)
+        both = min(shots, 1024)
+        assert again.decoder_data[:both].tobytes() == data[:both].tobytes()
+
+
+async def test_what_decoders_knew_comes_to_tasks_too(daemon: Daemon) -> None:
+    async with AsyncClient(daemon.socket) as client:
+        job = await client.submit(BELL, shots=100, **DECODED)
+        assert (await job.wait(decoder_data=True)).decoder_data.shape == (100,)
+        with pytest.raises(errors.ResultsUnavailable):
+            (await job.wait()).decoder_data  # noqa: B018
+
+
+def test_decoder_data_is_refused_where_there_is_none_and_where_it_is_too_much(
+    daemon: Daemon,
+) -> None:
+    with Client(daemon.socket) as client:
+        refused_with: list[dict[str, Any]] = [
+            {"noise": "ideal"},
+            {"noise": "calibrated"},
+            {"exact": True},
+        ]
+        for policy in refused_with:
+            with pytest.raises(errors.NotAvailable, match="nothing is decoded"):
+                client.submit(BELL, decoder_data=True, **policy)
+        with pytest.raises(errors.NotAvailable, match="decoder data of this job"):
+            client.run(BELL, shots=10, noise="ideal").decoder_data  # noqa: B018
+        with pytest.raises(errors.QuotaExceeded) as refused:
+            client.submit(BELL, shots=1_000_000, **DECODED)
+        assert refused.value.data["asked"] > 12_000_000 > refused.value.data["limit"]
 
 
 async def test_many_tasks_run_programs_over_one_client_with_the_bits_of_their_seeds(

@@ -10,13 +10,14 @@ import contextlib
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from msgspec import Raw, Struct
 
 from runtime.client.errors import DeadlinePassed, ended, refused
 from runtime.client.exchange import Clock, Steps, one, perform, reply_of
 from runtime.client.programs import Program, graph_json
+from syscalls.decoding import SHOT_COLUMNS_BYTES
 from syscalls.errors import ResultsTooLarge, Timeout
 from syscalls.events import JobEvent, Subscribe
 from syscalls.ids import JobId, SessionId, TenantId
@@ -36,7 +37,7 @@ from syscalls.rights import Right
 from syscalls.session import NegotiateCaps, Session
 
 if TYPE_CHECKING:
-    from runtime.client.results import Packed, Result
+    from runtime.client.results import DecoderData, Packed, Result
 
 TIMEOUT_S = 30.0  # of a call, its resending included, unless the caller says otherwise
 INLINE_BYTES_MAX = 64 * 1024  # packed rows up to this size come inside the answer
@@ -61,6 +62,7 @@ class PolicyOptions(TypedDict, total=False):
     noise: Noise | str | None
     counts: bool
     exact: bool
+    decoder_data: bool
     debug: bool
     idempotency_key: str | None
 
@@ -196,6 +198,19 @@ def fetch(
     return read_packed(reply_of(settled, ResultsReply), settled.fd)
 
 
+def fetch_decoder_data(
+    session: SessionId, status: JobStatus, clock: Clock, deadline: float | None
+) -> Steps[DecoderData]:
+    """Fetch and check what decoders knew of each shot, likewise."""
+    from runtime.client.results import read_decoder_data
+
+    few = status.progress.shots_total * SHOT_COLUMNS_BYTES <= INLINE_BYTES_MAX
+    way: Literal["inline", "fd"] = "inline" if few else "fd"
+    call = Results(session_id=session, job_id=status.job_id, format="decoder", transport=way)
+    settled = yield from one(call, clock, deadline)
+    return read_decoder_data(reply_of(settled, ResultsReply), settled.fd)
+
+
 def _bytes_at_most(status: JobStatus) -> float:
     """An upper bound on the size of the packed rows, from the length of the outcomes counted."""
     if not status.counts:
@@ -204,10 +219,12 @@ def _bytes_at_most(status: JobStatus) -> float:
     return status.progress.shots_total * ((EVENT_BITS_MAX * events + 7) // 8 + (events + 7) // 8)
 
 
-def result_of(status: JobStatus, load: Callable[[], Packed]) -> Result:
+def result_of(
+    status: JobStatus, load: Callable[[], Packed], load_data: Callable[[], DecoderData]
+) -> Result:
     """The result of a job that is over; raises JobFailed or JobCancelled where there is none."""
     from runtime.client.results import Result
 
     if status.state is not JobState.COMPLETED:
         raise ended(status)
-    return Result(status, load)
+    return Result(status, load, load_data)

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 from msgspec import Struct
@@ -42,7 +42,11 @@ BAR_CHARS = 24
 
 assert ABSENT >= 1 << EVENT_BITS_MAX, "an absent event is no value of an event"
 
+COLUMN_TYPES = frozenset({"<u2", "<u4", "<f4"})  # of decoder data
+
 Bytes = NDArray[np.uint8]
+DecoderData = NDArray[np.void]
+"""What decoders knew of each shot: records, shape (shots,), as `syscalls.decoding.SHOT_COLUMNS`."""
 
 
 class Packed(Struct, frozen=True, kw_only=True):
@@ -102,17 +106,42 @@ def read_packed(reply: ResultsReply, fd: int | None) -> Packed:
             reply.row_bytes != row_bytes(reply.order)
         ):
             raise ResultsCorrupt("The layout of the results contradicts itself.")
-        size = reply.shots * reply.row_bytes
-        raw = _inline(reply.data) if fd is None else _mapped(fd, size)
+        raw = _checked(reply, fd)
     finally:
         if fd is not None:
             os.close(fd)
+    rows = np.frombuffer(raw, dtype=np.uint8).reshape(reply.shots, reply.row_bytes)
+    return Packed(order=reply.order, values_bytes=reply.values_bytes, rows=rows)
+
+
+def read_decoder_data(reply: ResultsReply, fd: int | None) -> DecoderData:
+    """Take decoder data out of an answer, or out of the memory file that came with it.
+
+    Owns `fd` and closes it. Raises ResultsCorrupt where layout, size or digest do not fit.
+    """
+    try:
+        types = [column.type for column in reply.columns]
+        if not set(types) <= COLUMN_TYPES:
+            raise ResultsCorrupt(f"Decoder data has columns of unknown types: {types}.")
+        kind = np.dtype([(column.name, column.type) for column in reply.columns])
+        if not types or kind.itemsize != reply.row_bytes:
+            raise ResultsCorrupt("The layout of the decoder data contradicts itself.")
+        raw = _checked(reply, fd)
+    finally:
+        if fd is not None:
+            os.close(fd)
+    return np.frombuffer(raw, dtype=kind)
+
+
+def _checked(reply: ResultsReply, fd: int | None) -> memoryview:
+    """The bytes of all rows. Raises ResultsCorrupt where size or digest do not fit."""
+    size = reply.shots * reply.row_bytes
+    raw = _inline(reply.data) if fd is None else _mapped(fd, size)
     if len(raw) != size:
         raise ResultsCorrupt(f"The results have {len(raw)} bytes, {size} were announced.")
     if results_digest(raw, reply.row_bytes) != reply.digest:
         raise ResultsCorrupt("The results do not match their digest.")
-    rows = np.frombuffer(raw, dtype=np.uint8).reshape(reply.shots, reply.row_bytes)
-    return Packed(order=reply.order, values_bytes=reply.values_bytes, rows=rows)
+    return raw
 
 
 def _inline(data: str | None) -> memoryview:
@@ -141,13 +170,23 @@ class Result:
     events: shot 0. samples: uint8, shape (shots, events), ABSENT (255) where not run.
     samples_packed: uint8, shape (shots, row_bytes), as `syscalls.results` lays it out.
 
-    The samples are fetched when first used, while the client is still open.
+    decoder_data: where the policy asked for it, what decoders knew of each shot: records,
+    read-only, shape (shots,), with the fields gap, weight, flips and undecoded.
+
+    The samples and the decoder data are fetched when first used, while the client is still open.
     """
 
-    def __init__(self, status: JobStatus, fetch: Callable[[], Packed]) -> None:
+    def __init__(
+        self,
+        status: JobStatus,
+        fetch: Callable[[], Packed],
+        fetch_data: Callable[[], DecoderData] | None = None,
+    ) -> None:
         assert status.state is JobState.COMPLETED, "only a completed job has results"
         self.status = status
         self._fetch = fetch
+        self._fetch_data = fetch_data or no_longer
+        self._data: DecoderData | None = None
         self._packed: Packed | None = None
         self._samples: Bytes | None = None
         self._counts = status.counts
@@ -212,6 +251,13 @@ class Result:
         if self._samples is None:
             self._samples = self.packed.unpack()
         return self._samples
+
+    @property
+    def decoder_data(self) -> DecoderData:
+        """Raises Refused where the job has none, ResultsUnavailable once the session is over."""
+        if self._data is None:
+            self._data = self._fetch_data()
+        return self._data
 
     @property
     def event_names(self) -> list[str]:
@@ -295,7 +341,7 @@ def _by_size(sizes: Mapping[str, float]) -> list[tuple[str, float]]:
     return sorted(sizes.items(), key=lambda item: (-item[1], item[0]))
 
 
-def no_longer() -> Packed:
+def no_longer() -> NoReturn:
     """Stands in for fetching, once there is no session to fetch through."""
     raise ResultsUnavailable(
         "The samples were not fetched while the session was open. Use `.samples` inside the `with` "

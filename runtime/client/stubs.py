@@ -139,12 +139,13 @@ class Calls:
         *,
         session_id: SessionId,
         job_id: JobId,
-        format: Literal["packed", "counts", "order"] = "packed",
+        format: Literal["packed", "counts", "order", "decoder"] = "packed",
         transport: Literal["inline", "fd"] = "inline",
     ) -> Results:
         """Fetch the events of every shot of a completed job.
 
-        format: `packed` gives the rows, `counts` the histogram, `order` only the layout.
+        format: `packed` gives the rows, `counts` the histogram, `order` only the layout, `decoder`
+        the rows of decoder data.
         transport: `inline` puts rows into the reply as base64; `fd` passes a sealed memory file
         beside it (SCM_RIGHTS), which has no size limit of its own.
         """

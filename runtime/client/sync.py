@@ -37,7 +37,7 @@ from syscalls.syscall import Reply, Syscall
 from syscalls.telemetry import GetTelemetry, Telemetry
 
 if TYPE_CHECKING:
-    from runtime.client.results import Packed, Result
+    from runtime.client.results import DecoderData, Packed, Result
 
 T = TypeVar("T")
 
@@ -206,6 +206,16 @@ class Client:
         steps = ops.fetch(self.session_id, status, time.monotonic, self._deadline(None))
         return self._drive(steps)
 
+    def _fetch_decoder_data(self, status: JobStatus) -> DecoderData:
+        if self._closed or self._session is None:
+            from runtime.client.results import no_longer
+
+            return no_longer()
+        deadline = self._deadline(None)
+        return self._drive(
+            ops.fetch_decoder_data(self.session_id, status, time.monotonic, deadline)
+        )
+
     def _one(self, call: Syscall, timeout: float | None) -> Settled:
         return self._drive(one(call, time.monotonic, self._deadline(timeout)))
 
@@ -312,7 +322,11 @@ class Job:
         progress: called with each `JobEvent`. samples: fetch them now, not when first used.
         """
         status = self.wait_done(timeout, progress)
-        result = ops.result_of(status, lambda: self.client._fetch(status))
+        result = ops.result_of(
+            status,
+            lambda: self.client._fetch(status),
+            lambda: self.client._fetch_decoder_data(status),
+        )
         if samples:
             result.packed  # noqa: B018 - fetched by being looked at
         return result

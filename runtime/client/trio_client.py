@@ -38,7 +38,7 @@ from syscalls.syscall import Reply, Syscall
 from syscalls.telemetry import GetTelemetry, Telemetry
 
 if TYPE_CHECKING:
-    from runtime.client.results import Packed, Result
+    from runtime.client.results import DecoderData, Packed, Result
 
 T = TypeVar("T")
 
@@ -201,6 +201,12 @@ class AsyncClient:
         steps = ops.fetch(await self.session_id(), status, trio.current_time, self._deadline(None))
         return await self._drive(steps)
 
+    async def _fetch_decoder_data(self, status: JobStatus) -> DecoderData:
+        session, deadline = await self.session_id(), self._deadline(None)
+        return await self._drive(
+            ops.fetch_decoder_data(session, status, trio.current_time, deadline)
+        )
+
     def _deadline(self, timeout: float | None) -> float | None:
         seconds = self.settings.timeout if timeout is None else timeout
         return None if seconds is None else trio.current_time() + seconds
@@ -317,17 +323,21 @@ class AsyncJob:
         timeout: float | None = None,
         progress: Progress | None = None,
         samples: bool = False,
+        decoder_data: bool = False,
     ) -> Result:
         """Wait for the result. Raises JobFailed, JobCancelled, DeadlinePassed.
 
-        progress: called with each `JobEvent`. samples: fetch them now; a result without them has
-        counts only.
+        progress: called with each `JobEvent`. samples, decoder_data: fetch them now; a result
+        without them has counts only.
         """
         from runtime.client.results import no_longer
 
         status = await self.wait_done(timeout, progress)
-        result = ops.result_of(status, no_longer)
-        if samples:
-            packed = await self.client._fetch(status)
-            result = ops.result_of(status, lambda: packed)
-        return result
+        ops.result_of(status, no_longer, no_longer)
+        packed = await self.client._fetch(status) if samples else None
+        data = await self.client._fetch_decoder_data(status) if decoder_data else None
+        return ops.result_of(
+            status,
+            lambda: no_longer() if packed is None else packed,
+            lambda: no_longer() if data is None else data,
+        )

@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from runtime.client import Client
@@ -103,6 +104,30 @@ def test_run_prints_the_counts_as_a_table_and_as_json(ctl: Ctl) -> None:
     assert job["state"] == "COMPLETED"
     assert sum(job["counts"].values()) == 1000
     assert all(str(count) in shown for count in job["counts"].values())
+
+
+def test_what_decoders_knew_is_shown_and_written_shot_by_shot(ctl: Ctl, tmp_path: Path) -> None:
+    policy = ("--shots", "2000", "--seed", "7", "--noise", "decoded", "--decoder-data")
+    job = object_in(ctl("run", BELL, *policy, "--json"))
+    shown = ctl("results", job["job_id"], "--decoder").stdout
+    assert "2000 shots" in shown
+    assert "left wrong" in shown
+    table = object_in(ctl("results", job["job_id"], "--decoder", "--json"))
+    assert sum(row["shots"] for row in table["by_gap"]) == 2000
+    written = tmp_path / "data.csv"
+    ctl("results", job["job_id"], "--decoder", "--out", str(written))
+    head, *rows = written.read_text().splitlines()
+    assert head == "gap,weight,flips,undecoded"
+    assert len(rows) == 2000
+    ctl("results", job["job_id"], "--out", str(tmp_path / "data.npy"))
+    samples = np.load(tmp_path / "data.npy")
+    assert samples.shape == (2000, 2)
+    counts = object_in(ctl("results", job["job_id"], "--json"))["counts"]
+    assert counts == job["counts"]
+    ctl("results", job["job_id"], "--out", "data.txt", status=Exit.USAGE)
+    plain = object_in(ctl("run", BELL, "--json"))
+    refused = ctl("results", plain["job_id"], "--decoder", status=Exit.REFUSED).stderr
+    assert "policy.decoder_data" in refused
 
 
 def test_run_explains_what_a_program_was_planned_to_cost_and_did(ctl: Ctl) -> None:

@@ -44,6 +44,11 @@ def add_program(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--exact", action="store_true", help="exact probabilities instead of shots")
     parser.add_argument("--noise", choices=[each.value for each in Noise])
+    parser.add_argument(
+        "--decoder-data",
+        action="store_true",
+        help="keep what decoders knew of each shot, for `qmkctl results --decoder`",
+    )
 
 
 def policy_of(options: argparse.Namespace) -> PolicyOptions:
@@ -51,7 +56,12 @@ def policy_of(options: argparse.Namespace) -> PolicyOptions:
     if options.exact and options.shots is not None:
         raise Trouble(Exit.USAGE, "--exact runs no shots, so --shots cannot go with it.")
     shots = 1 if options.exact else options.shots or SHOTS
-    return {"shots": shots, "exact": options.exact, "noise": options.noise}
+    return {
+        "shots": shots,
+        "exact": options.exact,
+        "noise": options.noise,
+        "decoder_data": options.decoder_data,
+    }
 
 
 def program_of(file: str) -> bytes:

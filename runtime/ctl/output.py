@@ -78,7 +78,7 @@ def status_table(status: JobStatus) -> Table:
         ("created", status.created_at),
         ("started", status.started_at),
         ("completed", status.completed_at),
-        ("waits for", None if status.queue is None else status.queue.reason),
+        ("waits for", status.waits_for if status.queue is None else status.queue.reason),
         ("seed", None if context is None else context.seed),
         ("engine", None if context is None else f"{context.engine}: {context.why}"),
         ("outcomes", None if status.counts is None else len(status.counts)),

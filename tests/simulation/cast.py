@@ -190,6 +190,7 @@ PROGRAMS: tuple[bytes, ...] = (
     graph(1, 1, profile="logical:BaconShor(d=2)"),
 )
 MAGIC = 11  # needs a right that not every tenant has
+CODED = (2, 3)  # of PROGRAMS, two whose qubits are
 SEEN_OFTEN = 11  # of PROGRAMS, the first so many are valid and usual
 
 
@@ -218,7 +219,7 @@ def verified(raw: bytes) -> VerifiedProgram | list[Finding]:
     return verify_bytes(raw)
 
 
-def planner(summary: Summary, shots: int) -> Plan | ProgramTooWide:
+def planner(summary: Summary, shots: int, noise: str, keeps: bool) -> Plan | ProgramTooWide:
     """Slow and fast programs, a bound on width, one program that needs too much memory."""
     if summary.peak_logical > WIDTH_MAX:
         return ProgramTooWide(width=summary.peak_logical, width_max=WIDTH_MAX, why="the world's")

@@ -376,6 +376,7 @@ class Life:
             engine=unit.engine,
             cpu_ns=self.rng.choice((50, 800, 30_000)) * unit.shots,
             notes={},
+            decoder_leaves=leaves if unit.setting.decoder_data else b"",
         )
 
     # --- clients --------------------------------------------------------------------------------
@@ -429,7 +430,7 @@ class Life:
             case 3:
                 return Cancel(session_id=session, job_id=job)
             case 4:
-                form = rng.choice(("packed", "counts", "order"))
+                form = rng.choice(("packed", "counts", "order", "decoder", "decoder"))
                 way = rng.choice(("inline", "fd"))
                 return Results(session_id=session, job_id=job, format=form, transport=way)  # type: ignore[arg-type]
             case 5:
@@ -501,14 +502,19 @@ class Life:
             number = cast.MAGIC
         most = rng.choice((1, 100, 1024, 5_000, 20_000, 60_000))
         exact = rng.random() < 0.03
+        noise = rng.choice((Noise.PROFILE,) * 8 + tuple(Noise))
+        keeps = rng.random() < (0.5 if noise is Noise.DECODED else 0.01)
+        if keeps and rng.random() < 0.8:
+            number = rng.choice(cast.CODED)
         policy = Policy(
             exact=exact,
+            noise=noise,
+            decoder_data=keeps,
             shots=1 if exact else 77 if rng.random() < 0.04 else rng.randint(1, most),
             seed=POISON if rng.random() < 0.02 else rng.choice((None, rng.randrange(2**64))),
             priority=rng.choice((0, 0, 0, 1, -1)),
             deadline_epochs=rng.choice((None, None, None, None, None, 2)),
             timeout_ms=rng.choice((None, None, 30, 1_000)),
-            noise=rng.choice((Noise.PROFILE,) * 8 + tuple(Noise)),
             counts=rng.random() < 0.8,
             debug=rng.random() < 0.02,
             idempotency_key=rng.choice((None,) * 12 + ("k1", "k2", "k3")),

@@ -53,7 +53,7 @@ def counted() -> tuple[Count, ...]:
 
 
 def read_counts(text: str) -> tuple[Count, ...]:
-    """Rows of a CSV whose first line names the columns; more columns than `Count` has may follow."""
+    """Rows of a CSV whose first line names the columns; it may have more than `Count` has."""
     return tuple(
         Count(
             source=row["source"],
