@@ -28,8 +28,19 @@ from qmkd.core.limits import (
 )
 from qmkd.core.mapping import blocked, demand_of
 from qmkd.core.ports import Quota
-from qmkd.core.quotas import MINUTE, accounts_of
-from qmkd.core.state import Account, Check, Job, Program, Session, State, Tenant, TimerKind, Worker
+from qmkd.core.quotas import MINUTE
+from qmkd.core.state import (
+    Account,
+    Capability,
+    Check,
+    Job,
+    Program,
+    Session,
+    State,
+    Tenant,
+    TimerKind,
+    Worker,
+)
 from syscalls.job import FINAL_STATES, JobState
 from syscalls.results import SHOT_BLOCK
 from syscalls.rights import Right
@@ -227,7 +238,11 @@ def _check_accounts(state: State) -> None:
     held: dict[Account, list[Job]] = defaultdict(list)
     for job in state.jobs.values():
         if job.final is None:
-            assert job.accounts == accounts_of(job.tenant, job.lent)
+            assert job.accounts[0] is job.tenant
+            assert len({*job.accounts}) == len(job.accounts)
+            shares = [each for each in job.accounts if isinstance(each, Capability)]
+            assert {*job.lent} <= {*shares}
+            assert all(each.parent is None or each.parent in shares for each in shares)
             held_on = job.stop or job.ending or job in state.lapsed
             assert held_on or check_job(job) is None, "a job has its rights"
             for account in job.accounts:
@@ -250,6 +265,7 @@ def _check_accounts(state: State) -> None:
                     left[name] -= amount or 0
         assert tenant.quota == Quota(**left)
         assert tenant.t_states.level <= tenant.rule.quota.t_states_per_minute * MINUTE
+        assert tenant.changes.level <= tenant.rule.quota.changes_per_minute * MINUTE
         assert tenant.cpu.level <= tenant.rule.quota.cpu_ms_per_minute * MINUTE
 
 

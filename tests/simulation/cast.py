@@ -54,6 +54,7 @@ TENANTS = (
             result_bytes=90_000,
             sessions=8,
             t_states_per_minute=200_000,
+            changes_per_minute=900,
         ),
     ),
     TenantRule(
