@@ -435,6 +435,12 @@ def _check_places(state: State) -> None:
             mine = [run for run in job.place or () if run.kind == kind]
             assert sum(run.number for run in mine) == blocks.number
             assert all(run.size == blocks.physical for run in mine), "blocks stay whole"
+        modules = {run.module for run in job.place or ()}
+        assert inventory.joined(modules), "a program lies in one module or in linked ones"
+    for job in state.jobs.values():
+        assert job.overtaken <= OVERTAKEN_MAX, "nobody is passed for ever"
+        assert job.waited_cycles >= 0, "nobody starts before it came"
+        assert job.held_cycles <= job.shots_given * demand_of(state, job.program).cycles
     heads = [tenant.queued[0][-1] for tenant in state.tenants.values() if tenant.queued]
     if not state.stopping and not state.contested:
         assert state.crowded == bool(heads)
