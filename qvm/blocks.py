@@ -9,7 +9,7 @@ through the modules in their order; in each, those of factories come first and a
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -90,7 +90,9 @@ class Inventory:
                 more, left = self._fill(module, need, left)
                 runs += more
                 joined.add(module)
-                near = (near | self.neighbours[module]) - joined
+                if more:  # what holds nothing of it joins nothing
+                    near |= self.neighbours[module]
+                near -= joined
             if not any(left):
                 return tuple(runs)
         return None
@@ -109,6 +111,15 @@ class Inventory:
                     left[kind] -= number
                     holes[at] = (first + size * number, free - size * number)
         return runs, left
+
+    def joined(self, modules: Collection[int]) -> bool:
+        """Whether links lead from each of these modules to each, through no others."""
+        reached, near = set[int](), set(list(modules)[:1])
+        while near:
+            module = near.pop()
+            reached.add(module)
+            near |= self.neighbours[module].intersection(modules) - reached
+        return reached == set(modules)
 
     def take(self, place: Place) -> None:
         """These qubits are no longer free."""

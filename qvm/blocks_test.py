@@ -62,6 +62,22 @@ def test_a_program_is_split_only_over_modules_that_links_join() -> None:
     assert Inventory(machine(50, 10, 50, links=((0, 1),))).find(need) is None
 
 
+def test_a_full_module_joins_nothing() -> None:
+    inventory = Inventory(machine(20, 20, 20, links=((0, 1), (1, 2))))
+    middle = inventory.find(blocks((20, 1)))
+    assert middle is not None
+    inventory.take(tuple(run._replace(module=1, first=20) for run in middle))
+    assert inventory.find(blocks((20, 2))) is None
+
+
+def test_modules_are_joined_by_links_among_themselves() -> None:
+    chain = Inventory(machine(9, 9, 9, links=((0, 1), (1, 2))))
+    assert chain.joined([])
+    assert chain.joined([2])
+    assert chain.joined([0, 1, 2])
+    assert not chain.joined([0, 2])
+
+
 def test_the_qubits_of_factories_are_never_free() -> None:
     inventory = Inventory(machine(50, factory=20))
     assert inventory.total == 30

@@ -77,7 +77,8 @@ class Mapping(Reply, frozen=True, kw_only=True):
 class GetMapping(SessionCall, frozen=True, kw_only=True):
     """Say which physical qubits carry a job's virtual ones.
 
-    Each from its last allocation on. Refused where the program, or what would be said, is too long.
+    Each from its last allocation on. Refused where the program, or what would be said, is too
+    long.
     """
 
     METHOD: ClassVar[str] = "q_get_mapping"

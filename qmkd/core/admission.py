@@ -199,6 +199,7 @@ def check_admission(
         )
     return (
         check_quota(state, session, policy, program, plan, policy.shots)
+        or quotas.check_change(session.tenant, state.now_ns)
         or check_machine(state, program, plan)
         or plan
     )

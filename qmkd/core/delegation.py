@@ -24,7 +24,7 @@ from qmkd.core.limits import (
     SWEEP_EFFECTS_MAX,
 )
 from qmkd.core.ports import UNLIMITED, Quota
-from qmkd.core.quotas import over, set_quota
+from qmkd.core.quotas import change, check_change, over, set_quota
 from qmkd.core.records import CapabilityRow, Gone
 from qmkd.core.state import Account, Capability, Session, State, Tenant, TimerKind
 from qmkd.core.waiting import cancel_timer, set_timer
@@ -44,7 +44,7 @@ def hand_on(state: State, session: Session, event: Called) -> Delegated | Kernel
     """q_delegate. Whether there is a tenant of that name is not said."""
     request = event.request
     assert isinstance(request, Delegate)
-    parent = _check_delegate(session, request)
+    parent = _check_delegate(session, request, state.now_ns)
     if isinstance(parent, KernelError):
         return parent
     row = CapabilityRow(
@@ -61,6 +61,7 @@ def hand_on(state: State, session: Session, event: Called) -> Delegated | Kernel
     assert row.id not in state.capabilities, "names of 128 random bits do not meet"
     _enter(state, row, session, parent)
     keep(state, row)
+    change(session.tenant, state.now_ns)
     write_down(
         state,
         "capability given",
@@ -110,7 +111,9 @@ def restore(state: State, row: CapabilityRow) -> None:
     _enter(state, row, giver, parent)
 
 
-def _check_delegate(session: Session, request: Delegate) -> Capability | KernelError | None:
+def _check_delegate(
+    session: Session, request: Delegate, now_ns: int
+) -> Capability | KernelError | None:
     """The capability by which the session holds these rights, or None where the rule gives them.
 
     Only a source that may be handed on counts, and one that covers all: so it is a tree.
@@ -128,6 +131,7 @@ def _check_delegate(session: Session, request: Delegate) -> Capability | KernelE
         over("capabilities from one session", CAPABILITIES_MAX, len(session.given), 1)
         or over("steps from a tenant's own rights", DELEGATIONS_MAX, 0, depth + 1)
         or _check_share(parent or session.tenant, request.share)
+        or check_change(session.tenant, now_ns)
         or parent
     )
 

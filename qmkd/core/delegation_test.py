@@ -10,9 +10,12 @@ import msgspec
 import pytest
 
 from qmkd.core import delegation
+from qmkd.core import effects as fx
+from qmkd.core import events as ev
 from qmkd.core.conftest import ALL, Desk, bell
 from qmkd.core.limits import CAPABILITIES_MAX, DELEGATIONS_MAX, MS, SECOND
 from qmkd.core.ports import Quota, TenantRule
+from qmkd.core.records import AuditRow, CapabilityRow, GraphRow, JobRow, Recovered, SessionRow
 from syscalls.capability import Delegate, Delegated, Revoke, Revoked, Share
 from syscalls.errors import (
     CapabilityNotFound,
@@ -364,6 +367,62 @@ def test_jobs_wait_for_qubits_of_the_share(court: Court) -> None:
     assert place.reason == "waiting for logical qubits of the capability's share"
     court.done(court.segments(first)[0])
     assert court.status(bobs, second).state is JobState.RUNNING
+
+
+# --- a restart ----------------------------------------------------------------------------------
+
+
+class Lasting(Court):
+    """A court that keeps its rows, whatever goes, and is told at once that they are durable."""
+
+    def __init__(self, before: list[Any] | None = None) -> None:
+        super().__init__(RULES, durable=True)
+        self.rows: list[Any] = []
+        kinds = {"sessions": SessionRow, "capabilities": CapabilityRow, "graphs": GraphRow}
+        kinds |= {"jobs": JobRow}
+        of: dict[str, Any] = {
+            name: tuple(r for r in before or () if isinstance(r, k)) for name, k in kinds.items()
+        }
+        audit = [row for row in before or () if isinstance(row, AuditRow)]
+        self.step(
+            Recovered(
+                numbered=1000 if before else 0,
+                audited=len(audit),
+                audit_head=audit[-1].hash if audit else b"",
+                **of,
+            )
+        )
+        self.calls = 1000 if before else 0
+        self.workers(0, 1)
+
+    def step(self, event: ev.Event) -> list[fx.Effect]:
+        out = super().step(event)
+        for effect in out:  # it grows meanwhile
+            if isinstance(effect, fx.Keep):
+                self.rows += effect.rows
+                out += super().step(ev.Kept(effect.number))
+        return out
+
+
+@pytest.mark.parametrize("revoked", [False, True])
+def test_a_job_goes_on_after_a_restart_as_long_as_its_rights_do(revoked: bool) -> None:
+    court = Lasting()
+    alices = court.open()
+    name = court.given(alices, Right.MAGIC, share=Share(jobs=2))
+    bobs = court.opened("CAP_ALLOC", name).session_id
+    job = court.submit(bobs, MAGIC, uid=2)
+    rows = court.rows
+    if revoked:
+        rows = [row for row in rows if not isinstance(row, CapabilityRow)]
+    again = Lasting(rows)
+    if revoked:
+        assert again.failed_for_want_of(bobs, job, "CAP_MAGIC")
+        return
+    assert again.state.jobs[job].accounts[1:] == (again.state.capabilities[name],)
+    assert again.state.tenants["alice"].quota.jobs == RULES[0].quota.jobs - 2
+    again.run_all()
+    assert again.status(bobs, job).state is JobState.COMPLETED
+    assert again.revoke(alices, name) == Revoked(capability_id=name, revoked=1)
 
 
 # --- listing ------------------------------------------------------------------------------------

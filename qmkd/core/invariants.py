@@ -30,9 +30,10 @@ from qmkd.core.limits import (
 )
 from qmkd.core.mapping import blocked, demand_of
 from qmkd.core.ports import Quota
-from qmkd.core.quotas import MINUTE, accounts_of
+from qmkd.core.quotas import MINUTE
 from qmkd.core.state import (
     Account,
+    Capability,
     Check,
     Job,
     Measuring,
@@ -242,7 +243,11 @@ def _check_accounts(state: State) -> None:
     held: dict[Account, list[Job]] = defaultdict(list)
     for job in state.jobs.values():
         if job.final is None:
-            assert job.accounts == accounts_of(job.tenant, job.lent)
+            assert job.accounts[0] is job.tenant
+            assert len({*job.accounts}) == len(job.accounts)
+            shares = [each for each in job.accounts if isinstance(each, Capability)]
+            assert {*job.lent} <= {*shares}
+            assert all(each.parent is None or each.parent in shares for each in shares)
             held_on = job.stop or job.ending or job in state.lapsed
             assert held_on or check_job(job) is None, "a job has its rights"
             for account in job.accounts:
@@ -265,6 +270,7 @@ def _check_accounts(state: State) -> None:
                     left[name] -= amount or 0
         assert tenant.quota == Quota(**left)
         assert tenant.t_states.level <= tenant.rule.quota.t_states_per_minute * MINUTE
+        assert tenant.changes.level <= tenant.rule.quota.changes_per_minute * MINUTE
         assert tenant.cpu.level <= tenant.rule.quota.cpu_ms_per_minute * MINUTE
 
 
@@ -444,6 +450,12 @@ def _check_places(state: State) -> None:
             mine = [run for run in job.place or () if run.kind == kind]
             assert sum(run.number for run in mine) == blocks.number
             assert all(run.size == blocks.physical for run in mine), "blocks stay whole"
+        modules = {run.module for run in job.place or ()}
+        assert inventory.joined(modules), "a program lies in one module or in linked ones"
+    for job in state.jobs.values():
+        assert job.overtaken <= OVERTAKEN_MAX, "nobody is passed for ever"
+        assert job.waited_cycles >= 0, "nobody starts before it came"
+        assert job.held_cycles <= job.shots_given * demand_of(state, job.program).cycles
     heads = [tenant.queued[0][-1] for tenant in state.tenants.values() if tenant.queued]
     if not state.stopping and not state.contested:
         assert state.crowded == bool(heads)

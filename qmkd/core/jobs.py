@@ -126,6 +126,7 @@ def enqueue(state: State, job: Job) -> None:
     """Take up a job that admission has allowed: it waits for its turn."""
     enlist(state, job)
     quotas.meter(job, state.now_ns, job.policy.shots)
+    quotas.change(job.tenant, state.now_ns)
     if state.machine.durable:
         keep(state, *job_rows(job))
         write_down(

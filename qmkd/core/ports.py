@@ -29,6 +29,8 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
     jobs: live at once. queued_bytes: graphs held for live jobs, each once. result_bytes: packed
     rows of live and of kept jobs, and the counts of kept ones. t_states_per_minute,
     cpu_ms_per_minute: T states, and predicted CPU time, of the shots of accepted jobs.
+    changes_per_minute: sessions opened, jobs accepted and capabilities given, as each leaves a
+    line in the audit chain for ever.
     """
 
     logical_qubits: int = 4096
@@ -40,6 +42,7 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
     sessions: int = 64
     t_states_per_minute: int = UNLIMITED
     cpu_ms_per_minute: int = UNLIMITED
+    changes_per_minute: int = 600_000
 
 
 class TenantRule(msgspec.Struct, frozen=True, kw_only=True):

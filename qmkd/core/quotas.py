@@ -61,6 +61,16 @@ def check(
     )
 
 
+def check_change(tenant: Tenant, now_ns: int) -> QuotaExceeded | None:
+    """Whether the tenant may have one more thing written down for ever."""
+    return over("changes per minute", tenant.changes.rate, level(tenant.changes, now_ns), 1)
+
+
+def change(tenant: Tenant, now_ns: int) -> None:
+    """It has been."""
+    _add(tenant.changes, now_ns, 1)
+
+
 def set_quota(account: Account, now_ns: int, quota: Quota) -> None:
     """Another quota from now on; what was metered so far leaked at the rate it had."""
     account.quota = quota

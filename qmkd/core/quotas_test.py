@@ -60,6 +60,24 @@ def test_cpu_time_is_counted_by_the_minute_as_predicted(make_desk: Callable[...,
     assert not isinstance(desk.try_submit(session, shots=8_900), QuotaExceeded)
 
 
+def test_what_the_audit_chain_tells_for_ever_is_counted(make_desk: Callable[..., Desk]) -> None:
+    desk, session = desk_with(make_desk, changes_per_minute=3)
+    desk.submit(session)
+    given = desk.call(Delegate(session_id=session, rights=[Right.MAGIC], tenant_id=TenantId("bob")))
+    assert isinstance(given, Delegated)
+    refusal = desk.call(NegotiateCaps(requested=[]))
+    assert refusal == QuotaExceeded(
+        what="changes per minute", limit=3, in_use=3, asked=1, waiting_helps=True
+    )
+    assert desk.try_submit(session) == refusal
+    assert (
+        desk.call(Delegate(session_id=session, rights=[Right.MAGIC], tenant_id=TenantId("bob")))
+        == refusal
+    )
+    desk.later(20 * SECOND)
+    desk.submit(session)
+
+
 def test_shots_that_were_never_handed_out_do_not_count(make_desk: Callable[..., Desk]) -> None:
     desk, session = desk_with(make_desk, t_states_per_minute=10_000_000, logical_qubits=2)
     tenant = desk.state.tenants["alice"]
@@ -191,6 +209,7 @@ def test_closing_gives_back_whatever_was_under_way(make_desk: Callable[..., Desk
     desk, session = desk_with(
         make_desk, jobs=6, logical_qubits=4, t_states_per_minute=10**7, cpu_ms_per_minute=10**6
     )
+    desk.later(60 * SECOND)
     outside = counters(desk)
     large = bell() + b" " * INLINE_GRAPH_BYTES_MAX
     for _ in range(50):

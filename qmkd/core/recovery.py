@@ -15,6 +15,7 @@ import msgspec
 
 from qmkd.core import programs
 from qmkd.core.admission import check_machine, check_quota, data_bytes, row_bytes
+from qmkd.core.capabilities import lenders
 from qmkd.core.delegation import restore
 from qmkd.core.effects import Note
 from qmkd.core.events import KeepFailed, Kept
@@ -201,6 +202,7 @@ def _job(
         row_total=row.policy.shots * row_bytes(program, row.policy),
         data_total=row.policy.shots * data_bytes(row.policy),
         table=state.table,
+        lent=() if end else lenders(session, program.summary.rights),
     )
     if end is None:
         refusal = _take_up(state, job)
@@ -220,9 +222,7 @@ def _job(
     job.rows = bool(slices)
     if end is None:
         _wait(state, job, slices)
-        state.lapsed.append(
-            job
-        )  # if it ran by rights that others gave: those ended with the daemon
+        state.lapsed.append(job)  # some of what it ran by may have ended meanwhile
     else:
         _over(state, job, end)
 

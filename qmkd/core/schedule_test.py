@@ -7,21 +7,25 @@ from collections.abc import Callable
 from hashlib import sha256
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from qmkd.core import effects as fx
 from qmkd.core import events as ev
+from qmkd.core import invariants
 from qmkd.core.conftest import Desk, bell
 from qmkd.core.limits import (
     ATTEMPTS_MAX,
     INLINE_GRAPH_BYTES_MAX,
     SEGMENTS_PER_WORKER_MAX,
+    SLICE_SHOTS_MAX,
     SLICE_SHOTS_UNMEASURED_MAX,
 )
 from qmkd.core.ports import Plan, Quota, TenantRule
 from qvm.program import Summary
 from syscalls.errors import InternalError, NotAvailable, ResourceExhausted, WorkerLost
 from syscalls.ids import JobId
-from syscalls.job import Cancel, JobState, JobStatus, Status
+from syscalls.job import SHOTS_MAX, Cancel, JobState, JobStatus, Status
 from syscalls.registry import JOB_FAILURES
 from syscalls.results import SHOT_BLOCK
 from syscalls.session import CloseSession
@@ -380,3 +384,64 @@ def test_a_program_is_forgotten_by_workers_once_it_is_neither_used_nor_cached(
     assert not desk.sent(fx.ForgetProgram), "it is in use"
     desk.done(run)
     assert desk.sent(fx.ForgetProgram) == [fx.ForgetProgram(run.program)]
+
+
+# --- slices by chance ---------------------------------------------------------------------------
+
+BLOCKS = st.integers(1, 5 * SHOT_BLOCK) | st.integers(1, 20 * SLICE_SHOTS_UNMEASURED_MAX)
+FATES = st.lists(st.tuples(st.integers(0, 7), st.sampled_from("ddddlks")), max_size=60)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    shots=BLOCKS,
+    least=st.sampled_from((1, SHOT_BLOCK, 5_000, SLICE_SHOTS_MAX + 7, 1 << 40)),
+    ns=st.sampled_from((0, 1, 900, 10**6, 10**12)),
+    workers=st.integers(1, 4),
+    crowd=st.booleans(),
+    fates=FATES,
+)
+def test_slices_cover_every_shot_exactly_once_whatever_is_lost(
+    shots: int, least: int, ns: int, workers: int, crowd: bool, fates: list[tuple[int, str]]
+) -> None:
+    """d: a slice is done. l: its worker is lost. k: killed by us. s: done, and measured as slow."""
+    shots = min(shots, SHOTS_MAX)
+    desk = Desk(workers=workers, physical_qubits=34)
+    desk.watched = False
+    desk.state.planner = lambda summary, _: Plan(
+        engine="fake", why="test", width=2, ns_fixed=0, ns_per_shot=ns, bytes_peak=0,
+        shots_least=least,
+    )  # fmt: skip
+    session = desk.open()
+    job = desk.submit(session, shots=shots)
+    if crowd:
+        desk.submit(session, shots=1)
+    desk.workers(*range(workers))
+    done = [0] * -(-shots // SHOT_BLOCK)
+    fate = iter(fates)
+    while mine := desk.segments(job):
+        at, what = next(fate, (0, "d"))
+        run = mine[at % len(mine)]
+        assert run.shot_first % SHOT_BLOCK == 0
+        end = run.shot_first + run.shots
+        assert 0 < run.shots <= SLICE_SHOTS_MAX
+        assert end == shots or (end < shots and end % SHOT_BLOCK == 0)
+        worker = desk.state.workers[run.worker]
+        if what in "ds" or desk.state.jobs[job].stop is not None:
+            for block in range(run.shot_first // SHOT_BLOCK, -(-end // SHOT_BLOCK)):
+                done[block] += 1
+            desk.done(run, cpu_ns=run.shots * (1 if what == "d" else 10**6))
+            continue
+        worker.killed = what == "k"  # nobody is to blame: as after another job's grace
+        desk.lose(run.worker)
+        desk.workers(run.worker)
+        if desk.state.jobs[job].final is not None:
+            return  # lost too often, as other tests have it
+    found = desk.state.jobs[job]
+    invariants.check(desk.state)
+    if found.state is JobState.COMPLETED:
+        assert set(done) == {1}
+        assert found.shots_done == shots
+    else:
+        assert found.state is JobState.FAILED
+        assert any(what == "l" for _, what in fates)

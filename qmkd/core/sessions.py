@@ -12,6 +12,7 @@ SESSION_EXPIRED; then `kernel.py` looks at availability and rights, and each cal
 
 from __future__ import annotations
 
+from qmkd.core import quotas
 from qmkd.core.capabilities import negotiate
 from qmkd.core.delegation import revoke
 from qmkd.core.events import Called, Peer
@@ -93,7 +94,7 @@ def check_open(state: State, peer: Peer, request: NegotiateCaps) -> Tenant | Ker
             asked=1,
             waiting_helps=tenant.rule.quota.sessions > 0,
         )
-    return tenant
+    return quotas.check_change(tenant, state.now_ns) or tenant
 
 
 def open_session(state: State, event: Called) -> Opened | KernelError:
@@ -111,6 +112,7 @@ def open_session(state: State, event: Called) -> Opened | KernelError:
         session.lent[each] = None
         each.users[session] = None
     tenant.sessions += 1
+    quotas.change(tenant, state.now_ns)
     state.version += 1
     keep(state, session_row(session, state.now_ns))
     write_down(

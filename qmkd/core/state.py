@@ -80,7 +80,7 @@ class Tenant(Account):
     sessions, checking, parked: how many there are of open sessions, of submissions being
         verified, of requests that wait for its jobs.
     held_bytes: graphs of live jobs (each once) and of submissions being verified.
-    rows_live: result bytes that live jobs will fill.
+    rows_live: result bytes that live jobs will fill. changes: of which the audit chain tells.
     kept_bytes: results of finished jobs. ready, queued: jobs with shots to hand out, those placed
         on the machine and those that wait for it, best first. in_turns: stands in `State.turns`.
     served: what it has had of the machine, over its weight (`mapping.py`). worker_ns: of workers.
@@ -103,7 +103,12 @@ class Tenant(Account):
     finished: dict[Job, None] = field(default_factory=dict)
     keys: dict[str, Job] = field(default_factory=dict)
     programs: dict[ProgramKey, Program] = field(default_factory=dict)
+    changes: Meter = field(init=False)
     expired: dict[SessionId, None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        Account.__post_init__(self)
+        self.changes = Meter(self.quota.changes_per_minute)
 
 
 @dataclass(slots=True, eq=False)

@@ -61,6 +61,7 @@ class TenantTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     grantable: list[Right] = msgspec.field(default_factory=lambda: list(Right))
     quota: QuotaTable = QuotaTable()
     suspended: bool = False
+    weight: Annotated[int, Meta(ge=1, le=1000)] = 1
 
 
 class DecoderTable(DecoderSpeed, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -300,6 +301,7 @@ def _rule(index: int, table: TenantTable) -> TenantRule:
         grantable=frozenset(table.grantable),
         quota=Quota(**{name: getattr(table.quota, name) for name in Quota.__struct_fields__}),
         suspended=table.suspended,
+        weight=table.weight,
     )
 
 

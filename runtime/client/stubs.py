@@ -333,7 +333,8 @@ class Calls:
     ) -> GetMapping:
         """Say which physical qubits carry a job's virtual ones.
 
-        Each from its last allocation on. Refused where the program, or what would be said, is too long.
+        Each from its last allocation on. Refused where the program, or what would be said, is too
+        long.
         """
         return GetMapping(
             session_id=session_id,

@@ -76,6 +76,7 @@ SMALL = Quota(
     logical_qubits=6,
     t_states_per_minute=100,
     cpu_ms_per_minute=1_000,
+    changes_per_minute=40,
 )
 RULES = (
     TenantRule(name="victim", uids=frozenset({VICTIM})),
@@ -647,6 +648,38 @@ def _(stage: Stage) -> Any:
     return stage.attack_submit(shots=20_000)
 
 
+@attempt("exhaust the journal", "by opening and closing sessions", QuotaExceeded)
+def _(stage: Stage) -> Any:
+    def once(_: int) -> Any:
+        opened = stage.attack(NegotiateCaps(requested=["x" * 128] * 64))
+        if not isinstance(opened, KernelError):
+            stage.attack(CloseSession(session_id=opened.session_id))
+        return opened
+
+    return until_refused(once, SMALL.changes_per_minute)
+
+
+@attempt("exhaust the journal", "by submitting and cancelling, giving and taking", QuotaExceeded)
+def _(stage: Stage) -> Any:
+    def job(_: int) -> Any:
+        made = stage.attack_submit()
+        if not isinstance(made, KernelError):
+            stage.attack(Cancel(session_id=stage.session, job_id=made.job_id))
+            for run in [one for one in stage.segments() if one.job_id == made.job_id]:
+                stage.failed(run, "stopped")
+        return made
+
+    def capability(_: int) -> Any:
+        made = stage.delegate(Right.ALLOC)
+        if not isinstance(made, KernelError):
+            stage.attack(Revoke(session_id=stage.session, capability_id=made.capability_id))
+        return made
+
+    by_jobs = until_refused(job, SMALL.changes_per_minute)
+    stage.later(60 * 10**9)
+    return [by_jobs, until_refused(capability, SMALL.changes_per_minute)]
+
+
 @pytest.mark.parametrize("durable", [False, True], ids=["memory", "durable"])
 @pytest.mark.parametrize(
     "tried", ATTEMPTS, ids=[f"{each.aim}: {each.name}".replace(" ", "-") for each in ATTEMPTS]
@@ -672,7 +705,7 @@ def test_the_list_covers_all_that_the_mission_names() -> None:
     aims = {each.aim for each in ATTEMPTS}
     assert aims == {
         "forge", "guess", "replay", "escalate", "use another's", "exhaust memory",
-        "exhaust the machine", "exhaust CPU", "exhaust disk",
+        "exhaust the machine", "exhaust CPU", "exhaust disk", "exhaust the journal",
     }  # fmt: skip
     assert len({(each.aim, each.name) for each in ATTEMPTS}) == len(ATTEMPTS)
 
@@ -711,7 +744,7 @@ def test_refused_calls_write_nothing_to_the_journal() -> None:
 def test_what_a_closed_session_left_in_the_journal_goes() -> None:
     """Rows come back with the session; only the audit chain, a line for each, is for ever."""
     stage = Stage(durable=True)
-    for _ in range(20):
+    for _ in range(10):
         stage.kept.clear()
         opened = stage.open(uid=ATTACKER)
         job = stage.submit(opened, uid=ATTACKER)

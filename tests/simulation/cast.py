@@ -57,6 +57,7 @@ TENANTS = (
             result_bytes=90_000,
             sessions=8,
             t_states_per_minute=200_000,
+            changes_per_minute=900,
         ),
     ),
     TenantRule(
@@ -248,7 +249,7 @@ _BOUNDS: tuple[tuple[tuple[Any, ...], str, Any], ...] = (
     ((sessions, recovery), "SWEEP_EFFECTS_MAX", 4),
     ((delegation, invariants), "CAPABILITIES_MAX", 4),
     ((delegation, invariants), "DELEGATIONS_MAX", 3),
-    ((delegation,), "SWEEP_EFFECTS_MAX", 4),
+    ((delegation,), "SWEEP_EFFECTS_MAX", 0),
     ((keeping,), "PENDING_MAX", 40),
     ((recovery,), "SLICE_SHOTS_UNMEASURED_MAX", 4096),
     ((programs, invariants), "PROGRAMS_CACHED_MAX", 4),

@@ -586,7 +586,7 @@ class Life:
             assert not tenant.keys
             assert not tenant.finished
             assert tenant.quota == tenant.rule.quota
-            for meter in (tenant.t_states, tenant.cpu):
+            for meter in (tenant.t_states, tenant.cpu, tenant.changes):
                 assert quotas.level(meter, self.now_ns + quotas.MINUTE) == 0
         assert not self.witness.rows, "no rows are kept for nobody"
         assert set(state.timers) <= {state.sweep, state.lapse}

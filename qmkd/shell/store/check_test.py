@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 
 import msgspec
 import pytest
@@ -164,7 +164,7 @@ KEYS = {  # of tables without rowid
 def test_a_flipped_bit_in_any_body_is_found_at_the_start(path: Path, table: str) -> None:
     told(path)
     chance = random.Random(table)
-    for _ in range(20):
+    for _ in range(6):
         db = sqlite3.connect(path, isolation_level=None)
         names, keys = KEYS.get(table, ("rowid = ?", "rowid"))
         *key, body = chance.choice(db.execute(f"SELECT {keys}, body FROM {table}").fetchall())
@@ -216,7 +216,7 @@ def test_a_page_of_noise_is_refused_or_found_but_never_believed(path: Path) -> N
     whole, pages = path.read_bytes(), path.stat().st_size // 4096
     chance = random.Random(4)
     found = 0
-    some = [*range(8), *chance.sample(range(8, pages), 32)]  # many of the latter are free
+    some = [*range(8), *chance.sample(range(8, pages), 16)]  # many of the latter are free
     for page in some:
         path.write_bytes(whole[: page * 4096] + chance.randbytes(4096) + whole[(page + 1) * 4096 :])
         try:
@@ -334,7 +334,8 @@ def test_the_file_grows_smaller_when_much_is_deleted(path: Path) -> None:
     keeper.store.keep(Keep(number=1, epoch=0, numbered=0, gone=gone), rows_of)
     keeper.store.keep(Keep(number=2, epoch=0, numbered=0), rows_of)
     keeper.wait(2)
-    while keeper.store._writer._shrinking:
+    deadline = monotonic() + 30.0
+    while keeper.store._writer._shrinking and monotonic() < deadline:
         sleep(0.01)
     keeper.store.close()
     assert path.stat().st_size < large / 2
