@@ -42,8 +42,7 @@ from qmkd.engine.noise import PauliChannel, Told
 from qmkd.engine.prepared import PAULIS, Unable
 from qmkd.qec import noise
 from qmkd.qec.codes import code as codes
-from qmkd.qec.decoders import Undecodable
-from qmkd.qec.decoders import Packed
+from qmkd.qec.decoders import Packed, Undecodable
 from qmkd.qec.histories import History
 from qmkd.qec.measuring import CODES
 from qvm.profiles import Profile
