@@ -51,7 +51,7 @@ class DecoderFigures(Struct, frozen=True, kw_only=True):
         int,
         Meta(
             description="Lives of logical qubits, from a preparation or measurement to the next, "
-            "X errors and Z errors apart."
+            "X errors and Z errors apart. Under `physical` noise, whole programs."
         ),
     ] = 0
     calls: Annotated[int, Meta(description="Windows of these that decoders were given.")] = 0
@@ -59,7 +59,11 @@ class DecoderFigures(Struct, frozen=True, kw_only=True):
     failures: Annotated[int, Meta(description="Windows heavier than a decoder takes.")] = 0
     undecoded: Annotated[int, Meta(description="Histories that have such windows.")] = 0
     errors: Annotated[
-        int, Meta(description="Histories that leave their qubit flipped after decoding.")
+        int,
+        Meta(
+            description="Histories that leave their qubit flipped after decoding, or any outcome "
+            "of their program wrong."
+        ),
     ] = 0
     syndrome_weights: Annotated[
         list[int],

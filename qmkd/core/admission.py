@@ -43,6 +43,8 @@ from syscalls.job import Noise, PlanJob, Planned, Policy, Submit, Submitted
 ABSENT_OPS = frozenset({"OPEN_CHAN", "USE_CHAN", "CLOSE_CHAN", "SET_POLICY"})
 LOOKED_UP = frozenset({Noise.PROFILE, Noise.CALIBRATED})
 """The noise that comes from tables of what was measured before."""
+PATCHES = ("Surface", "BaconShor")
+"""Codes of which a whole program is run as one circuit."""
 SEED_BYTES = 8
 
 
@@ -237,6 +239,8 @@ def _check_same_noise(state: State, submission: Submission, program: Program) ->
 
 def _check_noise(state: State, program: Program, policy: Policy) -> NotAvailable | None:
     """Whether the errors are known, or can be measured, that the job's qubits are to suffer."""
+    if policy.noise is Noise.PHYSICAL:
+        return _check_patches(program)
     if policy.noise not in LOOKED_UP:
         return None
     model, _, strength = state.machine.physical_noise.partition(" ")
@@ -254,6 +258,17 @@ def _check_noise(state: State, program: Program, policy: Policy) -> NotAvailable
                 feature=f"the noise of {name} under {state.machine.physical_noise}",
                 remedy=f"Its logical error rates are not known: {why}. "
                 f'Ask for `noise: "ideal"`{other}.',
+            )
+    return None
+
+
+def _check_patches(program: Program) -> NotAvailable | None:
+    """What else a circuit of the whole program asks for, the worker sees, node by node."""
+    for profile in program.summary.profiles:
+        if profile.distance and profile.code not in PATCHES:
+            return NotAvailable(
+                feature=f"`physical` noise of logical:{profile.code}(d={profile.distance})",
+                remedy=f"It is for {' and '.join(PATCHES)}; ask for `calibrated`.",
             )
     return None
 

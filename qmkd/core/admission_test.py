@@ -65,6 +65,7 @@ def test_what_this_build_lacks_is_refused_by_name(
 
 
 CALIBRATED = "calibrated uniform 0.001"
+PHYSICAL = "physical uniform 0.001"
 
 
 @pytest.mark.parametrize(
@@ -74,6 +75,7 @@ CALIBRATED = "calibrated uniform 0.001"
         ("logical:Surface(d=3)", {"noise": Noise.IDEAL}, "ideal", "ideal", False),
         ("logical:Surface(d=3)", {"noise": Noise.PROFILE}, "profile", CALIBRATED, True),
         ("logical:Surface(d=3)", {"noise": Noise.CALIBRATED}, "calibrated", CALIBRATED, False),
+        ("logical:Surface(d=3)", {"noise": Noise.PHYSICAL}, "physical", PHYSICAL, False),
         ("logical:ideal", {"noise": Noise.PROFILE}, "profile", "ideal", True),
         ("logical:ideal", {}, "profile", "ideal", True),
         ("logical:ideal", {"noise": Noise.IDEAL}, "ideal", "ideal", False),
@@ -107,6 +109,14 @@ def test_a_job_whose_errors_nobody_knows_is_refused_with_a_way_out(
         assert said in refused.sentence()
     for noise in (Noise.IDEAL, Noise.DECODED):
         desk.submit(session, bell(profile=profile), noise=noise)
+
+
+def test_a_program_of_other_codes_is_no_circuit_of_patches(desk: Desk) -> None:
+    session = desk.open()
+    refused = desk.try_submit(session, bell(profile="logical:SHYPS(d=4)"), noise=Noise.PHYSICAL)
+    assert isinstance(refused, NotAvailable)
+    assert "`physical` noise of logical:SHYPS(d=4)" in refused.sentence()
+    desk.submit(session, bell(profile="logical:BaconShor(d=8)"), noise=Noise.PHYSICAL)
 
 
 def test_a_job_whose_errors_can_be_measured_is_taken(make_desk: Callable[..., Desk]) -> None:

@@ -408,7 +408,7 @@ def test_slices_cover_every_shot_exactly_once_whatever_is_lost(
     shots = min(shots, SHOTS_MAX)
     desk = Desk(workers=workers, physical_qubits=34)
     desk.watched = False
-    desk.state.planner = lambda summary, _: Plan(
+    desk.state.planner = lambda summary, shots, noise, keeps: Plan(
         engine="fake", why="test", width=2, ns_fixed=0, ns_per_shot=ns, bytes_peak=0,
         shots_least=least,
     )  # fmt: skip

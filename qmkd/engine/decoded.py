@@ -42,7 +42,7 @@ from qmkd.engine.noise import PauliChannel, Told
 from qmkd.engine.prepared import PAULIS, Unable
 from qmkd.qec import noise
 from qmkd.qec.codes import code as codes
-from qmkd.qec.decoders import Packed
+from qmkd.qec.decoders import Packed, Undecodable
 from qmkd.qec.histories import History
 from qmkd.qec.measuring import CODES
 from qvm.profiles import Profile
@@ -246,7 +246,12 @@ def _memories(
     speed: DecoderSpeed,
 ) -> Memories:
     code = _code_of(profile)
-    history = History(code, noise.PRESETS[model](strength), basis, ends)
+    try:
+        history = History(code, noise.PRESETS[model](strength), basis, ends)
+    except Undecodable as problem:
+        raise Unable(
+            f"{profile.asked} under {model} noise cannot be decoded in the loop: {problem}"
+        ) from problem
     return Memories(history, code.distance, speed)
 
 

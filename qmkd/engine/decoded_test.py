@@ -355,6 +355,8 @@ def test_what_cannot_be_decoded_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(Unable, match="cannot be decoded in the loop"):
         decoding(made)
     made = program(*[op("APPLY_S", "a")] * 3)
+    with pytest.raises(Unable, match="under biased10 noise cannot be decoded in the loop"):
+        DecodedNoise("decoded biased10", made.lowered, Rounds(), "biased10", P)
     monkeypatch.setattr(decoded, "DETECTORS_IN_ALL_MAX", 100)
     with pytest.raises(Unable, match="too much to decode"):
         decoding(made)

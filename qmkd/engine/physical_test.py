@@ -128,7 +128,7 @@ KINDS: Final = ("H", "H", "X", "Z", "CNOT", "CNOT", "CNOT", "CZ", "SWAP", "measu
                 "reset", "fence")  # fmt: skip
 
 
-def random_nodes(seed: int, length: int = 16, used_again: bool = True) -> list[str]:
+def random_nodes(seed: int, length: int = 22, used_again: bool = True) -> list[str]:
     """Whatever one circuit takes, without feed-forward; all qubits are measured in the end.
 
     used_again: a qubit that was measured may be used without a RESET.

@@ -43,8 +43,8 @@ DISTANCES: Final = {
     "BaconShor": (2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
     "SHYPS": (2, 4),
 }
-OTHER_NOISE: Final = ("si1000", "biased10")
-OTHER_STRENGTHS: Final = (3e-3, 2e-3, 1e-3)
+OTHER_NOISE: Final = {"si1000": (3e-3, 2e-3, 1e-3), "biased10": (5e-3, 3e-3, 2e-3, 1e-3)}
+"""Models and their strengths; where X errors are rare, their law needs a stronger one."""
 OTHER_DISTANCES: Final = {"Surface": (3, 4, 5, 7), "BaconShor": (3, 5, 7)}
 P_LEAST: Final = {"SHYPS": 1e-3}
 """Where decoding is too slow to see failures at the weakest strengths."""
@@ -59,10 +59,11 @@ GATES: Final = {
     ("BaconShor", 5): (3e-3, 1e-3),
 }
 """Where gates err often enough to be told from the rounds around them; elsewhere as memory does."""
+GATES_LONGER: Final = {("Surface", 5, 2e-3): 2.0}
 OTHER_GATES: Final = {("Surface", 3): (2e-3,), ("Surface", 5): (2e-3,), ("BaconShor", 3): (2e-3,)}
 SURGERY: Final = (3, 5)
 LONGER: Final = {
-    ("Surface", 7, 1e-3): 4.0,
+    ("Surface", 7, 1e-3): 15.0,
     ("Surface", 9, 3e-3): 2.0,
     ("Surface", 11, 3e-3): 4.0,
     ("SHYPS", 4, 1e-3): 4.0,
@@ -111,7 +112,7 @@ def shipped(made: Made, effort: Effort) -> None:
         for p in strengths:
             _gates(made, CODES[code](distance), noise.uniform(p), effort)
     for name, code in product(OTHER_NOISE, OTHER_DISTANCES):
-        for p in OTHER_STRENGTHS:
+        for p in OTHER_NOISE[name]:
             model = noise.PRESETS[name](p)
             for basis in BASES:
                 _memories(made, code, OTHER_DISTANCES[code], model, basis, effort)
@@ -143,7 +144,9 @@ def _memories(
 
 
 def _gates(made: Made, code: Code, model: noise.NoiseModel, effort: Effort) -> None:
-    gates = msgspec.structs.replace(effort, errors=GATE_ERRORS_ENOUGH)
+    point = (code.profile, code.distance, model.strength)
+    longer = GATES_LONGER.get(point, 1.0) if model.name == "uniform" else 1.0
+    gates = msgspec.structs.replace(_times(effort, longer), errors=GATE_ERRORS_ENOUGH)
     keys = {
         (basis, gadget): Key(code.profile, code.distance, model.name, model.strength, gadget, basis)
         for basis in BASES

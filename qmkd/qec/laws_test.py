@@ -7,7 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from qmkd.qec.data import published
 from qmkd.qec.laws import Point, crossing, fit_law, fit_threshold, suppression
+from qmkd.qec.sampling import piece_rate
 
 A, P_STAR = 0.2, 0.011
 
@@ -38,6 +40,27 @@ def test_the_law_of_a_family_goes_through_its_points_and_on_beyond_them() -> Non
         assert low < value < high
     assert law.rate(7, 1.5e-3)[3]
     assert not law.rate(11, 1e-3)[3]
+
+
+@pytest.mark.parametrize("basis", ["X", "Z"])
+def test_the_law_goes_through_published_counts_from_one_in_ten_thousand_on(basis: str) -> None:
+    """Within 35 %, over five decades of rates; of two distances only the law of three terms."""
+    points = [
+        (each.distance, each.p, piece_rate(each.errors / each.shots, each.rounds), each.errors)
+        for each in published()
+        if (each.source, each.basis) == ("midout", basis) and each.errors >= 40
+        if each.distance >= 5 and each.p <= 3e-3
+    ]
+    law = fit_law("Surface", points)
+    assert law is not None
+    assert law.plane is not None
+    assert len(law.plane.solution) == 4
+    for distance, p, rate, _ in points:
+        assert abs(math.log(rate) - law.plane.predict(distance, p)[0]) < 0.3
+    fewer = fit_law("Surface", [each for each in points if each[0] in (5, 7)])
+    assert fewer is not None
+    assert fewer.plane is not None
+    assert len(fewer.plane.solution) == 3
 
 
 def test_the_band_widens_with_the_reach() -> None:

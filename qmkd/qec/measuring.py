@@ -171,7 +171,7 @@ def decoder_of_memory(code: Code, circuit: stim.Circuit, basis: Basis) -> Decode
     checks of one kind: with both, belief propagation fails on the many short loops of Y errors.
     """
     if not code.matchable:
-        model = circuit.detector_error_model()
+        model = circuit.detector_error_model(approximate_disjoint_errors=True)
         return BpOsd(of_kind(model, kinds_of(model, basis)["XZ".index(basis)]))
     return Matching(model_of(circuit), correlated=learns(code))
 
@@ -188,7 +188,7 @@ def decoder_of_cnot(
 
     when: rounds of the CNOTs, as numbers between those of the rounds before and after.
     """
-    model = circuit.detector_error_model()
+    model = circuit.detector_error_model(approximate_disjoint_errors=True)
     rounds, parts = rounds_of(model), _parts(model)
     # X errors, which Z checks see, go from control (block 0) to target; Z errors the other way.
     order = (0, 1) if basis == "Z" else (1, 0)
@@ -461,7 +461,7 @@ def _run_quiet(
     circuit: stim.Circuit, decoder: Decoder, rounds: int, effort: Effort, seed: int
 ) -> Counted:
     """As `run`; shots in which early rounds detect anything are thrown away, and not counted."""
-    when = rounds_of(circuit.detector_error_model())
+    when = rounds_of(circuit.detector_error_model(approximate_disjoint_errors=True))
     early = np.packbits(when < QUIET_ROUNDS, bitorder="little")
     shots, kept, errors = shots_for(circuit, decoder, effort.seconds, seed), 0, 0
     sampler = circuit.compile_detector_sampler(seed=seed)

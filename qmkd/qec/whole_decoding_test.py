@@ -120,6 +120,13 @@ def test_a_cnot_fails_as_often_as_the_experiment_that_calibrates_it_on_many_shot
     check_cnot(5, basis, 1 << 17)
 
 
+@pytest.mark.parametrize("code", CODES, ids=name)
+def test_no_single_fault_is_a_logical_error_in_windows_either(code: Code) -> None:
+    test_no_single_fault_is_a_logical_error(
+        Passes, code, cnot(2, "Z", 2, turns=True, between=3 * code.distance)
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("distance", "more"), [(3, 1.12), (5, 1.25)])
 def test_decoding_by_region_costs_a_little(distance: int, more: float) -> None:
@@ -130,12 +137,23 @@ def test_decoding_by_region_costs_a_little(distance: int, more: float) -> None:
     assert passes.errors < region.errors < more * passes.errors + margin
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("distance", "shots"), [(3, 1 << 17), (5, 1 << 16)])
+def test_windows_to_and_fro_err_less_than_regions(distance: int, shots: int) -> None:
+    """By five standard errors."""
+    actions = cnot(distance, "Z", 2, turns=True, between=3 * distance)
+    windows = count(surface(distance), actions, shots, "passes")
+    region = count(surface(distance), actions, shots, "region")
+    assert windows.errors + 5 * math.sqrt(region.errors + windows.errors) < region.errors
+
+
 def test_patches_that_copy_errors_in_a_circle_are_decoded_by_region() -> None:
     """To and fro, and H in between, so that both kinds of a patch hang together."""
     mixed = [Action(0, "prepare", (0,)), Action(0, "prepare", (1,)), Action(1, "CX", (0, 1)),
              Action(2, "H", (1,)), Action(3, "CX", (0, 1)), Action(4, "measure", (0,)),
              Action(4, "measure", (1,), "X")]  # fmt: skip
-    ordered = [cnot(2, "Z", 3), teleported(1, "Z")]
+    far = cnot(2, "Z", 2, turns=True, between=9)  # windows of 6 rounds have an order
+    ordered = [cnot(2, "Z", 3), teleported(1, "Z"), far]
     circular = [cnot(2, "Z", 3, turns=True), mixed]
     for actions in (*ordered, *circular):
         by = "patch by patch" if actions in ordered else "by region"

@@ -39,12 +39,16 @@ def pair(wait: int, basis: Basis = "Z") -> list[Action]:
             Action(end, "measure", (1,), basis)]  # fmt: skip
 
 
-def cnot(wait: int, basis: Basis, gates: int = 1, turns: bool = False) -> list[Action]:
-    """CNOTs one round apart, all one way or to and fro."""
+def cnot(
+    wait: int, basis: Basis, gates: int = 1, turns: bool = False, between: int = 1
+) -> list[Action]:
+    """CNOTs `between` rounds apart, all one way or to and fro."""
     actions = [Action(0, "prepare", (patch,), basis) for patch in (0, 1)]
     for number in range(gates):
-        actions.append(Action(wait + number, "CX", (1, 0) if turns and number % 2 else (0, 1)))
-    end = 2 * wait + gates - 1
+        actions.append(
+            Action(wait + number * between, "CX", (1, 0) if turns and number % 2 else (0, 1))
+        )
+    end = 2 * wait + (gates - 1) * between
     return [*actions, *(Action(end, "measure", (patch,), basis) for patch in (0, 1))]
 
 

@@ -129,6 +129,26 @@ def test_what_no_table_knows_is_measured_once_and_kept() -> None:
     assert before["calibration"] == after["calibration"]
 
 
+def test_decoders_are_as_fast_as_configured() -> None:
+    config = "workers = 1\n[decoder]\nwindow_ns = 5000\nevent_ns = 100\nweight_max = 1\n"
+    with running_daemon(config=config) as daemon, Line(daemon.socket) as line:
+        session = line.session()
+        job = line.call(
+            "q_submit",
+            session_id=session,
+            graph=stored("logical:Surface(d=3)"),
+            policy={"shots": 20_000, "seed": 5, "noise": "decoded"},
+        )["job_id"]
+        done = line.call("q_wait", session_id=session, job_id=job)
+    figures = done["telemetry"]["decoder"]
+    assert done["execution_context"]["decoder"]["weight_max"] == 1
+    assert figures["calls"] == figures["histories"] == 20_000
+    assert figures["failures"] == sum(figures["syndrome_weights"][2:]) > 0
+    ones = figures["syndrome_weights"][1]
+    assert figures["busy_ns"] == 5000 * (20_000 - figures["failures"]) + 100 * ones
+    assert figures["reaction_ns_most"] == 5100
+
+
 def test_what_cannot_be_measured_is_refused_in_words() -> None:
     config = 'physical_noise = "uniform 0.2"\nworkers = 1\n'
     with running_daemon(config=config) as daemon, Line(daemon.socket) as line:

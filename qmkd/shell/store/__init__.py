@@ -3,7 +3,7 @@
 `schema.py` holds the tables and their migrations, and opens the file. `rows.py` says how the
 kernel's rows (`qmkd/core/records.py`) lie in them. `writer.py` is the one thread that writes.
 `reader.py` reads everything back, `fetcher.py` what is large. `check.py` looks for damage. Why this
-way: docs/decisions/0015-store.md.
+way: docs/decisions/0016-store.md.
 """
 
 from qmkd.shell.store.reader import stored_sizes
