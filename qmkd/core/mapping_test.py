@@ -17,7 +17,7 @@ from qvm.blocks import qubits_of
 from qvm.machine import Factory, Hardware, Link, Module
 from syscalls.errors import InsufficientCaps, ResourceExhausted
 from syscalls.ids import JobId, SessionId
-from syscalls.job import Cancel, JobState, JobStatus, Status
+from syscalls.job import Cancel, JobState, JobStatus, Noise, Status
 from syscalls.results import SHOT_BLOCK
 from syscalls.telemetry import GetMapping, GetTelemetry, Mapping
 
@@ -355,7 +355,7 @@ def test_a_mapping_names_the_physical_qubits_of_every_virtual_one(make_desk: Mak
 def test_qubits_of_one_block_share_its_physical_qubits(make_desk: Make) -> None:
     desk = made(make_desk, modules(200))
     session = desk.open()
-    job = desk.submit(session, patches(9, 4, "SHYPS"), shots=LONG)
+    job = desk.submit(session, patches(9, 4, "SHYPS"), shots=LONG, noise=Noise.IDEAL)
     told = desk.call(GetMapping(session_id=session, job_id=job))
     assert isinstance(told, Mapping)
     assert set(map(tuple, told.mapping.values())) == {tuple(range(147))}
