@@ -53,7 +53,7 @@ EPOCH_CYCLES: Final = 1 << 20  # after so many a job gives way to whom fairness 
 SLICE_CYCLES_CROWDED: Final = EPOCH_CYCLES // 16  # of a slice, while somebody waits
 OVERTAKEN_MAX: Final = 64  # how often what fits may overtake a job that does not
 BACKFILL_MAX: Final = 8  # of a tenant's waiting jobs, looked at where the first does not fit
-PACKED_JOBS_MAX: Final = 256  # beyond so many, jobs are not moved to make room
+PACKED_JOBS_MAX: Final = 128  # beyond so many, jobs are not moved to make room
 ATTEMPTS_MAX: Final = 3
 JOBS_LIVE_MAX: Final = 1024  # the largest `Quota.jobs`
 
