@@ -267,6 +267,17 @@ def test_expiry_is_by_the_kernels_clock_even_before_its_timer_fires(court: Court
     assert court.opened(name).denied == [name]
 
 
+def test_a_slice_that_comes_back_when_the_capability_has_expired_does_not_count(
+    court: Court,
+) -> None:
+    name = court.given(court.open(), Right.MAGIC, expires_after_ms=1000)
+    bobs = court.opened("CAP_ALLOC", name).session_id
+    job = court.submit(bobs, MAGIC, uid=2)
+    court.now_ns += SECOND
+    court.done(court.segments(job)[0])
+    assert court.failed_for_want_of(bobs, job, "CAP_MAGIC")
+
+
 def test_what_is_derived_expires_no_later_than_what_it_came_from(court: Court) -> None:
     alices = court.open()
     first = court.given(alices, Right.MAGIC, Right.DELEGATE, expires_after_ms=1000)
