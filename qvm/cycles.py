@@ -17,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from qvm.blocks import qubits_of
 from qvm.machine import MILLION, Hardware
 from qvm.program import Summary
 
@@ -26,12 +27,14 @@ SPANS_MAX: Final = 64
 class Demand(msgspec.Struct, frozen=True, kw_only=True):
     """What a running program takes of a machine.
 
-    cycles: of one shot. steps: logical time steps of one shot. t_rate: T states per million cycles.
-    blocks: code blocks to decode. slowed: what made it longer, `T states`, `decoding` or nothing.
+    cycles: of one shot. steps: logical time steps of one shot. qubits: physical ones of its blocks.
+    t_rate: T states per million cycles. blocks: code blocks to decode. slowed: what made a shot
+    longer, `T states`, `decoding` or nothing.
     """
 
     cycles: int
     steps: int
+    qubits: int
     t_rate: int
     blocks: int
     slowed: str = ""
@@ -52,18 +55,22 @@ def demand(summary: Summary, hardware: Hardware) -> Demand:
     cycles = steps * max((1, *(each.distance for each in summary.profiles)))
     slowed = ""
     blocks = sum(each.number for each in summary.blocks if each.coded)
+    qubits = qubits_of(summary.blocks)
     limit = hardware.decoder_blocks
     if limit is not None and blocks > limit:
         cycles, slowed = -(-cycles * blocks // limit), "decoding"
     made = hardware.t_rate
     if made is None:
-        return Demand(cycles=cycles, steps=steps, t_rate=0, blocks=blocks, slowed=slowed)
+        return Demand(
+            cycles=cycles, steps=steps, qubits=qubits, t_rate=0, blocks=blocks, slowed=slowed
+        )
     waited = -(-summary.t_states * MILLION // max(1, made))
     if waited > cycles:
         cycles, slowed = waited, "T states"
     return Demand(
         cycles=cycles,
         steps=steps,
+        qubits=qubits,
         t_rate=min(made, -(-summary.t_states * MILLION // cycles)),
         blocks=blocks if limit is None else min(blocks, limit),
         slowed=slowed,

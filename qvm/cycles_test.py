@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import msgspec
 import pytest
 
-from qvm.cycles import demand, steps_of
+from qvm.cycles import SPANS_MAX, Vacancy, demand, earliest, steps_of
 from qvm.machine import Factory, Hardware, Module, plain
 from qvm.program import Summary, VerifiedProgram
 from qvm.verify import verify_bytes
@@ -121,3 +122,49 @@ def test_blocks_of_each_kind_are_counted_at_their_own_most() -> None:
     kinds = [(each.distance, each.number) for each in found.summary.blocks]
     assert kinds == [(5, 1), (3, 2)]
     assert found.summary.peak_physical == 17 + 49
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_earliest_start_is_that_of_a_machine_watched_cycle_by_cycle(seed: int) -> None:
+    rng = random.Random(seed)
+    total = 20
+    ends, free = [], total
+    while free > 3:
+        qubits = rng.randint(1, free)
+        free -= qubits
+        ends.append((rng.randint(0, 30), qubits))
+    wants = [(rng.randint(1, total), rng.randint(1, 9)) for _ in range(rng.randint(1, 6))]
+    now, running, waiting, start = 5, list(ends), list(wants), 0
+    while waiting:
+        back = [each for each in running if each[0] <= now]
+        running = [each for each in running if each[0] > now]
+        free += sum(qubits for _, qubits in back)
+        while waiting and waiting[0][0] <= free:
+            qubits, cycles = waiting.pop(0)
+            free -= qubits
+            running.append((now + cycles, qubits))
+            start = now
+        now += 1
+    idle = total - sum(qubits for _, qubits in ends)
+    assert earliest(5, idle, ends, wants) == start
+
+
+def test_what_was_free_longest_is_taken_first() -> None:
+    vacancy = Vacancy([(0, 5)])
+    vacancy.give(30, 4)
+    vacancy.give(20, 3)
+    assert vacancy.take(2) == 0
+    assert vacancy.take(5) == 20
+    assert vacancy.take(0) == 0
+    assert vacancy.free == 5
+    assert vacancy.take(5) == 30
+    assert vacancy.free == 0
+
+
+def test_of_many_spans_the_oldest_become_one_and_nothing_is_free_too_early() -> None:
+    vacancy = Vacancy([(0, 1)])
+    for since in range(1, 3 * SPANS_MAX):
+        vacancy.give(since, 1)
+        assert len(vacancy.spans) <= SPANS_MAX
+    assert vacancy.free == 3 * SPANS_MAX
+    assert vacancy.take(1) == 2 * SPANS_MAX

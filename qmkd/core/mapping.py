@@ -131,7 +131,7 @@ def _amounts(state: State, job: Job) -> tuple[int, int, int]:
     """What the job holds of qubits, T states and decoding, where these are limited."""
     wants, hardware = demand_of(state, job.program), state.hardware
     return (
-        qubits_of(job.program.summary.blocks),
+        wants.qubits,
         wants.t_rate if hardware.t_rate else 0,
         wants.blocks if hardware.decoder_blocks else 0,
     )
@@ -165,7 +165,7 @@ def spend(state: State, job: Job, shots: int) -> None:
     cycles = shots * demand_of(state, job.program).cycles
     job.cycle += cycles
     job.held_cycles += cycles
-    state.used += cycles * qubits_of(job.program.summary.blocks)
+    state.used += cycles * demand_of(state, job.program).qubits
     state.horizon = max(state.horizon, job.cycle)
     if job.cycle > job.paid_cycle:
         more = job.cycle - job.paid_cycle
@@ -192,10 +192,14 @@ def give_places(state: State) -> list[Job]:
 def _place_next(state: State, placed: list[Job]) -> bool:
     """Place one job, if any may be; those that it overtakes remember."""
     passed: list[Job] = []
+    free = sum(state.inventory.free)
     for tenant in _fairest(state):
         head = tenant.queued[0][-1]
         for _, _, _, job in tenant.queued[:BACKFILL_MAX]:
-            place = room(state, job)
+            if demand_of(state, job.program).qubits > free:
+                place: Place | str = QUBITS
+            else:
+                place = room(state, job)
             if not passed and job is head and place == QUBITS and _make_room(state, job):
                 placed.append(job)
                 return True
@@ -260,8 +264,8 @@ def _yields(state: State, job: Job, head: Job) -> bool:
     reason = blocked(state, head)
     if reason is None or (over_quota(head) is not None and not mine):
         return False
-    freed = qubits_of(job.program.summary.blocks) + sum(state.inventory.free)
-    helps = reason != QUBITS or freed >= qubits_of(head.program.summary.blocks)
+    freed = demand_of(state, job.program).qubits + sum(state.inventory.free)
+    helps = reason != QUBITS or freed >= demand_of(state, head.program).qubits
     if helps or head.overtaken >= OVERTAKEN_MAX:
         return True
     head.overtaken += 1
@@ -275,12 +279,12 @@ def cycles_to_wait(state: State, job: Job) -> int:
     """Cycles until a waiting job may be placed, if what runs goes on to its end and nobody but its
     own tenant's more urgent jobs comes first; by qubits alone."""
     ends = [
-        (one.cycle + left_cycles(state, one), qubits_of(one.program.summary.blocks))
+        (one.cycle + left_cycles(state, one), demand_of(state, one.program).qubits)
         for one in state.placed
     ]
     wants = []
     for _, _, _, each in job.tenant.queued:
-        wants.append((qubits_of(each.program.summary.blocks), left_cycles(state, each)))
+        wants.append((demand_of(state, each.program).qubits, left_cycles(state, each)))
         if each is job:
             break
     start = earliest(state.cycle, sum(state.inventory.free), ends, wants)

@@ -79,6 +79,7 @@ def status_table(status: JobStatus) -> Table:
         ("started", status.started_at),
         ("completed", status.completed_at),
         ("waits for", status.waits_for if status.queue is None else status.queue.reason),
+        ("for cycles", None if status.queue is None else status.queue.cycles or None),
         ("seed", None if context is None else context.seed),
         ("engine", None if context is None else f"{context.engine}: {context.why}"),
         ("outcomes", None if status.counts is None else len(status.counts)),
