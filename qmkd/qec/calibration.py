@@ -130,7 +130,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
     def both(self) -> float:
         """Chance of any logical error."""
-        return 1 - math.prod(1 - term.rate for term in self.terms)
+        return -math.expm1(sum(math.log1p(-term.rate) for term in self.terms))
 
     def end(self, pauli: str) -> float:
         """Of a memory: chance of the error in a preparation or a measurement with its round.

@@ -40,7 +40,7 @@ def test_points_are_used_where_the_table_reaches_nowhere_and_change_nothing_else
     ("point", "why"),
     [
         (("Surface", 11, "uniform", 1e-4), "too few errors to tell"),
-        (("Surface", 3, "uniform", 0.08), "errs more often than once in 20 rounds"),
+        (("Surface", 3, "uniform", 0.03), "errs more often than once in 20 rounds"),
         (("SHYPS", 4, "uniform", 1e-3), "too slow to measure it"),
         (("Surface", 3, "pink", 1e-3), "no noise 'pink'"),
         (("Steane", 3, "uniform", 1e-3), "no code 'Steane'"),

@@ -245,7 +245,8 @@ def measure_memory(
 ) -> Entry | None:
     """Memories of d and 4d rounds (2d where decoding is slow); shorter ones where these forget.
 
-    None where the longer one has fewer than ERRORS_LEAST errors, or no more than the shorter.
+    None where the longer one has fewer than ERRORS_LEAST errors, or where it is not sure to have
+    more than the shorter: a law through such a point would say anything.
     """
     distance = code.distance
     long = 4 * distance if code.matchable else 2 * distance
@@ -264,7 +265,7 @@ def measure_memory(
         if later.value < 0.8:  # a flip chance of 0.4
             break
     rate = slope(sooner, later, lengths[1] - lengths[0])
-    if rate.value <= 0:
+    if rate.low <= 0:
         return None
     term = Term(
         pauli=ERRS[basis],
