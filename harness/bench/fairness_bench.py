@@ -174,7 +174,7 @@ def need_of(graph: bytes) -> Need:
 # --- serving it ---------------------------------------------------------------------------------
 
 
-def _plan(summary: Summary, shots: int) -> Plan:
+def _plan(summary: Summary, shots: int, noise: str, keeps: bool) -> Plan:
     return Plan(
         engine="none",
         why="nothing is run",
