@@ -32,7 +32,7 @@ from qvm.machine import MILLION, Hardware
 from qvm.program import Summary, VerifiedProgram
 from qvm.verify import verify_bytes
 from syscalls.ids import SessionId
-from syscalls.job import Policy, Submit, Submitted
+from syscalls.job import Noise, Policy, Submit, Submitted
 from syscalls.results import SHOT_BLOCK
 from syscalls.session import NegotiateCaps, Session
 from syscalls.syscall import Syscall
@@ -240,7 +240,9 @@ class Floor:
         request = Submit(
             session_id=self.sessions[tenant],
             graph=msgspec.Raw(work.graph),
-            policy=Policy(shots=work.shots, priority=priority, seed=1, counts=False),
+            policy=Policy(
+                noise=Noise.IDEAL, shots=work.shots, priority=priority, seed=1, counts=False
+            ),
         )
         reply = self.call(tenant, request)
         assert isinstance(reply, Submitted), reply
