@@ -56,24 +56,17 @@ def demand(summary: Summary, hardware: Hardware) -> Demand:
     slowed = ""
     blocks = sum(each.number for each in summary.blocks if each.coded)
     qubits = qubits_of(summary.blocks)
-    limit = hardware.decoder_blocks
+    limit, made = hardware.decoder_blocks, hardware.t_rate
     if limit is not None and blocks > limit:
-        cycles, slowed = -(-cycles * blocks // limit), "decoding"
-    made = hardware.t_rate
-    if made is None:
-        return Demand(
-            cycles=cycles, steps=steps, qubits=qubits, t_rate=0, blocks=blocks, slowed=slowed
-        )
-    waited = -(-summary.t_states * MILLION // max(1, made))
-    if waited > cycles:
-        cycles, slowed = waited, "T states"
+        cycles, blocks, slowed = -(-cycles * blocks // limit), limit, "decoding"
+    rate = 0
+    if made is not None:
+        waited = -(-summary.t_states * MILLION // max(1, made))
+        if waited > cycles:
+            cycles, slowed = waited, "T states"
+        rate = min(made, -(-summary.t_states * MILLION // cycles))
     return Demand(
-        cycles=cycles,
-        steps=steps,
-        qubits=qubits,
-        t_rate=min(made, -(-summary.t_states * MILLION // cycles)),
-        blocks=blocks if limit is None else min(blocks, limit),
-        slowed=slowed,
+        cycles=cycles, steps=steps, qubits=qubits, t_rate=rate, blocks=blocks, slowed=slowed
     )
 
 

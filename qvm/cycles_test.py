@@ -93,6 +93,16 @@ def test_a_decoder_with_too_few_blocks_makes_a_shot_longer_in_proportion() -> No
     assert (ideal.cycles, ideal.blocks) == (1, 0)
 
 
+@pytest.mark.parametrize("factories", [True, False])
+def test_no_program_takes_more_than_there_is(factories: bool) -> None:
+    machine = made(50.0, blocks=4)
+    if not factories:
+        machine = msgspec.structs.replace(machine, factory=())
+    found = demand(summary(CNOT, *[T] * 3, qubits=9), machine)
+    assert found.blocks == 4
+    assert found.t_rate <= (machine.t_rate or 0)
+
+
 def test_blocks_are_whole_and_counted_at_their_most() -> None:
     (one,) = summary(qubits=10, profile="SHYPS(d=4)").blocks
     assert (one.number, one.logical, one.physical) == (2, 9, 147)

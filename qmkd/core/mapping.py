@@ -14,7 +14,7 @@ Nothing here chooses what a worker computes next; that is `schedule.py`.
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect, insort
 
 from qmkd.core import quotas
 from qmkd.core.limits import BACKFILL_MAX, EPOCH_CYCLES, OVERTAKEN_MAX, PACKED_JOBS_MAX
@@ -277,15 +277,13 @@ def _yields(state: State, job: Job, head: Job) -> bool:
 
 def cycles_to_wait(state: State, job: Job) -> int:
     """Cycles until a waiting job may be placed, if what runs goes on to its end and nobody but its
-    own tenant's more urgent jobs comes first; by qubits alone."""
-    ends = [
-        (one.cycle + left_cycles(state, one), demand_of(state, one.program).qubits)
-        for one in state.placed
-    ]
-    wants = []
-    for _, _, _, each in job.tenant.queued:
-        wants.append((demand_of(state, each.program).qubits, left_cycles(state, each)))
-        if each is job:
-            break
-    start = earliest(state.cycle, sum(state.inventory.free), ends, wants)
-    return start - min(start, state.cycle)
+    own tenant's more urgent jobs comes first; of what the machine has, not of quotas."""
+    ahead = job.tenant.queued[: bisect(job.tenant.queued, (*job.rank, job))]
+    holds = [(one.cycle + left_cycles(state, one), _amounts(state, one)) for one in state.placed]
+    wants = [(_amounts(state, one), left_cycles(state, one)) for *_, one in ahead]
+    start = state.cycle
+    for kind, vacancy in enumerate(state.vacant):
+        ends = [(end, amounts[kind]) for end, amounts in holds]
+        asked = [(amounts[kind], cycles) for amounts, cycles in wants]
+        start = max(start, earliest(state.cycle, vacancy.free, ends, asked))
+    return start - state.cycle

@@ -172,8 +172,11 @@ def test_the_decoder_holds_back_what_it_cannot_keep_up_with(make_desk: Make) -> 
     queue = status(desk, session, second).queue
     assert queue is not None
     assert queue.reason == "waiting for the decoder of the machine"
+    assert queue.cycles == LONG * SHOT
     slow = desk.submit(session, patches(6), shots=1)
     assert status(desk, session, slow).telemetry.slowed_by == "decoding"
+    desk.run_all()
+    assert status(desk, session, slow).state is JobState.COMPLETED
 
 
 # --- the machine's clock ------------------------------------------------------------------------

@@ -107,7 +107,7 @@ def _modules(*qubits: int) -> tuple[Module, ...]:
 
 HARDWARE = (
     plain(40),
-    Hardware(name="apart", module=_modules(36, 30)),
+    Hardware(name="apart", module=_modules(36, 30), decoder_blocks=1),
     Hardware(
         name="chain",
         module=_modules(20, 20, 30),

@@ -115,8 +115,8 @@ class Witness:
 
     # --- what comes out -------------------------------------------------------------------------
 
-    def saw(self, state: State, now_ns: int, out: list[fx.Effect]) -> None:
-        """Hold a step's effects against the ledger."""
+    def saw(self, state: State, now_ns: int, out: list[fx.Effect], dying: bool = False) -> None:
+        """Hold a step's effects against the ledger. dying: nobody is told more than these."""
         self._check_epoch(state)
         if self.arrived is not None:
             self.ledger.arrived(state, self.arrived)
@@ -144,7 +144,7 @@ class Witness:
                     del self.rows[effect.job_id]
                 case fx.Halt():
                     self.halts += 1
-        if self.subscribed:
+        if self.subscribed and not dying:
             self._check_told(state)
         if self.arrived is not None and self.arrived.origin in self.open:
             self._check_authority(state, now_ns, self.arrived, _PARKED)

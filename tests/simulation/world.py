@@ -221,7 +221,8 @@ class Life:
             done = out[: self.rng.randint(0, len(out))]
             self.witness.arrived, self.witness.subscribed = None, {}
             told = [effect for effect in done if isinstance(effect, fx.Reply)]
-            self.witness.saw(self.kernel.state, self.now_ns, list(told))
+            self.witness.saw(self.kernel.state, self.now_ns, list(told), dying=True)
+            self.witness.subscribed = {}
             for effect in done:
                 if isinstance(effect, fx.Keep):
                     self.disk.keep(effect)
