@@ -63,6 +63,7 @@ GATES_LONGER: Final = {("Surface", 5, 2e-3): 2.0}
 OTHER_GATES: Final = {("Surface", 3): (2e-3,), ("Surface", 5): (2e-3,), ("BaconShor", 3): (2e-3,)}
 SURGERY: Final = (3, 5)
 LONGER: Final = {
+    ("Surface", 5, 1e-4): 3.0,
     ("Surface", 7, 1e-3): 15.0,
     ("Surface", 9, 3e-3): 2.0,
     ("Surface", 11, 3e-3): 4.0,

@@ -37,6 +37,9 @@ SPREAD: Final = 2.0
 """Half-width of a law's band, in units of the scatter of the points around it."""
 POINTS_OF_FOUR: Final = 8
 """Fewer points than that do not carry a law of four terms."""
+LAW_P_LEAST: Final = 3e-4
+"""Weaker noise is measurable at distance 5 only, where correlated matching then needs fewer faults
+than at larger ones; a law through that would promise too much of these."""
 WITH_THRESHOLD: Final = frozenset({"Surface"})
 LAW_DISTANCE_LEAST: Final = 5
 """Distances below behave otherwise: at 3, one fault of a certain kind and one more are enough."""
@@ -104,7 +107,11 @@ def fit_law(code: str, points: Sequence[Point]) -> Law | None:
 
 
 def _fit_plane(points: Sequence[Point]) -> Plane | None:
-    chosen = [each for each in points if each[0] >= LAW_DISTANCE_LEAST and each[0] % 2]
+    chosen = [
+        each
+        for each in points
+        if each[0] >= LAW_DISTANCE_LEAST and each[0] % 2 and each[1] >= LAW_P_LEAST
+    ]
     if len(chosen) < 6 or len({each[0] for each in chosen}) < 2:
         return None
     terms = 4 if len({each[0] for each in chosen}) > 2 and len(chosen) >= POINTS_OF_FOUR else 3

@@ -150,10 +150,10 @@ def surface_memories() -> Iterator[Figure]:
 
 
 def surface_by_law() -> Iterator[Figure]:
-    """What the law of the table says where it has nothing and published counts have something."""
+    """What a look-up says where the table has nothing and published counts have something."""
     table = calibration()
-    for p in (1e-3, 3e-3):
-        for distance in (9, 11, 13, 15):
+    for p in (1e-4, 2e-4, 3e-4, 5e-4, 8e-4, 1e-3, 3e-3):
+        for distance in (5, 7, 9, 11, 13, 15):
             for basis in BASES:
                 key = Key("Surface", distance, "uniform", p, "memory", basis)
                 theirs = _published(ROTATED, distance, p, basis)
