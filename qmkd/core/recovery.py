@@ -38,6 +38,7 @@ from qmkd.core.sessions import close, plan_sweep
 from qmkd.core.state import Job, Program, Session, Slice, State, TimerKind
 from qmkd.core.waiting import answer, set_timer
 from qmkd.core.wording import calibration, context, final_status, time_text
+from syscalls.checkpoint import Replayed
 from syscalls.errors import KernelError
 from syscalls.ids import JobId
 from syscalls.job import ExecutionContext, JobState, Submitted
@@ -80,7 +81,7 @@ def keep_failed(state: State, event: KeepFailed) -> None:
         parked = pending.parked
         if parked is None:
             continue
-        if isinstance(parked.body, Submitted):
+        if isinstance(parked.body, Submitted | Replayed):
             answer(state, parked, busy)
             job = state.jobs[parked.body.job_id]
             job.unwanted = True
