@@ -36,7 +36,7 @@ def lack(state: State, segment: Segment, point: Point) -> KernelError | str | No
         remedy = f'Its logical error rates are not known: {why}. Ask for `noise: "ideal"`.'
         return NotAvailable(feature=f"The noise of {point}", remedy=remedy)
     if has_shots(job):
-        set_ready(job, False)
+        set_ready(state, job, False)
     job.again.append(segment.slice)
     if current:
         _wait(state, job, point)
@@ -73,7 +73,7 @@ def _go_on(state: State, job: Job) -> None:
     job.table = state.table
     job.context = calibration(job.context, state.machine, job.table)
     if has_shots(job):
-        set_ready(job, True)
+        set_ready(state, job, True)
         want_turn(state, job.tenant)
     state.version += 1
 

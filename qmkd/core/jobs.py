@@ -209,14 +209,18 @@ def open_results(job: Job) -> None:
         job.counts_omitted = "the policy asked for none"
 
 
-def set_ready(job: Job, ready: bool) -> None:
+def set_ready(state: State, job: Job, ready: bool) -> None:
     """Whether the job has shots to hand out; without a place they wait for one."""
     entry = (*job.rank, job)
     entries = job.tenant.queued if job.place is None else job.tenant.ready
     if not ready:
         entries.remove(entry)
-    elif entry not in entries:
+    elif entry in entries:
+        return
+    else:
         insort(entries, entry)
+    if job.place is None:
+        state.stirred = state.contested = True  # it, or who waited behind it, may fit
 
 
 def has_shots(job: Job) -> bool:
@@ -234,7 +238,7 @@ def cancel(state: State, job: Job) -> None:
     if job.ending is not None:
         return
     if job.state is JobState.QUEUED:
-        set_ready(job, False)
+        set_ready(state, job, False)
         state.stirred = state.contested = True  # the next may fit where it did not
         _end(state, job, Move.CANCEL)
     elif job.stop is None:
@@ -244,7 +248,7 @@ def cancel(state: State, job: Job) -> None:
 def fail(state: State, job: Job, error: KernelError) -> None:
     """Stop a live job because of an error."""
     if job.state is JobState.QUEUED:
-        set_ready(job, False)
+        set_ready(state, job, False)
         state.stirred = state.contested = True
         _end(state, job, Move.FAIL, error)
     elif job.stop is None:
@@ -263,7 +267,7 @@ def time_out(state: State, job: Job) -> None:
 
 def _stop(state: State, job: Job, stop: Stop) -> None:
     if has_shots(job):
-        set_ready(job, False)
+        set_ready(state, job, False)
         state.stirred = state.contested = True
     if job.lacks is not None:
         lack_no_more(state, job)

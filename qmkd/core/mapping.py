@@ -204,17 +204,15 @@ def _place_next(state: State, placed: list[Job]) -> bool:
                 placed.append(job)
                 return True
             if not isinstance(place, str):
-                for one in {head, *passed} - {job}:
+                for one in {*passed} - {job}:
                     one.overtaken += 1
                 hold(state, job, place)
                 placed.append(job)
                 return True
             if job is head and over_quota(job) is None:
                 passed.append(job)
-            if head.overtaken >= OVERTAKEN_MAX:
-                break
-        if head.overtaken >= OVERTAKEN_MAX and head in passed:
-            return False
+            if head in passed and head.overtaken >= OVERTAKEN_MAX:
+                return False
     return False
 
 

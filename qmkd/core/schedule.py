@@ -237,7 +237,7 @@ def _send_slice(state: State, job: Job) -> bool:
         spend(state, job, given.shots)
         job.shots_given += given.shots
     if not has_shots(job):
-        set_ready(job, False)
+        set_ready(state, job, False)
     segment = Segment(state.number(), worker, job, given, ns, job.table, job.cycle)
     job.segments[segment.ticket] = segment
     job.workers.add(worker.number)
@@ -338,7 +338,7 @@ def _slice_lost(state: State, job: Job, given: Slice, blame: int) -> None:
     else:
         job.again.append(Slice(given.first, given.shots, attempts))
         if job.lacks is None:
-            set_ready(job, True)
+            set_ready(state, job, True)
             want_turn(state, job.tenant)
 
 

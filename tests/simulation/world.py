@@ -18,6 +18,7 @@ from qmkd.core import events as ev
 from qmkd.core import invariants, quotas
 from qmkd.core.kernel import Kernel
 from qmkd.core.limits import ENTROPY_BYTES, MS, SECOND, SESSION_IDLE_NS
+from qmkd.core.mapping import over_quota
 from qmkd.core.ports import Point, SegmentReport
 from qvm.findings import Findings
 from qvm.program import VerifiedProgram
@@ -547,12 +548,18 @@ class Life:
         """Nobody calls; workers do well; time passes until nothing is under way."""
         state = self.kernel.state
         for _ in range(ENDING_STEPS_MAX):
-            waited = state.live or state.parked or state.checks or state.pending
-            if not (waited or state.wanted):
+            busy = state.checks or state.pending or state.wanted
+            if not (busy or state.live or state.parked) or (not busy and self._given_away()):
                 return
             self.now_ns += self.rng.randrange(20 * MS)
             yield self._due_timer() or self._disk_event(calm=True) or self._work(unlucky=0.0)
         raise AssertionError("work ends when all workers do well")
+
+    def _given_away(self) -> bool:
+        """Whether all live jobs wait for quota that their tenant has handed on to others."""
+        live = [job for job in self.kernel.state.jobs.values() if job.final is None]
+        idle = all(job.place is None and not job.segments for job in live)
+        return bool(live) and idle and all(over_quota(job) is not None for job in live)
 
     def closing_events(self) -> Iterator[ev.Event]:
         """Every session is closed by whoever opened it, or grows too old."""
