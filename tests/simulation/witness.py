@@ -181,6 +181,8 @@ class Witness:
             assert not (closed and name in state.sessions), "closed is closed"
             if name in before.sessions and not seen.closing:
                 assert name in state.sessions, "a session outlives the daemon"
+            if name not in before.sessions:
+                seen.closing = True  # by a call that the dying daemon did not answer
             if name in state.sessions:
                 seen.touched_ns = now_ns  # its time begins anew
                 seen.closed = seen.expired = False
