@@ -117,4 +117,8 @@ def run(quick: bool) -> list[Row]:
             f"{CLIENTS} clients: a submission that is durable ({way}) beside one that is not",
             median_ratio(waits[way], waits["none"]), "x", at_most=2.0,
         ))  # fmt: skip
+        rows.append(row(
+            f"{CLIENTS} clients: jobs a second that are not durable beside those that are ({way})",
+            median_ratio(rates["none"], rates[way]), "x", at_most=2.0,
+        ))  # fmt: skip
     return rows
