@@ -16,6 +16,7 @@ from harness.bench.wire import Wire
 SMALL_SHOTS = 100
 WINDOW = 128
 CHAIN_QUBITS = 20
+GUARDS = 400
 SIZES = (100, 1_000, 10_000, 100_000)
 
 
@@ -78,17 +79,21 @@ def chain(nodes: int) -> dict[str, Any]:
     return {"version": "0.1", "program": {"nodes": body}, "resources": resources}
 
 
-def grind(nodes: int) -> dict[str, Any]:
-    """A program of `nodes` nodes in which every second one costs a random word in every shot."""
-    body: list[dict[str, Any]] = [
-        {"id": "a", "op": "ALLOC_LQ", "args": {"n": 1, "profile": "logical:ideal"}, "vqs": ["q"]}
-    ]
-    body += [
-        {"id": f"n{i}", "op": ("APPLY_H", "RESET")[i % 2], "vqs": ["q"]} for i in range(nodes - 3)
-    ]
-    body.append({"id": "m", "op": "MEASURE_Z", "vqs": ["q"], "produces": ["m0"]})
-    body.append({"id": "f", "op": "FREE_LQ", "vqs": ["q"]})
-    resources = {"vqs": ["q"], "chs": [], "events": ["m0"]}
+def grind(guards: int) -> dict[str, Any]:
+    """A program whose shots all take ways of their own: coins guard gates that are no Paulis."""
+    qubits, events = ["a", "b", "c"], [f"m{i}" for i in range(guards)]
+    profile = {"n": 3, "profile": "logical:ideal"}
+    body: list[dict[str, Any]] = [{"id": "n", "op": "ALLOC_LQ", "args": profile, "vqs": qubits}]
+    for i, event in enumerate(events):
+        guard = {"event": event, "equals": 1}
+        body += [
+            {"id": f"h{i}", "op": "APPLY_H", "vqs": ["a"]},
+            {"id": f"m{i}", "op": "MEASURE_Z", "vqs": ["a"], "produces": [event]},
+            {"id": f"g{i}", "op": ("APPLY_H", "APPLY_S")[i % 2], "vqs": ["b"], "guard": guard},
+            {"id": f"c{i}", "op": "APPLY_CNOT", "vqs": ["b", "c"]},
+        ]
+    body.append({"id": "f", "op": "FREE_LQ", "vqs": qubits})
+    resources = {"vqs": qubits, "chs": [], "events": events}
     return {"version": "0.1", "program": {"nodes": body}, "resources": resources}
 
 
@@ -124,7 +129,7 @@ def _cancel(path: Path, rounds: int) -> list[Row]:
         session = wire.session()
         for seed in range(rounds):
             policy = {"shots": 10_000_000, "seed": seed, "counts": False}
-            graph = grind(2_000)
+            graph = grind(GUARDS)
             job = wire.call("q_submit", {"session_id": session, "graph": graph, "policy": policy})
             who = {"session_id": session, "job_id": job["job_id"]}
             while wire.call("q_status", who)["state"] != "RUNNING":
@@ -160,7 +165,7 @@ def keep_busy(path: Path, stop: threading.Event) -> None:
                 seed += 1
                 policy = {"shots": 10_000_000, "seed": seed, "counts": False}
                 made = wire.call(
-                    "q_submit", {"session_id": session, "graph": grind(2_000), "policy": policy}
+                    "q_submit", {"session_id": session, "graph": grind(GUARDS), "policy": policy}
                 )
                 jobs.append(made["job_id"])
             stop.wait(0.2)
