@@ -206,10 +206,10 @@ def _job(
         lent=() if end else lenders(session, program.summary.rights),
     )
     if end is None:
-        refusal = _take_up(state, job)
-        if refusal is not None:
+        refused = _take_up(state, job)
+        if refused is not None:
             job.completed_ns = state.now_ns
-            status = final_status(state, job, JobState.FAILED, refusal)
+            status = final_status(state, job, JobState.FAILED, refused)
             end = EndRow(job=job.id, status=status, completed_ns=state.now_ns)
             keep(state, end)
             slices = ()
@@ -238,11 +238,11 @@ def _take_up(state: State, job: Job) -> KernelError | None:
     plan = state.planner(job.program.summary, shots, noise, job.policy.decoder_data)
     if isinstance(plan, KernelError):
         return plan
-    refusal = check_quota(
+    refused = check_quota(
         state, job.session, job.policy, job.program, plan, metered=0
     ) or check_machine(state, job.program, plan)
-    if refusal is not None:
-        return refusal
+    if refused is not None:
+        return refused
     if not _same(state, job.context):
         job.context = context(job.program, job.policy, plan, job.seed, state)
     elif job.context.calibration is not None:

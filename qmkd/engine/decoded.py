@@ -32,12 +32,11 @@ from functools import lru_cache
 from importlib.metadata import version
 from typing import Final, NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from qmkd.engine.coded import CodedNoise, Rates
-from qmkd.engine.drawn import Drawn
+from qmkd.engine.drawn import Drawn, check_model, described
 from qmkd.engine.noise import PauliChannel, Told
 from qmkd.engine.prepared import PAULIS, Unable
 from qmkd.qec import noise
@@ -101,9 +100,7 @@ class DecodedNoise(CodedNoise):
         keeps: bool = False,
         poll: Callable[[], None] = lambda: None,
     ) -> None:
-        if model not in noise.PRESETS:
-            known = ", ".join(noise.PRESETS)
-            raise Unable(f"there is no physical noise {model!r}; there are {known}")
+        check_model(model)
         self.length = 0
         self.keeps = keeps
         self._physical = (model, strength)
@@ -114,9 +111,7 @@ class DecodedNoise(CodedNoise):
         self._told: dict[int, list[Told]] = {}
         self._bits = 0
         self._different: set[Memories] = set()
-        speed_text = msgspec.json.encode(speed).decode()
-        kept = ", data kept" if keeps else ""
-        super().__init__(f"{name}, decoders {speed_text}{kept}", lowered, rates)
+        super().__init__(described(name, speed, keeps), lowered, rates)
         for life in self._lives:
             for letter in "XZ":
                 self._find(life, letter, poll)

@@ -10,15 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from qmkd.engine.chance import STRIKE_SHOTS, Words, strikes, unpack
 from qmkd.engine.layout import pack_bits
 from qmkd.engine.noise import Figures
+from qmkd.engine.prepared import Unable
 from qmkd.engine.rows import FULL, Block, Code, Where
 from qmkd.engine.shot_data import ShotData, add, nothing
 from qmkd.engine.tally import Tally
+from qmkd.qec import noise
 from qmkd.qec.decoders import Packed
 from qmkd.qec.histories import Struck
 from qmkd.qec.sampling import syndrome_weights
@@ -29,6 +32,19 @@ DIGITS: Final = 12
 """Of a mechanism's chance: what Stim computes may differ in the last place between machines."""
 
 TILE_WORDS: Final = STRIKE_SHOTS // 64
+
+
+def check_model(model: str) -> None:
+    """Raises `Unable` where there is no physical noise of that name."""
+    if model not in noise.PRESETS:
+        known = ", ".join(noise.PRESETS)
+        raise Unable(f"there is no physical noise {model!r}; there are {known}")
+
+
+def described(name: str, speed: DecoderSpeed, keeps: bool) -> str:
+    """The name of a noise model whose bits depend on decoders, and on whether data is kept."""
+    kept = ", data kept" if keeps else ""
+    return f"{name}, decoders {msgspec.json.encode(speed).decode()}{kept}"
 
 
 class Errors(Protocol):

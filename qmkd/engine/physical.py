@@ -28,12 +28,11 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from qmkd.engine.coded import CodedNoise, Rates, _Around
-from qmkd.engine.drawn import Drawn
+from qmkd.engine.drawn import Drawn, check_model, described
 from qmkd.engine.noise import PauliChannel, Told
 from qmkd.engine.prepared import PASSIVE, PAULIS, Unable
 from qmkd.qec import noise
@@ -93,9 +92,7 @@ class PhysicalNoise(CodedNoise):
         keeps: bool = False,
         poll: Callable[[], None] = lambda: None,
     ) -> None:
-        if model not in noise.PRESETS:
-            known = ", ".join(noise.PRESETS)
-            raise Unable(f"there is no physical noise {model!r}; there are {known}")
+        check_model(model)
         self.length = 0
         self.keeps = keeps
         self._profiles: list[Profile] = []
@@ -105,9 +102,7 @@ class PhysicalNoise(CodedNoise):
         self._again = _used_again(lowered.steps)
         self._begun: dict[int, Programs] = {}
         self._told: dict[int, list[Told]] = {}
-        speed_text = msgspec.json.encode(speed).decode()
-        kept = ", data kept" if keeps else ""
-        super().__init__(f"{name}, decoders {speed_text}{kept}", lowered, rates)
+        super().__init__(described(name, speed, keeps), lowered, rates)
         if determined(self.actions):
             self._find(noise.PRESETS[model](strength), speed, poll)
 

@@ -230,24 +230,38 @@ def _points_of_both() -> tuple[list[Point], list[Point]]:
 FITTED: Final = "midout stats.csv, fitted by the same code"
 
 
+Band = tuple[float, float, float]
+"""A figure, and its interval's ends."""
+
+
+def _strength(claim: str, setting: str, ours: Band, theirs: Band) -> Figure:
+    """A physical strength that a fit gives, from our counts and from published ones."""
+    return Figure(
+        claim=claim,
+        setting=setting,
+        unit="p",
+        ours=ours[0],
+        ours_low=ours[1],
+        ours_high=ours[2],
+        theirs=theirs[0],
+        theirs_low=theirs[1],
+        theirs_high=theirs[2],
+        source=FITTED,
+        bound="within 10%",
+        holds=abs(ours[0] / theirs[0] - 1) <= WITHIN,
+    )
+
+
 def power_law() -> Iterator[Figure]:
     """The usual fit through our points and, by the same code, through the same published ones."""
     ours_all, theirs_all = _points_of_both()
     where = "d, p = " + ", ".join(f"({d}, {p:g})" for d, p, _, _ in ours_all)
     ours, theirs = fit_threshold(ours_all), fit_threshold(theirs_all)
-    yield Figure(
-        claim="threshold p*",
-        setting=f"surface memory, {where}, X + Z, fit a (p/p*)^((d+1)/2)",
-        unit="p",
-        ours=ours.p_star,
-        ours_low=ours.p_star_low,
-        ours_high=ours.p_star_high,
-        theirs=theirs.p_star,
-        theirs_low=theirs.p_star_low,
-        theirs_high=theirs.p_star_high,
-        source=FITTED,
-        bound="within 10%",
-        holds=abs(ours.p_star / theirs.p_star - 1) <= WITHIN,
+    yield _strength(
+        "threshold p*",
+        f"surface memory, {where}, X + Z, fit a (p/p*)^((d+1)/2)",
+        (ours.p_star, ours.p_star_low, ours.p_star_high),
+        (theirs.p_star, theirs.p_star_low, theirs.p_star_high),
     )
 
 
@@ -298,19 +312,11 @@ def curves_crossing() -> Iterator[Figure]:
         for counts in (ours_all, theirs_all)
     ]
     where = f"d = 5, 7, 9, 11, p = {strengths[0]}; theirs {strengths[1]}"
-    yield Figure(
-        claim="threshold crossing",
-        setting=f"surface memory, {where}; X + Z",
-        unit="p",
-        ours=ours.p,
-        ours_low=ours.low,
-        ours_high=ours.high,
-        theirs=theirs.p,
-        theirs_low=theirs.low,
-        theirs_high=theirs.high,
-        source=FITTED,
-        bound="within 10%",
-        holds=abs(ours.p / theirs.p - 1) <= WITHIN,
+    yield _strength(
+        "threshold crossing",
+        f"surface memory, {where}; X + Z",
+        (ours.p, ours.low, ours.high),
+        (theirs.p, theirs.low, theirs.high),
     )
 
 

@@ -2,7 +2,7 @@
 
    Rows are bits, 64 shots to a word; `of` has the branch of every shot, the last word filled up. */
 
-#include "buffers.h"
+#include "arguments.h"
 
 #include <string.h>
 
@@ -188,44 +188,6 @@ static void draw_all(const drawing *d, source *s, uint64_t word_first, int fair)
 }
 
 /* --- Python ------------------------------------------------------------------------------------- */
-
-typedef struct {
-    int argument, item, writable;
-    const char *name;
-} field;
-
-static int open_fields(PyObject *const *args, const field *fields, int number, Py_buffer *views,
-                       int64_t *counts)
-{
-    for (int i = 0; i < number; i++) {
-        counts[i] = open_buffer(args[fields[i].argument], &views[i], fields[i].item,
-                                fields[i].writable, fields[i].name);
-        if (counts[i] < 0) {
-            while (i--)
-                PyBuffer_Release(&views[i]);
-            return -1;
-        }
-    }
-    return 0;
-}
-
-static PyObject *closed(Py_buffer *views, int number, const char *why)
-{
-    while (number--)
-        PyBuffer_Release(&views[number]);
-    if (why) {
-        PyErr_SetString(PyExc_ValueError, why);
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
-static int wanted(Py_ssize_t given, Py_ssize_t expected)
-{
-    if (given != expected)
-        PyErr_Format(PyExc_TypeError, "%zd arguments are wanted, not %zd", expected, given);
-    return given == expected;
-}
 
 static const char *const UNFIT = "the buffers do not fit one another";
 static const char *const ASTRAY = "a shot in no branch";

@@ -2,7 +2,7 @@
 
    `psi` is one vector after the other, each as amplitudes.h lays it out. */
 
-#include "buffers.h"
+#include "arguments.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -326,45 +326,6 @@ static int alike(const double *a, const double *b, int width)
 }
 
 /* --- Python ------------------------------------------------------------------------------------- */
-
-typedef struct {
-    int argument, item, writable;
-    const char *name;
-} field;
-
-/* Open all or none; -1 with an exception. */
-static int open_fields(PyObject *const *args, const field *fields, int number, Py_buffer *views,
-                       int64_t *counts)
-{
-    for (int i = 0; i < number; i++) {
-        counts[i] = open_buffer(args[fields[i].argument], &views[i], fields[i].item,
-                                fields[i].writable, fields[i].name);
-        if (counts[i] < 0) {
-            while (i--)
-                PyBuffer_Release(&views[i]);
-            return -1;
-        }
-    }
-    return 0;
-}
-
-static PyObject *closed(Py_buffer *views, int number, const char *why)
-{
-    while (number--)
-        PyBuffer_Release(&views[number]);
-    if (why) {
-        PyErr_SetString(PyExc_ValueError, why);
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
-static int wanted(Py_ssize_t given, Py_ssize_t expected)
-{
-    if (given != expected)
-        PyErr_Format(PyExc_TypeError, "%zd arguments are wanted, not %zd", expected, given);
-    return given == expected;
-}
 
 /* A small number, or -1 with an exception. */
 static int small(PyObject *object, int most)

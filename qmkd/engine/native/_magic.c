@@ -8,7 +8,7 @@
    Vectors have the layout of amplitudes.h: the lowest three bits of i choose a lane, the others a
    block. Everything is one pass over a vector. */
 
-#include "buffers.h"
+#include "arguments.h"
 
 #include <math.h>
 
@@ -261,38 +261,6 @@ static void fold_one(const plan *f, const double *from, double *to, int outcome,
 }
 
 /* --- Python ------------------------------------------------------------------------------------- */
-
-typedef struct {
-    int argument, item, writable;
-    const char *name;
-} field;
-
-/* Open all or none; -1 with an exception. */
-static int open_fields(PyObject *const *args, const field *fields, int number, Py_buffer *views,
-                       int64_t *counts)
-{
-    for (int i = 0; i < number; i++) {
-        counts[i] = open_buffer(args[fields[i].argument], &views[i], fields[i].item,
-                                fields[i].writable, fields[i].name);
-        if (counts[i] < 0) {
-            while (i--)
-                PyBuffer_Release(&views[i]);
-            return -1;
-        }
-    }
-    return 0;
-}
-
-static PyObject *closed(Py_buffer *views, int number, const char *why)
-{
-    while (number--)
-        PyBuffer_Release(&views[number]);
-    if (why) {
-        PyErr_SetString(PyExc_ValueError, why);
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
 
 static const char *const UNFIT = "the buffers do not fit one another";
 
