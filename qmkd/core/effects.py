@@ -52,6 +52,8 @@ class RunSegment(msgspec.Struct, frozen=True, kw_only=True):
     program: number that stands for `graph`, the same for the same bytes of one tenant, so that
         a worker that holds it already need not be sent it again.
     shot_first: a multiple of SHOT_BLOCK. shots_total: of the whole job, for placing rows.
+    resume: ticket of the parked segment whose snapshot its first shots go on from; 0 for none.
+    park_ns: after so long it parks by itself, at the next fence; 0 for never.
     """
 
     ticket: int
@@ -68,6 +70,8 @@ class RunSegment(msgspec.Struct, frozen=True, kw_only=True):
     row_bytes: int
     counts: bool
     setting: Setting
+    resume: int = 0
+    park_ns: int = 0
 
 
 class Calibrate(msgspec.Struct, frozen=True):
@@ -83,9 +87,19 @@ class Calibrate(msgspec.Struct, frozen=True):
 
 
 class StopSegment(msgspec.Struct, frozen=True, gc=False):
-    """Ask the worker to stop the segment at its next fence. Answered by done or failed."""
+    """Ask the worker to stop the segment at its next fence. Answered by done, failed or parked.
+
+    keep: it is to go on from there (`SegmentParked`); otherwise nothing of it is wanted.
+    """
 
     worker: int
+    ticket: int
+    keep: bool = False
+
+
+class DropSnapshot(msgspec.Struct, frozen=True, gc=False):
+    """Nothing goes on from the snapshot of this ticket any more."""
+
     ticket: int
 
 
@@ -163,6 +177,7 @@ Effect = (
     | RunSegment
     | Calibrate
     | StopSegment
+    | DropSnapshot
     | KillWorker
     | ForgetProgram
     | SealResults

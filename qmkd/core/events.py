@@ -68,9 +68,10 @@ class SegmentFailed(msgspec.Struct, frozen=True):
     """The segment ended without a result.
 
     reason: `stopped` (asked to), `refused` (the engine cannot run it), `memory`, `internal`,
-    `results` (the shell has no place for its rows), `too_large` (exact probabilities take `asked`
-    of something, of which there may be `limit`; the message names it), `uncalibrated` (the logical
-    errors of `point` are in no table).
+    `results` (the shell has no place for its rows), `unfit` (what it was to go on from is damaged
+    or of another build), `too_large` (exact probabilities take `asked` of something, of which there
+    may be `limit`; the message names it), `uncalibrated` (the logical errors of `point` are in no
+    table).
     epoch: program epoch reached.
     """
 
@@ -82,6 +83,23 @@ class SegmentFailed(msgspec.Struct, frozen=True):
     asked: int = 0
     limit: int = 0
     point: Point | None = None
+
+
+class SegmentParked(msgspec.Struct, frozen=True):
+    """The segment stands at a fence, and the rest of it may go on from there, in any worker.
+
+    report: of the shots that are done, whole SHOT_BLOCKs from its first on; None for none.
+    epoch: of the fence that the next shots stand at, 0 where they have not begun. size: bytes of
+    the snapshot that the shell holds under this ticket; 0 for none, then the rest begins anew.
+    digest: SHA-256 of it.
+    """
+
+    worker: int
+    ticket: int
+    report: SegmentReport | None
+    epoch: int = 0
+    size: int = 0
+    digest: bytes = b""
 
 
 class Calibrated(msgspec.Struct, frozen=True):
@@ -142,6 +160,7 @@ Event = (
     | ProgramChecked
     | SegmentDone
     | SegmentFailed
+    | SegmentParked
     | Calibrated
     | WorkerReady
     | WorkerGone

@@ -34,6 +34,7 @@ from qmkd.core.events import (
     ProgramChecked,
     SegmentDone,
     SegmentFailed,
+    SegmentParked,
     ShutDown,
     TimerFired,
     WorkerGone,
@@ -52,6 +53,7 @@ from qmkd.core.schedule import (
     program_checked,
     segment_done,
     segment_failed,
+    segment_parked,
     worker_gone,
     worker_ready,
 )
@@ -347,6 +349,7 @@ _EVENTS: Final[dict[type, Callable[[State, Any], None]]] = {
     ProgramChecked: program_checked,
     SegmentDone: segment_done,
     SegmentFailed: segment_failed,
+    SegmentParked: segment_parked,
     Calibrated: calibrated,
     WorkerReady: worker_ready,
     WorkerGone: worker_gone,

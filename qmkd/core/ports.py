@@ -101,16 +101,29 @@ class Point(msgspec.Struct, frozen=True, order=True):
         return what if self.gadget == "memory" else f"{self.gadget} of {what}"
 
 
+class PairError(msgspec.Struct, frozen=True):
+    """What the Bell pair that a node consumes is like: chances of X, Y and Z on one half of it.
+
+    node: index into the program's nodes, of a USE_CHAN or TELEPORT_CNOT between modules.
+    """
+
+    node: int
+    x: float
+    y: float
+    z: float
+
+
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """What the errors of a run depend on beside the name of its noise.
 
     decoder: of the machine. decoder_data: keep what decoders knew of each shot. table: names the
-    table of points measured here; "" for none.
+    table of points measured here; "" for none. pairs: that nodes consume, in the order of nodes.
     """
 
     decoder: DecoderSpeed = AT_ONCE
     decoder_data: bool = False
     table: str = ""
+    pairs: tuple[PairError, ...] = ()
 
 
 USUAL: Final = Setting()

@@ -93,6 +93,22 @@ class SliceRow(msgspec.Struct, frozen=True, kw_only=True):
     report: SegmentReport
 
 
+class SnapshotRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What shots [first, first + shots) of a job go on from, as of the fence of `epoch`.
+
+    Key: ticket, of the segment that was parked. Its `size` bytes lie beside it, as packed rows do;
+    digest: SHA-256 of these. holder: a job or a checkpoint.
+    """
+
+    ticket: int
+    holder: str
+    first: int
+    shots: int
+    epoch: int
+    size: int
+    digest: bytes
+
+
 class EndRow(msgspec.Struct, frozen=True, kw_only=True):
     """A job is over, and how. Key: job. From now on nothing of it ever changes.
 
@@ -112,7 +128,7 @@ class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
     hash: bytes
 
 
-Row = SessionRow | CapabilityRow | GraphRow | JobRow | SliceRow | EndRow | AuditRow
+Row = SessionRow | CapabilityRow | GraphRow | JobRow | SliceRow | SnapshotRow | EndRow | AuditRow
 
 
 class Gone(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,12 +136,14 @@ class Gone(msgspec.Struct, frozen=True, kw_only=True):
 
     sessions: closed. capabilities: that ended. jobs: with their slices and ends, and with graphs
     that no other job names. results: jobs of which only slices go, packed rows with them.
+    snapshots: by ticket.
     """
 
     sessions: tuple[SessionId, ...] = ()
     capabilities: tuple[CapabilityId, ...] = ()
     jobs: tuple[JobId, ...] = ()
     results: tuple[JobId, ...] = ()
+    snapshots: tuple[int, ...] = ()
 
 
 class Recovered(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,4 +162,5 @@ class Recovered(msgspec.Struct, frozen=True, kw_only=True):
     graphs: tuple[GraphRow, ...] = ()
     jobs: tuple[JobRow, ...] = ()
     slices: tuple[SliceRow, ...] = ()
+    snapshots: tuple[SnapshotRow, ...] = ()
     ends: tuple[EndRow, ...] = ()

@@ -18,6 +18,7 @@ from qmkd.core.events import (
     ProgramChecked,
     SegmentDone,
     SegmentFailed,
+    SegmentParked,
     WorkerGone,
     WorkerReady,
 )
@@ -480,6 +481,13 @@ def segment_failed(state: State, event: SegmentFailed) -> None:
     else:
         error = _failure(state, job, event)
     fail(state, job, error)
+
+
+def segment_parked(state: State, event: SegmentParked) -> None:
+    """A slice stands at a fence."""
+    segment = _segment(state, event.worker, event.ticket)
+    if segment is not None:
+        _slice_lost(state, segment.job, segment.slice, 0)
 
 
 def calibrated(state: State, event: Calibrated) -> None:

@@ -27,6 +27,7 @@ from qmkd.core.limits import ENTROPY_BYTES
 from qmkd.shell.clock import Clock, Timers
 from qmkd.shell.connection import Connection
 from qmkd.shell.results import Results
+from qmkd.shell.snapshots import Snapshots
 from qmkd.shell.store.rows import RowsOf
 from syscalls.discover import Discover
 from syscalls.errors import Busy, InternalError, KernelError
@@ -85,6 +86,7 @@ class Pump:
         self._store = store
         # An answer is one line, so the document in it must not hold line breaks.
         self._openrpc = msgspec.Raw(msgspec.json.format(openrpc, indent=-1))
+        self.snapshots = Snapshots()
         self._clock = Clock()
         self._offset_ns = self._clock.offset_ns
         self._events: deque[ev.Event] = deque()
@@ -98,6 +100,7 @@ class Pump:
             fx.Calibrate: lambda effect: self.workers.calibrate(effect),
             fx.RunSegment: lambda effect: self.workers.run(effect),
             fx.StopSegment: lambda effect: self.workers.stop(effect.worker, effect.ticket),
+            fx.DropSnapshot: lambda effect: self.snapshots.drop(effect.ticket),
             fx.KillWorker: lambda effect: self.workers.kill(effect.worker),
             fx.ForgetProgram: lambda effect: self.workers.forget(effect.program),
             fx.SealResults: lambda effect: self._results.seal(effect.job_id),
@@ -224,6 +227,6 @@ def _no_rows(error: OSError) -> KernelError:
 
 assert set(fx.Effect.__args__) == {
     fx.Reply, fx.Notify, fx.CheckProgram, fx.Calibrate, fx.RunSegment, fx.StopSegment,
-    fx.KillWorker, fx.ForgetProgram, fx.SealResults, fx.DropResults, fx.Keep, fx.LoadGraph,
-    fx.SetTimer, fx.CancelTimer, fx.Note, fx.Halt,
+    fx.DropSnapshot, fx.KillWorker, fx.ForgetProgram, fx.SealResults, fx.DropResults, fx.Keep,
+    fx.LoadGraph, fx.SetTimer, fx.CancelTimer, fx.Note, fx.Halt,
 }, "every effect is performed"  # fmt: skip

@@ -22,6 +22,7 @@ from qmkd.core.records import (
     JobRow,
     SessionRow,
     SliceRow,
+    SnapshotRow,
 )
 from qmkd.shell.store.schema import CHUNK_BYTES, Damaged
 
@@ -104,6 +105,8 @@ class Entry:
                 case SliceRow():
                     self._add("slices", row.job, row.first, sealed(row))
                     self._add_packed(row, rows_of)
+                case SnapshotRow():
+                    raise AssertionError("no kernel keeps a snapshot yet")
                 case EndRow():
                     self._add("ends", row.job, sealed(row))
                 case AuditRow():
