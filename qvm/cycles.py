@@ -55,6 +55,7 @@ def demand(summary: Summary, hardware: Hardware) -> Demand:
     cycles = steps * max((1, *(each.distance for each in summary.profiles)))
     slowed = ""
     blocks = sum(each.number for each in summary.blocks if each.coded)
+    blocks += sum(each.profile.code != "ideal" for each in summary.handles)
     qubits = qubits_of(summary.blocks)
     limit, made = hardware.decoder_blocks, hardware.t_rate
     if limit is not None and blocks > limit:
@@ -81,7 +82,7 @@ def earliest(
     heap = list(ends)
     heapify(heap)
     for qubits, cycles in wants:
-        while free < qubits:
+        while free < qubits and heap:  # else it waits for what no end gives back
             end, back = heappop(heap)
             now, free = max(now, end), free + back
         free -= qubits

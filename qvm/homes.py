@@ -2,7 +2,7 @@
 
 Blocks of a kind fill in the order of execution: an allocation takes the lowest free place of its
 code and distance, a release frees it. The largest number of places ever taken is what the verifier
-counted, so there is a block for each.
+counted, so there is a block for each. Qubits named by handles lie where their session holds them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from heapq import heappop, heappush
 from qvm.blocks import Place
 from qvm.profiles import Profile, parse_profile
 from qvm.program import Summary, VerifiedProgram
+from syscalls.ids import is_handle
 
 Kind = tuple[str, int]
 
@@ -37,6 +38,8 @@ def homes(program: VerifiedProgram) -> dict[str, tuple[int, int]]:
             assert isinstance(profile, Profile), "the verifier has read it"
             kind = (profile.code, profile.distance)
             for name in node.vqs or ():
+                if is_handle(name):
+                    continue
                 if spare[kind]:
                     place = heappop(spare[kind])
                 else:
@@ -46,8 +49,9 @@ def homes(program: VerifiedProgram) -> dict[str, tuple[int, int]]:
                 found[name] = (kinds[kind], place // profile.block)
         elif node.op == "FREE_LQ":
             for name in node.vqs or ():
-                profile, place = held.pop(name)
-                heappush(spare[profile.code, profile.distance], place)
+                if name in held:
+                    profile, place = held.pop(name)
+                    heappush(spare[profile.code, profile.distance], place)
     return found
 
 

@@ -97,6 +97,28 @@ class Blocks(msgspec.Struct, frozen=True, kw_only=True):
         return self.code != "ideal"
 
 
+class NamedQubit(msgspec.Struct, frozen=True, kw_only=True):
+    """A qubit that the program names by a handle of `q_alloc`, with a profile it gives it.
+
+    local: takes part in an operation on two qubits that is no use of a named channel between them.
+    """
+
+    name: str
+    profile: Profile
+    local: bool
+
+
+class NamedChannel(msgspec.Struct, frozen=True, kw_only=True):
+    """A channel that the program names as `q_open_chan` did, and the qubits it opens it between.
+
+    ends: sorted. astray: it is opened between others as well, or used on others than these two.
+    """
+
+    name: str
+    ends: tuple[str, str]
+    astray: bool
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """What the kernel needs to know of a verified program without holding its nodes.
 
@@ -110,6 +132,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         fences and barriers. branching_guards: how many guards stand on anything else.
         ideal: every profile is `ideal`.
     parts: the shapes of the parts that never touch (`parts.py`), and how many have each.
+    handles, brokered: qubits and channels that sessions hold, sorted. Of these, peak_physical,
+        peak_channels and blocks count nothing. others_logical: peak_logical without them, or None
+        where that is the same.
     """
 
     digest: str
@@ -130,6 +155,14 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     branching_guards: int
     ideal: bool
     parts: tuple[Alike, ...]
+    handles: tuple[NamedQubit, ...] = ()
+    brokered: tuple[NamedChannel, ...] = ()
+    others_logical: int | None = None
+
+    @property
+    def asked_logical(self) -> int:
+        """Logical qubits that it needs beside those that its session holds."""
+        return self.peak_logical if self.others_logical is None else self.others_logical
 
 
 class VerifiedProgram(msgspec.Struct, frozen=True, kw_only=True):

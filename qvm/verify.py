@@ -35,12 +35,15 @@ from qvm.program import (
     EventField,
     Graph,
     Guard,
+    NamedChannel,
+    NamedQubit,
     Node,
     Summary,
     VerifiedProgram,
 )
 from qvm.shapes import part_shapes
 from syscalls.findings import Finding
+from syscalls.ids import is_channel, is_handle
 from syscalls.rights import Right
 
 DEPTH_MAX: Final = 32
@@ -53,6 +56,12 @@ _RIGHTS: Final = frozenset(right.value for right in Right)
 _PAULI_OPS: Final = frozenset(
     {"APPLY_X", "APPLY_Y", "APPLY_Z", "COND_PAULI", "FENCE_EPOCH", "BAR_REGION"}
 )
+_JOINING: Final = frozenset(
+    op.name
+    for op in isa.TABLE
+    if op.vqs.most == 2 and op.kind in (Kind.UNITARY, Kind.MEASURE, Kind.CHANNEL)
+)
+"""Operations that may entangle two qubits."""
 _WIDE: Final = "MEASURE_BELL"
 
 # What is known of a declared handle, as flags in one small integer.
@@ -695,8 +704,41 @@ class _Pass:
             epoch.extend(array("I", [number]) * (fence + 1 - len(epoch)))
         return epoch
 
-    def _peaks(self, order: Sequence[int]) -> tuple[int, int, int, tuple[Blocks, ...]]:
-        """The largest numbers of logical qubits, physical qubits, channels, blocks at one time."""
+    def _named(self) -> tuple[tuple[NamedQubit, ...], tuple[NamedChannel, ...]]:
+        """The qubits and channels that sessions hold, and what is done between them."""
+        given: set[tuple[str, Profile]] = set()
+        local: set[str] = set()
+        ends: dict[str, tuple[str, ...]] = {}
+        astray: set[str] = set()
+        if not any(map(is_handle, self.qubits)) and not any(map(is_channel, self.channels)):
+            return (), ()
+        for index, node in enumerate(self.nodes):
+            vqs = tuple(sorted(node.vqs or ()))
+            channel = node.chs[0] if node.chs and is_channel(node.chs[0]) else ""
+            if node.op == "ALLOC_LQ":
+                given |= {(name, self.profiles[index]) for name in vqs if is_handle(name)}
+            elif node.op == "OPEN_CHAN" and channel:
+                if ends.setdefault(channel, vqs) != vqs:
+                    astray.add(channel)
+            elif node.op == "USE_CHAN" and channel:
+                if ends[channel] != vqs:
+                    astray.add(channel)
+            elif node.op in _JOINING:
+                local.update(filter(is_handle, vqs))
+        return (
+            tuple(
+                NamedQubit(name=name, profile=profile, local=name in local)
+                for name, profile in sorted(given, key=lambda each: (each[0], each[1].asked))
+            ),
+            tuple(
+                NamedChannel(name=name, ends=(pair[0], pair[1]), astray=name in astray)
+                for name, pair in sorted(ends.items())
+            ),
+        )
+
+    def _peaks(self, order: Sequence[int]) -> tuple[int, int, int, int, tuple[Blocks, ...]]:
+        """The largest numbers of logical qubits, of those that no session holds, and of physical
+        qubits, channels and blocks beside what sessions hold, at one time."""
         lifetimes = self.lifetimes
         if not isinstance(order, range):
             place = {index: at for at, index in enumerate(order)}
@@ -705,32 +747,40 @@ class _Pass:
         live: Counter[tuple[str, int]] = Counter()
         most: dict[tuple[str, int], int] = {}
         kinds: dict[tuple[str, int], Profile] = {}
-        physical = channels = 0
-        peaks = [0, 0, 0]
+        physical = channels = handles = 0
+        peaks = [0, 0, 0, 0]
         for index in lifetimes:
             node = self.nodes[index]
-            channels += len(node.chs or ()) * (1 if node.op == "OPEN_CHAN" else -1)
+            own = [name for name in node.chs or () if not is_channel(name)]
+            channels += len(own) * (1 if node.op == "OPEN_CHAN" else -1)
             vqs = () if node.chs else node.vqs or ()
             begins = node.op == "ALLOC_LQ"
             if begins:
                 profile = self.profiles[index]
                 held |= dict.fromkeys(vqs, profile)
                 kind = (profile.code, profile.distance)
-                kinds[kind] = profile
-                most[kind] = max(most.get(kind, 0), live[kind] + len(vqs))
+                fresh = sum(not is_handle(name) for name in vqs)
+                if fresh:
+                    kinds[kind] = profile
+                    most[kind] = max(most.get(kind, 0), live[kind] + fresh)
             for name in vqs:
                 profile = held[name] if begins else held.pop(name)
+                if is_handle(name):
+                    handles += 1 if begins else -1
+                    continue
                 kind = (profile.code, profile.distance)
                 physical -= profile.physical(live[kind])
                 live[kind] += 1 if begins else -1
                 physical += profile.physical(live[kind])
-            peaks = [max(pair) for pair in zip(peaks, (len(held), physical, channels), strict=True)]
+            now = (len(held), len(held) - handles, physical, channels)
+            peaks = [max(pair) for pair in zip(peaks, now, strict=True)]
         blocks = (_blocks(profile, most[kind]) for kind, profile in kinds.items())
         in_order = sorted(blocks, key=lambda each: (-each.physical, each.code, each.distance))
-        return peaks[0], peaks[1], peaks[2], tuple(in_order)
+        return peaks[0], peaks[1], peaks[2], peaks[3], tuple(in_order)
 
     def _summary(self, order: Sequence[int], ops: Counter[str]) -> Summary:
-        peak_logical, peak_physical, peak_channels, blocks = self._peaks(order)
+        peak_logical, others, peak_physical, peak_channels, blocks = self._peaks(order)
+        handles, brokered = self._named()
         profiles = {profile.asked: profile for profile in self.profiles.values()}
         return Summary(
             digest=program_digest(self.graph),
@@ -754,6 +804,9 @@ class _Pass:
             branching_guards=self.branching_guards,
             ideal=all(profile.code == "ideal" for profile in self.profiles.values()),
             parts=part_shapes(map(self.nodes.__getitem__, order)),
+            handles=handles,
+            brokered=brokered,
+            others_logical=others if handles else None,
         )
 
 

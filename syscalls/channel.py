@@ -14,8 +14,7 @@ from syscalls.errors import (
     QuotaExceeded,
     ResourceExhausted,
 )
-from syscalls.ids import ChannelId, ChannelIdIn
-from syscalls.qubit import Handle
+from syscalls.ids import ChannelId, ChannelIdIn, HandleIdIn
 from syscalls.rights import Right
 from syscalls.syscall import Errors, Reply, SessionCall
 
@@ -57,8 +56,8 @@ class OpenChan(SessionCall, frozen=True, kw_only=True):
     )
     AVAILABLE: ClassVar[bool] = False
 
-    vq_a: Handle
-    vq_b: Handle
+    vq_a: HandleIdIn
+    vq_b: HandleIdIn
     options: ChanOptions = ChanOptions()
 
 

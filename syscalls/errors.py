@@ -244,6 +244,15 @@ class ChannelNotFound(KernelError, frozen=True, kw_only=True):
         return "No such channel."
 
 
+class HandleNotFound(KernelError, frozen=True, kw_only=True):
+    """The session has no such logical qubit: unknown, released or another's, nobody says which."""
+
+    CODE: ClassVar[int] = -32503
+
+    def sentence(self) -> str:
+        return "The session has no such logical qubit."
+
+
 class IdempotencyConflict(KernelError, frozen=True, kw_only=True):
     """The key stands for another submission, or another session's: `job_id`. Use a new key."""
 
@@ -445,12 +454,19 @@ class FidelityUnavailable(KernelError, frozen=True, kw_only=True):
 
 
 class NotBrokered(KernelError, frozen=True, kw_only=True):
-    """A channel between tenants needs both sides' consent. Have the other side delegate first."""
+    """A qubit that is not the session's own is out of reach, or there is none of that name.
+
+    Between tenants there is nothing but a channel by both sides' consent: the other side delegates
+    CAP_LINK, `q_open_chan` opens the channel, and `USE_CHAN` of its two ends is all that crosses.
+    """
 
     CODE: ClassVar[int] = -32501
 
     def sentence(self) -> str:
-        return "Both sides' capabilities must broker a channel between tenants."
+        return (
+            "A qubit is named that is not this session's own, and no channel that both sides "
+            "brokered reaches it."
+        )
 
 
 class UnknownError(KernelError, frozen=True, kw_only=True):
@@ -493,6 +509,7 @@ ERRORS: tuple[type[KernelError], ...] = (
     CapabilityNotFound,
     CheckpointNotFound,
     ChannelNotFound,
+    HandleNotFound,
     IdempotencyConflict,
     AlreadyCompleted,
     NotCompleted,

@@ -14,7 +14,7 @@ from syscalls.channel import ChanOptions, ChanStatus, CloseChan, OpenChan
 from syscalls.checkpoint import Checkpoint, Migrate, Replay, Restore
 from syscalls.discover import Discover
 from syscalls.events import Subscribe
-from syscalls.ids import CapabilityId, ChannelId, CheckpointId, JobId, SessionId, TenantId
+from syscalls.ids import CapabilityId, ChannelId, CheckpointId, HandleId, JobId, SessionId, TenantId
 from syscalls.job import Cancel, PlanJob, Policy, Status, Submit, Wait
 from syscalls.qubit import Alloc, Release
 from syscalls.results import Results
@@ -229,7 +229,10 @@ class Calls:
         n: int,
         profile: str,
     ) -> Alloc:
-        """Allocate `n` logical qubits that live until released or until the session closes."""
+        """Allocate `n` logical qubits that live until released or until the session closes.
+
+        They are taken now or not at all, and count against the quotas of qubits as those of jobs do.
+        """
         return Alloc(
             session_id=session_id,
             n=n,
@@ -240,9 +243,12 @@ class Calls:
     def release(
         *,
         session_id: SessionId,
-        handles: list[str],
+        handles: list[HandleId],
     ) -> Release:
-        """Give logical qubits back."""
+        """Give logical qubits back: all of these, or none.
+
+        Channels that end in them close. `BUSY` while a job of this session that is not over names one.
+        """
         return Release(
             session_id=session_id,
             handles=handles,
@@ -252,8 +258,8 @@ class Calls:
     def open_chan(
         *,
         session_id: SessionId,
-        vq_a: str,
-        vq_b: str,
+        vq_a: HandleId,
+        vq_b: HandleId,
         options: ChanOptions = ChanOptions(),
     ) -> OpenChan:
         """Open a channel between two logical qubits."""
