@@ -103,6 +103,13 @@ class DropSnapshot(msgspec.Struct, frozen=True, gc=False):
     ticket: int
 
 
+class CopySnapshot(msgspec.Struct, frozen=True, gc=False):
+    """What goes on from the snapshot of ticket `target` goes on from that of `source`."""
+
+    source: int
+    target: int
+
+
 class KillWorker(msgspec.Struct, frozen=True, gc=False):
     """End the worker process now and start another. Answered by `WorkerGone`, `WorkerReady`."""
 
@@ -125,6 +132,14 @@ class DropResults(msgspec.Struct, frozen=True, gc=False):
     """Nobody may read the job's rows any more. Once at most, for a job of which something ran."""
 
     job_id: str
+
+
+class CopyResults(msgspec.Struct, frozen=True, gc=False):
+    """The rows of `source` that are done are the first rows of `target`: a job and a checkpoint, or
+    the other way round. `DropResults` of either leaves the other's."""
+
+    source: str
+    target: str
 
 
 class Keep(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,10 +193,12 @@ Effect = (
     | Calibrate
     | StopSegment
     | DropSnapshot
+    | CopySnapshot
     | KillWorker
     | ForgetProgram
     | SealResults
     | DropResults
+    | CopyResults
     | Keep
     | LoadGraph
     | SetTimer

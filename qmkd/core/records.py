@@ -16,7 +16,7 @@ from qmkd.core.ports import SegmentReport
 from qvm.program import Summary
 from syscalls.capability import Share
 from syscalls.findings import Finding
-from syscalls.ids import CapabilityId, JobId, SessionId
+from syscalls.ids import CapabilityId, CheckpointId, JobId, SessionId
 from syscalls.job import ExecutionContext, JobStatus, Policy
 from syscalls.rights import Right
 
@@ -83,10 +83,11 @@ class SliceRow(msgspec.Struct, frozen=True, kw_only=True):
     """Shots [first, first + report.shots) of a job are done. Key: job, first.
 
     The packed rows of these shots lie beside it: the store takes them from where the worker left
-    them, `row_bytes` for each shot, `shots_total` shots in all.
+    them, `row_bytes` for each shot, `shots_total` shots in all. Read back, `job` may be a
+    checkpoint: slices come to it by `CopyRow` alone.
     """
 
-    job: JobId
+    job: JobId | CheckpointId
     first: int
     shots_total: int
     row_bytes: int
@@ -97,16 +98,45 @@ class SnapshotRow(msgspec.Struct, frozen=True, kw_only=True):
     """What shots [first, first + shots) of a job go on from, as of the fence of `epoch`.
 
     Key: ticket, of the segment that was parked. Its `size` bytes lie beside it, as packed rows do;
-    digest: SHA-256 of these. holder: a job or a checkpoint.
+    digest: SHA-256 of these. holder: a job or a checkpoint. of: ticket of a row in the store whose
+    bytes are copied for this one; 0 where the shell holds them.
     """
 
     ticket: int
-    holder: str
+    holder: JobId | CheckpointId
     first: int
     shots: int
     epoch: int
     size: int
     digest: bytes
+    of: int = 0
+
+
+class CheckpointRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job was at a fence, for another job to go on from. Key: id.
+
+    job: as it was accepted; its graph is kept for this row as it is for a job. Slices and snapshots
+    lie under the checkpoint's own id, so that it outlives the job. number: as of jobs, never given
+    twice.
+    """
+
+    id: CheckpointId
+    number: int
+    tenant: str
+    job: JobRow
+    epoch: int
+    created_ns: int
+
+
+class CopyRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The slices of `source` up to here, packed rows with them, are those of `target` too.
+
+    One of them is a job and one a checkpoint. No key: it is done once and not read back. It comes
+    in one `Keep` with the row of its target.
+    """
+
+    source: JobId | CheckpointId
+    target: JobId | CheckpointId
 
 
 class EndRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,15 +158,26 @@ class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
     hash: bytes
 
 
-Row = SessionRow | CapabilityRow | GraphRow | JobRow | SliceRow | SnapshotRow | EndRow | AuditRow
+Row = (
+    SessionRow
+    | CapabilityRow
+    | GraphRow
+    | JobRow
+    | SliceRow
+    | SnapshotRow
+    | CheckpointRow
+    | CopyRow
+    | EndRow
+    | AuditRow
+)
 
 
 class Gone(msgspec.Struct, frozen=True, kw_only=True):
     """Rows that nobody may read any more.
 
-    sessions: closed. capabilities: that ended. jobs: with their slices and ends, and with graphs
-    that no other job names. results: jobs of which only slices go, packed rows with them.
-    snapshots: by ticket.
+    sessions: closed. capabilities: that ended. jobs, checkpoints: with their slices, snapshots and
+    ends, and with graphs that no others name. results: jobs of which only slices go, packed rows
+    with them. snapshots: by ticket.
     """
 
     sessions: tuple[SessionId, ...] = ()
@@ -144,13 +185,15 @@ class Gone(msgspec.Struct, frozen=True, kw_only=True):
     jobs: tuple[JobId, ...] = ()
     results: tuple[JobId, ...] = ()
     snapshots: tuple[int, ...] = ()
+    checkpoints: tuple[CheckpointId, ...] = ()
 
 
 class Recovered(msgspec.Struct, frozen=True, kw_only=True):
-    """All there is when the daemon starts. jobs: by number. slices: by job and first shot.
+    """All there is when the daemon starts. jobs, checkpoints: by number. slices: by job or
+    checkpoint and first shot. snapshots: by ticket.
 
-    epoch, numbered: the largest that any `Keep` named. graphs: `graph` is empty where every job
-    that names it is over.
+    epoch, numbered: the largest that any `Keep` named. graphs: `graph` is empty where no checkpoint
+    names it and every job that does is over.
     """
 
     epoch: int = 0
@@ -163,4 +206,5 @@ class Recovered(msgspec.Struct, frozen=True, kw_only=True):
     jobs: tuple[JobRow, ...] = ()
     slices: tuple[SliceRow, ...] = ()
     snapshots: tuple[SnapshotRow, ...] = ()
+    checkpoints: tuple[CheckpointRow, ...] = ()
     ends: tuple[EndRow, ...] = ()

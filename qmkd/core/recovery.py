@@ -113,7 +113,7 @@ def recover(state: State, event: Recovered) -> None:
         _lend(state, row)
     graphs = {row.digest: row for row in event.graphs}
     ends = {row.job: row for row in event.ends}
-    slices: dict[JobId, list[SliceRow]] = defaultdict(list)
+    slices: dict[str, list[SliceRow]] = defaultdict(list)
     for each in event.slices:
         slices[each.job].append(each)
     made: dict[tuple[str, bytes], Program] = {}
@@ -146,17 +146,13 @@ def _over_ns(end: EndRow | None) -> float:
 
 
 def _session(state: State, row: SessionRow) -> None:
-    """Open again, unless the tenant is no more, is suspended or may not have so many."""
+    """Open again, with what its tenant may still be granted, unless the tenant is no more or may
+    not have so many."""
     tenant = state.tenants.get(row.tenant)
-    if (
-        tenant is None
-        or tenant.rule.suspended
-        or tenant.sessions >= tenant.rule.quota.sessions
-        or not {Right(name) for name in row.granted} <= tenant.rule.grantable
-    ):
+    if tenant is None or tenant.sessions >= tenant.rule.quota.sessions:
         let_go(state, Gone(sessions=(row.id,)))
         return
-    granted = frozenset(Right(name) for name in row.granted)
+    granted = frozenset(Right(name) for name in row.granted) & tenant.rule.grantable
     state.sessions[row.id] = Session(row.id, tenant, granted, state.now_ns)
     tenant.sessions += 1
 

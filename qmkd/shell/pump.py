@@ -11,7 +11,7 @@ import errno
 import logging
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from time import monotonic_ns
 from typing import Any, Protocol
@@ -28,7 +28,7 @@ from qmkd.shell.clock import Clock, Timers
 from qmkd.shell.connection import Connection
 from qmkd.shell.results import Results
 from qmkd.shell.snapshots import Snapshots
-from qmkd.shell.store.rows import RowsOf
+from qmkd.shell.store.rows import RowsOf, SnapshotOf
 from syscalls.discover import Discover
 from syscalls.errors import Busy, InternalError, KernelError
 from syscalls.events import JobEvent
@@ -63,7 +63,9 @@ class Workers(Protocol):
 class Store(Protocol):
     """What makes rows durable: `qmkd.shell.store.Store`."""
 
-    def keep(self, effect: fx.Keep, rows_of: RowsOf) -> None: ...
+    def keep(self, effect: fx.Keep, rows_of: RowsOf, snapshot_of: SnapshotOf) -> None: ...
+
+    def snapshot(self, ticket: int) -> Iterator[bytes]: ...
 
     def graph(self, job_id: str) -> bytes: ...
 
@@ -86,7 +88,7 @@ class Pump:
         self._store = store
         # An answer is one line, so the document in it must not hold line breaks.
         self._openrpc = msgspec.Raw(msgspec.json.format(openrpc, indent=-1))
-        self.snapshots = Snapshots()
+        self.snapshots = Snapshots(None if store is None else store.snapshot)
         self._clock = Clock()
         self._offset_ns = self._clock.offset_ns
         self._events: deque[ev.Event] = deque()
@@ -101,10 +103,12 @@ class Pump:
             fx.RunSegment: lambda effect: self.workers.run(effect),
             fx.StopSegment: lambda effect: self.workers.stop(effect.worker, effect.ticket),
             fx.DropSnapshot: lambda effect: self.snapshots.drop(effect.ticket),
+            fx.CopySnapshot: lambda effect: self.snapshots.copy(effect.source, effect.target),
             fx.KillWorker: lambda effect: self.workers.kill(effect.worker),
             fx.ForgetProgram: lambda effect: self.workers.forget(effect.program),
             fx.SealResults: lambda effect: self._results.seal(effect.job_id),
             fx.DropResults: lambda effect: self._results.drop(effect.job_id),
+            fx.CopyResults: lambda effect: self._results.copy(effect.source, effect.target),
             fx.Keep: self._keep,
             fx.LoadGraph: self._load,
             fx.SetTimer: lambda effect: self.timers.set(effect.token, effect.at_ns),
@@ -193,7 +197,7 @@ class Pump:
 
     def _keep(self, effect: fx.Keep) -> None:
         assert self._store is not None, "a kernel that keeps nothing asks for nothing to be kept"
-        self._store.keep(effect, self._results.region)
+        self._store.keep(effect, self._results.region, self.snapshots.region)
 
     def _load(self, effect: fx.LoadGraph) -> None:
         assert self._store is not None, "a kernel that keeps nothing finds nothing in the store"
@@ -227,6 +231,7 @@ def _no_rows(error: OSError) -> KernelError:
 
 assert set(fx.Effect.__args__) == {
     fx.Reply, fx.Notify, fx.CheckProgram, fx.Calibrate, fx.RunSegment, fx.StopSegment,
-    fx.DropSnapshot, fx.KillWorker, fx.ForgetProgram, fx.SealResults, fx.DropResults, fx.Keep,
-    fx.LoadGraph, fx.SetTimer, fx.CancelTimer, fx.Note, fx.Halt,
+    fx.DropSnapshot, fx.CopySnapshot, fx.KillWorker, fx.ForgetProgram, fx.SealResults,
+    fx.DropResults, fx.CopyResults, fx.Keep, fx.LoadGraph, fx.SetTimer, fx.CancelTimer, fx.Note,
+    fx.Halt,
 }, "every effect is performed"  # fmt: skip

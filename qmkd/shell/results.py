@@ -12,6 +12,7 @@ import base64
 import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Final, Literal
 
 ROWS_HELD_BYTES_MAX = 64 * 1024  # larger while running: in a memory file
@@ -88,6 +89,20 @@ class Rows:
             else:
                 os.pwrite(self.fd, piece, first_byte)
 
+    def copied(self) -> Rows:
+        """Others, which hold the same and may be written to. Raises OSError."""
+        rows, at = Rows(self.size), 0
+        try:
+            if self.fd is None or rows.fd is None:
+                rows.write(0, bytes(self.held))
+                return rows
+            while at < self.size:
+                at += os.copy_file_range(self.fd, rows.fd, self.size - at, at, at)
+        except OSError:
+            rows.close()
+            raise
+        return rows
+
     def close(self) -> None:
         """Close the memory file, if there is one, once nobody reads of it."""
         self._unwanted = True
@@ -150,6 +165,8 @@ class Results:
     ) -> None:
         self._rows: dict[tuple[str, Kind], Rows] = {}
         self._stored = dict(stored or {})
+        self._copy_of: dict[str, str] = {}
+        self._lacking: dict[str, OSError] = {}
         self._read_stored = read_stored
         self._fetch_stored = fetch_stored
         self._fetching: dict[str, tuple[Rows, list[Fetched]]] = {}
@@ -159,6 +176,8 @@ class Results:
 
         Raises OSError out of descriptors, or where stored rows are damaged.
         """
+        if job_id in self._lacking:
+            raise self._lacking[job_id]
         rows = self._rows.get((job_id, kind))
         if rows is None:
             stored = kind == "packed" and job_id in self._stored
@@ -186,10 +205,36 @@ class Results:
     def drop(self, job_id: str) -> None:
         """Forget the job's rows, if there are any. Descriptors handed out stay readable."""
         self._stored.pop(job_id, None)
+        self._copy_of.pop(job_id, None)
+        self._lacking.pop(job_id, None)
         for kind in KINDS:
             rows = self._rows.pop((job_id, kind), None)
             if rows is not None:
                 rows.close()
+
+    def copy(self, source: str, target: str) -> None:
+        """Let what is there of one be the beginning of another; each of them a job or a checkpoint.
+
+        Where there is a store, it copies, and the target's rows are read there when they are
+        needed. Where they cannot be copied, whoever asks for the target's is told why.
+        """
+        here = self._rows.get((source, "packed"))
+        size = self._stored.get(source, 0) if here is None else here.size
+        kinds = KINDS
+        if self._read_stored is not None:
+            kinds = tuple(kind for kind in KINDS if kind != "packed")
+            if size:
+                self._stored[target] = size
+                self._copy_of[target] = self._copy_of.get(source, source)
+        if source in self._lacking:
+            self._lacking[target] = self._lacking[source]
+        try:
+            for kind in kinds:
+                if (source, kind) in self._rows:
+                    self._rows[target, kind] = self._rows[source, kind].copied()
+        except OSError as error:
+            self.drop(target)
+            self._lacking[target] = error
 
     def base64(self, job_id: str, kind: Kind = "packed") -> str:
         """The sealed rows as text. Raises OSError as `descriptor` does."""
@@ -264,7 +309,12 @@ class Results:
         assert self._read_stored is not None
         rows = Rows(self._stored[job_id])
         try:
-            rows.put(self._read_stored(job_id))
+            stored = self._read_stored(job_id)
+            # The store may not have a copy yet, but then it still has what it is a copy of.
+            if (first := next(stored, None)) is not None:
+                rows.put(chain((first,), stored))
+            elif job_id in self._copy_of:
+                rows.put(self._read_stored(self._copy_of[job_id]))
         except BaseException:
             rows.close()
             raise

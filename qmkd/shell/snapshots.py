@@ -1,37 +1,116 @@
 """The snapshots of parked segments: memory files that workers made and others go on from.
 
 The daemon never reads one: it holds the descriptor under the ticket of the segment that was parked,
-hands it to the worker that goes on, and to the store. What is in one is
-`qmkd/engine/snapshot.py`'s business.
+hands it to the worker that goes on, and to the store. One that only the store has is fetched from
+there when a segment is to go on from it. What is in one is `qmkd/engine/snapshot.py`'s business.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Callable, Iterator
+
+READ_AT_ONCE_BYTES_MAX = 64 * 1024  # larger: the store reads it later
+SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+StoredSnapshot = Callable[[int], Iterator[bytes]]
+"""ticket -> the snapshot that is stored, piece by piece; nothing where there is none. Raises
+OSError where it is damaged."""
+
+
+class Held:
+    """A memory file that never changes any more, open for as long as somebody uses it.
+
+    To the store it is a region of packed rows.
+    """
+
+    __slots__ = ("fd", "size", "users")
+
+    def __init__(self, fd: int) -> None:
+        """Take over a descriptor."""
+        self.fd = fd
+        self.size = os.fstat(fd).st_size
+        self.users = 1
+
+    def read(self, at: int, size: int) -> bytes:
+        """Bytes [at, at + size); from any thread, until released."""
+        assert 0 <= at <= at + size <= self.size
+        return os.pread(self.fd, size, at)
+
+    def release(self) -> None:
+        """One user less. From the loop's thread."""
+        self.users -= 1
+        assert self.users >= 0
+        if not self.users:
+            os.close(self.fd)
 
 
 class Snapshots:
-    """Descriptors by ticket."""
+    """By ticket. stored: how to get those that an earlier daemon left; None where nothing lasts."""
 
-    def __init__(self) -> None:
-        self._fds: dict[int, int] = {}
+    def __init__(self, stored: StoredSnapshot | None = None) -> None:
+        self._held: dict[int, Held] = {}
+        self._copy_of: dict[int, int] = {}
+        self._stored = stored
 
     def hold(self, ticket: int, fd: int) -> None:
         """Take over a descriptor."""
-        assert ticket not in self._fds, "a segment is parked once"
-        self._fds[ticket] = fd
+        assert ticket not in self._held, "a segment is parked once"
+        self._held[ticket] = Held(fd)
+
+    def copy(self, source: int, target: int) -> None:
+        """What goes on from `target` goes on from what `source` stands for."""
+        held = self._held.get(source)
+        if held is None:
+            self._copy_of[target] = self._copy_of.get(source, source)
+        else:
+            held.users += 1
+            self._held[target] = held
 
     def descriptor(self, ticket: int) -> int | None:
-        """The descriptor, which stays ours; None where there is none."""
-        return self._fds.get(ticket)
+        """The descriptor, which stays ours; None where there is none, here or in the store.
+
+        Raises OSError out of descriptors, or where what is stored is damaged.
+        """
+        held = self._held.get(ticket)
+        if held is None and self._stored is not None:
+            # The store may not have the copy yet, but then it still has what it is a copy of.
+            fd = self._fetch(ticket) or self._fetch(self._copy_of.get(ticket, ticket))
+            held = None if fd is None else self._held.setdefault(ticket, Held(fd))
+        return None if held is None else held.fd
+
+    def region(self, ticket: int) -> bytes | Held:
+        """What the store is to keep: itself, or where it is read."""
+        held = self._held[ticket]
+        if held.size <= READ_AT_ONCE_BYTES_MAX:
+            return held.read(0, held.size)
+        held.users += 1
+        return held
 
     def drop(self, ticket: int) -> None:
         """Nobody goes on from it any more."""
-        fd = self._fds.pop(ticket, None)
-        if fd is not None:
-            os.close(fd)
+        self._copy_of.pop(ticket, None)
+        held = self._held.pop(ticket, None)
+        if held is not None:
+            held.release()
 
     def close(self) -> None:
         """Drop all."""
-        for ticket in list(self._fds):
+        for ticket in list(self._held):
             self.drop(ticket)
+
+    def _fetch(self, stored: int) -> int | None:
+        """A memory file of what the store has under this ticket."""
+        assert self._stored is not None
+        fd = os.memfd_create("qmk-snapshot", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            size = sum(os.write(fd, piece) for piece in self._stored(stored))
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+        except BaseException:
+            os.close(fd)
+            raise
+        if size:
+            return fd
+        os.close(fd)
+        return None

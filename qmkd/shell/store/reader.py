@@ -16,21 +16,22 @@ import msgspec
 
 from qmkd.core.records import (
     CapabilityRow,
+    CheckpointRow,
     EndRow,
     GraphRow,
     JobRow,
     Recovered,
     SessionRow,
     SliceRow,
+    SnapshotRow,
 )
+from qmkd.shell.store.copying import CHECKPOINTS, JOBS, tables_of
 from qmkd.shell.store.rows import GraphBody, opened
 from qmkd.shell.store.schema import Damaged
 from qvm.program import Summary
 from syscalls.audit import HASH_BYTES
 from syscalls.findings import Finding
 from syscalls.results import SHOT_BLOCK
-
-_JOB = "SELECT number FROM jobs WHERE id = ?"
 
 
 @contextmanager
@@ -80,10 +81,19 @@ def _load(db: sqlite3.Connection) -> Recovered:
             for number, body in db.execute("SELECT number, body FROM jobs ORDER BY number")
         ),
         slices=tuple(
-            opened(body, SliceRow, f"job {number}, shots from {first}")
+            opened(body, SliceRow, f"{tables.column} {number}, shots from {first}")
+            for tables in (JOBS, CHECKPOINTS)
             for number, first, body in db.execute(
-                "SELECT job, first, body FROM slices ORDER BY job, first"
+                f"SELECT {tables.column}, first, body FROM {tables.slices} ORDER BY 1, 2"
             )
+        ),
+        snapshots=tuple(
+            opened(body, SnapshotRow, f"snapshot {ticket}")
+            for ticket, body in db.execute("SELECT ticket, body FROM snapshots ORDER BY ticket")
+        ),
+        checkpoints=tuple(
+            opened(body, CheckpointRow, f"checkpoint {number}")
+            for number, body in db.execute("SELECT number, body FROM checkpoints ORDER BY number")
         ),
         ends=tuple(
             opened(body, EndRow, f"the end of job {number}")
@@ -93,11 +103,12 @@ def _load(db: sqlite3.Connection) -> Recovered:
 
 
 def _graphs(db: sqlite3.Connection) -> Iterator[GraphRow]:
-    """Each digest once, with its bytes where a job that is not over names it."""
+    """Each digest once, with its bytes where a checkpoint names it or a job that is not over."""
     needed = {
         number
         for (number,) in db.execute(
-            "SELECT DISTINCT graph FROM jobs WHERE number NOT IN (SELECT job FROM ends)"
+            "SELECT graph FROM jobs WHERE number NOT IN (SELECT job FROM ends) "
+            "UNION SELECT graph FROM checkpoints"
         )
     }
     found: dict[bytes, GraphRow] = {}
@@ -121,11 +132,12 @@ def graph_bytes(db: sqlite3.Connection, number: int, digest: bytes) -> bytes:
 
 
 def graph_of_job(db: sqlite3.Connection, job_id: str) -> bytes:
-    """The bytes of a job's graph, empty if there is no such job. Raises Damaged."""
+    """The bytes of a job's or checkpoint's graph, empty if there is none. Raises Damaged."""
+    holders = tables_of(job_id).holders
     with _one_moment(db, f"the program of {job_id}"):
         found = db.execute(
-            "SELECT graphs.id, graphs.digest FROM jobs JOIN graphs ON graphs.id = jobs.graph"
-            " WHERE jobs.id = ?",
+            f"SELECT graphs.id, graphs.digest FROM {holders} JOIN graphs"
+            f" ON graphs.id = {holders}.graph WHERE {holders}.id = ?",
             (job_id,),
         ).fetchone()
         return b"" if found is None else graph_bytes(db, *found)
@@ -142,41 +154,73 @@ def graph_row(body: GraphBody, digest: bytes, graph: bytes, where: str) -> Graph
 
 
 def stored_sizes(recovered: Recovered) -> dict[str, int]:
-    """Bytes of all packed rows of each job that has slices: what `Results` is to know of them."""
+    """Bytes of all packed rows of each holder of slices: what `Results` is to know of them."""
     return {row.job: row.shots_total * row.row_bytes for row in recovered.slices}
 
 
 def packed_rows(db: sqlite3.Connection, job_id: str) -> Iterator[tuple[int, bytes]]:
-    """The packed rows of a job's slices, in order: (first byte, some bytes), piece by piece.
+    """The packed rows of the slices of a job or checkpoint, in order: (first byte, some bytes),
+    piece by piece.
 
     Raises Damaged as soon as something is not what was written; then no piece of this job counts.
     """
+    tables = tables_of(job_id)
     with _one_moment(db, f"the results of {job_id}"):
         slices = db.execute(
-            f"SELECT first, body FROM slices WHERE job = ({_JOB}) ORDER BY first", (job_id,)
+            f"SELECT first, body FROM {tables.slices} WHERE {tables.column} = "
+            f"(SELECT number FROM {tables.holders} WHERE id = ?) ORDER BY first",
+            (job_id,),
         ).fetchall()
         for first, body in slices:
-            row = opened(body, SliceRow, f"job {job_id}, shots from {first}")
+            row = opened(body, SliceRow, f"{job_id}, shots from {first}")
             yield from slice_pieces(db, row)
 
 
 def slice_pieces(db: sqlite3.Connection, row: SliceRow) -> Iterator[tuple[int, bytes]]:
     """The packed rows of one slice, as `packed_rows`."""
+    tables = tables_of(row.job)
     at = row.first * row.row_bytes
     end = at + row.report.shots * row.row_bytes
     leaves = Leaves(SHOT_BLOCK * row.row_bytes)
     while at < end:
         found: Any = db.execute(
-            f"SELECT bytes FROM rows WHERE job = ({_JOB}) AND first_byte = ?", (row.job, at)
+            f"SELECT bytes FROM {tables.rows} WHERE {tables.column} = "
+            f"(SELECT number FROM {tables.holders} WHERE id = ?) AND first_byte = ?",
+            (row.job, at),
         ).fetchone()
         piece = found[0] if found is not None else None
         if not isinstance(piece, bytes) or not 0 < len(piece) <= end - at:
-            raise Damaged(f"job {row.job}: packed rows from byte {at} are missing")
+            raise Damaged(f"{row.job}: packed rows from byte {at} are missing")
         leaves.add(piece)
         yield at, piece
         at += len(piece)
     if row.row_bytes and leaves.whole() != row.report.leaves:
-        raise Damaged(f"job {row.job}, shots from {row.first}: packed rows do not fit their leaves")
+        raise Damaged(f"{row.job}, shots from {row.first}: packed rows do not fit their leaves")
+
+
+def snapshot_pieces(db: sqlite3.Connection, ticket: int) -> Iterator[bytes]:
+    """A snapshot, piece by piece; nothing where there is none. Raises Damaged before its end."""
+    where = f"snapshot {ticket}"
+    with _one_moment(db, where):
+        found = db.execute("SELECT body FROM snapshots WHERE ticket = ?", (ticket,)).fetchone()
+        if found is None:
+            return
+        row = opened(found[0], SnapshotRow, where)
+        digest, at, last = sha256(), 0, b""
+        while at < row.size:
+            found = db.execute(
+                "SELECT bytes FROM snapshot_bytes WHERE ticket = ? AND first_byte = ?", (ticket, at)
+            ).fetchone()
+            if found is None or not isinstance(found[0], bytes) or not found[0]:
+                raise Damaged(f"{where}: what begins at byte {at} is missing")
+            if last:
+                yield last
+            last = found[0]
+            at += len(last)
+            digest.update(last)
+        if at != row.size or digest.digest() != row.digest:
+            raise Damaged(f"{where}: its digest is not that of its bytes")
+        yield last
 
 
 class Leaves:

@@ -16,6 +16,8 @@ from qmkd.core.effects import Keep
 from qmkd.core.records import (
     AuditRow,
     CapabilityRow,
+    CheckpointRow,
+    CopyRow,
     EndRow,
     Gone,
     GraphRow,
@@ -41,7 +43,7 @@ class GraphBody(msgspec.Struct, frozen=True):
 
 
 class Region(Protocol):
-    """Packed rows that lie still in a memory file until they are released."""
+    """Packed rows, or a snapshot, that lie still in a memory file until they are released."""
 
     size: int
 
@@ -54,6 +56,12 @@ class Region(Protocol):
 
 RowsOf = Callable[[str, int, int], bytes | Region]
 """(job, first byte, size) -> the packed rows there, or where they lie still."""
+
+SnapshotOf = Callable[[int], bytes | Region]
+"""ticket -> the snapshot that the shell holds, or where it lies still."""
+
+Place = tuple[str, str | int]
+"""Where pieces of bytes go: a table, and whose they are there."""
 
 
 def sealed(body: msgspec.Struct) -> bytes:
@@ -79,18 +87,20 @@ def opened(stored: bytes, kind: type[Body], where: str) -> Body:
 class Entry:
     """A `Keep` on its way to the disk. tables: name -> rows for it. size: bytes, about.
 
-    graphs: (tenant, row), written if the tenant's are not there yet. regions: where packed rows
-    lie that are too large to be copied beforehand.
+    graphs: (tenant, row), written if the tenant's are not there yet. regions: where packed rows and
+    snapshots lie that are too large to be copied beforehand: (place, first byte, region). copies:
+    what is copied within the database, once everything else is there.
     """
 
-    __slots__ = ("gone", "graphs", "keep", "regions", "size", "tables")
+    __slots__ = ("copies", "gone", "graphs", "keep", "regions", "size", "tables")
 
-    def __init__(self, keep: Keep, rows_of: RowsOf) -> None:
+    def __init__(self, keep: Keep, rows_of: RowsOf, snapshot_of: SnapshotOf) -> None:
         self.keep = keep
         self.gone: Gone = keep.gone
         self.tables: dict[str, list[tuple[Any, ...]]] = {}
         self.graphs: list[tuple[str, GraphRow]] = []
-        self.regions: list[tuple[str, int, Region]] = []
+        self.regions: list[tuple[Place, int, Region]] = []
+        self.copies: list[CopyRow | SnapshotRow] = []
         self.size = ROW_BYTES
         for row in keep.rows:
             match row:
@@ -106,7 +116,19 @@ class Entry:
                     self._add("slices", row.job, row.first, sealed(row))
                     self._add_packed(row, rows_of)
                 case SnapshotRow():
-                    raise AssertionError("no kernel keeps a snapshot yet")
+                    self._add("snapshots", row.ticket, row.holder, sealed(row))
+                    if row.of:
+                        self.copies.append(row)
+                    else:
+                        self._add_bytes(
+                            ("snapshot_bytes", row.ticket), 0, snapshot_of(row.ticket), row.size
+                        )
+                case CheckpointRow():
+                    self._add(
+                        "checkpoints", row.number, row.id, row.tenant, row.job.graph, sealed(row)
+                    )
+                case CopyRow():
+                    self.copies.append(row)
                 case EndRow():
                     self._add("ends", row.job, sealed(row))
                 case AuditRow():
@@ -131,19 +153,27 @@ class Entry:
 
     def _add_packed(self, row: SliceRow, rows_of: RowsOf) -> None:
         size = row.report.shots * row.row_bytes
-        if not size:
-            return
-        first_byte = row.first * row.row_bytes
-        packed = rows_of(row.job, first_byte, size)
+        if size:
+            first_byte = row.first * row.row_bytes
+            packed = rows_of(row.job, first_byte, size)
+            self._add_bytes(("rows", row.job), first_byte, packed, size)
+
+    def _add_bytes(self, place: Place, first_byte: int, content: bytes | Region, size: int) -> None:
         self.size += size
-        if not isinstance(packed, bytes):
-            assert packed.size == size
-            self.regions.append((row.job, first_byte, packed))
+        if not isinstance(content, bytes):
+            assert content.size == size
+            self.regions.append((place, first_byte, content))
             return
-        assert len(packed) == size, "rows come whole"
+        assert len(content) == size, "rows and snapshots come whole"
+        table, whose = place
         for at in range(0, size, CHUNK_BYTES):
-            piece = packed[at : at + CHUNK_BYTES]
-            self.tables.setdefault("rows", []).append((row.job, first_byte + at, piece))
+            piece = content[at : at + CHUNK_BYTES]
+            self.tables.setdefault(table, []).append((whose, first_byte + at, piece))
+
+
+def no_snapshot(ticket: int) -> bytes:
+    """For those who hold none."""
+    raise AssertionError(f"no snapshot {ticket} is held")
 
 
 def graph_values(tenant: str, row: GraphRow) -> tuple[Any, ...]:

@@ -100,6 +100,42 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             body BLOB NOT NULL
         ) WITHOUT ROWID""",
     ),
+    (
+        "DROP TABLE checkpoints",  # in which nothing ever was
+        """CREATE TABLE checkpoints (
+            number INTEGER PRIMARY KEY,
+            id TEXT NOT NULL UNIQUE,
+            graph INTEGER NOT NULL REFERENCES graphs (id),
+            body BLOB NOT NULL
+        )""",
+        "CREATE INDEX checkpoints_by_graph ON checkpoints (graph)",
+        # What a checkpoint has of its job is its own, because it outlives the job.
+        """CREATE TABLE checkpoint_slices (
+            checkpoint INTEGER NOT NULL REFERENCES checkpoints (number) ON DELETE CASCADE,
+            first INTEGER NOT NULL,
+            body BLOB NOT NULL,
+            PRIMARY KEY (checkpoint, first)
+        ) WITHOUT ROWID""",
+        """CREATE TABLE checkpoint_rows (
+            checkpoint INTEGER NOT NULL REFERENCES checkpoints (number) ON DELETE CASCADE,
+            first_byte INTEGER NOT NULL,
+            bytes BLOB NOT NULL,
+            UNIQUE (checkpoint, first_byte)
+        )""",
+        """CREATE TABLE snapshots (
+            ticket INTEGER PRIMARY KEY,
+            holder TEXT NOT NULL,
+            body BLOB NOT NULL
+        )""",
+        "CREATE INDEX snapshots_by_holder ON snapshots (holder)",
+        # In pieces of at most CHUNK_BYTES.
+        """CREATE TABLE snapshot_bytes (
+            ticket INTEGER NOT NULL REFERENCES snapshots (ticket) ON DELETE CASCADE,
+            first_byte INTEGER NOT NULL,
+            bytes BLOB NOT NULL,
+            UNIQUE (ticket, first_byte)
+        )""",
+    ),
 )
 """Statements that lead from version N to N + 1, for each N from 0. One transaction each."""
 

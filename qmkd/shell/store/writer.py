@@ -22,9 +22,17 @@ from typing import Any, Final, Self
 
 from qmkd.core.effects import Keep
 from qmkd.core.records import Gone, Recovered
-from qmkd.shell.store import reader
+from qmkd.shell.store import copying, reader
 from qmkd.shell.store.fetcher import Fetched, Fetcher
-from qmkd.shell.store.rows import Entry, Region, RowsOf, graph_values
+from qmkd.shell.store.rows import (
+    Entry,
+    Place,
+    Region,
+    RowsOf,
+    SnapshotOf,
+    graph_values,
+    no_snapshot,
+)
 from qmkd.shell.store.schema import (
     CHUNK_BYTES,
     CannotOpen,
@@ -103,6 +111,13 @@ class Store:
         """As `rows`, but into an open file and by a thread; `fetched` is told by `collect`."""
         self._fetcher.fetch(job_id, fd, fetched)
 
+    def snapshot(self, ticket: int) -> Iterator[bytes]:
+        """The snapshot of that ticket, piece by piece; the last comes once it is proven whole.
+
+        Nothing where there is none. Raises Damaged.
+        """
+        return reader.snapshot_pieces(self._reading, ticket)
+
     def graph(self, job_id: str) -> bytes:
         """The bytes of a job's graph, empty if there is no such job. Raises Damaged."""
         return reader.graph_of_job(self._reading, job_id)
@@ -114,9 +129,12 @@ class Store:
         """How much is queued and not durable, about."""
         return self._backlog
 
-    def keep(self, effect: Keep, rows_of: RowsOf) -> None:
-        """Have these rows written and those deleted. Packed rows are asked of `rows_of` at once."""
-        entry = Entry(effect, rows_of)
+    def keep(self, effect: Keep, rows_of: RowsOf, snapshot_of: SnapshotOf = no_snapshot) -> None:
+        """Have these rows written and those deleted.
+
+        Packed rows are asked of `rows_of` at once, and snapshots of `snapshot_of`.
+        """
+        entry = Entry(effect, rows_of, snapshot_of)
         assert not self._unkept or self._unkept[-1].keep.number < effect.number
         self._unkept.append(entry)
         self._backlog += entry.size
@@ -190,6 +208,7 @@ class _Writer:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
+        copying.prepare(db)
         self.inbox: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
         self.news: queue.SimpleQueue[int | str | BaseException] = queue.SimpleQueue()
         self._waiting: deque[Entry] = deque()
@@ -301,12 +320,14 @@ class _Writer:
         if batch:
             for part in _parts(batch):
                 self._insert_graphs(part)
-                for table, (head, row) in _INSERTS.items():
-                    rows = [values for entry in part for values in entry.tables.get(table, ())]
-                    _insert(db, head, row, rows)
+                for table, (head, values) in _INSERTS.items():
+                    rows = [each for entry in part for each in entry.tables.get(table, ())]
+                    _insert(db, head, values, rows)
                 for entry in part:
-                    for job, first_byte, region in entry.regions:
-                        self._insert_region(job, first_byte, region)
+                    for place, first_byte, region in entry.regions:
+                        self._insert_region(place, first_byte, region)
+                    for row in entry.copies:
+                        copying.copy(db, row)
                 self._delete(part)
             last = batch[-1].keep
             db.execute(
@@ -325,11 +346,12 @@ class _Writer:
                     self._db.execute(_INSERT_GRAPH, graph_values(tenant, row))
                     self._graphs.add((tenant, row.digest))
 
-    def _insert_region(self, job: str, first_byte: int, region: Region) -> None:
-        head, row = _INSERTS["rows"]
+    def _insert_region(self, place: Place, first_byte: int, region: Region) -> None:
+        table, whose = place
+        head, row = _INSERTS[table]
         for at in range(0, region.size, CHUNK_BYTES):
             piece = region.read(at, min(CHUNK_BYTES, region.size - at))
-            _insert(self._db, head, row, [(job, first_byte + at, piece)])
+            _insert(self._db, head, row, [(whose, first_byte + at, piece)])
 
     def _delete(self, part: Sequence[Entry]) -> None:
         db = self._db
@@ -337,17 +359,24 @@ class _Writer:
         capabilities = [name for entry in part for name in entry.gone.capabilities]
         jobs = [name for entry in part for name in entry.gone.jobs]
         results = [name for entry in part for name in entry.gone.results]
+        snapshots = [ticket for entry in part for ticket in entry.gone.snapshots]
+        checkpoints = [name for entry in part for name in entry.gone.checkpoints]
         _each(db, "DELETE FROM sessions WHERE id IN ({})", sessions)
         _each(db, "DELETE FROM capabilities WHERE id IN ({})", capabilities)
         mine = "(SELECT number FROM jobs WHERE id IN ({}))"
         _each(db, f"DELETE FROM slices WHERE job IN {mine}", results)
         _each(db, f"DELETE FROM rows WHERE job IN {mine}", results)
+        _each(db, "DELETE FROM snapshots WHERE ticket IN ({})", snapshots)
+        _each(db, "DELETE FROM snapshots WHERE holder IN ({})", [*jobs, *checkpoints])
         graphs = _each(db, "SELECT DISTINCT graph FROM jobs WHERE id IN ({})", jobs)
+        graphs += _each(db, "SELECT DISTINCT graph FROM checkpoints WHERE id IN ({})", checkpoints)
         _each(db, "DELETE FROM jobs WHERE id IN ({})", jobs)
+        _each(db, "DELETE FROM checkpoints WHERE id IN ({})", checkpoints)
         unused = _each(
             db,
             "SELECT id, tenant, digest FROM graphs WHERE id IN ({}) "
-            "AND NOT EXISTS (SELECT 1 FROM jobs WHERE graph = graphs.id)",
+            "AND NOT EXISTS (SELECT 1 FROM jobs WHERE graph = graphs.id) "
+            "AND NOT EXISTS (SELECT 1 FROM checkpoints WHERE graph = graphs.id)",
             sorted({graph for (graph,) in graphs}),
         )
         _each(db, "DELETE FROM graphs WHERE id IN ({})", [graph for graph, _, _ in unused])
@@ -371,17 +400,18 @@ class _Writer:
 # --- statements of many rows --------------------------------------------------------------------
 
 _NUMBER = "(SELECT number FROM jobs WHERE id = ?)"
+_GRAPH = "(SELECT id FROM graphs WHERE tenant = ? AND digest = ?)"
 _INSERT_GRAPH = "INSERT INTO graphs (tenant, digest, body, graph) VALUES (?, ?, ?, ?)"
 _INSERTS: Final = {
     # A session may be kept again, changed; nothing else is ever written twice.
     "sessions": ("INSERT OR REPLACE INTO sessions (id, body)", "(?, ?)"),
     "capabilities": ("INSERT INTO capabilities (id, body)", "(?, ?)"),
-    "jobs": (
-        "INSERT INTO jobs (number, id, graph, body)",
-        "(?, ?, (SELECT id FROM graphs WHERE tenant = ? AND digest = ?), ?)",
-    ),
+    "jobs": ("INSERT INTO jobs (number, id, graph, body)", f"(?, ?, {_GRAPH}, ?)"),
+    "checkpoints": ("INSERT INTO checkpoints (number, id, graph, body)", f"(?, ?, {_GRAPH}, ?)"),
     "slices": ("INSERT INTO slices (job, first, body)", f"({_NUMBER}, ?, ?)"),
     "rows": ("INSERT INTO rows (job, first_byte, bytes)", f"({_NUMBER}, ?, ?)"),
+    "snapshots": ("INSERT INTO snapshots (ticket, holder, body)", "(?, ?, ?)"),
+    "snapshot_bytes": ("INSERT INTO snapshot_bytes (ticket, first_byte, bytes)", "(?, ?, ?)"),
     "ends": ("INSERT INTO ends (job, body)", f"({_NUMBER}, ?)"),
     "audit": ("INSERT INTO audit (number, body, hash)", "(?, ?, ?)"),
 }
@@ -389,12 +419,17 @@ _AT_ONCE: Final = (64, 8, 1)  # rows of one statement; few sizes, so that statem
 
 
 def _parts(batch: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-    """Cut a batch where a job whose slices went is run anew: a part inserts first, deletes then."""
-    start, dropped = 0, set[str]()
+    """Cut a batch where a job whose slices went is run anew, and around copies.
+
+    A part inserts first, deletes then; and what is copied is what is there just then.
+    """
+    start, dropped, copied = 0, set[str](), False
     for place, entry in enumerate(batch):
-        if any(values[0] in dropped for values in entry.tables.get("slices", ())):
+        again = any(values[0] in dropped for values in entry.tables.get("slices", ()))
+        if place > start and (again or copied or entry.copies):
             yield batch[start:place]
             start, dropped = place, set()
+        copied = bool(entry.copies)
         dropped.update(entry.gone.results)
     yield batch[start:]
 
