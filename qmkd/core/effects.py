@@ -90,11 +90,14 @@ class StopSegment(msgspec.Struct, frozen=True, gc=False):
     """Ask the worker to stop the segment at its next fence. Answered by done, failed or parked.
 
     keep: it is to go on from there (`SegmentParked`); otherwise nothing of it is wanted.
+    back: rather at the fence before, where the engine can undo what it has run since. May be asked
+    again without `keep`.
     """
 
     worker: int
     ticket: int
     keep: bool = False
+    back: bool = False
 
 
 class DropSnapshot(msgspec.Struct, frozen=True, gc=False):
@@ -163,6 +166,15 @@ class LoadGraph(msgspec.Struct, frozen=True, gc=False):
     job_id: str
 
 
+class VerifyCheckpoint(msgspec.Struct, frozen=True, gc=False):
+    """See that what is stored of a checkpoint is whole: its packed rows, and these snapshots, by
+    ticket. Answered by `CheckpointVerified`."""
+
+    ticket: int
+    checkpoint: str
+    snapshots: tuple[int, ...]
+
+
 class SetTimer(msgspec.Struct, frozen=True, gc=False):
     """Send `TimerFired(token)` at `at_ns` (same clock as `step`'s now_ns) or soon after."""
 
@@ -201,6 +213,7 @@ Effect = (
     | CopyResults
     | Keep
     | LoadGraph
+    | VerifyCheckpoint
     | SetTimer
     | CancelTimer
     | Note

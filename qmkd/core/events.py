@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from qmkd.core.ports import Point, SegmentReport
+from qmkd.core.ports import Point, SegmentReport, TenantRule
 from qmkd.core.records import Recovered
 from qvm.program import Summary
 from syscalls.findings import Finding
@@ -148,6 +148,19 @@ class GraphLoaded(msgspec.Struct, frozen=True, gc=False):
     graph: bytes
 
 
+class CheckpointVerified(msgspec.Struct, frozen=True, gc=False):
+    """The answer to `VerifyCheckpoint`. why: what is damaged, in words; empty where nothing is."""
+
+    ticket: int
+    why: str
+
+
+class Configured(msgspec.Struct, frozen=True):
+    """Other rules from now on: all tenants that there are. Names are unique."""
+
+    tenants: tuple[TenantRule, ...]
+
+
 class ShutDown(msgspec.Struct, frozen=True, gc=False):
     """Stop taking work, stop what runs at its next fence, then halt."""
 
@@ -169,5 +182,7 @@ Event = (
     | Kept
     | KeepFailed
     | GraphLoaded
+    | CheckpointVerified
+    | Configured
     | ShutDown
 )

@@ -26,7 +26,7 @@ from qmkd.core.events import Called, Origin
 from qmkd.core.limits import ENTROPY_BYTES
 from qmkd.shell.clock import Clock, Timers
 from qmkd.shell.connection import Connection
-from qmkd.shell.results import Results
+from qmkd.shell.results import Fetched, Results
 from qmkd.shell.snapshots import Snapshots
 from qmkd.shell.store.rows import RowsOf, SnapshotOf
 from syscalls.discover import Discover
@@ -68,6 +68,8 @@ class Store(Protocol):
     def snapshot(self, ticket: int) -> Iterator[bytes]: ...
 
     def graph(self, job_id: str) -> bytes: ...
+
+    def verify(self, checkpoint: str, snapshots: tuple[int, ...], verified: Fetched) -> None: ...
 
 
 class Pump:
@@ -111,6 +113,7 @@ class Pump:
             fx.CopyResults: lambda effect: self._results.copy(effect.source, effect.target),
             fx.Keep: self._keep,
             fx.LoadGraph: self._load,
+            fx.VerifyCheckpoint: self._verify,
             fx.SetTimer: lambda effect: self.timers.set(effect.token, effect.at_ns),
             fx.CancelTimer: lambda effect: self.timers.cancel(effect.token),
             fx.Note: self._note,
@@ -208,6 +211,15 @@ class Pump:
             graph = b""
         self.feed(ev.GraphLoaded(effect.ticket, graph))
 
+    def _verify(self, effect: fx.VerifyCheckpoint) -> None:
+        assert self._store is not None, "a kernel that keeps nothing has nothing verified"
+
+        def verified(error: OSError | None) -> None:
+            why = "" if error is None else error.strerror or str(error)
+            self.feed(ev.CheckpointVerified(effect.ticket, why))
+
+        self._store.verify(effect.checkpoint, effect.snapshots, verified)
+
     def _notify(self, effect: fx.Notify) -> None:
         connection = self.connections.get(effect.conn)
         if connection is not None:
@@ -232,6 +244,6 @@ def _no_rows(error: OSError) -> KernelError:
 assert set(fx.Effect.__args__) == {
     fx.Reply, fx.Notify, fx.CheckProgram, fx.Calibrate, fx.RunSegment, fx.StopSegment,
     fx.DropSnapshot, fx.CopySnapshot, fx.KillWorker, fx.ForgetProgram, fx.SealResults,
-    fx.DropResults, fx.CopyResults, fx.Keep, fx.LoadGraph, fx.SetTimer, fx.CancelTimer, fx.Note,
-    fx.Halt,
+    fx.DropResults, fx.CopyResults, fx.Keep, fx.LoadGraph, fx.VerifyCheckpoint, fx.SetTimer,
+    fx.CancelTimer, fx.Note, fx.Halt,
 }, "every effect is performed"  # fmt: skip

@@ -118,6 +118,10 @@ class Store:
         """
         return reader.snapshot_pieces(self._reading, ticket)
 
+    def verify(self, checkpoint: str, snapshots: tuple[int, ...], verified: Fetched) -> None:
+        """See, by a thread, that what is stored of a checkpoint is whole; `collect` tells."""
+        self._fetcher.verify(checkpoint, snapshots, verified)
+
     def graph(self, job_id: str) -> bytes:
         """The bytes of a job's graph, empty if there is no such job. Raises Damaged."""
         return reader.graph_of_job(self._reading, job_id)
