@@ -8,51 +8,70 @@ counted, so there is a block for each. Qubits named by handles lie where their s
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from heapq import heappop, heappush
 
 from qvm.blocks import Place
 from qvm.profiles import Profile, parse_profile
-from qvm.program import Summary, VerifiedProgram
+from qvm.program import Blocks, Summary, VerifiedProgram
 from syscalls.ids import is_handle
 
 Kind = tuple[str, int]
+Home = tuple[int, int]
+"""(kind, block): an index into `Summary.blocks`, and which of the blocks of that kind."""
 
 
-def homes(program: VerifiedProgram) -> dict[str, tuple[int, int]]:
+class Places:
+    """Places in blocks, as they are given out and come back.
+
+    found: virtual qubit -> (kind, block), where it lies from its last allocation on.
+    """
+
+    def __init__(self, blocks: Sequence[Blocks]) -> None:
+        self._kinds: dict[Kind, int] = {
+            (each.code, each.distance): at for at, each in enumerate(blocks)
+        }
+        self._given: dict[Kind, int] = defaultdict(int)
+        self._spare: dict[Kind, list[int]] = defaultdict(list)
+        self._held: dict[str, tuple[Profile, int]] = {}
+        self.found: dict[str, Home] = {}
+
+    def take(self, profile: Profile, names: Sequence[str]) -> None:
+        kind = (profile.code, profile.distance)
+        for name in names:
+            if is_handle(name):
+                continue
+            if self._spare[kind]:
+                place = heappop(self._spare[kind])
+            else:
+                place = self._given[kind]
+                self._given[kind] += 1
+            self._held[name] = (profile, place)
+            self.found[name] = (self._kinds[kind], place // profile.block)
+
+    def free(self, names: Sequence[str]) -> None:
+        for name in names:
+            if name in self._held:
+                profile, place = self._held.pop(name)
+                heappush(self._spare[profile.code, profile.distance], place)
+
+
+def homes(program: VerifiedProgram) -> dict[str, Home]:
     """Virtual qubit -> (kind, block): where it lies from its last allocation on.
 
     kind: index into `summary.blocks`. block: from 0, among the program's blocks of that kind.
     """
-    kinds: dict[Kind, int] = {
-        (each.code, each.distance): at for at, each in enumerate(program.summary.blocks)
-    }
-    given: dict[Kind, int] = defaultdict(int)
-    spare: dict[Kind, list[int]] = defaultdict(list)
-    held: dict[str, tuple[Profile, int]] = {}
-    found: dict[str, tuple[int, int]] = {}
+    places = Places(program.summary.blocks)
     for index in program.order:
         node = program.graph.program.nodes[index]
         if node.op == "ALLOC_LQ":
             assert node.args
             profile = parse_profile(node.args["profile"])
             assert isinstance(profile, Profile), "the verifier has read it"
-            kind = (profile.code, profile.distance)
-            for name in node.vqs or ():
-                if is_handle(name):
-                    continue
-                if spare[kind]:
-                    place = heappop(spare[kind])
-                else:
-                    place = given[kind]
-                    given[kind] += 1
-                held[name] = (profile, place)
-                found[name] = (kinds[kind], place // profile.block)
+            places.take(profile, node.vqs or ())
         elif node.op == "FREE_LQ":
-            for name in node.vqs or ():
-                if name in held:
-                    profile, place = held.pop(name)
-                    heappush(spare[profile.code, profile.distance], place)
-    return found
+            places.free(node.vqs or ())
+    return places.found
 
 
 def physical(place: Place, kind: int, block: int) -> range:

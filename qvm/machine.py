@@ -40,11 +40,16 @@ class Factory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A source of raw Bell pairs between two modules: `cycles` for a pair of this fidelity."""
+    """A source of raw Bell pairs between two modules: `cycles` for a pair of this fidelity.
+
+    lifetime: cycles in which a pair that is kept loses all but 1/e of what it has beyond noise
+    (`pairs.stored`); None where it keeps it.
+    """
 
     between: tuple[Name, Name]
     cycles: Annotated[float, Meta(gt=0, le=1e12)]
     fidelity: Annotated[float, Meta(gt=0, le=1)]
+    lifetime: Annotated[float, Meta(gt=0, le=1e15)] | None = None
 
 
 class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,14 +89,18 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return int(sum(each.number * MILLION / each.cycles for each in self.factory))
 
     @property
+    def links(self) -> dict[tuple[int, int], Link]:
+        """By the numbers of its two modules, in either order."""
+        place = {each.name: at for at, each in enumerate(self.module)}
+        ends = [(place[each.between[0]], place[each.between[1]]) for each in self.link]
+        there = dict(zip(ends, self.link, strict=True))
+        return there | {(b, a): each for (a, b), each in there.items()}
+
+    @property
     def neighbours(self) -> tuple[frozenset[int], ...]:
         """Of each module, by number, those that a link leads to."""
-        place = {each.name: at for at, each in enumerate(self.module)}
-        pairs = [(place[link.between[0]], place[link.between[1]]) for link in self.link]
-        return tuple(
-            frozenset(b if a == at else a for a, b in pairs if at in (a, b))
-            for at in range(len(self.module))
-        )
+        links = self.links
+        return tuple(frozenset(b for a, b in links if a == at) for at in range(len(self.module)))
 
 
 def plain(qubits: int) -> Hardware:

@@ -9,7 +9,7 @@ The reference interpreter works from the `Graph` itself, so that it shares nothi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -119,6 +119,36 @@ class NamedChannel(msgspec.Struct, frozen=True, kw_only=True):
     astray: bool
 
 
+HELD: Final = -1
+"""In place of a kind of blocks: qubits that sessions hold, numbered by their handles, sorted."""
+
+
+class Span(NamedTuple):
+    """`number` blocks of a kind, from `first` on, that belong to a group."""
+
+    kind: int
+    first: int
+    number: int
+    group: int
+
+
+class PairUse(NamedTuple):
+    """A node that consumes a Bell pair where its ends lie in different modules.
+
+    ends: of each of the two its (kind, block), as in `homes.py`, or (HELD, number). channel: the
+    name of the one that it uses, whose ends are to lie apart; "" for a TELEPORT_CNOT. asked: the
+    fidelity asked for; 0 for none. type: of the channel. age: logical time steps since the channel
+    was opened or last used.
+    """
+
+    node: int
+    ends: tuple[tuple[int, int], tuple[int, int]]
+    channel: str
+    asked: float
+    type: str
+    age: int
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """What the kernel needs to know of a verified program without holding its nodes.
 
@@ -135,6 +165,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     handles, brokered: qubits and channels that sessions hold, sorted. Of these, peak_physical,
         peak_channels and blocks count nothing. others_logical: peak_logical without them, or None
         where that is the same.
+    uses: nodes that may consume a Bell pair, in execution order (`uses.py`). uses_left_out: how
+        many there are beyond those. joined: of a program with `uses`, all blocks, and which groups
+        of them other operations on several qubits join.
     """
 
     digest: str
@@ -158,6 +191,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     handles: tuple[NamedQubit, ...] = ()
     brokered: tuple[NamedChannel, ...] = ()
     others_logical: int | None = None
+    uses: tuple[PairUse, ...] = ()
+    uses_left_out: int = 0
+    joined: tuple[Span, ...] = ()
 
     @property
     def asked_logical(self) -> int:

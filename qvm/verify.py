@@ -42,6 +42,7 @@ from qvm.program import (
     VerifiedProgram,
 )
 from qvm.shapes import part_shapes
+from qvm.uses import CONSUMING, Uses, pair_uses
 from syscalls.findings import Finding
 from syscalls.ids import is_channel, is_handle
 from syscalls.rights import Right
@@ -782,6 +783,9 @@ class _Pass:
         peak_logical, others, peak_physical, peak_channels, blocks = self._peaks(order)
         handles, brokered = self._named()
         profiles = {profile.asked: profile for profile in self.profiles.values()}
+        uses = Uses()
+        if any(name in ops for name in CONSUMING):
+            uses = pair_uses(self.nodes, order, self.profiles, blocks, handles)
         return Summary(
             digest=program_digest(self.graph),
             nodes=len(self.nodes),
@@ -807,6 +811,9 @@ class _Pass:
             handles=handles,
             brokered=brokered,
             others_logical=others if handles else None,
+            uses=uses.uses,
+            uses_left_out=uses.left_out,
+            joined=uses.joined,
         )
 
 

@@ -1,134 +1,15 @@
-"""Bell pairs and their purification: BBPSSW and DEJMPS on Bell-diagonal states.
+"""Purification of Bell pairs drawn history by history, to set beside its closed forms.
 
-A pair is four probabilities, those of the Bell states that it may be in. Purifying takes two pairs,
-keeps one if two measured bits agree, and is exact here: local operations of the two protocols only
-permute and compare Bell states. `purify` gives closed forms, `sample` draws histories from a seed.
-What a channel of the machine costs is counted by those who use this; nothing here is physical.
+`sample` draws the errors of both pairs from a seed, runs BBPSSW or DEJMPS on them and counts. What
+pairs and protocols are, and what they come to exactly, stands in `qvm/pairs.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, NamedTuple
-
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-BELL: Final = ("phi+", "psi+", "psi-", "phi-")
-"""Errors of the wanted pair phi+: none, X, Y, Z on one half, in this order."""
-ROUNDING: Final = 1e-9
-ROUNDS_MAX: Final = 64
-
-
-class Pair(msgspec.Struct, frozen=True):
-    """A Bell-diagonal pair: chances of phi+, psi+, psi-, phi-.
-
-    Raises ValueError unless they are probabilities that add up to 1.
-    """
-
-    none: float
-    x: float
-    y: float
-    z: float
-
-    def __post_init__(self) -> None:
-        chances = self.chances
-        if min(chances) < 0 or abs(sum(chances) - 1) > ROUNDING:
-            raise ValueError(f"a pair needs four probabilities that add up to 1, not {chances}")
-
-    @property
-    def chances(self) -> tuple[float, float, float, float]:
-        return (self.none, self.x, self.y, self.z)
-
-    @property
-    def fidelity(self) -> float:
-        return self.none
-
-
-def werner(fidelity: float) -> Pair:
-    """The pair of this fidelity whose three errors are alike."""
-    rest = (1 - fidelity) / 3
-    return Pair(fidelity, rest, rest, rest)
-
-
-def twirled(pair: Pair) -> Pair:
-    """The pair after both ends turn by one random rotation: its errors become alike."""
-    return werner(pair.fidelity)
-
-
-def rotated(pair: Pair) -> Pair:
-    """The pair after Alice turns by sqrt(X) and Bob by its inverse: Y and Z change places."""
-    return Pair(pair.none, pair.x, pair.z, pair.y)
-
-
-class Purified(NamedTuple):
-    """success: chance that the kept pair is accepted. pair: its state then."""
-
-    success: float
-    pair: Pair
-
-
-def compared(kept: Pair, spent: Pair) -> Purified:
-    """Bilateral CNOT from the kept pair onto the spent one; accepted where Z outcomes agree.
-
-    X errors of the kept pair spread to the spent one, Z errors of the spent to the kept. Outcomes
-    agree where both or neither pair held an X or Y error.
-    """
-    same = (kept.none + kept.z) * (spent.none + spent.z) + (kept.x + kept.y) * (spent.x + spent.y)
-    if same <= 0:
-        raise ValueError("these pairs are never accepted")
-    return Purified(
-        same,
-        Pair(
-            (kept.none * spent.none + kept.z * spent.z) / same,
-            (kept.x * spent.x + kept.y * spent.y) / same,
-            (kept.x * spent.y + kept.y * spent.x) / same,
-            (kept.none * spent.z + kept.z * spent.none) / same,
-        ),
-    )
-
-
-def bbpssw(kept: Pair, spent: Pair) -> Purified:
-    """Bennett et al., arXiv:quant-ph/9511027: twirl to Werner pairs, then compare."""
-    return compared(twirled(kept), twirled(spent))
-
-
-def dejmps(kept: Pair, spent: Pair) -> Purified:
-    """Deutsch et al., arXiv:quant-ph/9604039: turn both pairs instead of twirling, then compare."""
-    return compared(rotated(kept), rotated(spent))
-
-
-PROTOCOLS: Final[dict[str, Callable[[Pair, Pair], Purified]]] = {
-    "BBPSSW": bbpssw,
-    "DEJMPS": dejmps,
-}
-
-
-class Ladder(NamedTuple):
-    """pair: after all rounds. raw_pairs: mean number of raw pairs per purified one."""
-
-    pair: Pair
-    rounds: int
-    raw_pairs: float
-
-
-def purify(raw: Pair, protocol: str, fidelity: float) -> Ladder | None:
-    """Rounds of purification among equals until `fidelity`; None where it is out of reach.
-
-    Each round takes two pairs of the one before, again and again until they are accepted.
-    """
-    step = PROTOCOLS[protocol]
-    pair, cost = raw, 1.0
-    for rounds in range(ROUNDS_MAX + 1):
-        if pair.fidelity >= fidelity:
-            return Ladder(pair, rounds, cost)
-        success, better = step(pair, pair)
-        # DEJMPS may lose fidelity in its first round and win it back in the second.
-        if rounds > 1 and better.fidelity <= pair.fidelity:
-            return None
-        pair, cost = better, 2 * cost / success
-    return None
+from qvm.pairs import Pair
 
 
 def sample(
@@ -136,7 +17,7 @@ def sample(
 ) -> tuple[int, NDArray[np.int64]]:
     """Draw both pairs, run the protocol on their errors, count.
 
-    Returns the number accepted, and of those how many ended in each state of BELL, int64, (4,).
+    Returns the number accepted, and of those how many ended in each state of `BELL`, int64, (4,).
     """
     chance = np.random.Generator(np.random.Philox(seed))
     errors = []

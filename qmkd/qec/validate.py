@@ -40,6 +40,7 @@ from qmkd.qec.sampling import (
 )
 from qmkd.qec.thresholds import fit_crossing, near
 from qmkd.qec.windows import Crossing, Part, Stepwise, passes, rounds_of, sliding
+from qvm.pairs import PROTOCOLS, werner
 
 COMMAND: Final = "python -m qmkd.qec validate"
 BASES: Final[tuple[Basis, ...]] = ("Z", "X")
@@ -516,8 +517,8 @@ def purification() -> Iterator[Figure]:
     """Two Werner pairs into one, sampled beside the closed forms."""
     for protocol, source in PURIFIED.items():
         for fidelity in (0.8, 0.95):
-            pair = pairs.werner(fidelity)
-            success, better = pairs.PROTOCOLS[protocol](pair, pair)
+            pair = werner(fidelity)
+            success, better = PROTOCOLS[protocol](pair, pair)
             seed = seed_of("validate", protocol, fidelity)
             accepted, ends = pairs.sample(pair, pair, protocol, TRIALS, seed)
             claim, setting = (

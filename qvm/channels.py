@@ -1,0 +1,326 @@
+"""What the Bell pairs of a program come to on a machine: where blocks lie, what each pair is like.
+
+`broker` assigns a program's blocks to modules as on the empty machine (`assign.py`), so that the
+two ends of a channel lie in different modules with a link between them, and writes down for each
+node that consumes a pair what the pair costs and how it errs. That depends on the program and on
+the machine's description alone, never on who else is there: so the errors of a job are the same
+wherever it is placed later, as long as groups of blocks stay together and links are no worse. Pure;
+nothing here finds room among other programs (`blocks.py`), or knows jobs.
+
+A fidelity that is asked for holds when the pair is consumed, however long it was kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Final
+
+import msgspec
+
+from qvm.assign import assign
+from qvm.cycles import demand
+from qvm.machine import Hardware, Link
+from qvm.pairs import (
+    PROTOCOLS,
+    RAW_PAIRS_MAX,
+    Purification,
+    best,
+    cheapest,
+    purifications,
+    werner,
+)
+from qvm.program import PairUse, Span, Summary
+from qvm.uses import USES_MAX, held_names
+
+PAIR_FIDELITY: Final = 0.99
+"""Of a pair for which nothing was asked, such as that of a TELEPORT_CNOT; or the most that the link
+reaches, if that is less."""
+DIGITS: Final = 12
+"""Of a chance: exponentials may differ in the last place between machines."""
+
+
+class LinkClass(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a link what its pairs depend on, as `machine.Link` has it."""
+
+    cycles: float
+    fidelity: float
+    lifetime: float | None = None
+
+    def served_by(self, link: Link) -> bool:
+        """Whether that one is at least as good."""
+        lasting = math.inf if link.lifetime is None else link.lifetime
+        return (
+            link.cycles <= self.cycles
+            and link.fidelity >= self.fidelity
+            and lasting >= (math.inf if self.lifetime is None else self.lifetime)
+        )
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """Blocks that are to lie in one module, of each kind how many; module: on the empty machine."""
+
+    module: int
+    number: tuple[int, ...]
+
+
+class Crossing(msgspec.Struct, frozen=True, kw_only=True):
+    """Between two groups, by number: the link that their modules need, and the mean number of raw
+    pairs that a shot takes of it if every guard holds."""
+
+    groups: tuple[int, int]
+    link: LinkClass
+    raw_pairs: float
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """Pairs that are alike.
+
+    nodes: that consume one each. crossing: its number. asked: fidelity, 0 for none. protocol: of
+    `pairs.PROTOCOLS`, or RAW. raw_pairs, cycles: mean ones for such a pair. age: cycles for which
+    it is kept. made: its fidelity before that; fidelity: when it is consumed. x, y, z: chances of
+    these errors on one half of it when it is consumed.
+    """
+
+    nodes: tuple[int, ...]
+    crossing: int
+    asked: float
+    type: str
+    protocol: str
+    rounds: int
+    raw_pairs: float
+    cycles: float
+    age: int
+    made: float
+    fidelity: float
+    x: float
+    y: float
+    z: float
+
+
+class Brokered(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a program's blocks lie, and its pairs.
+
+    groups, spans: empty where nothing is said of where blocks lie. spans: all blocks, by kind and
+    then by number, with their groups.
+    """
+
+    groups: tuple[Group, ...] = ()
+    spans: tuple[Span, ...] = ()
+    crossings: tuple[Crossing, ...] = ()
+    terms: tuple[Terms, ...] = ()
+
+    @property
+    def raw_pairs(self) -> float:
+        """Mean number of raw pairs of a shot, if every guard holds."""
+        return sum(each.raw_pairs for each in self.crossings)
+
+
+class Unreachable(msgspec.Struct, frozen=True, kw_only=True):
+    """No link makes pairs that are still as good as asked when `node` consumes them, after `age`
+    cycles. reachable: the most there is."""
+
+    node: int
+    asked: float
+    reachable: float
+    age: int
+
+    def __str__(self) -> str:
+        kept = f" after {self.age} cycles of storage" if self.age else ""
+        return (
+            f"node {self.node} asks for a pair of fidelity {self.asked:g}; {self.reachable:.6g} is "
+            f"reachable{kept}, with up to {RAW_PAIRS_MAX} raw pairs for one"
+        )
+
+
+class NotLinked(msgspec.Struct, frozen=True, kw_only=True):
+    """The ends of the program's channels do not find different modules that are linked.
+
+    ends: blocks that are an end of a channel. modules, links: that the machine has.
+    """
+
+    ends: int
+    modules: int
+    links: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.ends} blocks are ends of channels, and there is no way to put the two ends of "
+            f"each into different modules with a link between them; the machine has {self.modules} "
+            f"modules and {self.links} links"
+        )
+
+
+class TooManyUses(msgspec.Struct, frozen=True, kw_only=True):
+    """More nodes may consume pairs than are kept account of."""
+
+    uses: int
+    most: int = USES_MAX
+
+    def __str__(self) -> str:
+        return (
+            f"{self.uses} nodes use channels or teleport between modules; at most {self.most} may"
+        )
+
+
+Refusal = Unreachable | NotLinked | TooManyUses
+
+NOTHING: Final = Brokered()
+
+
+def broker(
+    summary: Summary,
+    hardware: Hardware,
+    held: Sequence[int] = (),
+    asked: Mapping[str, float] | None = None,
+) -> Brokered | Refusal:
+    """The pairs of a program. NOTHING on a machine of one module, where channels are local, and
+    for a program without operations that take pairs.
+
+    held: the modules of the qubits that sessions hold, in the order of `uses.held_names`. asked: of
+    channels that sessions opened the fidelity that was asked for then; the program may ask more.
+    """
+    assert len(held) == len(held_names(summary.handles)), "each lies somewhere"
+    if len(hardware.module) == 1 or not (summary.uses or summary.uses_left_out):
+        return NOTHING
+    if summary.uses_left_out:
+        return TooManyUses(uses=len(summary.uses) + summary.uses_left_out)
+    prices = _Prices(summary, hardware, asked or {})
+    modules = assign(summary, hardware, held, prices.price)
+    if modules is not None:
+        return _written(summary, hardware, modules, prices)
+    if assign(summary, hardware, held, lambda use, link: 0.0) is not None:
+        return prices.missed()
+    return NotLinked(
+        ends=len({end for use in summary.uses if use.channel for end in use.ends}),
+        modules=len(hardware.module),
+        links=len(hardware.link),
+    )
+
+
+class _Prices:
+    """What pairs cost on each link, each kind of pair once."""
+
+    def __init__(self, summary: Summary, hardware: Hardware, asked: Mapping[str, float]) -> None:
+        wants = demand(summary, hardware)
+        self._uses = summary.uses
+        self._links = hardware.link
+        self._asked = asked
+        self._cycles, self._steps = wants.cycles, wants.steps
+        self._known: dict[tuple[float, str, int, LinkClass], tuple[Purification | None, float]] = {}
+
+    def age(self, use: PairUse) -> int:
+        """In cycles: steps take as long as they do in the mean."""
+        return -(-use.age * self._cycles // self._steps)
+
+    def asked(self, use: PairUse) -> float:
+        return max(use.asked, self._asked.get(use.channel, 0.0))
+
+    def price(self, use: PairUse, link: Link) -> float | None:
+        found, _ = self.look_up(use, link)
+        return None if found is None else found.ladder.raw_pairs * link.cycles
+
+    def look_up(self, use: PairUse, link: Link) -> tuple[Purification | None, float]:
+        """The cheapest pair that is as good as asked, and the fidelity that is reachable."""
+        key = (self.asked(use), use.type, use.age, class_of(link))
+        if key not in self._known:
+            self._known[key] = self._find(use, link)
+        return self._known[key]
+
+    def _find(self, use: PairUse, link: Link) -> tuple[Purification | None, float]:
+        named = use.type.upper()
+        protocols = (named,) if named in PROTOCOLS else tuple(PROTOCOLS)
+        ways = purifications(werner(link.fidelity), self.age(use), link.lifetime, protocols)
+        reachable = best(ways).used.fidelity
+        return cheapest(ways, self.asked(use) or min(PAIR_FIDELITY, reachable)), reachable
+
+    def missed(self) -> Unreachable:
+        """The first node whose pair no link makes; or, of those that some link makes that is not
+        to be had, the one that asks most."""
+        reached = {
+            use: max((self.look_up(use, link)[1] for link in self._links), default=0.0)
+            for use in self._uses
+            if use.channel
+        }
+        use = max(reached, key=lambda each: self.asked(each) - reached[each])
+        return Unreachable(
+            node=use.node, asked=self.asked(use), reachable=reached[use], age=self.age(use)
+        )
+
+
+def class_of(link: Link) -> LinkClass:
+    return LinkClass(cycles=link.cycles, fidelity=link.fidelity, lifetime=link.lifetime)
+
+
+def _written(
+    summary: Summary, hardware: Hardware, modules: Mapping[int, Sequence[int]], prices: _Prices
+) -> Brokered:
+    """The assignment in groups, one for each module in use, and what each pair is like."""
+    used = sorted({module for kind in modules.values() for module in kind})
+    group_of = {module: group for group, module in enumerate(used)}
+    links = hardware.links
+    alike: dict[tuple[tuple[int, int], float, str, int], list[PairUse]] = {}
+    for use in summary.uses:
+        one, two = sorted(group_of[modules[kind][block]] for kind, block in use.ends)
+        if one != two:
+            alike.setdefault(((one, two), prices.asked(use), use.type, use.age), []).append(use)
+    between = sorted({groups for groups, *_ in alike})
+    terms: list[Terms] = []
+    raw_pairs = [0.0] * len(between)
+    for (groups, asked, kind, _), uses in alike.items():
+        link, crossing = links[used[groups[0]], used[groups[1]]], between.index(groups)
+        found, _ = prices.look_up(uses[0], link)
+        assert found is not None, "it was assigned to a link that makes such pairs"
+        raw_pairs[crossing] += len(uses) * found.ladder.raw_pairs
+        _, x, y, z = [_rounded(each) for each in found.used.chances]
+        terms.append(
+            Terms(
+                nodes=tuple(use.node for use in uses),
+                crossing=crossing,
+                asked=asked,
+                type=kind,
+                protocol=found.protocol,
+                rounds=found.ladder.rounds,
+                raw_pairs=found.ladder.raw_pairs,
+                cycles=found.ladder.cycles(link.cycles),
+                age=prices.age(uses[0]),
+                made=found.ladder.pair.fidelity,
+                fidelity=found.used.fidelity,
+                x=x,
+                y=y,
+                z=z,
+            )
+        )
+    return Brokered(
+        groups=tuple(
+            Group(
+                module=module,
+                number=tuple(modules[kind].count(module) for kind in range(len(summary.blocks))),
+            )
+            for module in used
+        ),
+        spans=tuple(_spans(modules, group_of)),
+        crossings=tuple(
+            Crossing(
+                groups=groups,
+                link=class_of(links[used[groups[0]], used[groups[1]]]),
+                raw_pairs=total,
+            )
+            for groups, total in zip(between, raw_pairs, strict=True)
+        ),
+        terms=tuple(terms),
+    )
+
+
+def _spans(modules: Mapping[int, Sequence[int]], group_of: Mapping[int, int]) -> Iterator[Span]:
+    for kind, blocks in modules.items():
+        first = 0
+        for module, run in groupby(blocks):
+            number = sum(1 for _ in run)
+            yield Span(kind, first, number, group_of[module])
+            first += number
+
+
+def _rounded(chance: float) -> float:
+    return float(f"{chance:.{DIGITS}g}")
