@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -27,6 +28,7 @@ from qmkd.engine.layout import (
     unpack_rows,
 )
 from qmkd.engine.noise import DECODING, IDEAL, NoiseModel, Remembering
+from qmkd.engine.paired import paired
 from qmkd.engine.prepared import ABSENT, Poll, Prepared, Rows, Stop, Unable
 from qmkd.engine.shot_data import ShotData, nothing, rows_of
 from qvm.lower import lower
@@ -60,7 +62,8 @@ def noise_model(
     name: str, program: Prepared, setting: Setting = USUAL, stop: Stop = lambda: False
 ) -> NoiseModel:
     """The model of that name: `ideal`, `calibrated MODEL STRENGTH`, such as `calibrated uniform
-    0.001`, or `decoded` or `physical` with these.
+    0.001`, or `decoded` or `physical` with these. All but `ideal` have the errors of the pairs that
+    the setting names.
 
     Raises `Unable` where there is none or the code or the program cannot be decoded, `Uncalibrated`
     where a code's rates are not known, `Stopped` where `stop()` was true while decoders were made.
@@ -69,15 +72,12 @@ def noise_model(
         return IDEAL
     match name.split():
         case ["calibrated", model, strength] if _is_chance(strength):
-            return program.kept(
-                (name, setting), lambda: _calibrated(name, program, model, float(strength), setting)
-            )
+            make = partial(_calibrated, name, program, model, float(strength), setting)
         case ["decoded" | "physical", model, strength] if _is_chance(strength):
-            return program.kept(
-                (name, setting),
-                lambda: _decoded(name, program, model, float(strength), setting, Poll(stop)),
-            )
-    raise Unable(f"there is no noise model {name!r}")
+            make = partial(_decoded, name, program, model, float(strength), setting, Poll(stop))
+        case _:
+            raise Unable(f"there is no noise model {name!r}")
+    return program.kept((name, setting), lambda: paired(make(), program.lowered, setting.pairs))
 
 
 def _calibrated(
