@@ -17,7 +17,7 @@ import msgspec
 
 from qmkd.core import programs, quotas
 from qmkd.core.capabilities import rights_of
-from qmkd.core.effects import DropResults, KillWorker, SealResults, StopSegment
+from qmkd.core.effects import DropResults, DropSnapshot, KillWorker, SealResults, StopSegment
 from qmkd.core.keeping import end_later, job_rows, keep, let_go, masked, write_down
 from qmkd.core.limits import (
     BUSY_RETRY_MS,
@@ -31,7 +31,7 @@ from qmkd.core.limits import (
 )
 from qmkd.core.mapping import let_place_go, want_place
 from qmkd.core.records import EndRow, Gone
-from qmkd.core.state import Ending, Job, Session, State, Stop, Tenant, Timer, TimerKind
+from qmkd.core.state import Ending, Job, Session, Slice, State, Stop, Tenant, Timer, TimerKind
 from qmkd.core.waiting import announce, answer, cancel_timer, end_subscription, set_timer
 from qmkd.core.wording import final_status, time_text
 from syscalls.errors import (
@@ -224,8 +224,8 @@ def set_ready(state: State, job: Job, ready: bool) -> None:
 
 
 def has_shots(job: Job) -> bool:
-    """Whether a running job has shots to hand out: in nobody's hands, not done, lacking nothing."""
-    if job.stop is not None or job.lacks is not None:
+    """Whether a job has shots to hand out now: in nobody's hands, not done, lacking nothing."""
+    if job.stop is not None or job.lacks is not None or job.resting:
         return False
     return bool(job.again) or job.shots_given < job.policy.shots
 
@@ -272,7 +272,7 @@ def _stop(state: State, job: Job, stop: Stop) -> None:
     if job.lacks is not None:
         lack_no_more(state, job)
     job.stop = stop
-    job.again.clear()
+    leave(state, job)
     state.version += 1
     _stop_segments(state, job)
     settle(state, job)
@@ -282,12 +282,27 @@ def pause(state: State, job: Job) -> None:
     """The daemon stops, and the job is to go on in the next one: its slices stop at a fence."""
     for parked in list(job.waiting):
         answer(state, parked, shutting_down())
-    _stop_segments(state, job)
+    _stop_segments(state, job, keep=True)
 
 
-def _stop_segments(state: State, job: Job) -> None:
+def let_go_of(state: State, given: Slice) -> None:
+    """Nothing of the job goes on from where this slice stood."""
+    if given.parked is not None:
+        state.out.append(DropSnapshot(given.parked.ticket))
+        let_go(state, Gone(snapshots=(given.parked.ticket,)))
+
+
+def leave(state: State, job: Job) -> None:
+    """What was to be run again is not."""
+    for given in job.again:
+        let_go_of(state, given)
+    job.again.clear()
+
+
+def _stop_segments(state: State, job: Job, *, keep: bool = False) -> None:
     for segment in job.segments.values():
-        state.out.append(StopSegment(segment.worker.number, segment.ticket))
+        segment.asked = True
+        state.out.append(StopSegment(segment.worker.number, segment.ticket, keep))
     if job.segments and not job.grace:
         grace_ns = state.grace_ns if state.stopping else STOP_GRACE_NS
         job.grace = set_timer(state, TimerKind.GRACE, state.now_ns + grace_ns, job)
@@ -348,6 +363,7 @@ def _end(state: State, job: Job, move: Move, error: KernelError | None = None) -
     """Decide how the job ends. It is over at once, or when that is durable."""
     ended = JOB_MOVES[job.state].get(move)
     assert ended is not None, f"a {job.state} job cannot {move.name}"
+    leave(state, job)
     job.completed_ns = state.now_ns
     job.ending = Ending(final_status(state, job, ended, error))
     cancel_timer(state, job.time_limit)
@@ -377,7 +393,7 @@ def finish(state: State, job: Job) -> None:
     job.final = ended
     cancelled = job.state is JobState.CANCELLED
     for parked in list(job.waiting):
-        if parked.cancels and not cancelled:
+        if parked.wish is not None or (parked.cancels and not cancelled):
             answer(state, parked, AlreadyCompleted(state=job.state.value))
         else:
             answer(state, parked, job.final)

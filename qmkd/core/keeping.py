@@ -125,6 +125,8 @@ def flush(state: State) -> None:
                 capabilities=tuple(name for gone in state.gone for name in gone.capabilities),
                 jobs=tuple(name for gone in state.gone for name in gone.jobs),
                 results=tuple(name for gone in state.gone for name in gone.results),
+                snapshots=tuple(ticket for gone in state.gone for ticket in gone.snapshots),
+                checkpoints=tuple(name for gone in state.gone for name in gone.checkpoints),
             ),
         )
     )

@@ -27,7 +27,8 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
 
     logical_qubits, physical_qubits: of jobs that run at the same time; more jobs wait their turn.
     jobs: live at once. queued_bytes: graphs held for live jobs, each once. result_bytes: packed
-    rows of live and of kept jobs, and the counts of kept ones. t_states_per_minute,
+    rows of live and of kept jobs, and the counts of kept ones. checkpoint_bytes: of all that
+    checkpoints keep: rows, counts, snapshots, graphs. t_states_per_minute,
     cpu_ms_per_minute: T states, and predicted CPU time, of the shots of accepted jobs.
     changes_per_minute: sessions opened, jobs accepted and capabilities given, as each leaves a
     line in the audit chain for ever.
@@ -40,6 +41,8 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
     queued_bytes: int = 256 << 20
     result_bytes: int = 2 << 30
     sessions: int = 64
+    checkpoints: int = 64
+    checkpoint_bytes: int = 1 << 30
     t_states_per_minute: int = UNLIMITED
     cpu_ms_per_minute: int = UNLIMITED
     changes_per_minute: int = 600_000
@@ -133,6 +136,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """The machine and the daemon as configured. worker_bytes: memory that one worker may use.
 
     durable: what is acknowledged outlives the daemon; the shell has a store and answers `Keep`.
+    park_ns: a slice that runs so long parks at its next fence, where others may come first; with a
+        store, a kill then loses no more than that. 0 for never.
     hardware: what it is made of; None stands for one module of `physical_qubits`.
     physical_noise: model and strength of what its physical qubits suffer, by their names in the
         calibration table. decoder: how fast each of its decoders is.
@@ -153,12 +158,20 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 2
     worker_bytes: int = 4 << 30
     durable: bool = False
+    park_ns: int = 5_000_000_000
     tenants: tuple[TenantRule, ...] = ()
     versions: dict[str, str] = {}
 
     def described(self) -> Hardware:
         """What it is made of."""
         return self.hardware or plain(self.physical_qubits)
+
+
+class Sandbox(msgspec.Struct, frozen=True):
+    """How a worker is held in: what is in force, and what is not and why, by part."""
+
+    in_force: dict[str, str]
+    lacking: dict[str, str]
 
 
 class SegmentReport(msgspec.Struct, frozen=True, kw_only=True):

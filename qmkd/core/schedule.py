@@ -8,11 +8,13 @@ handed out; who holds one, and for how long, is decided in `mapping.py`.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from qmkd.core.admission import end_check, give_up_check, settle_check
 from qmkd.core.calibrating import lack, lost, over
 from qmkd.core.capabilities import check_job
 from qmkd.core.decoding import decoders_together
-from qmkd.core.effects import Calibrate, CheckProgram, Note, RunSegment
+from qmkd.core.effects import Calibrate, CheckProgram, DropSnapshot, Note, RunSegment
 from qmkd.core.events import (
     Calibrated,
     ProgramChecked,
@@ -22,7 +24,16 @@ from qmkd.core.events import (
     WorkerGone,
     WorkerReady,
 )
-from qmkd.core.jobs import complete, fail, has_shots, set_ready, settle, start, want_turn
+from qmkd.core.jobs import (
+    complete,
+    fail,
+    has_shots,
+    let_go_of,
+    set_ready,
+    settle,
+    start,
+    want_turn,
+)
 from qmkd.core.keeping import keep
 from qmkd.core.limits import (
     ATTEMPTS_MAX,
@@ -38,7 +49,7 @@ from qmkd.core.limits import (
 )
 from qmkd.core.mapping import demand_of, give_places, goes_on, spend
 from qmkd.core.ports import SegmentReport, Setting
-from qmkd.core.records import SliceRow
+from qmkd.core.records import SliceRow, SnapshotRow
 from qmkd.core.state import (
     Check,
     Job,
@@ -239,7 +250,8 @@ def _send_slice(state: State, job: Job) -> bool:
         job.shots_given += given.shots
     if not has_shots(job):
         set_ready(state, job, False)
-    segment = Segment(state.number(), worker, job, given, ns, job.table, job.cycle)
+    ticket, parked = state.number(), given.parked
+    segment = Segment(ticket, worker, job, given, ns, job.table, job.cycle, state.now_ns)
     job.segments[segment.ticket] = segment
     job.workers.add(worker.number)
     job.rows = job.program.sent = True
@@ -265,6 +277,8 @@ def _send_slice(state: State, job: Job) -> bool:
                 decoder_data=job.policy.decoder_data,
                 table=job.table,
             ),
+            resume=0 if parked is None else parked.ticket,
+            park_ns=0 if job.policy.exact else state.machine.park_ns,
         )
     )
     return True
@@ -297,6 +311,7 @@ def worker_ready(state: State, event: WorkerReady) -> None:
     worker = state.workers[event.worker]
     if not worker.killed:
         worker.ready = True
+        worker.sandbox = event.sandbox
         state.stirred = True
 
 
@@ -333,14 +348,21 @@ def _check_lost(state: State, check: Check, blame: int) -> None:
 def _slice_lost(state: State, job: Job, given: Slice, blame: int) -> None:
     attempts = given.attempts + blame
     if job.stop is not None:
+        let_go_of(state, given)
         settle(state, job)
     elif attempts >= ATTEMPTS_MAX:
+        let_go_of(state, given)
         fail(state, job, WorkerLost(attempts=attempts))
     else:
-        job.again.append(Slice(given.first, given.shots, attempts))
-        if job.lacks is None:
-            set_ready(state, job, True)
-            want_turn(state, job.tenant)
+        _go_on_with(state, job, replace(given, attempts=attempts))
+
+
+def _go_on_with(state: State, job: Job, given: Slice) -> None:
+    """The slice is to be handed out again."""
+    job.again.append(given)
+    if has_shots(job):
+        set_ready(state, job, True)
+        want_turn(state, job.tenant)
 
 
 def program_checked(state: State, event: ProgramChecked) -> None:
@@ -359,36 +381,41 @@ def segment_done(state: State, event: SegmentDone) -> None:
     segment = _segment(state, event.worker, event.ticket)
     if segment is None:
         return
-    job, report = segment.job, event.report
-    state.epoch += job.program.summary.epochs
+    job = segment.job
+    let_go_of(state, segment.slice)
     if job.stop is not None:
+        state.epoch += job.program.summary.epochs
         job.epoch = job.program.summary.epochs
         settle(state, job)
-        return
-    wrong = check_report(job, segment.slice, report)
-    if wrong is not None:
-        fail(state, job, _internal(state, job, wrong))
-        return
-    if (refusal := check_job(job)) is not None:
-        fail(state, job, refusal)
-        return
-    merge(job, segment.slice, report)
+    elif _take_in(state, job, segment.slice, event.report):
+        if job.shots_done == job.policy.shots:
+            complete(state, job)
+        else:
+            announce_progress(state, job)
+
+
+def _take_in(state: State, job: Job, given: Slice, report: SegmentReport) -> bool:
+    """Make a slice's results the job's; or fail it, where that may not be."""
+    state.epoch += job.program.summary.epochs
+    wrong = check_report(job, given, report)
+    error = check_job(job) if wrong is None else _internal(state, job, wrong)
+    if error is not None:
+        fail(state, job, error)
+        return False
+    merge(job, given, report)
     keep(
         state,
         SliceRow(
             job=job.id,
-            first=segment.slice.first,
+            first=given.first,
             shots_total=job.policy.shots,
             row_bytes=job.row_bytes,
             report=report,
         ),
     )
     _measure(job, report)
-    if job.shots_done == job.policy.shots:
-        complete(state, job)
-    else:
-        state.version += 1
-        announce_progress(state, job)
+    state.version += 1
+    return True
 
 
 def _segment(state: State, number: int, ticket: int) -> Segment | None:
@@ -468,10 +495,15 @@ def segment_failed(state: State, event: SegmentFailed) -> None:
     job = segment.job
     if job.stop is not None:
         job.epoch = max(job.epoch, min(event.epoch, job.program.summary.epochs))
-        settle(state, job)
+        _slice_lost(state, job, segment.slice, 0)
         return
-    if event.reason == "stopped" and state.stopping:
-        _slice_lost(state, job, segment.slice, 0)  # the next daemon runs it
+    if event.reason == "stopped" and segment.asked:
+        _slice_lost(state, job, segment.slice, 0)
+        return
+    if event.reason == "unfit" and segment.slice.parked is not None:
+        state.out.append(Note("a parked slice begins anew", {"why": event.message}))
+        let_go_of(state, segment.slice)
+        _go_on_with(state, job, replace(segment.slice, parked=None))
         return
     if event.reason == "uncalibrated" and event.point is not None:
         refusal = lack(state, segment, event.point)
@@ -480,14 +512,54 @@ def segment_failed(state: State, event: SegmentFailed) -> None:
         error = _internal(state, job, refusal) if isinstance(refusal, str) else refusal
     else:
         error = _failure(state, job, event)
+    let_go_of(state, segment.slice)
     fail(state, job, error)
 
 
 def segment_parked(state: State, event: SegmentParked) -> None:
-    """A slice stands at a fence."""
+    """A slice stands at a fence: some of its shots are done, the rest goes on from there."""
     segment = _segment(state, event.worker, event.ticket)
-    if segment is not None:
-        _slice_lost(state, segment.job, segment.slice, 0)
+    if segment is None:
+        return
+    job, given, report = segment.job, segment.slice, event.report
+    if job.stop is not None:
+        job.epoch = max(job.epoch, min(event.epoch, job.program.summary.epochs))
+        _forget_parked(state, event)
+        _slice_lost(state, job, given, 0)
+        return
+    done = 0 if report is None else report.shots // SHOT_BLOCK * SHOT_BLOCK
+    done = min(done, (given.shots - 1) // SHOT_BLOCK * SHOT_BLOCK)  # some is left
+    if report is not None:
+        if not _take_in(state, job, Slice(given.first, done), report):
+            _forget_parked(state, event)
+            let_go_of(state, given)
+            return
+        announce_progress(state, job)
+    rest = replace(given, first=given.first + done, shots=given.shots - done)
+    parked = given.parked if report is None else None
+    if event.size:
+        parked = _snapshot(job, rest, event)
+        keep(state, parked)
+    if parked is not given.parked:
+        let_go_of(state, given)
+    _go_on_with(state, job, replace(rest, parked=parked))
+
+
+def _snapshot(job: Job, rest: Slice, event: SegmentParked) -> SnapshotRow:
+    return SnapshotRow(
+        ticket=event.ticket,
+        holder=job.id,
+        first=rest.first,
+        shots=rest.shots,
+        epoch=event.epoch,
+        size=event.size,
+        digest=event.digest,
+    )
+
+
+def _forget_parked(state: State, event: SegmentParked) -> None:
+    if event.size:
+        state.out.append(DropSnapshot(event.ticket))
 
 
 def calibrated(state: State, event: Calibrated) -> None:

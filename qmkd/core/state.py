@@ -14,9 +14,9 @@ from enum import Enum
 import msgspec
 
 from qmkd.core.effects import Effect, Notify
-from qmkd.core.events import Origin
-from qmkd.core.ports import Machine, Plan, Planner, Point, Quota, TenantRule
-from qmkd.core.records import CapabilityRow, Gone, Row
+from qmkd.core.events import Called, Origin
+from qmkd.core.ports import Machine, Plan, Planner, Point, Quota, Sandbox, TenantRule
+from qmkd.core.records import CapabilityRow, CheckpointRow, Gone, Row, SnapshotRow
 from qvm.blocks import Inventory, Place
 from qvm.cycles import Demand, Vacancy
 from qvm.machine import Hardware
@@ -24,7 +24,7 @@ from qvm.program import Summary
 from syscalls.decoding import DecoderFigures
 from syscalls.errors import KernelError
 from syscalls.findings import Finding
-from syscalls.ids import CapabilityId, JobId, SessionId
+from syscalls.ids import CapabilityId, CheckpointId, JobId, SessionId
 from syscalls.job import (
     ExecutionContext,
     JobState,
@@ -78,12 +78,14 @@ class Tenant(Account):
     """One tenant.
 
     sessions, checking, parked: how many there are of open sessions, of submissions being
-        verified, of requests that wait for its jobs.
+        verified, of requests that wait for its jobs. checkpoints: of its sessions, oldest first;
+        checkpoint_bytes: of them all.
     held_bytes: graphs of live jobs (each once) and of submissions being verified.
     rows_live: result bytes that live jobs will fill. changes: of which the audit chain tells.
     kept_bytes: results of finished jobs. ready, queued: jobs with shots to hand out, those placed
         on the machine and those that wait for it, best first. in_turns: stands in `State.turns`.
     served: what it has had of the machine, over its weight (`mapping.py`). worker_ns: of workers.
+    lowered: its quota was, while it held things; it may hold more than it may have.
     """
 
     rule: TenantRule
@@ -98,9 +100,12 @@ class Tenant(Account):
     checks: deque[Check] = field(default_factory=deque)
     served: int = 0
     worker_ns: int = 0
+    lowered: bool = False
     ready: list[tuple[int, int, int, Job]] = field(default_factory=list)
     queued: list[tuple[int, int, int, Job]] = field(default_factory=list)
     finished: dict[Job, None] = field(default_factory=dict)
+    checkpoints: dict[Checkpoint, None] = field(default_factory=dict)
+    checkpoint_bytes: int = 0
     keys: dict[str, Job] = field(default_factory=dict)
     programs: dict[ProgramKey, Program] = field(default_factory=dict)
     changes: Meter = field(init=False)
@@ -139,6 +144,7 @@ class Session:
     lent: dict[Capability, None] = field(default_factory=dict)
     given: dict[Capability, None] = field(default_factory=dict)
     jobs: dict[JobId, Job] = field(default_factory=dict)
+    checkpoints: dict[CheckpointId, Checkpoint] = field(default_factory=dict)
     live: dict[Job, None] = field(default_factory=dict)
     checks: dict[Check, None] = field(default_factory=dict)
     subscriptions: dict[Subscription, None] = field(default_factory=dict)
@@ -205,17 +211,22 @@ class Check:
 
 @dataclass(slots=True, frozen=True)
 class Slice:
-    """Shots [first, first + shots) of a job. attempts: how often a worker was lost over them."""
+    """Shots [first, first + shots) of a job. attempts: how often a worker was lost over them.
+
+    parked: what they go on from; None where they have not begun, or begin anew.
+    """
 
     first: int
     shots: int
     attempts: int = 0
+    parked: SnapshotRow | None = None
 
 
 @dataclass(slots=True, eq=False)
 class Segment:
     """A slice in a worker's hands. ns: how long it was predicted to take. cycle: of the machine, in
-    which it ends, or for what is run again, some later one."""
+    which it ends, or for what is run again, some later one. since_ns: when it was handed out.
+    asked: to stop at its next fence."""
 
     ticket: int
     worker: Worker
@@ -224,6 +235,8 @@ class Segment:
     ns: int
     table: str
     cycle: int
+    since_ns: int
+    asked: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -257,6 +270,7 @@ class Worker:
     number: int
     ready: bool = False
     killed: bool = False
+    sandbox: Sandbox = Sandbox({}, {})
     ns: int = 0
     held: dict[int, Unit] = field(default_factory=dict)
 
@@ -281,6 +295,8 @@ class Job:
 
     digest: SHA-256 of the graph's bytes, where a row names them or an idempotency key may have to
         compare them.
+    restored: the checkpoint that it goes on from. resting: somebody wants something of it that is
+        done while no worker holds anything of it.
     shots_given: shots below this were handed out at least once; `again` holds slices lost since.
     counts: None where not asked for or given up (`counts_omitted` says why). probabilities: where
         the policy asks for them; such a job is one slice of one shot, and its rows are empty.
@@ -298,6 +314,7 @@ class Job:
         where what it was handed out ends. paid_cycle: up to where its tenant has paid for it.
     since_cycle: since when it waits. waited_cycles, held_cycles: in all. due_cycle: orders the
         jobs of a tenant. overtaken: how often another was placed before it. moves: of its blocks.
+    module: the only one where it may lie, once it was moved there.
     seq: number of its last event. final: its status, once it is over.
     """
 
@@ -318,6 +335,8 @@ class Job:
     row_total: int
     data_total: int
     table: str
+    restored: CheckpointId | None = None
+    resting: bool = False
     lent: tuple[Capability, ...] = ()
     accounts: tuple[Account, ...] = ()
     metered: int = 0
@@ -353,6 +372,7 @@ class Job:
     due_cycle: int = NEVER
     overtaken: int = 0
     moves: int = 0
+    module: int | None = None
     stop: Stop | None = None
     ending: Ending | None = None
     unwanted: bool = False
@@ -376,11 +396,24 @@ class Job:
 
 
 @dataclass(slots=True, eq=False)
+class Checkpoint:
+    """What a job was when it was at rest. job: a copy of it, in no table; what of it stood at a
+    fence is in its `again`. size: bytes that it counts for."""
+
+    row: CheckpointRow
+    session: Session
+    job: Job
+    size: int
+
+
+@dataclass(slots=True, eq=False)
 class Parked:
     """A request that is answered later: by its job's end, its check, its timer, by `body` once
-    what it changed is durable (`pending`), or once a program is read from the store (`load`).
+    what it changed is durable (`pending`), once a program is read from the store (`load`), or once
+    a checkpoint is (`restores`).
 
-    cancels: the request is a q_cancel. tenant: whose `parked` counts it; None where `body` waits.
+    cancels: the request is a q_cancel. wish: what is to be done once its job is at rest. tenant:
+    whose `parked` counts it; None where `body` waits.
     """
 
     origin: Origin
@@ -390,6 +423,8 @@ class Parked:
     body: msgspec.Struct | None = None
     pending: Pending | None = None
     load: Submission | None = None
+    restores: Called | None = None
+    wish: Called | None = None
     cancels: bool = False
     timeout_ms: int = 0
     timer: int = 0
@@ -505,6 +540,7 @@ class State:
     halted: bool = False
     sessions: dict[SessionId, Session] = field(default_factory=dict)
     jobs: dict[JobId, Job] = field(default_factory=dict)
+    resting: dict[Job, None] = field(default_factory=dict)
     capabilities: dict[CapabilityId, Capability] = field(default_factory=dict)
     expiries: list[tuple[int, int, Capability]] = field(default_factory=list)
     lapsed: list[Job] = field(default_factory=list)
