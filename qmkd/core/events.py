@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from qmkd.core.ports import Point, SegmentReport, TenantRule
+from qmkd.core.ports import Point, Sandbox, SegmentReport, TenantRule
 from qmkd.core.records import Recovered
 from qvm.program import Summary
 from syscalls.findings import Finding
@@ -112,8 +112,11 @@ class Calibrated(msgspec.Struct, frozen=True):
     why: str = ""
 
 
-class WorkerReady(msgspec.Struct, frozen=True, gc=False):
+class WorkerReady(msgspec.Struct, frozen=True):
+    """sandbox: how it is held in; None where nobody asked."""
+
     worker: int
+    sandbox: Sandbox | None = None
 
 
 class WorkerGone(msgspec.Struct, frozen=True, gc=False):

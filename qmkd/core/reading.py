@@ -210,6 +210,7 @@ def _machine(state: State) -> dict[str, Any]:
         "utilization": state.physical / total,
         "workers_total": len(state.workers),
         "workers_ready": sum(worker.ready for worker in state.workers),
+        "worker_sandboxes": [worker.sandbox for worker in state.workers],
         "segments_running": sum(len(worker.held) for worker in state.workers),
         "sessions": len(state.sessions),
         "requests_waiting": state.parked,

@@ -270,7 +270,7 @@ class Worker:
     number: int
     ready: bool = False
     killed: bool = False
-    sandbox: Sandbox = Sandbox({}, {})
+    sandbox: Sandbox | None = None
     ns: int = 0
     held: dict[int, Unit] = field(default_factory=dict)
 

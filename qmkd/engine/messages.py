@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from qmkd.core.ports import USUAL, Point, SegmentReport, Setting
+from qmkd.core.ports import USUAL, Point, Sandbox, SegmentReport, Setting
 from qvm.program import Summary
 from syscalls.findings import Finding
 from syscalls.results import COUNTS_CHARS_MAX
@@ -90,10 +90,11 @@ class Drop(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """The first thing a worker says: everything is imported and warm."""
+    """The first thing a worker says: everything is imported and warm, and the sandbox in force."""
 
     pid: int
     versions: dict[str, str]
+    sandbox: Sandbox
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):

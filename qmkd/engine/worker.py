@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import mmap
 import os
 import resource
@@ -22,10 +21,13 @@ import sys
 import time
 from collections import OrderedDict, deque
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from qmkd.core.ports import Sandbox
 from qmkd.engine import messages
 from qmkd.engine.choose import EXACT
 from qmkd.engine.messages import (
@@ -43,6 +45,7 @@ from qmkd.engine.messages import (
     Run,
     Table,
 )
+from qmkd.engine.sandbox import LEVELS, THREADS_ENV, Confinement, die_with_the_daemon
 from qvm.program import VerifiedProgram
 from qvm.verify import verify_bytes
 
@@ -59,8 +62,6 @@ ANSWER_BYTES_HELD: Final = 1 << 16
 ANSWER_NS_HELD: Final = 2_000_000  # a finished answer waits no longer for company
 MESSAGE_CHARS_MAX: Final = 500
 
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_DUMPABLE: Final = 4
 _SCHEDULERS: Final = {"other": os.SCHED_OTHER, "batch": os.SCHED_BATCH, "idle": os.SCHED_IDLE}
 
 _WARM_UP: Final = (
@@ -88,32 +89,35 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--nice", type=int, default=5)
     parser.add_argument("--scheduler", choices=_SCHEDULERS, default="batch")
+    parser.add_argument("--sandbox", choices=LEVELS, default="best")
+    parser.add_argument("--user", type=int, nargs=2, metavar=("UID", "GID"), help="instead of root")
     options = parser.parse_args(argv)
     _settle(options.nice, options.scheduler)
+    confinement = Confinement(options.sandbox, options.user)
+    confinement.begin((options.socket, options.stop))
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         worker = Worker(socket.socket(fileno=options.socket), mmap.mmap(options.stop, STOP_BYTES))
-        worker.warm_up()
+        os.close(options.stop)
+        worker.warm_up(everything=not confinement.reads_code)
         if options.memory_bytes:
             _bound_memory(options.memory_bytes)
-        worker.serve()
+        worker.serve(confinement.finish())
     return 0
 
 
 def _settle(nice: int, scheduler: str) -> None:
     """Die with the daemon, leave no core, stand back behind it, and use one thread."""
-    parent = os.getppid()
-    libc = ctypes.CDLL(None, use_errno=True)
-    for option, value in ((_PR_SET_PDEATHSIG, signal.SIGKILL), (_PR_SET_DUMPABLE, 0)):
-        if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0):
-            raise OSError(ctypes.get_errno(), f"prctl({option}, {value})")
-    if os.getppid() != parent:
-        sys.exit(0)  # The daemon ended before it could be watched.
+    die_with_the_daemon()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(nice)
     os.sched_setscheduler(0, _SCHEDULERS[scheduler], os.sched_param(0))
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    for name in THREADS_ENV:
         os.environ[name] = "1"
+    # PyMatching imports Matplotlib for pictures, which no worker draws, and which at once looks for
+    # a folder to write to.
+    for name in ("matplotlib", "matplotlib.cbook"):
+        sys.modules[name] = module_from_spec(ModuleSpec(name, None))
 
 
 def _bound_memory(extra: int) -> None:
@@ -144,21 +148,22 @@ class Worker:
         self._held = 0
         self._held_since = 0
 
-    def warm_up(self) -> None:
-        """Import everything, run each engine once, say so."""
-        import numpy as np
-        import stim
-
+    def warm_up(self, everything: bool) -> None:
+        """Import what most runs need, or everything, and run each engine once."""
         from qmkd.engine import engines, run
 
         program = run.prepare(_WARM_UP)
         for engine in (engines.TABLEAU, *engines.MAKERS):
             run.run_segment(program, 1, 0, 2, engine)
-        versions = {"numpy": np.__version__, "stim": stim.__version__}
-        self._connection.sendall(messages.frame(Ready(os.getpid(), versions)))
+        if everything:
+            from qmkd.engine import preload
 
-    def serve(self) -> None:
-        """Answer requests until the daemon closes the connection."""
+            preload.load_everything()
+
+    def serve(self, sandbox: Sandbox) -> None:
+        """Say that all is ready, and answer requests until the daemon closes the connection."""
+        versions = {name: sys.modules[name].__version__ for name in ("numpy", "stim")}
+        self._connection.sendall(messages.frame(Ready(os.getpid(), versions, sandbox)))
         for request in self._requests():
             match request:
                 case Load():

@@ -21,6 +21,7 @@ from msgspec import Meta
 
 from qmkd.core.limits import JOBS_LIVE_MAX, WORKERS_MAX
 from qmkd.core.ports import Machine, Quota, TenantRule
+from qmkd.engine.sandbox import Level as Held
 from qmkd.qec import reach
 from qmkd.shell import machines
 from qmkd.shell.limits import DEFAULTS, Limits, Scheduling
@@ -82,6 +83,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     durability: Literal["power", "process", "none"] = "power"
     worker_scheduling: Scheduling = "idle"
     worker_nice: Annotated[int, Meta(ge=0, le=19)] = 5
+    worker_sandbox: Held = "best"
+    worker_user: Annotated[str, Meta(min_length=1)] = "nobody"
     worker_bytes: Annotated[int, Meta(ge=64 << 20, le=1 << 50)] = 4 << 30
     machine: str = ""
     physical_qubits: Annotated[int, Meta(ge=1, le=QUBITS_MAX)] = 1_000_000
@@ -253,6 +256,8 @@ def _check(config: Config) -> None:
             findings.append(f"$.{name}: expected an absolute path")
     if len(os.fsencode(config.socket)) > SOCKET_PATH_BYTES_MAX:
         findings.append(f"$.socket: longer than {SOCKET_PATH_BYTES_MAX} bytes")
+    if os.geteuid() == 0 and not _is_user(config.worker_user):
+        findings.append(f"$.worker_user: no user {config.worker_user!r}")
     noise = reach.parse_noise(config.physical_noise)
     if isinstance(noise, str):
         findings.append(f"$.physical_noise: {noise}")
@@ -269,6 +274,14 @@ def _check(config: Config) -> None:
             findings += error.findings
     if findings:
         raise BadConfig(*findings)
+
+
+def _is_user(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
 
 
 def _calibrated(physical_noise: str) -> dict[str, frozenset[int]]:

@@ -13,6 +13,7 @@ import fcntl
 import gc
 import logging
 import os
+import pwd
 import resource
 import select
 import signal
@@ -31,6 +32,7 @@ from qmkd.core.kernel import Kernel
 from qmkd.core.limits import JOBS_RETAINED_MAX
 from qmkd.core.ports import Machine
 from qmkd.engine.choose import plan
+from qmkd.engine.sandbox import NEEDED
 from qmkd.shell.activation import BadActivation, notify, taken_sockets
 from qmkd.shell.config import Config
 from qmkd.shell.hub import Hub
@@ -148,7 +150,9 @@ async def _serve_from(
     tables: Tables,
     pump: Pump,
 ) -> int:
-    pool = Pool(hub, results, tables, pump.feed, config.workers, _worker_options(config))
+    needed = NEEDED if config.worker_sandbox == "require" else ()
+    options = _worker_options(config)
+    pool = Pool(hub, results, tables, pump.feed, config.workers, options, needed)
     server = Server(hub, _fitting(config), pump)
     pump.workers, pump.connections = pool, server.connections
     status = EXIT_FAILED
@@ -240,11 +244,16 @@ async def _stop_on_signals(
 
 
 def _worker_options(config: Config) -> list[str]:
-    return [
+    options = [
         f"--memory-bytes={config.worker_bytes}",
         f"--scheduler={config.worker_scheduling}",
         f"--nice={config.worker_nice}",
+        f"--sandbox={config.worker_sandbox}",
     ]
+    if os.geteuid() == 0:
+        user = pwd.getpwnam(config.worker_user)
+        options += ["--user", str(user.pw_uid), str(user.pw_gid)]
+    return options
 
 
 def _quiet_collector() -> None:

@@ -13,11 +13,12 @@ import contextlib
 import logging
 import mmap
 import os
+import signal
 import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from select import EPOLLIN, EPOLLOUT
 from time import monotonic
 
@@ -25,6 +26,7 @@ import trio
 
 from qmkd.core import effects as fx
 from qmkd.core import events as ev
+from qmkd.core.ports import Sandbox
 from qmkd.engine import messages as msg
 from qmkd.shell.hub import Hub
 from qmkd.shell.outbox import Outbox
@@ -35,6 +37,7 @@ from syscalls.findings import Finding
 
 READ_BYTES = 256 * 1024
 SAID_BYTES_MAX = 8 * 1024  # of what a worker writes to standard error, per line of ours
+WORKER_ENV = ("PYTHON", "LD_LIBRARY_PATH", "LANG", "LC_")
 HEALTHY_S = 5.0  # a worker that lived so long is replaced at once
 STOP_WORD = struct.Struct("<Q")  # the ticket that is to stop, or 0
 BACKOFF_S_MIN = 0.1
@@ -99,7 +102,7 @@ class Worker:
 class Pool:
     """All workers, by number. Tells `feed` what becomes of what it is asked.
 
-    options: of each worker's command line.
+    options: of each worker's command line. needed: parts of the sandbox without which none works.
     """
 
     def __init__(
@@ -110,12 +113,15 @@ class Pool:
         feed: Callable[[ev.Event], None],
         count: int,
         options: Sequence[str],
+        needed: Sequence[str] = (),
     ) -> None:
         self._hub = hub
         self._results = results
         self._tables = tables
         self._feed = feed
         self._options = options
+        self._needed = needed
+        self._told: Sandbox | None = None
         self._workers: dict[int, Worker] = {}
         self._numbers = range(count)
         self._failures = dict.fromkeys(self._numbers, 0)
@@ -286,6 +292,8 @@ class Pool:
             self._failures[worker.number] = 0
         elif not worker.blameless:
             self._failures[worker.number] += 1
+        if code == -signal.SIGSYS:
+            _log.error("a worker tried what no worker does", extra={"worker": worker.number})
         if not self._ending:
             _log.warning(
                 "worker ended",
@@ -366,9 +374,7 @@ class Pool:
         if isinstance(message, msg.Ready):
             if worker.ready:
                 raise _Unasked("ready twice")
-            worker.ready = self._ever_ready = True
-            self.settled.set()
-            self._feed(ev.WorkerReady(worker.number))
+            self._admit(worker, message.sandbox)
             return
         asked = worker.running.pop(message.ticket, None)
         if message.ticket in worker.stopping:
@@ -384,6 +390,26 @@ class Pool:
             self._failed(worker, *asked, message)
         else:
             raise _Unasked(f"{type(message).__name__} of ticket {message.ticket}")
+
+    def _admit(self, worker: Worker, sandbox: Sandbox) -> None:
+        """Let it work, unless it is held in too loosely; then it never will, and goes."""
+        if missing := [name for name in self._needed if name in sandbox.lacking]:
+            whys = "; ".join(f"{name}: {sandbox.lacking[name]}" for name in missing)
+            why = f"the sandbox that is required for workers is not to be had: {whys}"
+            _log.error(why, extra={"worker": worker.number})
+            if not self._ever_ready:
+                self.broken = why
+                self.settled.set()
+            self._kill(worker)
+            return
+        if sandbox != self._told:
+            self._told = sandbox
+            _log.info("workers are held in by", extra=_fields(sandbox.in_force))
+            if sandbox.lacking:
+                _log.warning("workers are not held in by", extra=_fields(sandbox.lacking))
+        worker.ready = self._ever_ready = True
+        self.settled.set()
+        self._feed(ev.WorkerReady(worker.number, sandbox))
 
     def _done(self, worker: Worker, asked: fx.RunSegment, rows: Rows, done: msg.Done) -> None:
         report = done.report
@@ -434,6 +460,11 @@ class _Unasked(Exception):
     """A worker said what nobody asked for."""
 
 
+def _fields(parts: Mapping[str, str]) -> dict[str, str]:
+    """As the log names them."""
+    return {name.replace(" ", "_"): what for name, what in parts.items()}
+
+
 def _checked(message: msg.Checked | msg.Failed) -> ev.ProgramChecked:
     if isinstance(message, msg.Checked):
         return ev.ProgramChecked(
@@ -466,6 +497,5 @@ def _start_process(sock: int, stop: int, options: Sequence[str]) -> subprocess.P
 
 
 def _worker_environment() -> dict[str, str]:
-    """Ours, without what is meant for us alone."""
-    private = ("NOTIFY_SOCKET", "WATCHDOG_", "QMKD_", "QMK_")
-    return {name: value for name, value in os.environ.items() if not name.startswith(private)}
+    """Of ours, what starting the interpreter may take."""
+    return {name: value for name, value in os.environ.items() if name.startswith(WORKER_ENV)}
