@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 from qvm.assign import assign
-from qvm.cycles import demand
+from qvm.cycles import Load, demand
 from qvm.machine import Hardware, Link
 from qvm.pairs import (
     PROTOCOLS,
@@ -110,6 +110,11 @@ class Brokered(msgspec.Struct, frozen=True, kw_only=True):
     spans: tuple[Span, ...] = ()
     crossings: tuple[Crossing, ...] = ()
     terms: tuple[Terms, ...] = ()
+
+    @property
+    def loads(self) -> tuple[Load, ...]:
+        """What a shot takes of each link, for `cycles.demand`."""
+        return tuple(Load(each.groups, each.raw_pairs, each.link.cycles) for each in self.crossings)
 
     @property
     def raw_pairs(self) -> float:

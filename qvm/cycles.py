@@ -3,25 +3,42 @@
 A logical operation takes a time step of d cycles, d being the code distance (Beverland et al.,
 arXiv:2211.07629, section III; Litinski, arXiv:1808.02892). A part of q qubits with n operations
 takes n / q steps at least, since a qubit takes part in one operation at a time; parts run side by
-side; an epoch takes a step at least. What factories and the decoder cannot keep up with makes a
-shot longer. It is an estimate from below: operations that wait for one another take longer.
+side; an epoch takes a step at least. What factories, links and the decoder cannot keep up with
+makes a shot longer. It is an estimate from below: operations that wait for one another take longer.
 """
 
 from __future__ import annotations
 
+import math
 from bisect import insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from qvm.blocks import qubits_of
-from qvm.machine import MILLION, Hardware
+from qvm.machine import MILLION, Hardware, pair_rate
 from qvm.program import Summary
 
 SPANS_MAX: Final = 64
+
+
+class Load(NamedTuple):
+    """Of a link between two groups of blocks a shot takes `raw_pairs` in the mean, each of which
+    takes it `cycles`."""
+
+    groups: tuple[int, int]
+    raw_pairs: float
+    cycles: float
+
+
+class LinkRate(NamedTuple):
+    """Raw pairs per million cycles of a link between two groups of blocks."""
+
+    groups: tuple[int, int]
+    rate: int
 
 
 class Demand(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +46,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
 
     cycles: of one shot. steps: logical time steps of one shot. qubits: physical ones of its blocks.
     t_rate: T states per million cycles. blocks: code blocks to decode. slowed: what made a shot
-    longer, `T states`, `decoding` or nothing.
+    longer, `T states`, `decoding`, `links` or nothing. links: what it takes of each.
     """
 
     cycles: int
@@ -38,6 +55,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     t_rate: int
     blocks: int
     slowed: str = ""
+    links: tuple[LinkRate, ...] = ()
 
 
 def steps_of(summary: Summary) -> int:
@@ -48,8 +66,11 @@ def steps_of(summary: Summary) -> int:
     return max(summary.epochs, depth)
 
 
-def demand(summary: Summary, hardware: Hardware) -> Demand:
-    """What one shot after another of the program takes of the machine."""
+def demand(summary: Summary, hardware: Hardware, loads: Sequence[Load] = ()) -> Demand:
+    """What one shot after another of the program takes of the machine.
+
+    loads: of the links that its pairs cross (`channels.py`).
+    """
     steps = steps_of(summary)
     # A qubit without a code takes a cycle for an operation.
     cycles = steps * max((1, *(each.distance for each in summary.profiles)))
@@ -60,15 +81,26 @@ def demand(summary: Summary, hardware: Hardware) -> Demand:
     limit, made = hardware.decoder_blocks, hardware.t_rate
     if limit is not None and blocks > limit:
         cycles, blocks, slowed = -(-cycles * blocks // limit), limit, "decoding"
-    rate = 0
-    if made is not None:
-        waited = -(-summary.t_states * MILLION // max(1, made))
+    made_in = 0 if made is None else -(-summary.t_states * MILLION // max(1, made))
+    linked_in = max((math.ceil(each.raw_pairs * each.cycles) for each in loads), default=0)
+    for waited, what in ((made_in, "T states"), (linked_in, "links")):
         if waited > cycles:
-            cycles, slowed = waited, "T states"
-        rate = min(made, -(-summary.t_states * MILLION // cycles))
+            cycles, slowed = waited, what
+    rate = 0 if made is None else min(made, -(-summary.t_states * MILLION // cycles))
     return Demand(
-        cycles=cycles, steps=steps, qubits=qubits, t_rate=rate, blocks=blocks, slowed=slowed
+        cycles=cycles,
+        steps=steps,
+        qubits=qubits,
+        t_rate=rate,
+        blocks=blocks,
+        slowed=slowed,
+        links=tuple(LinkRate(each.groups, _rate(each, cycles)) for each in loads),
     )
+
+
+def _rate(load: Load, cycles: int) -> int:
+    """No more than the link has, which is a whole number as well."""
+    return min(pair_rate(load.cycles), math.ceil(load.raw_pairs * MILLION / cycles))
 
 
 def earliest(

@@ -51,6 +51,11 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     fidelity: Annotated[float, Meta(gt=0, le=1)]
     lifetime: Annotated[float, Meta(gt=0, le=1e15)] | None = None
 
+    @property
+    def rate(self) -> int:
+        """Raw pairs per million cycles."""
+        return pair_rate(self.cycles)
+
 
 class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A machine.
@@ -101,6 +106,11 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Of each module, by number, those that a link leads to."""
         links = self.links
         return tuple(frozenset(b for a, b in links if a == at) for at in range(len(self.module)))
+
+
+def pair_rate(cycles: float) -> int:
+    """Raw pairs per million cycles, one at least, where one takes so many cycles."""
+    return max(1, int(MILLION / cycles))
 
 
 def plain(qubits: int) -> Hardware:

@@ -267,8 +267,8 @@ class JobTelemetry(Struct, frozen=True, kw_only=True):
     slowed_by: Annotated[
         str,
         Meta(
-            description="What makes its shots longer than their operations: `T states` or "
-            "`decoding`, where factories or decoder cannot keep up; else empty."
+            description="What makes its shots longer than their operations: `T states`, `links` or "
+            "`decoding`, where factories, links or decoder cannot keep up; else empty."
         ),
     ] = ""
     moves: Annotated[
