@@ -108,3 +108,87 @@ def test_chances_that_are_none_are_refused() -> None:
             Pair(*chances)
     with pytest.raises(ValueError, match="never accepted"):
         pairs.compared(Pair(1, 0, 0, 0), Pair(0, 1, 0, 0))
+
+
+def kept_apart(state: Matrix, cycles: float, lifetime: float) -> Matrix:
+    """Both halves in memories of twice that lifetime each, by Kraus operators on 4x4 matrices."""
+    kept = math.exp(-cycles / (2 * lifetime))
+    weights = [(1 + 3 * kept) / 4, *[(1 - kept) / 4] * 3]
+    for halves in [(p, PAULIS[0]) for p in PAULIS], [(PAULIS[0], p) for p in PAULIS]:
+        sums = np.zeros((4, 4), dtype=np.complex128)
+        for weight, (one, two) in zip(weights, halves, strict=True):
+            error = np.kron(one, two)
+            sums += weight * error @ state @ error.conj().T
+        state = sums
+    return state
+
+
+@given(pair=a_pair(), age=some.floats(0, 500), lifetime=some.floats(1, 1000))
+def test_a_stored_pair_decays_as_both_its_halves_do_in_depolarising_memories(
+    pair: Pair, age: float, lifetime: float
+) -> None:
+    state = kept_apart(density(pair), age, lifetime)
+    expected = [float((v.conj() @ state @ v).real) for v in STATES]
+    assert pairs.stored(pair, age, lifetime).chances == pytest.approx(expected)
+
+
+def test_a_memory_without_a_lifetime_keeps_a_pair() -> None:
+    assert pairs.stored(pairs.werner(0.9), 1e9, None) == pairs.werner(0.9)
+    assert pairs.stored(pairs.werner(0.9), 1e9, 1.0).fidelity == pytest.approx(0.25)
+
+
+def test_two_rounds_are_two_rounds_of_density_matrices() -> None:
+    for protocol, turn in (("DEJMPS", True), ("BBPSSW", False)):
+        pair, cost = pairs.werner(0.9), 1.0
+        for ladder in list(pairs.ladders(pairs.werner(0.9), protocol))[:4]:
+            assert ladder.pair.chances == pytest.approx(pair.chances)
+            assert ladder.raw_pairs == pytest.approx(cost)
+            assert ladder.cycles(7.0) == pytest.approx(7 * cost)
+            start = pair if turn else pairs.twirled(pair)
+            success, weights = exact(start, start, turn)
+            pair, cost = Pair(*weights), 2 * cost / success
+
+
+@pytest.mark.parametrize("protocol", list(pairs.PROTOCOLS))
+@pytest.mark.parametrize(
+    ("raw", "success", "fidelity"), [(0.8, 0.769, 0.838), (0.95, 0.936, 0.965)]
+)
+def test_one_round_gives_the_figures_of_the_table_in_the_documents(
+    protocol: str, raw: float, success: float, fidelity: float
+) -> None:
+    """Of docs/validation.md."""
+    found = pairs.PROTOCOLS[protocol](pairs.werner(raw), pairs.werner(raw))
+    assert (round(found.success, 3), round(found.pair.fidelity, 3)) == (success, fidelity)
+
+
+@given(
+    raw=some.floats(0.3, 0.999),
+    asked=some.floats(0.3, 0.99999),
+    age=some.floats(0, 100),
+    lifetime=some.none() | some.floats(10, 1e6),
+)
+def test_the_cheapest_way_is_good_enough_and_no_cheaper_one_is(
+    raw: float, asked: float, age: float, lifetime: float | None
+) -> None:
+    ways = pairs.purifications(pairs.werner(raw), age, lifetime)
+    found = pairs.cheapest(ways, asked)
+    reachable = pairs.best(ways).used.fidelity
+    assert (found is not None) == (reachable >= asked)
+    for way in ways:
+        assert way.ladder.raw_pairs <= pairs.RAW_PAIRS_MAX
+        assert way.used.fidelity <= reachable
+        assert (way.protocol == pairs.RAW) == (way.ladder.rounds == 0)
+        if found is not None and way.ladder.raw_pairs < found.ladder.raw_pairs:
+            assert way.used.fidelity < asked
+    assert found is None or found.used.fidelity >= asked
+
+
+def test_a_pair_that_waits_is_purified_more() -> None:
+    fresh, old = (
+        pairs.cheapest(pairs.purifications(pairs.werner(0.97), age, 10_000.0), 0.999)
+        for age in (0, 5)
+    )
+    assert fresh is not None
+    assert old is not None
+    assert (fresh.ladder.rounds, old.ladder.rounds) == (2, 3)
+    assert pairs.cheapest(pairs.purifications(pairs.werner(0.97), 50, 10_000.0), 0.999) is None
