@@ -6,7 +6,8 @@ goes through the actions in order. An engine is met twice: as a `Maker`, told th
 part one after another while compiling, and as the state that it makes for each batch.
 
 Shots are cut into batches that fit in memory. No outcome depends on how shots are cut, so a batch
-that would outgrow its memory is thrown away and a smaller one starts over.
+that would outgrow its memory is thrown away and a smaller one starts over. A batch that reaches
+over the end of a SHOT_BLOCK ends with one, so that what is done of a torn block is whole batches.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from qmkd.engine.noise import (
     NoiseModel,
     Remembering,
     add_figures,
+    figures_in,
 )
 from qmkd.engine.parts import Placed, Shape, cut
-from qmkd.engine.prepared import ABSENT, Poll, Prepared, Rows, Stop, Stopped, polled
+from qmkd.engine.prepared import ABSENT, Pause, Poll, Prepared, Rows, Stop, Stopped, never, polled
 from qmkd.engine.primitives import (
     Fence,
     Flip,
@@ -48,6 +50,7 @@ from qmkd.engine.primitives import (
 from qmkd.engine.rows import FLIP, FULL, Block, Code, Where
 from qmkd.engine.shot_data import add, data_of, nothing, rows_of
 from qvm.program import EventField
+from syscalls.results import SHOT_BLOCK
 
 BATCH_SHOTS_MAX: Final = 1 << 19
 BATCH_SHOTS_MIN: Final = 64
@@ -390,6 +393,11 @@ class Batch:
         self.states: list[Any] = [maker.start(self) for maker in form.makers]
         self.done = 0
 
+    @property
+    def ended(self) -> bool:
+        """Whether all is done."""
+        return self.done == len(self.form.actions)
+
     def run(self, end: int | None = None) -> None:
         """Go through the actions up to number `end`, or all that are left."""
         actions, owners, watch = self.form.actions, self.form.owners, self.form.watch
@@ -403,13 +411,19 @@ class Batch:
         watch.turn_to("")
 
     def save(self) -> dict[str, Any]:
-        """Rows and states, at a fence, for `load`."""
-        saved = {"rows": self.rows, "states": [state.save() for state in self.states]}
+        """Rows, states and figures, at a fence, for `load`."""
+        saved = {
+            "rows": self.rows,
+            "states": [state.save() for state in self.states],
+            "notes": self.notes,
+            "counts": self.counts,
+        }
         return saved if self.data is None else saved | {"data": rows_of(self.data)}
 
     def load(self, saved: dict[str, Any]) -> None:
         assert saved["rows"].shape == self.rows.shape, "it is of the same form"
         self.rows = saved["rows"]
+        self.notes, self.counts = figures_in(saved["notes"]), figures_in(saved["counts"])
         if self.data is not None:
             self.data = data_of(saved["data"], self.shots)
         for state, its in zip(self.states, saved["states"], strict=True):
@@ -462,9 +476,20 @@ class Batch:
 
 
 def run_batches(
-    program: Prepared, form: Form, seed: int, shot_first: int, shots: int, stop: Stop
+    program: Prepared,
+    form: Form,
+    seed: int,
+    shot_first: int,
+    shots: int,
+    stop: Stop,
+    pause: Pause = never,
+    begun: Batch | None = None,
 ) -> Iterator[Batch]:
-    """The shots [shot_first, shot_first + shots), batch by batch, each run to its end.
+    """The shots [shot_first, shot_first + shots), batch by batch, each run to its end; the first of
+    them may have begun elsewhere.
+
+    Where `pause()` is true at a fence, the batch that stands there comes as it is, and goes on when
+    the next is asked for.
 
     Leaves in `program.notes` the most of what the batches noted, the sums of what they counted, and
     the CPU time that went to the actions of an engine, as `ENGINE_ns`, to decoders, as
@@ -476,10 +501,16 @@ def run_batches(
     form.watch = Stopwatch()
     first, end = shot_first, shot_first + shots
     while first < end:
-        size = min(max(form.batch_shots, BATCH_SHOTS_MIN), end - first)
+        size = batch_shots(form, first, end) if begun is None else begun.shots
         try:
-            batch = _ran(form, chance, first, size, stop)
+            if begun is None and form.batch_shots < min(size, BATCH_SHOTS_MIN):
+                batch = _few_by_few(form, chance, first, size, stop)
+            else:
+                batch = begun or Batch(form, chance, first, size, Poll(stop))
+                yield from _fences(batch, pause)
+            begun = None
         except TooManyParts as too_many:
+            begun = None
             at_once = min(form.batch_shots, size)
             fewer = min(too_many.shots, at_once // 2)
             form.batch_shots = fewer if fewer < BATCH_SHOTS_MIN else fewer // 64 * 64
@@ -496,13 +527,28 @@ def run_batches(
             raise Stopped(0)
 
 
-def _ran(form: Form, chance: Chance, first: int, size: int, stop: Stop) -> Batch:
-    """A batch, run to its end: at once, or a few of its shots after the others where all 64 of a
-    word are too many for the widest of parts."""
-    if form.batch_shots >= min(size, BATCH_SHOTS_MIN):
-        batch = Batch(form, chance, first, size, Poll(stop))
-        batch.run()
-        return batch
+def batch_shots(form: Form, first: int, end: int) -> int:
+    """How many shots of [first, end) the next batch has."""
+    until = first + max(form.batch_shots, BATCH_SHOTS_MIN)
+    if until >= end:
+        return end - first
+    block_end = until // SHOT_BLOCK * SHOT_BLOCK
+    return (block_end if block_end > first else until) - first
+
+
+def _fences(batch: Batch, pause: Pause) -> Iterator[Batch]:
+    """Run it to its end; it comes at each fence at which `pause()` is true."""
+    for fence in batch.form.fences:
+        if fence > batch.done:
+            batch.run(fence)
+            if pause() and not batch.ended:
+                yield batch
+    batch.run()
+
+
+def _few_by_few(form: Form, chance: Chance, first: int, size: int, stop: Stop) -> Batch:
+    """A batch, run to its end, a few of its shots after the others, where all 64 of a word are too
+    many for the widest of parts."""
     whole: Batch | None = None
     for start in range(0, size, form.batch_shots):
         only = slice(start, min(start + form.batch_shots, size))

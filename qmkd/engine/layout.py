@@ -15,16 +15,27 @@ from qmkd.engine.chance import Words
 from qmkd.engine.native import _layout
 from qmkd.engine.prepared import ABSENT, Rows
 from qvm.program import EventField
+from syscalls.results import SHOT_BLOCK
 
 Packed = NDArray[np.uint8]
 """shape (shots, row_bytes)."""
 
 FEW_EVENTS: Final = 64
+CHUNK_BYTES: Final = 32 << 20  # packed rows at a time
+CHUNK_SHOTS_MAX: Final = 1 << 16
+
+assert CHUNK_SHOTS_MAX % SHOT_BLOCK == 0
 
 
 def packed_row_bytes(events: Sequence[EventField]) -> int:
     """Bytes of a packed row."""
     return -(-sum(field.bits for field in events) // 8) + -(-len(events) // 8)
+
+
+def chunk_shots(row_bytes: int, most: int) -> int:
+    """Shots whose rows are held at a time: a power of two, so blocks are never torn."""
+    most = max(1, min(most, CHUNK_BYTES // max(1, row_bytes)))
+    return 1 << most.bit_length() - 1
 
 
 def pack_rows(rows: Rows, events: Sequence[EventField]) -> Packed:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Final, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
@@ -73,6 +73,13 @@ def add_figures(total: Figures, more: Figures) -> None:
     for name, value in more.items():
         before = total.get(name, 0)
         total[name] = max(before, value) if name.endswith(MOST) else before + value
+
+
+def figures_in(saved: Any) -> Figures:
+    """Figures read back. Raises ValueError where they are none."""
+    if not all(type(name) is str and type(value) is int for name, value in saved.items()):
+        raise ValueError("figures are numbers by name")
+    return dict(saved)
 
 
 class Histories(Protocol):

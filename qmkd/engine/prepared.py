@@ -33,6 +33,15 @@ ABSENT: Final = 255
 
 Stop = Callable[[], bool]
 
+Pause = Callable[[], bool]
+"""Whether a run may be left at the fence at which this is asked, to go on from there later."""
+
+
+def never() -> bool:
+    """No run is left."""
+    return False
+
+
 POLL_NS: Final = 10_000_000
 TABLEAU_BYTES_LEAST: Final = 4096
 LINES_MAX: Final = 4096  # of a circuit for Stim, which nothing stops

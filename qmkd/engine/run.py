@@ -9,45 +9,36 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from typing import Final
 
 import numpy as np
 
 from qmkd.core.ports import USUAL, SegmentReport, Setting
-from qmkd.engine import engines, exact, tableau
-from qmkd.engine.batch import run_batches
+from qmkd.engine import engines, exact, snapshot, tableau
+from qmkd.engine.batch import Batch, run_batches
 from qmkd.engine.choose import EXACT
-from qmkd.engine.layout import (
-    FEW_EVENTS,
-    Packed,
-    distinct,
-    packed_row_bytes,
-    unpack_row,
-    unpack_rows,
-)
-from qmkd.engine.noise import DECODING, IDEAL, NoiseModel, Remembering
+from qmkd.engine.layout import Packed
+from qmkd.engine.noise import DECODING, IDEAL, NoiseModel
 from qmkd.engine.paired import paired
-from qmkd.engine.prepared import ABSENT, Poll, Prepared, Rows, Stop, Unable
-from qmkd.engine.shot_data import ShotData, nothing, rows_of
+from qmkd.engine.prepared import Pause, Poll, Prepared, Rows, Stop, Unable
+from qmkd.engine.reports import outcomes_max
+from qmkd.engine.slices import NEVER, DataSink, Parked, Parking, Sink, Slice
 from qvm.lower import lower
-from qvm.program import EventField, VerifiedProgram
+from qvm.program import VerifiedProgram
 from qvm.verify import verify_bytes
-from syscalls.decoding import DecoderFigures
-from syscalls.results import COUNTS_CHARS_MAX, COUNTS_KEYS_MAX, SHOT_BLOCK
+from syscalls.results import SHOT_BLOCK
 
-CHUNK_BYTES: Final = 32 << 20  # packed rows at a time
-CHUNK_SHOTS_MAX: Final = 1 << 16
-
-Sink = Callable[[Packed], None]
-DataSink = Callable[[ShotData], None]
-
-_CHARACTERS: Final = np.full(256, ord("-"), dtype=np.uint8)
-_CHARACTERS[:4] = np.frombuffer(b"0123", dtype=np.uint8)
-_CHARACTER: Final = _CHARACTERS.tobytes().decode("ascii")
-
-assert CHUNK_SHOTS_MAX % SHOT_BLOCK == 0
+__all__ = [
+    "DataSink",
+    "Parked",
+    "Parking",
+    "Sink",
+    "prepare",
+    "run_rows",
+    "run_segment",
+    "run_slice",
+]
 
 
 def prepare(graph: bytes) -> Prepared:
@@ -158,54 +149,59 @@ def run_rows(
     or do not fit the program, `Stopped` where `stop()` was true at a fence, between batches or some
     time between operations.
     """
+    found = run_slice(
+        program, seed, shot_first, shots, engine, noise, counts, stop, sink, setting, data_sink
+    )
+    assert isinstance(found, SegmentReport), "nobody asked it to park"
+    return found
+
+
+def run_slice(
+    program: Prepared,
+    seed: int,
+    shot_first: int,
+    shots: int,
+    engine: str,
+    noise: str,
+    counts: bool,
+    stop: Stop,
+    sink: Sink,
+    setting: Setting = USUAL,
+    data_sink: DataSink = lambda data: None,
+    parking: Parking = NEVER,
+    resume: bytes = b"",
+) -> SegmentReport | Parked:
+    """As `run_rows`, but it may park at a fence or between batches, and may go on from where a run
+    of these shots has parked: together they give the same rows, leaves, counts and figures as one
+    that never did. A run that parks by itself has passed a fence or finished a batch before.
+
+    resume: the snapshot. Sinks get whole SHOT_BLOCKs, and the last one. Raises `Unfit` where it
+    cannot be continued here, and else as `run_rows` does. Engine EXACT never parks.
+    """
     assert shot_first % SHOT_BLOCK == 0, shot_first
     assert shots >= 1, shots
     if engine == EXACT:
         return _exact(program, noise_model(noise, program, setting, stop), stop)
     started = time.thread_time_ns()
     model = noise_model(noise, program, setting, stop)
-    model_ns = time.thread_time_ns() - started
-    leaves, data_leaves = _Leaves(), _Leaves()
-    counting = _Counting(program.lowered.events) if counts else None
-    first_row: dict[str, int] = {}
-
-    def told(data: ShotData) -> None:
-        data_leaves.add(rows_of(data))
-        data_sink(data)
-
-    for packed in packed_rows(program, seed, shot_first, shots, engine, model, stop, told):
-        if not first_row:
-            first_row = _named(program.lowered.events, packed[:1])
-        leaves.add(packed)
-        if counting is not None:
-            counting.add(packed)
-        sink(packed)
-    found = None if counting is None else counting.result()
-    hashed = leaves.finish()
-    cpu_ns = time.thread_time_ns() - started
-    return SegmentReport(
-        shots=shots,
-        counts=found,
-        first_row=first_row,
-        leaves=hashed,
-        engine=engine,
-        cpu_ns=cpu_ns,
-        notes={name: n for name, n in program.notes.items() if not name.startswith(DECODING)},
-        spent=_spent(program, engine, cpu_ns, 0 if model.ideal else model_ns),
-        decoder=_decoders(program, model, shots, setting),
-        decoder_leaves=data_leaves.finish(),
-    )
-
-
-def _decoders(
-    program: Prepared, model: NoiseModel, shots: int, setting: Setting
-) -> DecoderFigures | None:
-    """What decoders did, where there are any. Imported at need, as above."""
-    if not isinstance(model, Remembering):
-        return None
-    from qmkd.engine.tally import figures_of
-
-    return figures_of(program.notes, setting.decoder, shots * model.length)
+    slice_ = Slice(program, engine, model, seed, shot_first, shots, counts, sink, data_sink)
+    begun = slice_.resume(resume, stop) if resume else None
+    # To make a form is what most of these takes, if they were not made before.
+    made_ns = time.thread_time_ns() - started
+    spent = partial(_spent, program, engine, made_ns if resume or not model.ideal else 0)
+    parked: Parked | None = None
+    for each in _runs(program, engine, model, seed, slice_.at, slice_.end, stop, parking, begun):
+        if isinstance(each, tableau.Shots) or (isinstance(each, Batch) and each.ended):
+            slice_.add(each)
+            continue
+        parked = slice_.parked(each, parking)
+        if parked is not None:
+            break
+    report = slice_.report(setting, time.thread_time_ns() - started, spent)
+    if parked is None:
+        assert report is not None, "there is a shot"
+        return report
+    return parked._replace(report=report)
 
 
 def _exact(program: Prepared, noise: NoiseModel, stop: Stop) -> SegmentReport:
@@ -229,20 +225,20 @@ def _exact(program: Prepared, noise: NoiseModel, stop: Stop) -> SegmentReport:
     )
 
 
-def _spent(program: Prepared, engine: str, cpu_ns: int, model_ns: int) -> dict[str, int]:
+def _spent(program: Prepared, engine: str, made_ns: int, cpu_ns: int) -> dict[str, int]:
     """The CPU time of a run by what it went to, as `SegmentReport.spent`.
 
-    model_ns: to make the noise model, decoders among it, which is part of compiling.
+    made_ns: to make the noise model, decoders among it, which is part of compiling.
     """
-    once = {"compile": model_ns} if model_ns else {}
+    once = {"compile": made_ns} if made_ns else {}
     if engine == engines.TABLEAU:
-        return {engine: cpu_ns - model_ns, **once}
+        return {engine: cpu_ns - made_ns, **once}
     spent = {
         name.removesuffix("_ns"): ns
         for name, ns in program.notes.items()
         if name.endswith("_ns") and not name.startswith(DECODING)
     }
-    spent["compile"] += model_ns
+    spent["compile"] += made_ns
     return spent | {"results": cpu_ns - sum(spent.values())}
 
 
@@ -260,25 +256,44 @@ def packed_rows(
 
     data_sink: is given what decoders knew of a portion just before it, where that is kept.
     """
-    keeps = isinstance(noise, Remembering) and noise.keeps
-    if engine == engines.TABLEAU:
-        size = chunk_shots(packed_row_bytes(program.lowered.events), CHUNK_SHOTS_MAX)
-        for first in range(shot_first, shot_first + shots, size):
-            number = min(size, shot_first + shots - first)
-            data = nothing(number) if keeps else None
-            packed = tableau.run_packed(program, seed, first, number, noise, stop, data)
-            if data is not None:
-                data_sink(data)
-            yield packed
+    end = shot_first + shots
+    for each in _runs(program, engine, noise, seed, shot_first, end, stop, NEVER, None):
+        assert each is not None, "nobody asked it to park"
+        if each.data is not None:
+            data_sink(each.data)
+        yield each.packed()
+
+
+def _runs(
+    program: Prepared,
+    engine: str,
+    noise: NoiseModel,
+    seed: int,
+    first: int,
+    end: int,
+    stop: Stop,
+    pause: Pause,
+    begun: snapshot.Run | None,
+) -> Iterator[Batch | tableau.Shots | tableau.Shot | None]:
+    """Shots [first, end) in portions, each run to its end; the first may have begun elsewhere.
+
+    Where `pause()` is true comes what stands at a fence, or None between batches.
+    """
+    if first == end:
         return
+    if engine == engines.TABLEAU:
+        assert begun is None or isinstance(begun, tableau.Shot)
+        yield from tableau.run_shots(program, noise, seed, first, end - first, stop, pause, begun)
+        return
+    assert begun is None or isinstance(begun, Batch)
     started = time.thread_time_ns()
     form = program.form(engines.compiler(engine), noise, stop)
     compile_ns = time.thread_time_ns() - started
-    for batch in run_batches(program, form, seed, shot_first, shots, stop):
+    for batch in run_batches(program, form, seed, first, end - first, stop, pause, begun):
         program.notes["compile_ns"] = compile_ns
-        if batch.data is not None:
-            data_sink(batch.data)
-        yield batch.packed()
+        yield batch
+        if batch.ended and batch.shot_first + batch.shots < end and pause():
+            yield None
 
 
 def event_rows(
@@ -296,85 +311,3 @@ def event_rows(
     form = program.form(engines.compiler(engine), noise, stop)
     batches = run_batches(program, form, seed, shot_first, shots, stop)
     return np.concatenate([batch.values() for batch in batches])
-
-
-def outcomes_max(events: int) -> int:
-    """How many different rows are told of by their keys."""
-    return min(COUNTS_KEYS_MAX, COUNTS_CHARS_MAX // max(1, events))
-
-
-def chunk_shots(row_bytes: int, most: int) -> int:
-    """Shots whose rows are held at a time: a power of two, so blocks are never torn."""
-    most = max(1, min(most, CHUNK_BYTES // max(1, row_bytes)))
-    return 1 << most.bit_length() - 1
-
-
-def _named(events: tuple[EventField, ...], packed: Packed) -> dict[str, int]:
-    """The only row of `packed` by event name, absent events left out."""
-    row = unpack_row(packed.tobytes(), events)
-    return {field.name: value for field, value in zip(events, row, strict=True) if value != ABSENT}
-
-
-class _Leaves:
-    """Hashes packed rows by blocks of SHOT_BLOCK, whatever the portions in which they come."""
-
-    def __init__(self) -> None:
-        self._done: list[bytes] = []
-        self._hash = hashlib.sha256()
-        self._rows = 0
-
-    def add(self, packed: Packed) -> None:
-        at = 0
-        while at < len(packed):
-            part = packed[at : at + SHOT_BLOCK - self._rows]
-            self._hash.update(np.ascontiguousarray(part).data if part.size else b"")
-            self._rows += len(part)
-            at += len(part)
-            if self._rows == SHOT_BLOCK:
-                self._close()
-
-    def finish(self) -> bytes:
-        if self._rows:
-            self._close()
-        return b"".join(self._done)
-
-    def _close(self) -> None:
-        self._done.append(self._hash.digest())
-        self._hash = hashlib.sha256()
-        self._rows = 0
-
-
-class _Counting:
-    """How often each row occurs, keyed as on the wire; gives up where keys get too many."""
-
-    def __init__(self, events: tuple[EventField, ...]) -> None:
-        self._events = events
-        self._keys_max = outcomes_max(len(events))
-        self._total: dict[str, int] | None = {}
-
-    def add(self, packed: Packed) -> None:
-        if self._total is None:
-            return
-        found = distinct(packed, self._keys_max)
-        if found is None:
-            self._total = None
-            return
-        example, numbers = found
-        total = self._total
-        for key, number in zip(self._keys(packed[example]), numbers.tolist(), strict=True):
-            total[key] = total.get(key, 0) + number
-        if len(total) > self._keys_max:
-            self._total = None
-
-    def _keys(self, packed: Packed) -> list[str]:
-        """Each row as it is keyed on the wire."""
-        rows, size = len(packed), len(self._events)
-        if rows * size <= FEW_EVENTS:
-            values = [unpack_row(row.tobytes(), self._events) for row in packed]
-            return ["".join(map(_CHARACTER.__getitem__, row)) for row in values]
-        text = _CHARACTERS[unpack_rows(packed, self._events)].tobytes().decode("ascii")
-        return [text[at * size : (at + 1) * size] for at in range(rows)]
-
-    def result(self) -> dict[str, int] | None:
-        """Sorted by key."""
-        return None if self._total is None else dict(sorted(self._total.items()))

@@ -11,7 +11,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from qmkd.engine import batch, chance, engines, layout, prepared, run, tableau
+from qmkd.engine import batch, chance, engines, layout, prepared, reports, run, tableau
 from qmkd.engine.noise import IDEAL
 from qmkd.engine.prepared import ABSENT, Rows, Stopped, Unable
 from qvm.examples import load, names
@@ -76,7 +76,7 @@ def test_rows_are_packed_and_counted_as_documented(events: int, wide: bool) -> N
     assert [row.tobytes() for row in packed] == [slow_row(row, fields) for row in rows.tolist()]
     wire = [results.EventField(name=field.name, bits=field.bits) for field in fields]
     assert packed.shape[1] == layout.packed_row_bytes(fields) == results.row_bytes(wire)
-    counting = run._Counting(fields)
+    counting = reports.Counting(fields)
     counting.add(packed[:100])
     counting.add(packed[100:])
     assert counting.result() == dict(sorted(Counter(map(key, rows.tolist())).items()))
@@ -88,7 +88,7 @@ def test_counting_gives_up_where_too_many_rows_differ() -> None:
     codes = np.arange(number + 1, dtype="<u8")
     rows = np.unpackbits(codes.view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")[:, :40]
     for most, counted in ((number, True), (number + 1, False)):
-        counting = run._Counting(fields)
+        counting = reports.Counting(fields)
         counting.add(layout.pack_rows(rows[:most], fields))
         assert (counting.result() is not None) == counted
 
@@ -96,12 +96,12 @@ def test_counting_gives_up_where_too_many_rows_differ() -> None:
 def test_counting_gives_up_where_keys_take_too_many_characters(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(run, "COUNTS_CHARS_MAX", 100)
+    monkeypatch.setattr(reports, "COUNTS_CHARS_MAX", 100)
     fields = tuple(EventField(f"e{at}", 1) for at in range(50))
     rows = np.zeros((3, len(fields)), dtype=np.uint8)
     rows[np.arange(3), np.arange(3)] = 1
     for most, counted in ((2, True), (3, False)):
-        counting = run._Counting(fields)
+        counting = reports.Counting(fields)
         counting.add(layout.pack_rows(rows[:most], fields))
         assert (counting.result() is not None) == counted
 

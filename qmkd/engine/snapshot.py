@@ -6,7 +6,8 @@ It names the program by its digest and all versions on which its inner form depe
 under other versions is refused, never guessed at. Compressed, and sealed by a SHA-256.
 
 At a fence nothing is half done: no guard is open, and Paulis that are still to be applied are in
-the frames.
+the frames. What is left of a slice of shots holds besides, as `Before`, the rows of its first
+SHOT_BLOCK that are done; where the next shots have not begun, it holds nothing else.
 
 A snapshot that is to be moved may carry a proof: a digest of the state that does not depend on how
 it is written down. For one shot it is that of the canonical stabilizers with their signs (Garcia,
@@ -19,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -28,16 +29,24 @@ import stim
 from qmkd.engine import engines, tableau
 from qmkd.engine.batch import Batch
 from qmkd.engine.chance import VERSION, Chance
-from qmkd.engine.layout import Packed
-from qmkd.engine.noise import NoiseModel
+from qmkd.engine.layout import Packed, packed_row_bytes
+from qmkd.engine.noise import Figures, NoiseModel, figures_in
 from qmkd.engine.prepared import Poll, Prepared, Stop, Unable
+from qmkd.engine.shot_data import ShotData, data_of, rows_of
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 MAGIC: Final = b"qmkdsnap"
 COMPRESSION: Final = 1  # of zlib: most of what there is to gain, at 100 MB/s
 BODY_BYTES_MAX: Final = 1 << 31
+REST_BYTES_MAX: Final = 64 << 20  # of a snapshot that is kept for a slice
+REST_BODY_BYTES_MAX: Final = 256 << 20  # before it is compressed, which takes seconds then
+NOT_BEGUN: Final = -1
 
 VERSIONS: Final = {"chance": str(VERSION), "numpy": np.__version__, "stim": stim.__version__}
+
+
+class TooLarge(Exception):
+    """A snapshot would be larger than is kept."""
 
 
 class Unfit(Exception):
@@ -48,7 +57,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     """What a snapshot says of itself.
 
     program: digest of the graph. noise: the model's own description. epoch: of the fence, which
-    has been passed. shots: [shot_first, shot_first + shots).
+    has been passed, NOT_BEGUN where there are no shots. shots: [shot_first, shot_first + shots).
     """
 
     schema: int
@@ -72,6 +81,14 @@ _ILL_FORMED: Final = (
     ValueError,
 )
 """What reading bytes raises that no `seal` made, but somebody who knows how it is done."""
+
+
+class Before(NamedTuple):
+    """Shots that are done. data: what decoders knew of them, where that is kept."""
+
+    packed: Packed
+    data: ShotData | None
+    figures: Figures
 
 
 class _Whole(msgspec.Struct, frozen=True):
@@ -128,17 +145,100 @@ def take(program: Prepared, engine: str, noise: NoiseModel, run: Run, prove: boo
     return seal(head, run.save())
 
 
+def take_rest(
+    program: Prepared,
+    engine: str,
+    noise: NoiseModel,
+    seed: int,
+    before: Before,
+    shot_first: int,
+    run: Run | None,
+) -> bytes:
+    """The snapshot of what is left of a slice: shots before `shot_first` that are done and nowhere
+    else, and the run that stands at a fence, if one does. Raises `TooLarge`."""
+    assert run is None or run.done in run.form.fences, "state is a value at fences only"
+    head = Head(
+        schema=SCHEMA,
+        versions=VERSIONS,
+        program=program.lowered.digest,
+        engine=engine,
+        noise=repr(noise),
+        seed=seed,
+        shot_first=shot_first,
+        shots=0 if run is None else run.shots,
+        epoch=NOT_BEGUN if run is None else run.form.fences.index(run.done),
+    )
+    body = {
+        "packed": before.packed,
+        "data": None if before.data is None else rows_of(before.data),
+        "figures": before.figures,
+        "run": None if run is None else run.save(),
+    }
+    if _array_bytes(body) > REST_BODY_BYTES_MAX:
+        raise TooLarge
+    sealed = seal(head, body)
+    if len(sealed) > REST_BYTES_MAX:
+        raise TooLarge
+    return sealed
+
+
 def resume(
     program: Prepared, noise: NoiseModel, snapshot: bytes, stop: Stop = lambda: False
 ) -> Run:
     """The run, as it stood. Raises `Unfit` where it is not of this program, noise and build."""
     head, body = unseal(snapshot)
+    _check(head, program, noise)
+    return _begun(head, body, program, noise, stop)
+
+
+def resume_rest(
+    program: Prepared,
+    engine: str,
+    noise: NoiseModel,
+    seed: int,
+    shot_first: int,
+    shots: int,
+    snapshot: bytes,
+    stop: Stop = lambda: False,
+) -> tuple[Before, Run | None]:
+    """What `take_rest` was given, if that is left of shots [shot_first, shot_first + shots).
+
+    Raises `Unfit` as `resume` does.
+    """
+    head, body = unseal(snapshot)
+    _check(head, program, noise)
+    if (head.engine, head.seed) != (engine, seed):
+        raise Unfit(f"it is of {head.engine} with seed {head.seed}, not of {engine} with {seed}")
+    done = head.shot_first - shot_first
+    if not (done >= 0 and 0 <= head.shots <= shots - done):
+        raise Unfit(f"it is of other shots: {head.shots} from {head.shot_first}")
+    row_bytes = packed_row_bytes(program.lowered.events)
+    try:
+        packed, data, figures = body["packed"], body["data"], figures_in(body["figures"])
+        if packed.dtype != np.uint8 or packed.shape != (done, row_bytes):
+            raise Unfit(f"it does not hold {done} rows of {row_bytes} bytes")
+        before = Before(packed, None if data is None else data_of(data, done), figures)
+        rest = body["run"]
+    except _ILL_FORMED as error:
+        raise Unfit(f"what it holds is no rest of a slice: {error}") from error
+    if head.epoch == NOT_BEGUN:
+        return before, None
+    return before, _begun(head, rest, program, noise, stop)
+
+
+def _check(head: Head, program: Prepared, noise: NoiseModel) -> None:
     for what, here, there in (
         ("program", program.lowered.digest, head.program),
         ("noise", repr(noise), head.noise),
     ):
         if here != there:
             raise Unfit(f"it is of another {what}: {there}, not {here}")
+
+
+def _begun(
+    head: Head, body: dict[str, Any], program: Prepared, noise: NoiseModel, stop: Stop
+) -> Run:
+    """The run of which a snapshot holds the state."""
     try:
         run = begin(program, head.engine, noise, head.seed, head.shot_first, head.shots, stop)
     except (Unable, *_ILL_FORMED) as error:
@@ -150,6 +250,7 @@ def resume(
     except _ILL_FORMED as error:
         raise Unfit(f"what it holds is no state of this program: {error}") from error
     run.done = run.form.fences[head.epoch]
+    run.poll.epoch = head.epoch + 1
     if head.proof and proof(run) != head.proof:
         raise Unfit(f"the state is another: {proof(run)}, not {head.proof}")
     return run
@@ -207,6 +308,15 @@ def unseal(snapshot: bytes) -> tuple[Head, dict[str, Any]]:
             there = whole.head.versions.get(name)
             raise Unfit(f"it was taken with {name} {there}; this build has {version}")
     return whole.head, whole.body
+
+
+def _array_bytes(value: object) -> int:
+    """Of all arrays in it."""
+    if isinstance(value, dict):
+        return sum(map(_array_bytes, value.values()))
+    if isinstance(value, list):
+        return sum(map(_array_bytes, value))
+    return value.nbytes if isinstance(value, np.ndarray) else 0
 
 
 _ARRAY: Final = 1

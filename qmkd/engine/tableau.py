@@ -7,14 +7,14 @@ the same programs over many shots and gives the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import stim
 
 from qmkd.engine.chance import Chance, Strikes
-from qmkd.engine.layout import Packed, pack_rows
+from qmkd.engine.layout import CHUNK_SHOTS_MAX, Packed, chunk_shots, pack_rows, packed_row_bytes
 from qmkd.engine.noise import (
     SHOTS_FLIPPED,
     Figures,
@@ -22,10 +22,12 @@ from qmkd.engine.noise import (
     NoiseModel,
     Remembering,
     add_figures,
+    figures_in,
 )
 from qmkd.engine.prepared import (
     ABSENT,
     LINES_MAX,
+    Pause,
     Poll,
     Prepared,
     Rows,
@@ -33,6 +35,7 @@ from qmkd.engine.prepared import (
     Stopped,
     Unable,
     instruction,
+    never,
     polled,
     reference,
 )
@@ -66,41 +69,102 @@ def run(
     shots: int,
     noise: NoiseModel,
     stop: Stop,
-    into: ShotData | None = None,
 ) -> Rows:
-    """Run shots [shot_first, shot_first + shots). into: as of `Histories.find`, of these shots.
+    """Run shots [shot_first, shot_first + shots). Raises as `run_shots` does."""
+    runs = run_shots(program, noise, seed, shot_first, shots, stop)
+    return np.concatenate([run.rows() for run in runs if isinstance(run, Shots)])
+
+
+def run_shots(
+    program: Prepared,
+    noise: NoiseModel,
+    seed: int,
+    shot_first: int,
+    shots: int,
+    stop: Stop,
+    pause: Pause = never,
+    begun: Shot | None = None,
+) -> Iterator[Shots | Shot | None]:
+    """Shots [shot_first, shot_first + shots) in portions; the first may have begun elsewhere.
+
+    Where `pause()` is true, what is done comes first, and then the shot that stands at a fence, or
+    None between shots; it goes on when the next is asked for.
 
     Raises `Unable` where an opcode is no Clifford op, `Stopped` where `stop()` was true at a fence,
     between shots or some time between operations.
     """
     form = program.form(compiled, noise, stop)
-    chance = Chance(seed)
+    chance, end = Chance(seed), shot_first + shots
+    most = chunk_shots(packed_row_bytes(program.lowered.events), CHUNK_SHOTS_MAX)
     program.notes = {}
-    rows: Rows = np.empty((shots, len(program.lowered.events)), dtype=np.uint8)
-    for at in range(shots):
-        shot = Shot(program, form, chance, shot_first + at, Poll(stop))
-        shot.run()
-        rows[at] = shot.row()
+    done = Shots(program, form, shot_first)
+    for number in range(shot_first, end):
+        shot = begun or Shot(program, form, chance, number, Poll(stop))
+        begun = None
+        for _ in _fences(shot, pause):
+            if done.shots:
+                yield done
+                done = Shots(program, form, number)
+            yield shot
+        done.add(shot)
         add_figures(program.notes, shot.counts)
-        if into is not None and shot.data is not None:
-            into[at] = shot.data[0]
-        if at + 1 < shots and stop():
+        left, paused = number + 1 < end, pause()
+        if not left or paused or (number + 1) % most == 0:
+            yield done
+            done = Shots(program, form, number + 1)
+        if left and paused:
+            yield None
+        if left and stop():
             raise Stopped(0)
-    return rows
 
 
-def run_packed(
-    program: Prepared,
-    seed: int,
-    shot_first: int,
-    shots: int,
-    noise: NoiseModel,
-    stop: Stop,
-    into: ShotData | None = None,
-) -> Packed:
-    """As `run`, but the rows packed."""
-    rows = run(program, seed, shot_first, shots, noise, stop, into)
-    return pack_rows(rows, program.lowered.events)
+def _fences(shot: Shot, pause: Pause) -> Iterator[None]:
+    """Run it to its end, but for the fences at which `pause()` is true."""
+    for fence in shot.form.fences:
+        if fence > shot.done:
+            shot.run(fence)
+            if pause() and not shot.ended:
+                yield
+    shot.run()
+
+
+class Shots:
+    """Some shots that are done, as a batch is when it has ended."""
+
+    ended = True
+
+    def __init__(self, program: Prepared, form: Form, shot_first: int) -> None:
+        self.shot_first = shot_first
+        self.counts: Figures = {}
+        self._fields = program.lowered.events
+        self._rows: list[Rows] = []
+        self._data: list[ShotData] | None = [] if form.keeps else None
+
+    @property
+    def shots(self) -> int:
+        """How many."""
+        return len(self._rows)
+
+    def add(self, shot: Shot) -> None:
+        """The next, which is done."""
+        assert shot.shot_first == self.shot_first + self.shots
+        self._rows.append(shot.row())
+        add_figures(self.counts, shot.counts)
+        if self._data is not None and shot.data is not None:
+            self._data.append(shot.data)
+
+    def rows(self) -> Rows:
+        """Their events."""
+        return np.array(self._rows, dtype=np.uint8).reshape(self.shots, len(self._fields))
+
+    @property
+    def data(self) -> ShotData | None:
+        """What decoders knew, where that is kept."""
+        return None if self._data is None else np.concatenate(self._data)
+
+    def packed(self) -> Packed:
+        """Their events, packed."""
+        return pack_rows(self.rows(), self._fields)
 
 
 class Form:
@@ -140,6 +204,11 @@ class Shot:
         self.sim = reference(program.lowered.slots)
         self.done = 0
 
+    @property
+    def ended(self) -> bool:
+        """Whether all is done."""
+        return self.done == len(self.form.actions)
+
     def run(self, end: int | None = None) -> None:
         """Go through the actions up to number `end`, or all that are left."""
         actions, poll = self.form.actions, self.poll
@@ -159,14 +228,19 @@ class Shot:
         return np.frombuffer(bytes(self.events[: len(self.fields)]), dtype=np.uint8)
 
     def save(self) -> dict[str, Any]:
-        """Events and tableau, for `load`."""
+        """Events, tableau and figures, for `load`."""
         names = ("x2x", "x2z", "z2x", "z2z", "x_signs", "z_signs")
         parts = self.sim.current_inverse_tableau().to_numpy(bit_packed=True)
-        saved = {"events": bytes(self.events), **dict(zip(names, parts, strict=True))}
+        saved = {
+            "events": bytes(self.events),
+            "counts": self.counts,
+            **dict(zip(names, parts, strict=True)),
+        }
         return saved if self.data is None else saved | {"data": rows_of(self.data)}
 
     def load(self, saved: dict[str, Any]) -> None:
         self.events = bytearray(saved.pop("events"))
+        self.counts = figures_in(saved.pop("counts"))
         if self.data is not None:
             self.data = data_of(saved.pop("data"), 1)
         self.sim.set_inverse_tableau(stim.Tableau.from_numpy(**saved))
