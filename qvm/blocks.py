@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from qvm.machine import Hardware
 from qvm.program import Blocks
@@ -67,24 +67,39 @@ class Inventory:
         self.total = sum(self.free)
         self.widest = max(self.free)
 
-    def find(self, need: Need) -> Place | None:
-        """Room for all of these blocks, or None. In one module where any has it: the fullest."""
+    def copy(self) -> Self:
+        """Another with the same qubits free."""
+        made = object.__new__(type(self))
+        made.neighbours, made.total, made.widest = self.neighbours, self.total, self.widest
+        made.free, made.holes = list(self.free), [list(each) for each in self.holes]
+        return made
+
+    def find(
+        self, need: Need, beside: Collection[int] = (), within: int | None = None
+    ) -> Place | None:
+        """Room for all of these blocks, or None. In one module where any has it: the fullest.
+
+        beside: modules where more of the same program lies. within: the one module that will do.
+        """
         asked = qubits_of(need)
         if asked > sum(self.free):
             return None
-        for module in sorted(range(len(self.free)), key=lambda each: self.free[each]):
+        alone = (beside or range(len(self.free))) if within is None else (within,)
+        for module in sorted(alone, key=lambda each: self.free[each]):
             if self.free[module] >= asked:
                 runs, left = self._fill(module, need, [each.number for each in need])
                 if not any(left):
                     return tuple(runs)
-        return self._find_linked(need)
+        return self._find_linked(need, beside) if within is None else None
 
-    def _find_linked(self, need: Need) -> Place | None:
+    def _find_linked(self, need: Need, beside: Collection[int]) -> Place | None:
         """Room in several modules, each linked to one before it; from the emptiest on."""
         emptiest = sorted(range(len(self.free)), key=lambda each: -self.free[each])
-        for start in emptiest:
+        around = {each for module in beside for each in (module, *self.neighbours[module])}
+        for start in emptiest if not beside else (None,):
             runs: list[Run] = []
-            left, joined, near = [each.number for each in need], set[int](), {start}
+            left, joined = [each.number for each in need], set[int]()
+            near = around if start is None else {start}
             while near and any(left):
                 module = min(near, key=emptiest.index)
                 more, left = self._fill(module, need, left)
@@ -111,6 +126,13 @@ class Inventory:
                     left[kind] -= number
                     holes[at] = (first + size * number, free - size * number)
         return runs, left
+
+    def is_free(self, run: Run) -> bool:
+        """Whether these are qubits of this module that nobody has."""
+        holes = self.holes[run.module] if run.module < len(self.holes) else []
+        return any(
+            first <= run.first and run.first + run.qubits <= first + free for first, free in holes
+        )
 
     def joined(self, modules: Collection[int]) -> bool:
         """Whether links lead from each of these modules to each, through no others."""
@@ -156,16 +178,19 @@ def _preference(whole: int, hole: Hole) -> tuple[bool, int, int]:
     return (False, free, first) if free >= whole else (True, -free, first)
 
 
-def packed(hardware: Hardware, needs: Iterable[Need]) -> list[Place] | None:
-    """Places for all of these on an empty machine, best fit, largest first; None if it fails.
+Asked = tuple[Need, Collection[int]]
+"""What a program needs, and modules where more of it lies."""
 
-    With one module it fails only where they are too large together.
+
+def packed(inventory: Inventory, needs: Iterable[Asked]) -> list[Place] | None:
+    """Places for all of these, best fit, largest first, and taken; None if it fails.
+
+    On an empty machine of one module it fails only where they are too large together.
     """
-    inventory = Inventory(hardware)
     listed = list(needs)
     places: list[Place] = [()] * len(listed)
-    for at in sorted(range(len(listed)), key=lambda each: -qubits_of(listed[each])):
-        found = inventory.find(listed[at])
+    for at in sorted(range(len(listed)), key=lambda each: -qubits_of(listed[each][0])):
+        found = inventory.find(*listed[at])
         if found is None:
             return None
         inventory.take(found)

@@ -160,7 +160,7 @@ def test_packing_anew_makes_room_that_holes_do_not() -> None:
     assert inventory.free == [50]
     assert inventory.find(blocks((50, 1))) is None
     needs = [blocks((10, 1))] * 5 + [blocks((50, 1))]
-    places = packed(hardware, needs)
+    places = packed(Inventory(hardware), [(need, ()) for need in needs])
     assert places is not None
     assert sorted(each for place in places for each in qubits(place)) == list(range(100))
-    assert packed(hardware, [*needs, blocks((1, 1))]) is None
+    assert packed(Inventory(hardware), [(need, ()) for need in [*needs, blocks((1, 1))]]) is None

@@ -21,6 +21,15 @@ from syscalls.syscall import Errors, Reply, SessionCall
 TYPE_CHARS_MAX = 64
 
 
+class RawPairs(Struct, frozen=True, kw_only=True):
+    """Raw Bell pairs as a link makes them: cycles for one, its fidelity, and the cycles in which
+    one that is kept decays to 1/e; null where it does not."""
+
+    cycles: float
+    fidelity: float
+    lifetime: float | None = None
+
+
 class ChanOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the channel should be like; a field left out is the kernel's choice."""
 
@@ -32,6 +41,27 @@ class ChanOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         Annotated[str, Meta(max_length=TYPE_CHARS_MAX)] | None,
         Meta(description="The kind of channel."),
     ] = None
+
+
+class ChannelTerms(Struct, frozen=True, kw_only=True):
+    """What the pairs of a channel are like, and what they take.
+
+    Two ends in one module need no pairs: `link` is then null, and nothing errs.
+    """
+
+    link: Annotated[
+        RawPairs | None, Meta(description="The link that makes its raw pairs, at the least.")
+    ] = None
+    protocol: Annotated[str, Meta(description="`BBPSSW`, `DEJMPS`, or `raw` for none.")] = "raw"
+    rounds: Annotated[int, Meta(description="Of purification.")] = 0
+    raw_pairs: Annotated[float, Meta(description="Mean number for one purified pair.")] = 0.0
+    cycles: Annotated[float, Meta(description="Mean number in which one is made.")] = 0.0
+    made: Annotated[float, Meta(description="Fidelity of a pair just made.")] = 1.0
+    age: Annotated[int, Meta(description="Cycles for which a pair is kept before its use.")] = 0
+    fidelity: Annotated[float, Meta(description="Of a pair when it is used.")] = 1.0
+    x: Annotated[float, Meta(description="Chance of X on one half of it then.")] = 0.0
+    y: float = 0.0
+    z: float = 0.0
 
 
 class ChanOpened(Reply, frozen=True, kw_only=True):

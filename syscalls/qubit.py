@@ -15,6 +15,7 @@ from syscalls.syscall import Errors, Reply, SessionCall
 
 ALLOC_MAX = 1024  # qubits one call may ask for or give back
 PROFILE_CHARS_MAX = 128
+MODULE_CHARS_MAX = 64
 
 
 class Allocated(Reply, frozen=True, kw_only=True):
@@ -34,7 +35,6 @@ class Alloc(SessionCall, frozen=True, kw_only=True):
     REPLY: ClassVar[type[Reply]] = Allocated
     NEEDS: ClassVar[Right | None] = Right.ALLOC
     REFUSALS: ClassVar[Errors] = (InvalidGraph, QuotaExceeded, ResourceExhausted)
-    AVAILABLE: ClassVar[bool] = False
     CHANCE: ClassVar[bool] = True
 
     n: Annotated[int, Meta(ge=1, le=ALLOC_MAX, description="How many.")]
@@ -45,6 +45,10 @@ class Alloc(SessionCall, frozen=True, kw_only=True):
             description="Their code profile, as in a program: `logical:Surface(d=7)`.",
         ),
     ]
+    module: Annotated[
+        Annotated[str, Meta(max_length=MODULE_CHARS_MAX)] | None,
+        Meta(description="The module of the machine in which they are to lie; null for any."),
+    ] = None
 
 
 class Released(Reply, frozen=True, kw_only=True):
@@ -62,7 +66,6 @@ class Release(SessionCall, frozen=True, kw_only=True):
     METHOD: ClassVar[str] = "q_release"
     REPLY: ClassVar[type[Reply]] = Released
     REFUSALS: ClassVar[Errors] = (HandleNotFound,)
-    AVAILABLE: ClassVar[bool] = False
 
     handles: Annotated[
         list[HandleIdIn], Meta(min_length=1, max_length=ALLOC_MAX, description="Which.")

@@ -26,7 +26,7 @@ KNOWN = {
     "q_restore": "checkpoint_id",
     "q_migrate": "job_id target",
     "q_replay": "job_id",
-    "q_alloc": "n profile",
+    "q_alloc": "n profile module",
     "q_release": "handles",
     "q_open_chan": "vq_a vq_b options",
     "q_close_chan": "channel_id",

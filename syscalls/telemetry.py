@@ -9,10 +9,19 @@ from msgspec import Meta, Struct
 
 from syscalls.capability import CapabilityInfo
 from syscalls.errors import AccessDenied, InsufficientCaps, JobNotFound, ResourceExhausted
-from syscalls.ids import JobId, JobIdIn
+from syscalls.ids import HandleId, JobId, JobIdIn
 from syscalls.job import JobState, JobTelemetry
 from syscalls.rights import Right
 from syscalls.syscall import Errors, Reply, SessionCall
+
+
+class HeldQubit(Struct, frozen=True, kw_only=True):
+    """A logical qubit that the session holds. in_use: a job lies there now."""
+
+    handle: HandleId
+    profile: str
+    module: str
+    in_use: bool
 
 
 class ResourceUsage(Struct, frozen=True, kw_only=True):
@@ -44,6 +53,9 @@ class Telemetry(Reply, frozen=True, kw_only=True):
         list[CapabilityInfo] | None,
         Meta(description="Capabilities from this session or offered to its tenant, if asked for."),
     ] = None
+    qubits: Annotated[
+        list[HeldQubit], Meta(description="Those of `q_alloc` that the session holds.")
+    ] = []
 
 
 class GetTelemetry(SessionCall, frozen=True, kw_only=True):

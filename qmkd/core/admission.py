@@ -8,10 +8,11 @@ step, one seen before not at all; a large one goes to a worker (`schedule.py`) a
 from __future__ import annotations
 
 from hashlib import sha256
+from typing import NamedTuple
 
 import msgspec
 
-from qmkd.core import keeping, programs, quotas
+from qmkd.core import holding, keeping, programs, quotas
 from qmkd.core.calibrating import why_unmeasurable
 from qmkd.core.capabilities import check_rights, lenders
 from qmkd.core.effects import Note
@@ -20,10 +21,10 @@ from qmkd.core.jobs import enqueue, shutting_down, want_turn
 from qmkd.core.limits import CHECK_NS_PER_BYTE, INLINE_GRAPH_BYTES_MAX
 from qmkd.core.ports import EXACT, Plan, Point
 from qmkd.core.quotas import over
-from qmkd.core.state import Check, Job, Parked, Program, Session, State, Submission, Tenant
+from qmkd.core.state import Check, Handle, Job, Parked, Program, Session, State, Submission, Tenant
 from qmkd.core.waiting import answer, check_park, park
 from qmkd.core.wording import DECODING, context, noise_applied, plan_shown, time_text
-from qvm.blocks import Inventory, qubits_of
+from qvm.blocks import qubits_of
 from qvm.verify import verify_bytes
 from syscalls.checkpoint import Replayed
 from syscalls.decoding import SHOT_COLUMNS_BYTES
@@ -46,6 +47,13 @@ LOOKED_UP = frozenset({Noise.PROFILE, Noise.CALIBRATED})
 PATCHES = ("Surface", "BaconShor")
 """Codes of which a whole program is run as one circuit."""
 SEED_BYTES = 8
+
+
+class Admitted(NamedTuple):
+    """What a new job goes by: its plan, and the qubits of its session that it names."""
+
+    plan: Plan
+    handles: tuple[Handle, ...]
 
 
 def submit(
@@ -102,7 +110,7 @@ def admit(
         return _submitted(verdict, reused=True)
     if submission.plan_only:
         return Planned(
-            plan=plan_shown(verdict, submission.policy.shots),
+            plan=plan_shown(verdict.plan, submission.policy.shots),
             estimated_epochs=program.summary.epochs,
             warnings=program.warnings,
         )
@@ -124,8 +132,8 @@ def _submitted(job: Job, reused: bool) -> Submitted:
     )
 
 
-def _job(state: State, submission: Submission, program: Program, plan: Plan) -> Job:
-    policy, entropy = submission.policy, submission.entropy
+def _job(state: State, submission: Submission, program: Program, admitted: Admitted) -> Job:
+    policy, entropy, plan = submission.policy, submission.entropy, admitted.plan
     seed = policy.seed
     if seed is None:
         seed = int.from_bytes(entropy[ID_BYTES : ID_BYTES + SEED_BYTES], "little")
@@ -151,6 +159,7 @@ def _job(state: State, submission: Submission, program: Program, plan: Plan) -> 
         row_total=policy.shots * row_bytes(program, policy),
         data_total=policy.shots * data_bytes(policy),
         lent=lenders(submission.session, program.summary.rights),
+        handles=admitted.handles,
         table=state.table,
     )
 
@@ -170,8 +179,8 @@ def data_bytes(policy: Policy) -> int:
 
 def check_admission(
     state: State, submission: Submission, program: Program
-) -> KernelError | Job | Plan:
-    """The refusal, the job that the same key made before, or the plan for a new job."""
+) -> KernelError | Job | Admitted:
+    """The refusal, the job that the same key made before, or what a new job goes by."""
     session, policy, summary = submission.session, submission.policy, program.summary
     refusal = (
         _check_available(program, policy)
@@ -195,6 +204,9 @@ def check_admission(
     plan = state.planner(summary, shots, noise, policy.decoder_data)
     if isinstance(plan, KernelError):
         return plan
+    handles = holding.named(state, session, summary)
+    if isinstance(handles, KernelError):
+        return handles
     if policy.deadline_epochs is not None and policy.deadline_epochs < summary.epochs:
         return DeadlineUnreachable(
             estimated_epochs=summary.epochs, deadline_epochs=policy.deadline_epochs
@@ -202,8 +214,8 @@ def check_admission(
     return (
         check_quota(state, session, policy, program, plan, policy.shots)
         or quotas.check_change(session.tenant, state.now_ns)
-        or check_machine(state, program, plan)
-        or plan
+        or check_machine(state, program, plan, handles)
+        or Admitted(plan, handles)
     )
 
 
@@ -300,12 +312,16 @@ def check_room(tenant: Tenant, held: int) -> KernelError | None:
     )
 
 
-def check_machine(state: State, program: Program, plan: Plan) -> KernelError | None:
+def check_machine(
+    state: State, program: Program, plan: Plan, handles: tuple[Handle, ...] = ()
+) -> KernelError | None:
     """Whether the machine could ever run it."""
     what, limit, asked = "bytes of a worker's memory", state.machine.worker_bytes, plan.bytes_peak
     blocks, total = program.summary.blocks, state.inventory.total
     qubits = qubits_of(blocks)
-    if qubits > state.inventory.widest and Inventory(state.hardware).find(blocks) is None:
+    beside = holding.modules(handles)
+    wide = qubits > state.inventory.widest or bool(beside)
+    if wide and holding.without(state, handles).find(blocks, beside) is None:
         what = "physical qubits" if qubits > total else "physical qubits of linked modules"
         limit, asked = total, qubits
     elif asked <= limit:

@@ -57,6 +57,9 @@ def check_rights(
 
 def check_job(job: Job) -> InsufficientCaps | None:
     """Whether the job still has every right that its program needs, by what it was accepted on."""
+    needed = [Right.ALLOC.value]
+    if not all(handle.open for handle in job.handles):
+        return InsufficientCaps(required=needed, missing=needed)
     return check_rights(job.session, job.program.summary.rights, job.lent)
 
 

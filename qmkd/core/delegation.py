@@ -12,6 +12,7 @@ from bisect import bisect_left, insort
 
 import msgspec
 
+from qmkd.core import holding
 from qmkd.core.capabilities import check_job
 from qmkd.core.events import Called
 from qmkd.core.jobs import fail
@@ -206,6 +207,8 @@ def revoke(state: State, top: Capability) -> int:
             del state.expiries[at]
         for user in each.users:
             del user.lent[each]
+            for handle in [one for one in user.handles if each in one.lent]:
+                holding.close(state, handle)
             state.lapsed += [job for job in user.live if each in job.lent]
     state.version += 1
     return len(ended)

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 
 import msgspec
 
-from qmkd.core.capabilities import check_job
+from qmkd.core.capabilities import check_job, check_rights
 from qmkd.core.jobs import JOB_MOVES, has_shots
 from qmkd.core.limits import (
     ATTEMPTS_MAX,
@@ -28,13 +28,14 @@ from qmkd.core.limits import (
     SESSIONS_EXPIRED_MAX,
     SUBSCRIPTIONS_MAX,
 )
-from qmkd.core.mapping import blocked, demand_of
+from qmkd.core.mapping import blocked, demand_of, modules_of
 from qmkd.core.ports import Quota
 from qmkd.core.quotas import MINUTE
 from qmkd.core.state import (
     Account,
     Capability,
     Check,
+    Handle,
     Job,
     Measuring,
     Parked,
@@ -63,6 +64,7 @@ def check(state: State) -> None:
     for session in state.sessions.values():
         _check_session(session, tallies[session])
     _check_capabilities(state)
+    _check_handles(state)
     _check_accounts(state)
     _check_machine(state)
     _check_workers(state)
@@ -238,6 +240,37 @@ def _check_capabilities(state: State) -> None:
         assert state.timers[state.lapse].at_ns <= due_ns
 
 
+def _check_handles(state: State) -> None:
+    """What sessions hold is held once, by one session, and by its right."""
+    found: dict[Handle, None] = {}
+    for first, block in state.held.items():
+        assert block.run.first == first
+        assert block.handles, "what nobody holds is given back"
+        assert len(block.handles) <= block.profile.block
+        assert len({handle.session for handle in block.handles}) == 1, "no block is two sessions'"
+        found |= block.handles
+    assert {name: handle for handle in found if handle.open for name in [handle.row.id]} == (
+        state.handles
+    )
+    named: dict[Handle, list[Job]] = defaultdict(list)
+    for job in state.jobs.values():
+        for handle in job.handles if job.final is None else ():
+            named[handle].append(job)
+    assert named.keys() <= found.keys(), "no job runs where nobody holds"
+    for handle in found:
+        session = handle.session
+        assert handle.open == (handle in session.handles)
+        assert handle.open or handle.jobs, "what is closed is kept for those who still use it"
+        assert list(handle.jobs) == named[handle]
+        assert handle.user == next((job for job in named[handle] if job.place is not None), None)
+        assert not handle.open or state.sessions[session.id] is session
+        assert not handle.open or check_rights(session, [Right.ALLOC.value], handle.lent) is None
+    for session in state.sessions.values():
+        assert all(state.handles[handle.row.id] is handle for handle in session.handles)
+    for job in state.placed:
+        assert all(handle.user is job for handle in job.handles), "one job at a time for each"
+
+
 def _check_accounts(state: State) -> None:
     """Every job counts where it should, and nowhere else, and what is lent out is set aside."""
     held: dict[Account, list[Job]] = defaultdict(list)
@@ -255,8 +288,11 @@ def _check_accounts(state: State) -> None:
     for account in (*state.tenants.values(), *state.capabilities.values()):
         running = [job for job in held[account] if job.place is not None]
         assert account.live == len(held[account]) <= account.quota.jobs
-        assert account.logical == sum(one.program.summary.peak_logical for one in running)
-        assert account.physical == sum(one.program.summary.peak_physical for one in running)
+        mine = [block for block in state.held.values() if account in block.accounts]
+        logical = sum(one.program.summary.asked_logical for one in running)
+        assert account.logical == logical + sum(len(block.handles) for block in mine)
+        physical = sum(one.program.summary.peak_physical for one in running)
+        assert account.physical == physical + sum(block.run.size for block in mine)
         assert account.logical <= account.quota.logical_qubits
         assert account.physical <= account.quota.physical_qubits
         assert account.t_states.rate == account.quota.t_states_per_minute
@@ -425,11 +461,17 @@ def _check_places(state: State) -> None:
         zip(state.hardware.module, state.hardware.spare, strict=True)
     ):
         holes = [(first, first + size) for first, size in inventory.holes[number]]
-        runs = [run for job in state.placed for run in job.place or () if run.module == number]
+        held = [block.run for block in state.held.values()]
+        runs = [run for job in state.placed for run in job.place or ()] + held
+        runs = [run for run in runs if run.module == number]
+        outside = spare - sum(run.qubits for run in held if run.module == number)
+        assert state.fixed.free[number] == outside
         end += module.qubits
         at = end - spare
         for first, after in sorted(holes + [(run.first, run.first + run.qubits) for run in runs]):
-            assert first == at, "every qubit that no factory has is free or one job's"
+            assert first == at, (
+                "every qubit that no factory has is free, one job's or one session's"
+            )
             at = after
         assert at == end
         assert inventory.free[number] == spare - sum(run.qubits for run in runs)
@@ -450,7 +492,7 @@ def _check_places(state: State) -> None:
             mine = [run for run in job.place or () if run.kind == kind]
             assert sum(run.number for run in mine) == blocks.number
             assert all(run.size == blocks.physical for run in mine), "blocks stay whole"
-        modules = {run.module for run in job.place or ()}
+        modules = {run.module for run in job.place or ()} | modules_of(job)
         assert inventory.joined(modules), "a program lies in one module or in linked ones"
     for job in state.jobs.values():
         assert job.overtaken <= OVERTAKEN_MAX, "nobody is passed for ever"

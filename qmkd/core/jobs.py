@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from qmkd.core import programs, quotas
+from qmkd.core import holding, programs, quotas
 from qmkd.core.capabilities import rights_of
 from qmkd.core.effects import DropResults, DropSnapshot, KillWorker, SealResults, StopSegment
 from qmkd.core.keeping import end_later, job_rows, keep, let_go, masked, write_down
@@ -153,6 +153,7 @@ def enlist(state: State, job: Job) -> None:
     session.live[job] = None
     state.live += 1
     quotas.hold(job)
+    holding.join(job)
     tenant.rows_live += job.total_bytes
     want_place(state, job)
 
@@ -419,6 +420,7 @@ def _give_back(state: State, job: Job) -> None:
         let_place_go(state, job)
     state.live -= 1
     quotas.give_back(job, state.now_ns)
+    holding.leave(state, job)
     tenant.rows_live -= job.total_bytes
     del session.live[job]
     session.touched_ns = state.now_ns

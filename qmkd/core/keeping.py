@@ -127,6 +127,8 @@ def flush(state: State) -> None:
                 results=tuple(name for gone in state.gone for name in gone.results),
                 snapshots=tuple(ticket for gone in state.gone for ticket in gone.snapshots),
                 checkpoints=tuple(name for gone in state.gone for name in gone.checkpoints),
+                handles=tuple(name for gone in state.gone for name in gone.handles),
+                channels=tuple(name for gone in state.gone for name in gone.channels),
             ),
         )
     )

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
-from qmkd.core import delegation, keeping
+from qmkd.core import delegation, holding, keeping
 from qmkd.core.admission import refuse_checks, submit
 from qmkd.core.calibrating import too_long
 from qmkd.core.capabilities import check_rights
@@ -85,6 +85,7 @@ from syscalls.checkpoint import Replay
 from syscalls.errors import AlreadyCompleted, KernelError, NotAvailable, Timeout
 from syscalls.events import Subscribe, Subscribed
 from syscalls.job import Cancel, JobStatus, PlanJob, Status, Submit, Wait
+from syscalls.qubit import Alloc, Release
 from syscalls.registry import CALLS
 from syscalls.results import Results
 from syscalls.session import CloseSession, NegotiateCaps
@@ -257,6 +258,8 @@ _CALLS: Final[dict[type[Syscall], Callable[[State, Session, Called], Answer]]] =
     GetTelemetry: q_get_telemetry,
     Replay: replay,
     GetMapping: q_get_mapping,
+    Alloc: holding.alloc,
+    Release: holding.release,
 }
 
 assert set(_CALLS) == {

@@ -19,10 +19,12 @@ from bisect import bisect, insort
 from qmkd.core import quotas
 from qmkd.core.limits import BACKFILL_MAX, EPOCH_CYCLES, OVERTAKEN_MAX, PACKED_JOBS_MAX
 from qmkd.core.state import Job, Program, State, Tenant
-from qvm.blocks import Inventory, Place, packed, qubits_of
+from qvm.blocks import Place, packed, qubits_of
 from qvm.cycles import Demand, demand, earliest
 
 QUBITS = "waiting for physical qubits of the machine"
+HELD = "waiting for physical qubits that sessions hold"
+IN_USE = "waiting for a qubit that another job uses"
 UNIT = 1 << 20  # what is served is counted in cycles of the whole machine, times this
 
 
@@ -56,11 +58,21 @@ def over_quota(job: Job) -> str | None:
     for account in job.accounts:
         quota = account.quota
         whose = "tenant's quota" if account is job.tenant else "capability's share"
-        if account.logical + need.peak_logical > quota.logical_qubits:
+        if account.logical + need.asked_logical > quota.logical_qubits:
             return f"waiting for logical qubits of the {whose}"
         if account.physical + need.peak_physical > quota.physical_qubits:
             return f"waiting for physical qubits of the {whose}"
     return None
+
+
+def modules_of(job: Job) -> frozenset[int]:
+    """The modules in which it names qubits."""
+    return frozenset(handle.block.run.module for handle in job.handles)
+
+
+def _owed(job: Job, reason: Place | str) -> bool:
+    """Whether what it waits for is the machine's to give, not a session's or its tenant's."""
+    return reason not in (HELD, IN_USE) and over_quota(job) is None
 
 
 def room(state: State, job: Job) -> Place | str:
@@ -68,6 +80,8 @@ def room(state: State, job: Job) -> Place | str:
     reason = over_quota(job)
     if reason is not None:
         return reason
+    if any(handle.user is not None for handle in job.handles):
+        return IN_USE
     need = job.program.summary
     wants, hardware = demand_of(state, job.program), state.hardware
     if hardware.t_rate is not None and state.t_rate + wants.t_rate > hardware.t_rate:
@@ -79,7 +93,13 @@ def room(state: State, job: Job) -> Place | str:
         return "waiting for the decoder of the machine"
     if not need.blocks:
         return ()
-    return state.inventory.find(need.blocks) or QUBITS
+    return state.inventory.find(need.blocks, modules_of(job)) or _no_room(state, job)
+
+
+def _no_room(state: State, job: Job) -> str:
+    """Why it finds no qubits."""
+    asked = (job.program.summary.blocks, modules_of(job))
+    return HELD if state.held and state.fixed.find(*asked) is None else QUBITS
 
 
 def blocked(state: State, job: Job) -> str | None:
@@ -99,6 +119,8 @@ def hold(state: State, job: Job, place: Place, not_before: int = 0) -> None:
     state.blocks += wants.blocks
     state.inventory.take(place)
     state.placed[job] = None
+    for handle in job.handles:
+        handle.user = job
     amounts = zip(state.vacant, _amounts(state, job), strict=True)
     start = max(job.since_cycle, not_before, *(each.take(amount) for each, amount in amounts))
     job.place, job.overtaken = place, 0
@@ -117,6 +139,8 @@ def let_place_go(state: State, job: Job) -> None:
     state.blocks -= wants.blocks
     state.inventory.give(job.place)
     del state.placed[job]
+    for handle in job.handles:
+        handle.user = None
     job.place = None
     job.since_cycle = job.cycle
     state.cycle = max(state.cycle, job.cycle)
@@ -197,7 +221,7 @@ def _place_next(state: State, placed: list[Job]) -> bool:
         head = tenant.queued[0][-1]
         for _, _, _, job in tenant.queued[:BACKFILL_MAX]:
             if demand_of(state, job.program).qubits > free:
-                place: Place | str = QUBITS
+                place: Place | str = _no_room(state, job)
             else:
                 place = room(state, job)
             if not passed and job is head and place == QUBITS and _make_room(state, job):
@@ -209,7 +233,7 @@ def _place_next(state: State, placed: list[Job]) -> bool:
                 hold(state, job, place)
                 placed.append(job)
                 return True
-            if job is head and over_quota(job) is None:
+            if job is head and _owed(job, place):
                 passed.append(job)
             if head in passed and head.overtaken >= OVERTAKEN_MAX:
                 return False
@@ -218,18 +242,18 @@ def _place_next(state: State, placed: list[Job]) -> bool:
 
 def _make_room(state: State, job: Job) -> bool:
     """Place a job by moving others, where enough is free but lies apart."""
-    need = job.program.summary.blocks
     free = sum(state.inventory.free)
-    if qubits_of(need) > free or len(state.placed) >= PACKED_JOBS_MAX:
+    if qubits_of(job.program.summary.blocks) > free or len(state.placed) >= PACKED_JOBS_MAX:
         return False
-    there = list(state.placed)
-    places = packed(state.hardware, [*(one.program.summary.blocks for one in there), need])
+    there, inventory = list(state.placed), state.fixed.copy()
+    asked = [(one.program.summary.blocks, modules_of(one)) for one in (*there, job)]
+    places = packed(inventory, asked)
     if places is None:
         return False
-    state.inventory = Inventory(state.hardware)
+    inventory.give(places[-1])  # `hold` takes it
+    state.inventory = inventory
     fence = 0
     for one, place in zip(there, places, strict=False):
-        state.inventory.take(place)
         if place != one.place:
             one.place = place
             one.moves += 1
@@ -260,7 +284,9 @@ def _yields(state: State, job: Job, head: Job) -> bool:
     if not (head.rank < job.rank if mine else head.tenant.served < job.tenant.served):
         return False
     reason = blocked(state, head)
-    if reason is None or (over_quota(head) is not None and not mine):
+    if reason == IN_USE:
+        return any(handle.user is job for handle in head.handles)
+    if reason in (None, HELD) or (over_quota(head) is not None and not mine):
         return False
     freed = demand_of(state, job.program).qubits + sum(state.inventory.free)
     helps = reason != QUBITS or freed >= demand_of(state, head.program).qubits
@@ -268,6 +294,22 @@ def _yields(state: State, job: Job, head: Job) -> bool:
         return True
     head.overtaken += 1
     return False
+
+
+def starved(state: State) -> bool:
+    """Whether somebody was overtaken so often that nothing may be taken before it has its turn."""
+    return any(each.overtaken >= OVERTAKEN_MAX for each in _passed(state))
+
+
+def overtake(state: State) -> None:
+    """A session takes qubits that jobs wait for."""
+    for job in _passed(state):
+        job.overtaken += 1
+
+
+def _passed(state: State) -> list[Job]:
+    heads = [tenant.queued[0][-1] for tenant in state.tenants.values() if tenant.queued]
+    return [job for job in heads if (reason := blocked(state, job)) and _owed(job, reason)]
 
 
 # --- what callers are told ----------------------------------------------------------------------

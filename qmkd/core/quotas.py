@@ -52,7 +52,7 @@ def check(
     t_states, cpu_ms = _metered(summary, plan, shots)
     meters = account.t_states, account.cpu
     return (
-        over("logical qubits", quota.logical_qubits, 0, summary.peak_logical)
+        over("logical qubits", quota.logical_qubits, 0, summary.asked_logical)
         or over("physical qubits", quota.physical_qubits, 0, summary.peak_physical)
         or over("channels", quota.channels, 0, summary.peak_channels)
         or over("jobs", quota.jobs, account.live, 1)
@@ -114,7 +114,7 @@ def hold_qubits(job: Job, sign: int = 1) -> None:
     """A job is placed on the machine; with sign -1, it leaves it."""
     need = job.program.summary
     for account in job.accounts:
-        account.logical += sign * need.peak_logical
+        account.logical += sign * need.asked_logical
         account.physical += sign * need.peak_physical
         assert min(account.logical, account.physical) >= 0, "qubits were given back twice"
 

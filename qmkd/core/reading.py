@@ -10,8 +10,9 @@ from qmkd.core.effects import Reply
 from qmkd.core.events import Called, Origin
 from qmkd.core.jobs import find_job
 from qmkd.core.limits import MAPPING_BYTES_MAX, MAPPING_QUBITS_MAX, RESULTS_INLINE_BYTES_MAX
-from qmkd.core.state import Job, Session, State
+from qmkd.core.state import Handle, Job, Session, State
 from qmkd.core.wording import status, telemetry
+from qvm.blocks import Run
 from qvm.homes import entries, homes, physical
 from qvm.program import VerifiedProgram
 from qvm.verify import verify_bytes
@@ -27,7 +28,14 @@ from syscalls.errors import (
 from syscalls.job import FINAL_STATES, JobState, JobStatus, Status
 from syscalls.results import Results, ResultsReply
 from syscalls.rights import Right
-from syscalls.telemetry import GetMapping, GetTelemetry, Mapping, ResourceUsage, Telemetry
+from syscalls.telemetry import (
+    GetMapping,
+    GetTelemetry,
+    HeldQubit,
+    Mapping,
+    ResourceUsage,
+    Telemetry,
+)
 
 
 def q_status(state: State, session: Session, event: Called) -> JobStatus | KernelError:
@@ -146,6 +154,16 @@ def q_get_telemetry(state: State, session: Session, event: Called) -> Telemetry 
         machine=_machine(state) if request.machine else None,
         job_ids=list(session.jobs) if request.list_jobs else None,
         capabilities=listed(state, session) if request.list_capabilities else None,
+        qubits=[_held(state, handle) for handle in session.handles],
+    )
+
+
+def _held(state: State, handle: Handle) -> HeldQubit:
+    return HeldQubit(
+        handle=handle.row.id,
+        profile=handle.row.profile,
+        module=state.hardware.module[handle.block.run.module].name,
+        in_use=handle.user is not None,
     )
 
 
@@ -154,9 +172,10 @@ def _usage(session: Session) -> ResourceUsage:
     tenant = session.tenant
     limit = tenant.quota.physical_qubits
     running = [job.program.summary for job in session.live if job.place is not None]
-    physical = sum(need.peak_physical for need in running)
+    blocks = {handle.block for handle in session.handles}
+    physical = sum(need.peak_physical for need in running) + sum(one.run.size for one in blocks)
     return ResourceUsage(
-        logical_qubits_allocated=sum(need.peak_logical for need in running),
+        logical_qubits_allocated=len(session.handles) + sum(need.asked_logical for need in running),
         physical_qubits_used=physical,
         physical_qubits_available=limit - tenant.physical,
         utilization=physical / limit if limit else 0.0,
@@ -183,7 +202,13 @@ def q_get_mapping(state: State, session: Session, event: Called) -> Mapping | Ke
         program = verify_bytes(job.program.graph)
         assert isinstance(program, VerifiedProgram), "it was verified before"
         found = {name: list(physical(job.place, *home)) for name, home in homes(program).items()}
+    if job.place is not None:
+        found |= {handle.row.id: _qubits(handle.block.run) for handle in job.handles}
     return Mapping(job_id=job.id, epoch=_epoch(state), mapping=found)
+
+
+def _qubits(run: Run) -> list[int]:
+    return list(range(run.first, run.first + run.size))
 
 
 def _epoch(state: State) -> int:

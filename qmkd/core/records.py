@@ -15,8 +15,9 @@ import msgspec
 from qmkd.core.ports import SegmentReport
 from qvm.program import Summary
 from syscalls.capability import Share
+from syscalls.channel import ChannelTerms
 from syscalls.findings import Finding
-from syscalls.ids import CapabilityId, CheckpointId, JobId, SessionId
+from syscalls.ids import CapabilityId, ChannelId, CheckpointId, HandleId, JobId, SessionId
 from syscalls.job import ExecutionContext, JobStatus, Policy
 from syscalls.rights import Right
 
@@ -47,6 +48,39 @@ class CapabilityRow(msgspec.Struct, frozen=True, kw_only=True):
     rights: frozenset[Right]
     share: Share
     expires_ns: int
+
+
+class HandleRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A logical qubit that a session holds. Key: id. profile: as asked. lent: capabilities by which
+    it was allocated.
+
+    module, first: where its block lies, by number and by its first physical qubit.
+    """
+
+    id: HandleId
+    number: int
+    session: SessionId
+    profile: str
+    module: int
+    first: int
+    lent: tuple[CapabilityId, ...] = ()
+
+
+class ChannelRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A channel that a session opened between qubits. Key: id. ends: its own first.
+
+    consent: the capability by which the other one's tenant agreed; None where it is its own. lent:
+    capabilities by which it was opened. asked: fidelity, 0 for none.
+    """
+
+    id: ChannelId
+    number: int
+    session: SessionId
+    ends: tuple[HandleId, HandleId]
+    consent: CapabilityId | None
+    lent: tuple[CapabilityId, ...]
+    asked: float
+    terms: ChannelTerms
 
 
 class GraphRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,6 +195,8 @@ class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
 Row = (
     SessionRow
     | CapabilityRow
+    | HandleRow
+    | ChannelRow
     | GraphRow
     | JobRow
     | SliceRow
@@ -177,7 +213,7 @@ class Gone(msgspec.Struct, frozen=True, kw_only=True):
 
     sessions: closed. capabilities: that ended. jobs, checkpoints: with their slices, snapshots and
     ends, and with graphs that no others name. results: jobs of which only slices go, packed rows
-    with them. snapshots: by ticket.
+    with them. snapshots: by ticket. handles, channels: that nobody can name any more.
     """
 
     sessions: tuple[SessionId, ...] = ()
@@ -186,6 +222,8 @@ class Gone(msgspec.Struct, frozen=True, kw_only=True):
     results: tuple[JobId, ...] = ()
     snapshots: tuple[int, ...] = ()
     checkpoints: tuple[CheckpointId, ...] = ()
+    handles: tuple[HandleId, ...] = ()
+    channels: tuple[ChannelId, ...] = ()
 
 
 class Recovered(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,6 +240,8 @@ class Recovered(msgspec.Struct, frozen=True, kw_only=True):
     audit_head: bytes = b""
     sessions: tuple[SessionRow, ...] = ()
     capabilities: tuple[CapabilityRow, ...] = ()
+    handles: tuple[HandleRow, ...] = ()
+    channels: tuple[ChannelRow, ...] = ()
     graphs: tuple[GraphRow, ...] = ()
     jobs: tuple[JobRow, ...] = ()
     slices: tuple[SliceRow, ...] = ()

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from qmkd.core import programs
+from qmkd.core import holding, programs
 from qmkd.core.admission import check_machine, check_quota, data_bytes, row_bytes
 from qmkd.core.capabilities import lenders
 from qmkd.core.delegation import restore
@@ -111,6 +111,8 @@ def recover(state: State, event: Recovered) -> None:
         restore(state, capability)
     for row in event.sessions:
         _lend(state, row)
+    for handle in sorted(event.handles, key=lambda each: each.number):
+        holding.restore(state, handle)
     graphs = {row.digest: row for row in event.graphs}
     ends = {row.job: row for row in event.ends}
     slices: dict[str, list[SliceRow]] = defaultdict(list)
@@ -229,6 +231,10 @@ def _take_up(state: State, job: Job) -> KernelError | None:
 
     With other versions of what computes, its bits may be others: it gets another context.
     """
+    handles = holding.named(state, job.session, job.program.summary)
+    if isinstance(handles, KernelError):
+        return handles
+    job.handles = handles
     shots = EXACT if job.policy.exact else job.policy.shots
     noise = job.context.noise.applied
     plan = state.planner(job.program.summary, shots, noise, job.policy.decoder_data)
@@ -236,7 +242,7 @@ def _take_up(state: State, job: Job) -> KernelError | None:
         return plan
     refused = check_quota(
         state, job.session, job.policy, job.program, plan, metered=0
-    ) or check_machine(state, job.program, plan)
+    ) or check_machine(state, job.program, plan, handles)
     if refused is not None:
         return refused
     if not _same(state, job.context):

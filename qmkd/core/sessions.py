@@ -12,7 +12,7 @@ SESSION_EXPIRED; then `kernel.py` looks at availability and rights, and each cal
 
 from __future__ import annotations
 
-from qmkd.core import quotas
+from qmkd.core import holding, quotas
 from qmkd.core.capabilities import negotiate
 from qmkd.core.delegation import revoke
 from qmkd.core.events import Called, Peer
@@ -163,9 +163,8 @@ def close(state: State, session: Session) -> SessionClosed:
     closed = SessionClosed(
         jobs_cancelled=len(session.live),
         jobs_forgotten=len(session.jobs) - len(session.live),
-        logical_qubits_released=sum(
-            job.program.summary.peak_logical for job in session.live if job.place is not None
-        ),
+        logical_qubits_released=len(session.handles)
+        + sum(job.program.summary.asked_logical for job in session.live if job.place is not None),
         channels_closed=0,
         subscriptions_ended=len(session.subscriptions),
     )
@@ -182,6 +181,8 @@ def close(state: State, session: Session) -> SessionClosed:
         end_subscription(state, subscription)
     while session.given:
         revoke(state, next(iter(session.given)))
+    for handle in list(session.handles):
+        holding.close(state, handle)
     for each in session.lent:
         del each.users[session]
     session.lent.clear()

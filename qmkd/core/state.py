@@ -16,15 +16,16 @@ import msgspec
 from qmkd.core.effects import Effect, Notify
 from qmkd.core.events import Called, Origin
 from qmkd.core.ports import Machine, Plan, Planner, Point, Quota, Sandbox, TenantRule
-from qmkd.core.records import CapabilityRow, CheckpointRow, Gone, Row, SnapshotRow
-from qvm.blocks import Inventory, Place
+from qmkd.core.records import CapabilityRow, CheckpointRow, Gone, HandleRow, Row, SnapshotRow
+from qvm.blocks import Inventory, Place, Run
 from qvm.cycles import Demand, Vacancy
 from qvm.machine import Hardware
+from qvm.profiles import Profile
 from qvm.program import Summary
 from syscalls.decoding import DecoderFigures
 from syscalls.errors import KernelError
 from syscalls.findings import Finding
-from syscalls.ids import CapabilityId, CheckpointId, JobId, SessionId
+from syscalls.ids import CapabilityId, CheckpointId, HandleId, JobId, SessionId
 from syscalls.job import (
     ExecutionContext,
     JobState,
@@ -57,8 +58,8 @@ class Account:
 
     quota: a tenant's without what is set aside for capabilities that it gave.
 
-    live: jobs not over. logical, physical: qubits of placed jobs. t_states, cpu: of the shots
-        of accepted jobs, CPU time in milliseconds.
+    live: jobs not over. logical, physical: qubits of placed jobs and of sessions. t_states, cpu:
+        of the shots of accepted jobs, CPU time in milliseconds.
     """
 
     quota: Quota
@@ -128,11 +129,38 @@ class Capability(Account):
 
 
 @dataclass(slots=True, eq=False)
+class Block:
+    """A code block that a session holds. handles: of its qubits, those not given back."""
+
+    profile: Profile
+    run: Run
+    accounts: tuple[Account, ...]
+    handles: dict[Handle, None] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class Handle:
+    """A logical qubit that a session holds. open: it may be named, and is in `State.handles`.
+
+    lent: capabilities by which it was allocated. jobs: not over, that name it. user: of these, the
+    one that is placed.
+    """
+
+    row: HandleRow
+    session: Session
+    block: Block
+    lent: tuple[Capability, ...]
+    open: bool = True
+    jobs: dict[Job, None] = field(default_factory=dict)
+    user: Job | None = None
+
+
+@dataclass(slots=True, eq=False)
 class Session:
     """An open session. tally: its jobs by state. wide: subscriptions to all of its jobs.
 
     granted: by its tenant's rule. lent: delegated capabilities it was opened with, as long as they
-    live. given: those that came from it.
+    live. given: those that came from it. handles: qubits that it holds.
     """
 
     id: SessionId
@@ -143,6 +171,7 @@ class Session:
     named: int = 0
     lent: dict[Capability, None] = field(default_factory=dict)
     given: dict[Capability, None] = field(default_factory=dict)
+    handles: dict[Handle, None] = field(default_factory=dict)
     jobs: dict[JobId, Job] = field(default_factory=dict)
     checkpoints: dict[CheckpointId, Checkpoint] = field(default_factory=dict)
     live: dict[Job, None] = field(default_factory=dict)
@@ -310,6 +339,7 @@ class Job:
     cpu_ns, spent, decoder: of finished segments, as their reports have it.
     lent: capabilities that it uses. accounts: what it counts against, its tenant first. metered:
         how many of its shots count there for what is counted by the minute.
+    handles: qubits of sessions that it names.
     place: the physical qubits it holds; None while it waits for the machine. cycle: its own clock,
         where what it was handed out ends. paid_cycle: up to where its tenant has paid for it.
     since_cycle: since when it waits. waited_cycles, held_cycles: in all. due_cycle: orders the
@@ -340,6 +370,7 @@ class Job:
     lent: tuple[Capability, ...] = ()
     accounts: tuple[Account, ...] = ()
     metered: int = 0
+    handles: tuple[Handle, ...] = ()
     state: JobState = JobState.QUEUED
     started_ns: int = 0
     started_at: str | None = None
@@ -489,7 +520,8 @@ class State:
 
     version: grows with every change that a caller could ever notice. epoch: the machine's; grows
     by each program epoch run; epoch_kept: as far as durable, which is what may be told. physical:
-    qubits of all placed jobs. turns: tenants with work. stirred: work or room for it appeared.
+    qubits of all placed jobs and of sessions. turns: tenants with work. stirred: work or room for
+    it appeared.
     sweep_ns: when the next sweep is due, 0 for none. expiries: (when, number, capability) of those
     that expire, soonest first. lapsed: jobs to stop because their rights ended. lapse: the timer
     about both. draining: tenants whose jobs a shutdown has yet to stop. unkept, gone, unsaid: rows
@@ -503,6 +535,8 @@ class State:
 
     cycle: the machine's clock, as far as jobs have left it. placed: jobs that hold a part of it;
     t_rate, blocks: their demand together. vacant: qubits, T states, decoding that nobody holds.
+    handles: that may be named. held: blocks of sessions, by their first qubit; fixed: the inventory
+    as if no job were placed.
     used, horizon: qubits times cycles handed out, and where the last of them ends. contested: room,
     or somebody who wants it, appeared. crowded: somebody waits for the machine.
     """
@@ -521,6 +555,7 @@ class State:
     physical: int = 0
     hardware: Hardware = field(init=False)
     inventory: Inventory = field(init=False)
+    fixed: Inventory = field(init=False)
     cycle: int = 0
     placed: dict[Job, None] = field(default_factory=dict)
     t_rate: int = 0
@@ -542,6 +577,8 @@ class State:
     jobs: dict[JobId, Job] = field(default_factory=dict)
     resting: dict[Job, None] = field(default_factory=dict)
     capabilities: dict[CapabilityId, Capability] = field(default_factory=dict)
+    handles: dict[HandleId, Handle] = field(default_factory=dict)
+    held: dict[int, Block] = field(default_factory=dict)
     expiries: list[tuple[int, int, Capability]] = field(default_factory=list)
     lapsed: list[Job] = field(default_factory=list)
     lapse: int = 0
@@ -569,7 +606,7 @@ class State:
 
     def __post_init__(self) -> None:
         self.hardware = self.machine.described()
-        self.inventory = Inventory(self.hardware)
+        self.inventory, self.fixed = Inventory(self.hardware), Inventory(self.hardware)
         limits = (self.inventory.total, self.hardware.t_rate, self.hardware.decoder_blocks)
         qubits, t_states, decoding = (Vacancy([(0, limit or 0)]) for limit in limits)
         self.vacant = (qubits, t_states, decoding)

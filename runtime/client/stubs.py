@@ -228,6 +228,7 @@ class Calls:
         session_id: SessionId,
         n: int,
         profile: str,
+        module: str | None = None,
     ) -> Alloc:
         """Allocate `n` logical qubits that live until released or until the session closes.
 
@@ -237,6 +238,7 @@ class Calls:
             session_id=session_id,
             n=n,
             profile=profile,
+            module=module,
         )
 
     @staticmethod

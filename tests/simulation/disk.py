@@ -16,8 +16,10 @@ from qmkd.core import effects as fx
 from qmkd.core.records import (
     AuditRow,
     CapabilityRow,
+    ChannelRow,
     EndRow,
     GraphRow,
+    HandleRow,
     JobRow,
     Recovered,
     SessionRow,
@@ -37,6 +39,8 @@ class Tables:
     numbered: int = 0
     sessions: dict[str, SessionRow] = field(default_factory=dict)
     capabilities: dict[str, CapabilityRow] = field(default_factory=dict)
+    handles: dict[str, HandleRow] = field(default_factory=dict)
+    channels: dict[str, ChannelRow] = field(default_factory=dict)
     graphs: dict[bytes, GraphRow] = field(default_factory=dict)
     jobs: dict[str, JobRow] = field(default_factory=dict)
     slices: dict[tuple[str, int], SliceRow] = field(default_factory=dict)
@@ -97,6 +101,17 @@ class Disk:
                     assert row.giver in tables.sessions
                     assert row.parent is None or row.parent in tables.capabilities
                     tables.capabilities[row.id] = row
+                case HandleRow():
+                    assert row.id not in tables.handles
+                    assert row.session in tables.sessions
+                    tables.handles[row.id] = row
+                    self.ever.add(row.id)
+                case ChannelRow():
+                    assert row.id not in tables.channels
+                    assert {row.session} <= tables.sessions.keys()
+                    assert {*row.ends} <= tables.handles.keys()
+                    tables.channels[row.id] = row
+                    self.ever.add(row.id)
                 case GraphRow():
                     before = tables.graphs.setdefault(row.digest, row)
                     assert before.graph == row.graph
@@ -140,6 +155,10 @@ class Disk:
             tables.ends.pop(job, None)
         for capability in gone.capabilities:
             del tables.capabilities[capability]
+        for channel in gone.channels:
+            del tables.channels[channel]
+        for handle in gone.handles:
+            del tables.handles[handle]
         for session in gone.sessions:
             del tables.sessions[session]
         named = {row.graph for row in tables.jobs.values()}
@@ -164,6 +183,8 @@ class Disk:
             audit_head=tables.audit[-1].hash if tables.audit else b"",
             sessions=tuple(tables.sessions.values()),
             capabilities=tuple(tables.capabilities.values()),
+            handles=tuple(tables.handles.values()),
+            channels=tuple(tables.channels.values()),
             graphs=tuple(graphs),
             jobs=tuple(sorted(tables.jobs.values(), key=lambda row: row.number)),
             slices=tuple(row for _, row in sorted(tables.slices.items())),

@@ -27,7 +27,7 @@ from syscalls.channel import OpenChan
 from syscalls.checkpoint import Checkpoint, Replay, Replayed
 from syscalls.errors import AuthFailed, KernelError, SessionExpired
 from syscalls.events import Subscribe
-from syscalls.ids import CapabilityId, JobId, SessionId, TenantId
+from syscalls.ids import CapabilityId, HandleId, JobId, SessionId, TenantId
 from syscalls.job import (
     FINAL_STATES,
     Cancel,
@@ -451,7 +451,7 @@ class Life:
             return Replay(session_id=session, job_id=job)
         if rng.random() < 0.5:
             return Checkpoint(session_id=session, job_id=job)
-        return OpenChan(session_id=session, vq_a="a", vq_b="b")
+        return OpenChan(session_id=session, vq_a=HandleId("a"), vq_b=HandleId("b"))
 
     def _hand_on(self, client: Client, session: SessionId) -> Delegate | Revoke:
         """Delegate a few rights, mostly those that programs need; or take something back."""

@@ -13,7 +13,15 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from qmkd.core.records import CapabilityRow, EndRow, JobRow, SessionRow, SliceRow
+from qmkd.core.records import (
+    CapabilityRow,
+    ChannelRow,
+    EndRow,
+    HandleRow,
+    JobRow,
+    SessionRow,
+    SliceRow,
+)
 from qmkd.shell.store.reader import graph_bytes, graph_row, slice_pieces
 from qmkd.shell.store.rows import GraphBody, opened
 from qmkd.shell.store.schema import Damaged, open_to_read
@@ -23,6 +31,7 @@ from syscalls.results import SHOT_BLOCK
 
 FINDINGS_MAX = 100  # of the database's own check of its pages
 
+Named = SessionRow | CapabilityRow | HandleRow | ChannelRow
 Row = TypeVar("Row", bound=msgspec.Struct)
 
 
@@ -72,6 +81,8 @@ class _Check:
             "references": self._references,
             "sessions": lambda: self._named("sessions", SessionRow),
             "capabilities": lambda: self._named("capabilities", CapabilityRow),
+            "handles": lambda: self._named("handles", HandleRow),
+            "channels": lambda: self._named("channels", ChannelRow),
             "graphs": self._graphs,
             "jobs": self._all_jobs,
             "slices": self._all_slices,
@@ -111,8 +122,8 @@ class _Check:
             count += 1
         return count
 
-    def _named(self, table: str, kind: type[SessionRow] | type[CapabilityRow]) -> int:
-        """Sessions and capabilities: rows that have a name and stand for themselves."""
+    def _named(self, table: str, kind: type[Named]) -> int:
+        """Rows that have a name and stand for themselves."""
         count = 0
         for name, body in self._db.execute(f"SELECT id, body FROM {table}"):
             count += 1

@@ -25,9 +25,11 @@ from qmkd.core.ports import SegmentReport
 from qmkd.core.records import (
     AuditRow,
     CapabilityRow,
+    ChannelRow,
     EndRow,
     Gone,
     GraphRow,
+    HandleRow,
     JobRow,
     Recovered,
     Row,
@@ -39,8 +41,9 @@ from qmkd.shell.store import Durability, Store
 from qvm.program import Summary, VerifiedProgram
 from qvm.verify import verify_bytes
 from syscalls.capability import Share
+from syscalls.channel import ChannelTerms
 from syscalls.findings import Finding
-from syscalls.ids import CapabilityId, JobId, SessionId
+from syscalls.ids import CapabilityId, ChannelId, HandleId, JobId, SessionId, channel_id, handle_id
 from syscalls.job import ExecutionContext, JobState, JobStatus, NoiseApplied, Policy
 from syscalls.results import SHOT_BLOCK
 from syscalls.rights import Right
@@ -103,6 +106,8 @@ class Story:
         self.epoch = 0
         self.sessions: dict[SessionId, SessionRow] = {}
         self.capabilities: dict[CapabilityId, CapabilityRow] = {}
+        self.handles: dict[HandleId, HandleRow] = {}
+        self.channels: dict[ChannelId, ChannelRow] = {}
         self.graphs: dict[bytes, GraphRow] = {}
         self.jobs: dict[JobId, JobRow] = {}
         self.jobs_ever = 0
@@ -123,6 +128,7 @@ class Story:
         rows: list[Row] = []
         gone: dict[str, tuple[Any, ...]] = {}
         others = [self._end, self._end, self._forget, self._drop, self._close, self._revoke]
+        others += [self._hold, self._release]
         happenings = [
             self._open,
             self._lend,
@@ -158,6 +164,8 @@ class Story:
             audit_head=self.audit[-1].hash if self.audit else b"",
             sessions=tuple(self.sessions[name] for name in sorted(self.sessions)),
             capabilities=tuple(self.capabilities[name] for name in sorted(self.capabilities)),
+            handles=tuple(self.handles[name] for name in sorted(self.handles)),
+            channels=tuple(self.channels[name] for name in sorted(self.channels)),
             graphs=tuple(
                 graph if digest in live else msgspec.structs.replace(graph, graph=b"")
                 for digest, graph in sorted(self.graphs.items())
@@ -203,6 +211,43 @@ class Story:
         for name in earlier[:2]:
             del self.capabilities[name]
         return [], {"capabilities": tuple(earlier[:2])}
+
+    def _hold(self) -> Happened:
+        """A session holds two qubits and a channel between them."""
+        if not self.sessions:
+            return [], {}
+        session = self.rng.choice(list(self.sessions))
+        one, two = (
+            HandleRow(
+                id=handle_id(self.rng.randbytes(16)),
+                number=self.told,
+                session=session,
+                profile="logical:Surface(d=3)",
+                module=at,
+                first=17 * at,
+            )
+            for at in range(2)
+        )
+        channel = ChannelRow(
+            id=channel_id(self.rng.randbytes(16)),
+            number=self.told,
+            session=session,
+            ends=(one.id, two.id),
+            consent=None,
+            lent=(),
+            asked=0.9,
+            terms=ChannelTerms(raw_pairs=self.rng.random()),
+        )
+        self.handles |= {one.id: one, two.id: two}
+        self.channels[channel.id] = channel
+        return [one, two, channel], {}
+
+    def _release(self) -> Happened:
+        earlier = [each for each in self.channels.values() if each.number != self.told][:1]
+        for each in earlier:
+            del self.channels[each.id], self.handles[each.ends[0]], self.handles[each.ends[1]]
+        handles = tuple(name for each in earlier for name in each.ends)
+        return [], {"channels": tuple(each.id for each in earlier), "handles": handles}
 
     def _submit(self) -> Happened:
         if not self.sessions or len(self.jobs) >= JOBS_MAX:

@@ -16,9 +16,11 @@ import msgspec
 
 from qmkd.core.records import (
     CapabilityRow,
+    ChannelRow,
     CheckpointRow,
     EndRow,
     GraphRow,
+    HandleRow,
     JobRow,
     Recovered,
     SessionRow,
@@ -74,6 +76,14 @@ def _load(db: sqlite3.Connection) -> Recovered:
         capabilities=tuple(
             opened(body, CapabilityRow, f"capability {name}")
             for name, body in db.execute("SELECT id, body FROM capabilities ORDER BY id")
+        ),
+        handles=tuple(
+            opened(body, HandleRow, f"handle {name}")
+            for name, body in db.execute("SELECT id, body FROM handles ORDER BY id")
+        ),
+        channels=tuple(
+            opened(body, ChannelRow, f"channel {name}")
+            for name, body in db.execute("SELECT id, body FROM channels ORDER BY id")
         ),
         graphs=tuple(_graphs(db)),
         jobs=tuple(

@@ -16,11 +16,13 @@ from qmkd.core.effects import Keep
 from qmkd.core.records import (
     AuditRow,
     CapabilityRow,
+    ChannelRow,
     CheckpointRow,
     CopyRow,
     EndRow,
     Gone,
     GraphRow,
+    HandleRow,
     JobRow,
     SessionRow,
     SliceRow,
@@ -108,6 +110,10 @@ class Entry:
                     self._add("sessions", row.id, sealed(row))
                 case CapabilityRow():
                     self._add("capabilities", row.id, sealed(row))
+                case HandleRow():
+                    self._add("handles", row.id, sealed(row))
+                case ChannelRow():
+                    self._add("channels", row.id, sealed(row))
                 case GraphRow():
                     self._add_graph(row)
                 case JobRow():

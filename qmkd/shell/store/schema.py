@@ -136,6 +136,16 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             UNIQUE (ticket, first_byte)
         )""",
     ),
+    (
+        """CREATE TABLE handles (
+            id TEXT PRIMARY KEY,
+            body BLOB NOT NULL
+        ) WITHOUT ROWID""",
+        """CREATE TABLE channels (
+            id TEXT PRIMARY KEY,
+            body BLOB NOT NULL
+        ) WITHOUT ROWID""",
+    ),
 )
 """Statements that lead from version N to N + 1, for each N from 0. One transaction each."""
 

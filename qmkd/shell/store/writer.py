@@ -365,6 +365,10 @@ class _Writer:
         results = [name for entry in part for name in entry.gone.results]
         snapshots = [ticket for entry in part for ticket in entry.gone.snapshots]
         checkpoints = [name for entry in part for name in entry.gone.checkpoints]
+        handles = [name for entry in part for name in entry.gone.handles]
+        channels = [name for entry in part for name in entry.gone.channels]
+        _each(db, "DELETE FROM handles WHERE id IN ({})", handles)
+        _each(db, "DELETE FROM channels WHERE id IN ({})", channels)
         _each(db, "DELETE FROM sessions WHERE id IN ({})", sessions)
         _each(db, "DELETE FROM capabilities WHERE id IN ({})", capabilities)
         mine = "(SELECT number FROM jobs WHERE id IN ({}))"
@@ -410,6 +414,8 @@ _INSERTS: Final = {
     # A session may be kept again, changed; nothing else is ever written twice.
     "sessions": ("INSERT OR REPLACE INTO sessions (id, body)", "(?, ?)"),
     "capabilities": ("INSERT INTO capabilities (id, body)", "(?, ?)"),
+    "handles": ("INSERT INTO handles (id, body)", "(?, ?)"),
+    "channels": ("INSERT INTO channels (id, body)", "(?, ?)"),
     "jobs": ("INSERT INTO jobs (number, id, graph, body)", f"(?, ?, {_GRAPH}, ?)"),
     "checkpoints": ("INSERT INTO checkpoints (number, id, graph, body)", f"(?, ?, {_GRAPH}, ?)"),
     "slices": ("INSERT INTO slices (job, first, body)", f"({_NUMBER}, ?, ?)"),
