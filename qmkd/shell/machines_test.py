@@ -87,3 +87,15 @@ def test_a_machine_that_is_not_there_is_said_to_be_so(tmp_path: Path) -> None:
     broken = found(tmp_path, "[[module")
     assert isinstance(broken, list)
     assert "machine.toml" in broken[0]
+
+
+def test_a_link_keeps_pairs_for_as_long_as_it_says_or_for_ever(tmp_path: Path) -> None:
+    for text, lifetime in ((LINK, None), (LINK + "lifetime = 5000\n", 5000.0)):
+        hardware = found(tmp_path, NAME + TWO + text)
+        assert isinstance(hardware, Hardware)
+        link = hardware.links[1, 0]
+        assert link is hardware.links[0, 1]
+        assert (link.lifetime, link.rate) == (lifetime, 333_333)
+    refused = found(tmp_path, NAME + TWO + LINK + "lifetime = 0\n")
+    assert isinstance(refused, list)
+    assert ": $.link[0].lifetime: " in refused[0]
