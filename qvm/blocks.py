@@ -75,22 +75,22 @@ class Inventory:
         return made
 
     def find(
-        self, need: Need, beside: Collection[int] = (), within: int | None = None
+        self, need: Need, beside: Collection[int] = (), only: int | None = None
     ) -> Place | None:
         """Room for all of these blocks, or None. In one module where any has it: the fullest.
 
-        beside: modules where more of the same program lies. within: the one module that will do.
+        beside: modules where more of the same program lies. only: the one module that will do.
         """
         asked = qubits_of(need)
         if asked > sum(self.free):
             return None
-        alone = (beside or range(len(self.free))) if within is None else (within,)
+        alone = (beside or range(len(self.free))) if only is None else (only,)
         for module in sorted(alone, key=lambda each: self.free[each]):
             if self.free[module] >= asked:
                 runs, left = self._fill(module, need, [each.number for each in need])
                 if not any(left):
                     return tuple(runs)
-        return self._find_linked(need, beside) if within is None else None
+        return self._find_linked(need, beside) if only is None else None
 
     def _find_linked(self, need: Need, beside: Collection[int]) -> Place | None:
         """Room in several modules, each linked to one before it; from the emptiest on."""

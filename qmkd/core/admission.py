@@ -49,7 +49,7 @@ PATCHES = ("Surface", "BaconShor")
 SEED_BYTES = 8
 
 
-class Admitted(NamedTuple):
+class Allowed(NamedTuple):
     """What a new job goes by: its plan, and the qubits of its session that it names."""
 
     plan: Plan
@@ -132,8 +132,8 @@ def _submitted(job: Job, reused: bool) -> Submitted:
     )
 
 
-def _job(state: State, submission: Submission, program: Program, admitted: Admitted) -> Job:
-    policy, entropy, plan = submission.policy, submission.entropy, admitted.plan
+def _job(state: State, submission: Submission, program: Program, allowed: Allowed) -> Job:
+    policy, entropy, plan = submission.policy, submission.entropy, allowed.plan
     seed = policy.seed
     if seed is None:
         seed = int.from_bytes(entropy[ID_BYTES : ID_BYTES + SEED_BYTES], "little")
@@ -159,7 +159,7 @@ def _job(state: State, submission: Submission, program: Program, admitted: Admit
         row_total=policy.shots * row_bytes(program, policy),
         data_total=policy.shots * data_bytes(policy),
         lent=lenders(submission.session, program.summary.rights),
-        handles=admitted.handles,
+        handles=allowed.handles,
         table=state.table,
     )
 
@@ -179,7 +179,7 @@ def data_bytes(policy: Policy) -> int:
 
 def check_admission(
     state: State, submission: Submission, program: Program
-) -> KernelError | Job | Admitted:
+) -> KernelError | Job | Allowed:
     """The refusal, the job that the same key made before, or what a new job goes by."""
     session, policy, summary = submission.session, submission.policy, program.summary
     refusal = (
@@ -215,7 +215,7 @@ def check_admission(
         check_quota(state, session, policy, program, plan, policy.shots)
         or quotas.check_change(session.tenant, state.now_ns)
         or check_machine(state, program, plan, handles)
-        or Admitted(plan, handles)
+        or Allowed(plan, handles)
     )
 
 

@@ -114,18 +114,18 @@ def _check_alloc(
             number=number,
         ),
     )
-    within = None if request.module is None else names.index(request.module)
-    place = None if starved(state) else state.inventory.find(need, within=within)
+    only = None if request.module is None else names.index(request.module)
+    place = None if starved(state) else state.inventory.find(need, only=only)
     if place is not None:
         return place
-    free = state.inventory.free if within is None else [state.inventory.free[within]]
-    spare = state.hardware.spare if within is None else [state.hardware.spare[within]]
+    free = state.inventory.free if only is None else [state.inventory.free[only]]
+    spare = state.hardware.spare if only is None else [state.hardware.spare[only]]
     return ResourceExhausted(
         what="physical qubits in modules that are linked, for whole blocks",
         limit=sum(spare),
         in_use=sum(spare) - sum(free),
         asked=asked,
-        waiting_helps=Inventory(state.hardware).find(need, within=within) is not None,
+        waiting_helps=Inventory(state.hardware).find(need, only=only) is not None,
     )
 
 
