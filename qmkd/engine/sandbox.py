@@ -85,6 +85,8 @@ class Confinement:
         for name in set(os.environ) - set(THREADS_ENV):
             del os.environ[name]
         # Each needs what those before it leave.
+        for capability in range(_CAPABILITIES_MAX):
+            _libc().prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0)  # where it may
         self._record("limits", self._bound)
         self._record("user", self._change_user)
         self._record("privileges", self._give_up_privileges)
@@ -134,6 +136,8 @@ class Confinement:
         if self._ids is None:
             raise _Cannot("it stays root: no user was named for it")
         uid, gid = self._ids
+        if uid == 0:
+            raise _Cannot("it stays root: so it was configured")
         try:
             os.setgroups([])
             closed = _unreadable(self._places, uid, gid) if self.reads_code else ""
@@ -147,8 +151,6 @@ class Confinement:
 
     def _give_up_privileges(self) -> str:
         libc, said = _libc(), ["no new privileges", "no capabilities", "not dumpable"]
-        for capability in range(_CAPABILITIES_MAX):
-            libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0)  # where it may
         libc.prctl(_PR_CAP_AMBIENT, ctypes.c_ulong(_PR_CAP_AMBIENT_CLEAR_ALL), 0, 0, 0)
         header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
         if libc.capset(header, (ctypes.c_uint32 * 6)()):

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +17,6 @@ from qmkd.engine import messages, run
 from qmkd.engine.choose import EXACT
 from qmkd.engine.limits import EXACT_QUBITS_MAX
 from qmkd.engine.messages import (
-    Answer,
     Calibrate,
     Calibrated,
     Check,
@@ -29,55 +25,13 @@ from qmkd.engine.messages import (
     Drop,
     Failed,
     Load,
-    Ready,
-    Request,
     Run,
     Table,
 )
 from qvm.examples import load
+from tests.worker import Peer
 
-ANSWER_S_MAX = 20.0
 MEMORY_BYTES = 512 << 20
-
-
-class Peer:
-    """The daemon's side of one worker."""
-
-    def __init__(self, *options: str) -> None:
-        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.settimeout(ANSWER_S_MAX)
-        stop = os.memfd_create("stop")
-        os.ftruncate(stop, 8)
-        self.stop = memoryview(mmap.mmap(stop, 8)).cast("Q")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "qmkd.engine.worker", str(theirs.fileno()), str(stop), *options],
-            pass_fds=(theirs.fileno(), stop),
-        )
-        theirs.close()
-        os.close(stop)
-        self.frames = messages.Frames()
-        self.waiting: list[bytes] = []
-        assert isinstance(self.receive(), Ready)
-
-    def send(self, *requests: Request) -> None:
-        self.socket.sendall(b"".join(map(messages.frame, requests)))
-
-    def receive(self) -> Answer:
-        while not self.waiting:
-            chunk = self.socket.recv(1 << 16)
-            if not chunk:
-                raise EOFError
-            self.waiting += self.frames.feed(chunk)
-        return messages.answer(self.waiting.pop(0))
-
-    def ask(self, *requests: Request) -> Answer:
-        self.send(*requests)
-        return self.receive()
-
-    def close(self) -> None:
-        self.socket.close()
-        self.process.kill()
-        self.process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -358,3 +312,114 @@ def test_a_body_that_is_no_message_is_refused() -> None:
         messages.request(b"\x80")
     with pytest.raises(messages.BadFrame):
         messages.answer(b"\xc1")
+
+
+# --- parking ----------------------------------------------------------------------------------
+
+
+def begin(peer: Peer, request: Run, *files: int) -> Answer:
+    """Send a run with its descriptors, and hear what becomes of it."""
+    encoded = messages.frame(request)
+    if files:
+        socket.send_fds(peer.socket, [encoded], list(files))
+    else:
+        peer.socket.sendall(encoded)
+    return peer.receive()
+
+
+def many_fences(fences: int = 6) -> bytes:
+    """Each fence after a measurement that all later ones depend on."""
+    args = {"n": 2, "profile": "logical:ideal"}
+    nodes: list[dict[str, object]] = [{"id": "a", "op": "ALLOC_LQ", "vqs": ["p", "q"], "args": args}]
+    for at in range(fences):
+        nodes += [
+            {"id": f"h{at}", "op": "APPLY_H", "vqs": ["p"]},
+            {"id": f"c{at}", "op": "APPLY_CNOT", "vqs": ["p", "q"]},
+            {"id": f"m{at}", "op": "MEASURE_Z", "vqs": ["q"], "produces": [f"m{at}"]},
+            {"id": f"f{at}", "op": "FENCE_EPOCH"},
+        ]
+    nodes.append({"id": "z", "op": "FREE_LQ", "vqs": ["p", "q"]})
+    events = [f"m{at}" for at in range(fences)]
+    return json.dumps(
+        {
+            "version": "0.1",
+            "program": {"nodes": nodes},
+            "resources": {"vqs": ["p", "q"], "events": events},
+        }
+    ).encode()
+
+
+def test_a_run_parks_at_its_first_fence_and_goes_on_in_another_worker(peer: Peer) -> None:
+    graph = many_fences()
+    plain = a_run(150, program=300, shots=3000)
+    whole = peer.ask(Load(300, graph), plain)
+    assert isinstance(whole, Done)
+    peer.stop[1] = 151
+    parked = begin(peer, msgspec.structs.replace(plain, ticket=151))
+    peer.stop[1] = 0
+    assert isinstance(parked, Parked)
+    assert (parked.report, parked.epoch) == (None, 1)
+    (snapshot,) = peer.fds
+    peer.fds.clear()
+    content = os.pread(snapshot, 1 << 20, 0)
+    assert (len(content), hashlib.sha256(content).digest()) == (parked.size, parked.digest)
+    with pytest.raises(PermissionError):
+        os.ftruncate(snapshot, 0)
+    other = Peer()
+    try:
+        other.send(Load(300, graph))
+        done = begin(other, msgspec.structs.replace(plain, ticket=152, resume=True), snapshot)
+    finally:
+        other.close()
+        os.close(snapshot)
+    assert isinstance(done, Done)
+    assert done.rows == whole.rows
+    assert done.report.counts == whole.report.counts
+    assert done.report.leaves == whole.report.leaves
+
+
+def test_a_run_that_parks_by_itself_gets_on_a_fence_each_time(peer: Peer) -> None:
+    graph = many_fences()
+    plain = a_run(160, program=301, shots=2000, park_ns=1)
+    whole = peer.ask(Load(301, graph), msgspec.structs.replace(plain, park_ns=0))
+    assert isinstance(whole, Done)
+    answer = begin(peer, plain)
+    epochs = []
+    while isinstance(answer, Parked):
+        epochs.append(answer.epoch)
+        (snapshot,) = peer.fds
+        peer.fds.clear()
+        again = msgspec.structs.replace(plain, ticket=plain.ticket + len(epochs), resume=True)
+        answer = begin(peer, again, snapshot)
+        os.close(snapshot)
+    assert epochs == [1, 2, 3, 4, 5, 6]
+    assert isinstance(answer, Done)
+    assert answer.rows == whole.rows
+
+
+def test_a_snapshot_that_is_none_is_unfit_and_one_that_did_not_come_is_refused(peer: Peer) -> None:
+    peer.send(Load(302, many_fences()))
+    run = a_run(170, program=302, resume=True)
+    file = os.memfd_create("nothing")
+    unfit = begin(peer, run, file)
+    os.close(file)
+    assert isinstance(unfit, Failed)
+    assert (unfit.reason, unfit.message) == ("unfit", "it is no snapshot")
+    refused = begin(peer, run)
+    assert isinstance(refused, Failed)
+    assert refused.reason == "refused"
+
+
+def test_probabilities_that_are_to_park_begin_anew(peer: Peer) -> None:
+    peer.stop[1] = 180
+    run = a_run(180, program=303, engine=EXACT, shots=1, row_bytes=0)
+    qubits = [f"q{at}" for at in range(EXACT_QUBITS_MAX)]
+    nodes: list[dict[str, object]] = [
+        {"id": "a", "op": "ALLOC_LQ", "vqs": qubits, "args": {"n": 12, "profile": "logical:ideal"}}
+    ]
+    nodes += [{"id": f"h{at}", "op": "APPLY_H", "vqs": [qubits[at % 12]]} for at in range(4000)]
+    graph = {"version": "0.1", "program": {"nodes": nodes}, "resources": {"vqs": qubits}}
+    parked = peer.ask(Load(303, json.dumps(graph).encode()), run)
+    peer.stop[1] = 0
+    assert isinstance(parked, Parked)
+    assert (parked.report, parked.size, parked.epoch) == (None, 0, 0)
