@@ -1,11 +1,11 @@
 """Keeping a job's state at a fence, continuing from it, moving it, running it again.
 
-The types are fixed; this build answers all but q_replay with `NotAvailable`.
+None of it changes a bit of the job's result (docs/checkpoints.md).
 """
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from syscalls.errors import (
     AccessDenied,
@@ -34,12 +34,16 @@ class Checkpointed(Reply, frozen=True, kw_only=True):
     """A job's state, kept as of the fence that closed `epoch`."""
 
     checkpoint_id: CheckpointId
-    epoch: int
+    epoch: Annotated[
+        int,
+        Meta(description="The least at which shots under way stand; 0 where none are."),
+    ]
     size_bytes: int
+    shots_done: int
 
 
 class Checkpoint(SessionCall, frozen=True, kw_only=True):
-    """Keep a job's state at its next fence."""
+    """Keep a job's state at its next fence. The job goes on by itself."""
 
     METHOD: ClassVar[str] = "q_checkpoint"
     REPLY: ClassVar[type[Reply]] = Checkpointed
@@ -51,9 +55,16 @@ class Checkpoint(SessionCall, frozen=True, kw_only=True):
         QuotaExceeded,
         NoFence,
     )
-    AVAILABLE: ClassVar[bool] = False
+    CHANCE: ClassVar[bool] = True
 
     job_id: JobIdIn
+    how: Annotated[
+        Literal["forward", "rollback"],
+        Meta(
+            description="Go on to the next fence, or back to the one before where what was run "
+            "since can be undone; else `rollback` is `forward`."
+        ),
+    ] = "forward"
 
 
 class Restored(Reply, frozen=True, kw_only=True):
@@ -61,6 +72,7 @@ class Restored(Reply, frozen=True, kw_only=True):
 
     job_id: JobId
     epoch: int
+    shots_done: int
 
 
 class Restore(SessionCall, frozen=True, kw_only=True):
@@ -70,12 +82,59 @@ class Restore(SessionCall, frozen=True, kw_only=True):
     REPLY: ClassVar[type[Reply]] = Restored
     NEEDS: ClassVar[Right | None] = Right.CHECKPOINT
     REFUSALS: ClassVar[Errors] = (
+        NotAvailable,
         CheckpointNotFound,
+        ProgramTooWide,
+        DeadlineUnreachable,
         QuotaExceeded,
         ResourceExhausted,
         CheckpointIncompatible,
     )
-    AVAILABLE: ClassVar[bool] = False
+    CHANCE: ClassVar[bool] = True
+
+    checkpoint_id: CheckpointIdIn
+
+
+class CheckpointKept(Struct, frozen=True, kw_only=True):
+    """A checkpoint that the session has."""
+
+    checkpoint_id: CheckpointId
+    job_id: Annotated[JobId, Meta(description="The job that it was taken of.")]
+    epoch: int
+    shots_done: int
+    shots_total: int
+    size_bytes: int
+    created_at: str
+
+
+class CheckpointsListed(Reply, frozen=True, kw_only=True):
+    """All checkpoints of the session, the oldest first."""
+
+    checkpoints: list[CheckpointKept]
+
+
+class ListCheckpoints(SessionCall, frozen=True, kw_only=True):
+    """Tell which checkpoints the session has."""
+
+    METHOD: ClassVar[str] = "q_list_checkpoints"
+    REPLY: ClassVar[type[Reply]] = CheckpointsListed
+    NEEDS: ClassVar[Right | None] = Right.CHECKPOINT
+
+
+class CheckpointDropped(Reply, frozen=True, kw_only=True):
+    """The checkpoint is no more, and what it took is given back."""
+
+    checkpoint_id: CheckpointId
+    size_bytes: int
+
+
+class DropCheckpoint(SessionCall, frozen=True, kw_only=True):
+    """Let a checkpoint go. Jobs that went on from it are not touched."""
+
+    METHOD: ClassVar[str] = "q_drop_checkpoint"
+    REPLY: ClassVar[type[Reply]] = CheckpointDropped
+    NEEDS: ClassVar[Right | None] = Right.CHECKPOINT
+    REFUSALS: ClassVar[Errors] = (CheckpointNotFound,)
 
     checkpoint_id: CheckpointIdIn
 
@@ -89,7 +148,7 @@ class Migrated(Reply, frozen=True, kw_only=True):
 
 
 class Migrate(SessionCall, frozen=True, kw_only=True):
-    """Move a job to another placement at its next fence."""
+    """Move a job to another module at its next fence, where it stays. The job goes on by itself."""
 
     METHOD: ClassVar[str] = "q_migrate"
     REPLY: ClassVar[type[Reply]] = Migrated
@@ -101,12 +160,15 @@ class Migrate(SessionCall, frozen=True, kw_only=True):
         ResourceExhausted,
         NoFence,
     )
-    AVAILABLE: ClassVar[bool] = False
 
     job_id: JobIdIn
     target: Annotated[
         str,
-        Meta(min_length=1, max_length=TARGET_CHARS_MAX, description="The placement to move to."),
+        Meta(
+            min_length=1,
+            max_length=TARGET_CHARS_MAX,
+            description="The module of the machine to move to, by name.",
+        ),
     ]
 
 

@@ -65,6 +65,11 @@ def job_id(fresh: bytes) -> JobId:
     return JobId(_named(JOB_PREFIX, fresh))
 
 
+def checkpoint_id(fresh: bytes) -> CheckpointId:
+    """Name a checkpoint after ID_BYTES fresh random bytes."""
+    return CheckpointId(_named(CHECKPOINT_PREFIX, fresh))
+
+
 def capability_id(fresh: bytes) -> CapabilityId:
     """Name a delegated capability after ID_BYTES fresh random bytes."""
     return CapabilityId(_named(CAPABILITY_PREFIX, fresh))

@@ -27,7 +27,7 @@ from syscalls.errors import (
     Timeout,
 )
 from syscalls.findings import Finding
-from syscalls.ids import JobId, JobIdIn, SessionId
+from syscalls.ids import CheckpointId, JobId, JobIdIn, SessionId
 from syscalls.plan import JobPlan
 from syscalls.syscall import Errors, Reply, SessionCall
 
@@ -327,6 +327,9 @@ class ExecutionContext(Struct, frozen=True, kw_only=True):
     workers_used: int | None = None
     replay_of: Annotated[
         JobId | None, Meta(description="The job of which this one repeats every bit.")
+    ] = None
+    restored_from: Annotated[
+        CheckpointId | None, Meta(description="The checkpoint from which this job went on.")
     ] = None
     results_digest: Annotated[
         str | None, Meta(description="SHA-256 of the packed results, once there are some.")

@@ -6,7 +6,14 @@ Loading this loads every type of the package, and nothing else: the generated do
 
 from syscalls.capability import Delegate, Revoke
 from syscalls.channel import ChanStatus, CloseChan, OpenChan
-from syscalls.checkpoint import Checkpoint, Migrate, Replay, Restore
+from syscalls.checkpoint import (
+    Checkpoint,
+    DropCheckpoint,
+    ListCheckpoints,
+    Migrate,
+    Replay,
+    Restore,
+)
 from syscalls.discover import Discover
 from syscalls.errors import (
     ERRORS,
@@ -41,6 +48,8 @@ CALLS: tuple[type[Syscall], ...] = (
     Subscribe,
     Checkpoint,
     Restore,
+    ListCheckpoints,
+    DropCheckpoint,
     Migrate,
     Replay,
     Alloc,

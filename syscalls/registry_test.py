@@ -22,8 +22,10 @@ KNOWN = {
     "q_cancel": "job_id",
     "q_results": "job_id format transport",
     "q_subscribe": "job_id",
-    "q_checkpoint": "job_id",
+    "q_checkpoint": "job_id how",
     "q_restore": "checkpoint_id",
+    "q_list_checkpoints": "",
+    "q_drop_checkpoint": "checkpoint_id",
     "q_migrate": "job_id target",
     "q_replay": "job_id",
     "q_alloc": "n profile module",
@@ -39,6 +41,8 @@ KNOWN = {
 NEEDS = {
     "q_checkpoint": Right.CHECKPOINT,
     "q_restore": Right.CHECKPOINT,
+    "q_list_checkpoints": Right.CHECKPOINT,
+    "q_drop_checkpoint": Right.CHECKPOINT,
     "q_migrate": Right.MIGRATE,
     "q_alloc": Right.ALLOC,
     "q_open_chan": Right.LINK,
@@ -62,6 +66,7 @@ def test_calls_need_the_rights_the_abi_names() -> None:
 
 def test_fresh_bytes_are_needed_where_an_id_or_seed_is_made() -> None:
     made = {"q_negotiate_caps", "q_submit", "q_replay", "q_delegate", "q_alloc"}
+    made |= {"q_checkpoint", "q_restore"}
     assert {call.METHOD for call in CALLS if call.CHANCE} == made
 
 

@@ -15,6 +15,7 @@ import msgspec
 from qmkd.core import holding, keeping, programs, quotas
 from qmkd.core.calibrating import why_unmeasurable
 from qmkd.core.capabilities import check_rights, lenders
+from qmkd.core.checkpoints import carry_on
 from qmkd.core.effects import Note
 from qmkd.core.events import Called, Origin, ProgramChecked
 from qmkd.core.jobs import enqueue, shutting_down, want_turn
@@ -26,7 +27,7 @@ from qmkd.core.waiting import answer, check_park, park
 from qmkd.core.wording import DECODING, context, noise_applied, plan_shown, time_text
 from qvm.blocks import qubits_of
 from qvm.verify import verify_bytes
-from syscalls.checkpoint import Replayed
+from syscalls.checkpoint import Replayed, Restored
 from syscalls.decoding import SHOT_COLUMNS_BYTES
 from syscalls.errors import (
     DeadlineUnreachable,
@@ -48,6 +49,9 @@ PATCHES = ("Surface", "BaconShor")
 """Codes of which a whole program is run as one circuit."""
 SEED_BYTES = 8
 
+Admitted = Submitted | Planned | Replayed | Restored
+"""What becomes of a submission that is not refused."""
+
 
 class Allowed(NamedTuple):
     """What a new job goes by: its plan, and the qubits of its session that it names."""
@@ -56,9 +60,7 @@ class Allowed(NamedTuple):
     handles: tuple[Handle, ...]
 
 
-def submit(
-    state: State, session: Session, event: Called
-) -> Submitted | Planned | Replayed | KernelError | None:
+def submit(state: State, session: Session, event: Called) -> Admitted | KernelError | None:
     """q_submit and q_plan. None: the graph is being verified; the answer comes later."""
     request = event.request
     assert isinstance(request, (Submit, PlanJob))
@@ -75,9 +77,7 @@ def submit(
     return take_in(state, submission, event.origin)
 
 
-def take_in(
-    state: State, submission: Submission, origin: Origin
-) -> Submitted | Planned | Replayed | KernelError | None:
+def take_in(state: State, submission: Submission, origin: Origin) -> Admitted | KernelError | None:
     """Find or verify a submission's program, and admit it. None: it is being verified."""
     session, graph = submission.session, submission.graph
     program = programs.find(session.tenant, graph)
@@ -99,9 +99,7 @@ def take_in(
     return admit(state, submission, program)
 
 
-def admit(
-    state: State, submission: Submission, program: Program
-) -> Submitted | Planned | Replayed | KernelError:
+def admit(state: State, submission: Submission, program: Program) -> Admitted | KernelError:
     """Make a job of a submission with a verified program, or refuse it; or answer with its plan."""
     verdict = check_admission(state, submission, program)
     if isinstance(verdict, KernelError):
@@ -115,7 +113,13 @@ def admit(
             warnings=program.warnings,
         )
     job = _job(state, submission, program, verdict)
+    made = submission.restores
+    if made is not None:
+        carry_on(state, job, made.job, made.row.id, job.id)
+        job.rows, job.owed = bool(job.shots_done), job.shots_given - job.shots_done
     enqueue(state, job)
+    if made is not None:
+        return Restored(job_id=job.id, epoch=made.row.epoch, shots_done=job.shots_done)
     if submission.replay_of is not None:
         return Replayed(job_id=job.id, replay_of=submission.replay_of.id)
     return _submitted(job, reused=False)
@@ -150,7 +154,7 @@ def _job(state: State, submission: Submission, program: Program, allowed: Allowe
         policy=policy,
         seed=seed,
         plan=plan,
-        context=context(program, policy, plan, seed, state, submission.replay_of),
+        context=context(program, policy, plan, seed, state, submission),
         digest=program.digest,
         created_ns=state.now_ns,
         created_at=time_text(state.now_ns),

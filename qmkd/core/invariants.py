@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 import msgspec
 
 from qmkd.core.capabilities import check_job, check_rights
+from qmkd.core.checkpoints import size_of, stands_at
 from qmkd.core.jobs import JOB_MOVES, has_shots
 from qmkd.core.limits import (
     ATTEMPTS_MAX,
@@ -41,6 +42,7 @@ from qmkd.core.state import (
     Parked,
     Program,
     Session,
+    Slice,
     State,
     Tenant,
     TimerKind,
@@ -74,6 +76,8 @@ def check(state: State) -> None:
     _check_places(state)
     _check_pending(state)
     _check_points(state)
+    _check_resting(state)
+    _check_checkpoints(state)
 
 
 def _live_jobs(state: State) -> dict[Tenant, list[Job]]:
@@ -101,16 +105,17 @@ def _check_tenant(state: State, tenant: Tenant, live: list[Job], checks: list[Ch
     quota = tenant.quota
     sessions = [one for one in state.sessions.values() if one.tenant is tenant]
     uses = Counter(job.program for job in live)
-    assert tenant.sessions == len(sessions) <= quota.sessions
-    assert not (sessions and tenant.rule.suspended), "a suspended tenant has no session"
+    assert tenant.sessions == len(sessions)
     assert tenant.checking == len(checks) == len(set(checks))
-    assert tenant.live + tenant.checking <= quota.jobs
     assert tenant.rows_live == sum(job.total_bytes for job in live)
     assert tenant.kept_bytes == sum(job.result_bytes for job in tenant.finished)
-    assert tenant.rows_live + tenant.kept_bytes <= quota.result_bytes
     graphs = sum(len(program.graph) for program in uses)
     assert tenant.held_bytes == graphs + sum(len(one.submission.graph) for one in checks)
-    assert tenant.held_bytes <= quota.queued_bytes
+    if not tenant.lowered:
+        assert tenant.sessions <= quota.sessions
+        assert tenant.live + tenant.checking <= quota.jobs
+        assert tenant.rows_live + tenant.kept_bytes <= quota.result_bytes
+        assert tenant.held_bytes <= quota.queued_bytes
     assert len(tenant.finished) <= JOBS_RETAINED_MAX
     assert all(state.jobs[job.id] is job for job in tenant.finished)
     assert len(tenant.expired) <= SESSIONS_EXPIRED_MAX
@@ -287,14 +292,16 @@ def _check_accounts(state: State) -> None:
                 held[account].append(job)
     for account in (*state.tenants.values(), *state.capabilities.values()):
         running = [job for job in held[account] if job.place is not None]
-        assert account.live == len(held[account]) <= account.quota.jobs
+        assert account.live == len(held[account])
         mine = [block for block in state.held.values() if account in block.accounts]
         logical = sum(one.program.summary.asked_logical for one in running)
         assert account.logical == logical + sum(len(block.handles) for block in mine)
         physical = sum(one.program.summary.peak_physical for one in running)
         assert account.physical == physical + sum(block.run.size for block in mine)
-        assert account.logical <= account.quota.logical_qubits
-        assert account.physical <= account.quota.physical_qubits
+        if not (isinstance(account, Tenant) and account.lowered):
+            assert account.live <= account.quota.jobs
+            assert account.logical <= account.quota.logical_qubits
+            assert account.physical <= account.quota.physical_qubits
         assert account.t_states.rate == account.quota.t_states_per_minute
         assert account.cpu.rate == account.quota.cpu_ms_per_minute
         assert 0 <= account.t_states.at_ns <= state.now_ns
@@ -305,6 +312,8 @@ def _check_accounts(state: State) -> None:
                 for name, amount in msgspec.structs.asdict(each.row.share).items():
                     left[name] -= amount or 0
         assert tenant.quota == Quota(**left)
+        if tenant.lowered:
+            continue
         assert tenant.t_states.level <= tenant.rule.quota.t_states_per_minute * MINUTE
         assert tenant.changes.level <= tenant.rule.quota.changes_per_minute * MINUTE
         assert tenant.cpu.level <= tenant.rule.quota.cpu_ms_per_minute * MINUTE
@@ -366,7 +375,7 @@ def _check_connections(state: State) -> None:
         assert connection.parked or connection.subscriptions
         for call, one in connection.parked.items():
             assert (one.origin.conn, one.origin.call) == (number, call)
-            causes = (one.job, one.check, one.body, one.load)
+            causes = (one.job, one.check, one.body, one.load, one.restores)
             assert sum(cause is not None for cause in causes) == 1
             assert (one.body is None) == (one.pending is None) == (one.tenant is not None)
             if one.tenant is not None:
@@ -381,6 +390,7 @@ def _check_connections(state: State) -> None:
                 assert one in one.job.waiting
                 assert one.tenant is one.job.tenant
                 assert not one.cancels or one.job.stop is not None or one.job.ending is not None
+            assert one.wish is None or (one.job is not None and not one.cancels)
             if one.check is not None:
                 assert one.check.parked is one
                 assert one.check.submission.session.open
@@ -497,7 +507,10 @@ def _check_places(state: State) -> None:
     for job in state.jobs.values():
         assert job.overtaken <= OVERTAKEN_MAX, "nobody is passed for ever"
         assert job.waited_cycles >= 0, "nobody starts before it came"
-        assert job.held_cycles <= job.shots_given * demand_of(state, job.program).cycles
+        spent = job.shots_given * demand_of(state, job.program).cycles
+        assert job.held_cycles <= spent or job.moves, "it holds its place to run, or to move"
+        if job.module is not None and job.place is not None:
+            assert {run.module for run in job.place} <= {job.module}, "who was moved stays"
     heads = [tenant.queued[0][-1] for tenant in state.tenants.values() if tenant.queued]
     if not state.stopping and not state.contested:
         assert state.crowded == bool(heads)
@@ -517,6 +530,48 @@ def _check_pending(state: State) -> None:
     unsaid = {job for job in state.jobs.values() if job.ending and job.final is None}
     assert ending == unsaid, "a job that ends waits for that to be durable"
     assert state.epoch_kept <= state.epoch
+
+
+# --- checkpoints and what stands at a fence ------------------------------------------------------
+
+
+def _check_resting(state: State) -> None:
+    for job in state.resting:
+        over = job.stop is not None or job.ending is not None
+        assert over or job.segments, "what is at rest is done with at once"
+        assert over or any(parked.wish for parked in job.waiting)
+        assert all(segment.asked for segment in job.segments.values())
+    for job in state.jobs.values():
+        assert job.resting == (job in state.resting)
+
+
+def _check_checkpoints(state: State) -> None:
+    held: list[tuple[str, Slice]] = []
+    for job in state.jobs.values():
+        assert job.final is None or not job.again, "who is over goes on from nothing"
+        slices = [*job.again, *(segment.slice for segment in job.segments.values())]
+        held += [(job.id, given) for given in slices]
+    for tenant in state.tenants.values():
+        mine = tenant.checkpoints.values()
+        assert tenant.checkpoint_bytes == sum(made.size for made in mine)
+        if not tenant.lowered:
+            assert len(mine) <= tenant.rule.quota.checkpoints
+            assert tenant.checkpoint_bytes <= tenant.rule.quota.checkpoint_bytes
+        for name, made in tenant.checkpoints.items():
+            assert name == made.row.id
+            assert made.session.tenant is tenant
+            assert made.session.open, "a checkpoint ends with its session"
+            assert made.size == size_of(made.job, made.graph)
+            assert made.row.epoch == stands_at(made.job)
+            assert made.graph, "what is to go on has its program"
+            _check_shots(made.job)
+            held += [(name, given) for given in made.job.again]
+    rows = [(holder, given, given.parked) for holder, given in held if given.parked is not None]
+    for holder, given, row in rows:
+        assert row.holder == holder, "each has snapshots of its own"
+        assert (row.first, row.shots) == (given.first, given.shots)
+        assert row.size
+    assert len({row.ticket for _, _, row in rows}) == len(rows)
 
 
 # --- points -------------------------------------------------------------------------------------

@@ -288,9 +288,14 @@ def pause(state: State, job: Job) -> None:
 
 def let_go_of(state: State, given: Slice) -> None:
     """Nothing of the job goes on from where this slice stood."""
-    if given.parked is not None:
-        state.out.append(DropSnapshot(given.parked.ticket))
-        let_go(state, Gone(snapshots=(given.parked.ticket,)))
+    row = given.parked
+    if row is None:
+        return
+    state.out.append(DropSnapshot(row.ticket))
+    if row in state.unkept:
+        state.unkept.remove(row)  # it came in this very step
+    else:
+        let_go(state, Gone(snapshots=(row.ticket,)))
 
 
 def leave(state: State, job: Job) -> None:

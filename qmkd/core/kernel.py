@@ -4,8 +4,10 @@ It holds the tables that lead each event and each call to its handler, and what 
 every path. `sessions` says who calls, `capabilities` what they may, `delegation` how that is handed
 on and taken back, `quotas` how much, `admission` what becomes a job, `jobs` how a job lives and
 ends, `schedule` where it runs, `calibrating` what is measured for it first, `waiting` who is
-answered later, `keeping` what is made durable before it is said, `recovery` what is known after a
-restart, `reading` what only reads, `invariants` what is true after every step.
+answered later, `resting` what is done with a job between two slices: `checkpoints` and `moving`,
+`restoring` what goes on from a checkpoint, `keeping` what is made durable before it is said,
+`recovery` what is known after a restart, `configuring` how tenants get other rules, `reading` what
+only reads, `invariants` what is true after every step.
 
 A call is refused before anything is changed: a refusal has no effects but its reply, and the
 state's version is the same as before. Both are asserted on every refusal.
@@ -18,15 +20,19 @@ from typing import Any, Final
 
 import msgspec
 
-from qmkd.core import delegation, holding, keeping
+from qmkd.core import delegation, holding, keeping, resting
 from qmkd.core.admission import refuse_checks, submit
 from qmkd.core.calibrating import too_long
 from qmkd.core.capabilities import check_rights
+from qmkd.core.checkpoints import q_drop_checkpoint, q_list_checkpoints
+from qmkd.core.configuring import configured
 from qmkd.core.effects import Effect, Halt, Note, Reply, SetTimer
 from qmkd.core.events import (
     Calibrated,
     Called,
+    CheckpointVerified,
     ClientGone,
+    Configured,
     Event,
     GraphLoaded,
     KeepFailed,
@@ -47,6 +53,7 @@ from qmkd.core.reading import q_get_mapping, q_get_telemetry, q_results, q_statu
 from qmkd.core.records import Recovered
 from qmkd.core.recovery import keep_failed, kept, recover, settle_kept
 from qmkd.core.replaying import graph_loaded, replay
+from qmkd.core.restoring import q_restore, verified
 from qmkd.core.schedule import (
     calibrated,
     dispatch,
@@ -81,7 +88,14 @@ from qmkd.core.waiting import (
 )
 from qmkd.core.wording import status
 from syscalls.capability import Delegate, Revoke
-from syscalls.checkpoint import Replay
+from syscalls.checkpoint import (
+    Checkpoint,
+    DropCheckpoint,
+    ListCheckpoints,
+    Migrate,
+    Replay,
+    Restore,
+)
 from syscalls.errors import AlreadyCompleted, KernelError, NotAvailable, Timeout
 from syscalls.events import Subscribe, Subscribed
 from syscalls.job import Cancel, JobStatus, PlanJob, Status, Submit, Wait
@@ -122,6 +136,7 @@ class Kernel:
         state.out = out
         delegation.expire(state)
         _EVENTS[type(event)](state, event)
+        resting.settle(state)
         delegation.settle(state)
         if state.stirred and not state.stopping:
             dispatch(state)
@@ -256,6 +271,11 @@ _CALLS: Final[dict[type[Syscall], Callable[[State, Session, Called], Answer]]] =
     Delegate: delegation.hand_on,
     Revoke: delegation.take_back,
     GetTelemetry: q_get_telemetry,
+    Checkpoint: resting.q_checkpoint,
+    Restore: q_restore,
+    ListCheckpoints: q_list_checkpoints,
+    DropCheckpoint: q_drop_checkpoint,
+    Migrate: resting.q_migrate,
     Replay: replay,
     GetMapping: q_get_mapping,
     Alloc: holding.alloc,
@@ -361,5 +381,7 @@ _EVENTS: Final[dict[type, Callable[[State, Any], None]]] = {
     Kept: kept,
     KeepFailed: keep_failed,
     GraphLoaded: graph_loaded,
+    CheckpointVerified: verified,
+    Configured: configured,
     ShutDown: _shut_down,
 }

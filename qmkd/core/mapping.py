@@ -93,12 +93,13 @@ def room(state: State, job: Job) -> Place | str:
         return "waiting for the decoder of the machine"
     if not need.blocks:
         return ()
-    return state.inventory.find(need.blocks, modules_of(job)) or _no_room(state, job)
+    found = state.inventory.find(need.blocks, modules_of(job), job.module)
+    return found or _no_room(state, job)
 
 
 def _no_room(state: State, job: Job) -> str:
     """Why it finds no qubits."""
-    asked = (job.program.summary.blocks, modules_of(job))
+    asked = (job.program.summary.blocks, modules_of(job), job.module)
     return HELD if state.held and state.fixed.find(*asked) is None else QUBITS
 
 
@@ -186,7 +187,11 @@ def _pay(state: State, job: Job) -> None:
 
 def spend(state: State, job: Job, shots: int) -> None:
     """Shots are handed out for the first time: the job's clock moves on."""
-    cycles = shots * demand_of(state, job.program).cycles
+    advance(state, job, shots * demand_of(state, job.program).cycles)
+
+
+def advance(state: State, job: Job, cycles: int) -> None:
+    """The job's clock moves on, with all that it holds."""
     job.cycle += cycles
     job.held_cycles += cycles
     state.used += cycles * demand_of(state, job.program).qubits
@@ -246,6 +251,8 @@ def _make_room(state: State, job: Job) -> bool:
     if qubits_of(job.program.summary.blocks) > free or len(state.placed) >= PACKED_JOBS_MAX:
         return False
     there, inventory = list(state.placed), state.fixed.copy()
+    if any(one.module is not None for one in (*there, job)):
+        return False  # who was moved on purpose stays where it is
     asked = [(one.program.summary.blocks, modules_of(one)) for one in (*there, job)]
     places = packed(inventory, asked)
     if places is None:
@@ -290,6 +297,8 @@ def _yields(state: State, job: Job, head: Job) -> bool:
         return False
     freed = demand_of(state, job.program).qubits + sum(state.inventory.free)
     helps = reason != QUBITS or freed >= demand_of(state, head.program).qubits
+    if head.module is not None:
+        helps = helps and any(run.module == head.module for run in job.place or ())
     if helps or head.overtaken >= OVERTAKEN_MAX:
         return True
     head.overtaken += 1

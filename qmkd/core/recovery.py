@@ -16,6 +16,7 @@ import msgspec
 from qmkd.core import holding, programs
 from qmkd.core.admission import check_machine, check_quota, data_bytes, row_bytes
 from qmkd.core.capabilities import lenders
+from qmkd.core.checkpoints import drop, enter, size_of
 from qmkd.core.delegation import restore
 from qmkd.core.effects import Note
 from qmkd.core.events import KeepFailed, Kept
@@ -32,15 +33,23 @@ from qmkd.core.jobs import (
 from qmkd.core.keeping import keep, let_go, refusal, write_down
 from qmkd.core.limits import SLICE_SHOTS_UNMEASURED_MAX, SWEEP_EFFECTS_MAX
 from qmkd.core.ports import EXACT, Plan
-from qmkd.core.records import EndRow, Gone, JobRow, Recovered, SessionRow, SliceRow
+from qmkd.core.records import (
+    EndRow,
+    Gone,
+    GraphRow,
+    JobRow,
+    Recovered,
+    SessionRow,
+    SliceRow,
+    SnapshotRow,
+)
 from qmkd.core.schedule import merge
 from qmkd.core.sessions import close, plan_sweep
-from qmkd.core.state import Job, Program, Session, Slice, State, TimerKind
+from qmkd.core.state import Checkpoint, Job, Program, Session, Slice, State, Tenant, TimerKind
 from qmkd.core.waiting import answer, set_timer
-from qmkd.core.wording import calibration, context, final_status, time_text
-from syscalls.checkpoint import Replayed
+from qmkd.core.wording import calibration, changed_versions, context, final_status, time_text
+from syscalls.checkpoint import Checkpointed, Replayed, Restored
 from syscalls.errors import KernelError
-from syscalls.ids import JobId
 from syscalls.job import ExecutionContext, JobState, Submitted
 from syscalls.rights import Right
 from syscalls.session import Session as Opened
@@ -81,12 +90,17 @@ def keep_failed(state: State, event: KeepFailed) -> None:
         parked = pending.parked
         if parked is None:
             continue
-        if isinstance(parked.body, Submitted | Replayed):
+        if isinstance(parked.body, Submitted | Replayed | Restored):
             answer(state, parked, busy)
             job = state.jobs[parked.body.job_id]
             job.unwanted = True
             free_key(job)
             cancel(state, job)
+        elif isinstance(parked.body, Checkpointed):
+            answer(state, parked, busy)
+            for tenant in state.tenants.values():
+                if made := tenant.checkpoints.get(parked.body.checkpoint_id):
+                    drop(state, made)
         elif isinstance(parked.body, Opened):
             answer(state, parked, busy)
             session = state.sessions.get(parked.body.session_id)
@@ -118,21 +132,26 @@ def recover(state: State, event: Recovered) -> None:
     slices: dict[str, list[SliceRow]] = defaultdict(list)
     for each in event.slices:
         slices[each.job].append(each)
+    parked: dict[str, list[SnapshotRow]] = defaultdict(list)
+    for snapshot in event.snapshots:
+        parked[snapshot.holder].append(snapshot)
     made: dict[tuple[str, bytes], Program] = {}
     for one in sorted(event.jobs, key=lambda row: _over_ns(ends.get(row.id))):
         session = state.sessions.get(one.session)
         if session is None:
             let_go(state, Gone(jobs=(one.id,)))
             continue
-        program = made.get((one.tenant, one.graph))
-        if program is None:
-            graph = graphs[one.graph]
-            program = programs.describe(
-                session.tenant, graph.graph, graph.summary, list(graph.warnings)
-            )
-            program.digest = graph.digest
-            made[one.tenant, one.graph] = program
-        _job(state, session, one, program, slices[one.id], ends.get(one.id))
+        program = _program(session.tenant, graphs[one.graph], made)
+        _job(state, session, one, program, slices[one.id], parked[one.id], ends.get(one.id))
+    for taken in event.checkpoints:
+        session = state.sessions.get(taken.job.session)
+        if session is None:
+            let_go(state, Gone(checkpoints=(taken.id,)))
+            continue
+        graph = graphs[taken.job.graph]
+        job = _made(session, taken.job, _program(session.tenant, graph, made), state.table)
+        _stand(job, slices[taken.id], parked[taken.id])
+        enter(Checkpoint(taken, session, job, graph.graph, size_of(job, graph.graph)))
     interrupted = str(state.live)
     for tenant in state.tenants.values():
         trim(state, tenant)
@@ -140,6 +159,15 @@ def recover(state: State, event: Recovered) -> None:
     if state.sessions:
         plan_sweep(state, state.now_ns)
     state.version += 1
+
+
+def _program(tenant: Tenant, graph: GraphRow, made: dict[tuple[str, bytes], Program]) -> Program:
+    """One for all of a tenant's jobs and checkpoints that name it."""
+    key = (tenant.rule.name, graph.digest)
+    if key not in made:
+        made[key] = programs.describe(tenant, graph.graph, graph.summary, list(graph.warnings))
+        made[key].digest = graph.digest
+    return made[key]
 
 
 def _over_ns(end: EndRow | None) -> float:
@@ -169,21 +197,14 @@ def _lend(state: State, row: SessionRow) -> None:
             capability.users[session] = None
 
 
-def _job(
-    state: State,
-    session: Session,
-    row: JobRow,
-    program: Program,
-    slices: Sequence[SliceRow],
-    end: EndRow | None,
-) -> None:
-    """A job of before: over as it was, or waiting with what is done of it."""
+def _made(session: Session, row: JobRow, program: Program, table: str) -> Job:
+    """A job as it was accepted."""
     context = row.context
     plan = Plan(
         engine=context.engine, why=context.why, width=context.width,
         ns_fixed=0, ns_per_shot=0, bytes_peak=0,
     )  # fmt: skip
-    job = Job(
+    return Job(
         id=row.id,
         number=row.number,
         session=session,
@@ -200,10 +221,23 @@ def _job(
         row_bytes=row_bytes(program, row.policy),
         row_total=row.policy.shots * row_bytes(program, row.policy),
         data_total=row.policy.shots * data_bytes(row.policy),
-        table=state.table,
-        lent=() if end else lenders(session, program.summary.rights),
+        table=table,
     )
+
+
+def _job(
+    state: State,
+    session: Session,
+    row: JobRow,
+    program: Program,
+    slices: Sequence[SliceRow],
+    parked: Sequence[SnapshotRow],
+    end: EndRow | None,
+) -> None:
+    """A job of before: over as it was, or waiting with what is done of it."""
+    job = _made(session, row, program, state.table)
     if end is None:
+        job.lent = lenders(session, program.summary.rights)
         refused = _take_up(state, job)
         if refused is not None:
             job.completed_ns = state.now_ns
@@ -211,16 +245,18 @@ def _job(
             end = EndRow(job=job.id, status=status, completed_ns=state.now_ns)
             keep(state, end)
             slices = ()
-        elif not _same(state, context) or (slices and job.data_total):
+        elif not _same(state, row.context) or (slices and job.data_total):
             # Decoder data is not kept, and it has to be that of all shots.
             let_go(state, Gone(results=(job.id,)))
             slices = ()
-    open_results(job)
-    for each in slices:
-        merge(job, Slice(each.first, each.report.shots), each.report)
+    if parked and not (end is None and _same(state, row.context)):
+        let_go(state, Gone(snapshots=tuple(each.ticket for each in parked)))
+        parked = ()
+    _stand(job, slices, parked)
     job.rows = bool(slices)
     if end is None:
-        _wait(state, job, slices)
+        assert job.shots_done < job.policy.shots, "the last slice and the end are kept together"
+        enlist(state, job)
         state.lapsed.append(job)  # some of what it ran by may have ended meanwhile
     else:
         _over(state, job, end)
@@ -256,21 +292,23 @@ def _take_up(state: State, job: Job) -> KernelError | None:
 
 def _same(state: State, context: ExecutionContext) -> bool:
     """Whether what computes is what it was."""
-    shipped = (context.calibration or state.machine.calibration).partition("+")[0]
-    machine = state.machine
-    return context.versions == machine.versions and shipped == machine.calibration
+    return not changed_versions(context, state.machine)
 
 
-def _wait(state: State, job: Job, slices: Sequence[SliceRow]) -> None:
-    """Queue the job; what no slice covers is still to be run."""
-    assert job.shots_done < job.policy.shots, "the last slice and the end are kept together"
+def _stand(job: Job, slices: Sequence[SliceRow], parked: Sequence[SnapshotRow]) -> None:
+    """What is done and what stood at a fence; what neither covers is still to be run."""
+    open_results(job)
     for each in slices:
-        assert each.first >= job.shots_given, "slices do not overlap"
-        for first in range(job.shots_given, each.first, SLICE_SHOTS_UNMEASURED_MAX):
-            shots = min(SLICE_SHOTS_UNMEASURED_MAX, each.first - first)
-            job.again.append(Slice(first, shots))
-        job.shots_given = each.first + each.report.shots
-    enlist(state, job)
+        merge(job, Slice(each.first, each.report.shots), each.report)
+    covered: dict[int, Slice] = {row.first: Slice(row.first, row.report.shots) for row in slices}
+    standing = {row.first: Slice(row.first, row.shots, parked=row) for row in parked}
+    for start, given in sorted((covered | standing).items()):
+        assert start >= job.shots_given, "slices do not overlap"
+        for first in range(job.shots_given, start, SLICE_SHOTS_UNMEASURED_MAX):
+            job.again.append(Slice(first, min(SLICE_SHOTS_UNMEASURED_MAX, start - first)))
+        if given.parked is not None:
+            job.again.append(given)
+        job.shots_given = start + given.shots
 
 
 def _over(state: State, job: Job, end: EndRow) -> None:

@@ -10,30 +10,29 @@ from dataclasses import replace
 
 import msgspec
 
-from qmkd.core.admission import take_in
+from qmkd.core.admission import Admitted, take_in
 from qmkd.core.effects import LoadGraph
 from qmkd.core.events import Called, GraphLoaded
 from qmkd.core.jobs import find_job, shutting_down
 from qmkd.core.keeping import say
 from qmkd.core.state import Job, Parked, Session, State, Submission
 from qmkd.core.waiting import answer, check_park, park, unpark
-from syscalls.checkpoint import Replay, Replayed
+from qmkd.core.wording import changed_versions
+from syscalls.checkpoint import Replay
 from syscalls.errors import AuthFailed, KernelError, NotAvailable, ResultsDropped
-from syscalls.job import Planned, Submitted
 
 
-def replay(
-    state: State, session: Session, event: Called
-) -> Submitted | Planned | Replayed | KernelError | None:
+def replay(state: State, session: Session, event: Called) -> Admitted | KernelError | None:
     """q_replay. None: its program is being read or verified; the answer comes later."""
     request = event.request
     assert isinstance(request, Replay)
     job = find_job(state, session, request.job_id, reading=False)
     if isinstance(job, KernelError):
         return job
-    changed = _check_versions(state, job)
-    if changed is not None:
-        return changed
+    changed = changed_versions(job.context, state.machine)
+    if changed:
+        remedy = f"Versions have changed: {changed}."
+        return NotAvailable(feature="Replaying this job", remedy=remedy)
     policy = msgspec.structs.replace(job.policy, seed=job.seed, idempotency_key=None)
     graph = _at_hand(job)
     submission = Submission(
@@ -52,15 +51,6 @@ def replay(
     state.loads[ticket] = parked
     state.out.append(LoadGraph(ticket, job.id))
     return None
-
-
-def _check_versions(state: State, job: Job) -> NotAvailable | None:
-    then, now = job.context.versions, state.machine.versions
-    names = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
-    if not names:
-        return None
-    what = ", ".join(f"{name} was {then.get(name)} and is {now.get(name)}" for name in names)
-    return NotAvailable(feature="Replaying this job", remedy=f"Versions have changed: {what}.")
 
 
 def _at_hand(job: Job) -> bytes | None:

@@ -243,6 +243,7 @@ def _send_slice(state: State, job: Job) -> bool:
         return False
     if job.state is JobState.QUEUED:
         start(state, job)
+        spend(state, job, job.owed)
     if job.again:
         job.again.pop()
     else:

@@ -6,7 +6,7 @@ a look-up says nothing about names that exist; a stranger's session and no sessi
 path. Sessions outlive connections.
 
 Order of refusals, as in `syscalls.errors`: Busy (shutting down), AUTH_FAILED (no tenant),
-TENANT_SUSPENDED (such a caller has no sessions, so none is looked up), AUTH_FAILED (no session),
+TENANT_SUSPENDED (whose session it is, or where there is none, who calls), AUTH_FAILED (no session),
 SESSION_EXPIRED; then `kernel.py` looks at availability and rights, and each call at the rest.
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from qmkd.core import holding, quotas
 from qmkd.core.capabilities import negotiate
+from qmkd.core.checkpoints import checkpoints_of, drop
 from qmkd.core.delegation import revoke
 from qmkd.core.events import Called, Peer
 from qmkd.core.jobs import cancel, forget, free_key
@@ -58,6 +59,8 @@ def check_session(state: State, peer: Peer, name: SessionId) -> Session | Kernel
     tenants = tenants_of(state, peer)
     session = state.sessions.get(name)
     if session is not None and session.tenant in tenants:
+        if session.tenant.rule.suspended:
+            return TenantSuspended()
         if session.live or session.checks or state.now_ns - session.touched_ns <= SESSION_IDLE_NS:
             return session
         return SessionExpired()  # the sweep that closes it is on its way
@@ -171,6 +174,8 @@ def close(state: State, session: Session) -> SessionClosed:
     for check in list(session.checks):
         if check.parked is not None:
             answer(state, check.parked, AuthFailed())
+    for made in checkpoints_of(session):
+        drop(state, made)
     for job in list(session.jobs.values()):
         if job.final is None:
             free_key(job)
@@ -204,7 +209,8 @@ def plan_sweep(state: State, due_ns: int) -> None:
 
 
 def sweep(state: State) -> None:
-    """Close sessions that were idle too long, forget jobs that ended too long ago."""
+    """Close sessions that were idle too long; forget jobs that ended too long ago, and checkpoints
+    that were taken so long ago."""
     state.sweep_ns = state.sweep = 0
     due: list[int] = []
     for session in list(state.sessions.values()):
@@ -217,17 +223,27 @@ def sweep(state: State) -> None:
         else:
             _expire(state, session)
     for tenant in state.tenants.values():
-        while tenant.finished:
-            oldest = next(iter(tenant.finished))
-            if state.now_ns - oldest.completed_ns <= JOB_RETAINED_NS:
-                due.append(oldest.completed_ns + JOB_RETAINED_NS)
+        for job in list(tenant.finished):
+            if _not_yet(state, job.completed_ns, due):
                 break
-            if len(state.out) > SWEEP_EFFECTS_MAX:
-                due.append(state.now_ns)
+            forget(state, job)
+        for made in list(tenant.checkpoints.values()):
+            if _not_yet(state, made.row.created_ns, due):
                 break
-            forget(state, oldest)
+            drop(state, made)
     if due:
         plan_sweep(state, min(due))
+
+
+def _not_yet(state: State, since_ns: int, due: list[int]) -> bool:
+    """Whether something is kept a while longer: until it is due, or another step has room."""
+    if state.now_ns - since_ns <= JOB_RETAINED_NS:
+        due.append(since_ns + JOB_RETAINED_NS)
+    elif len(state.out) > SWEEP_EFFECTS_MAX:
+        due.append(state.now_ns)
+    else:
+        return False
+    return True
 
 
 def _expire(state: State, session: Session) -> None:

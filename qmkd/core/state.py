@@ -105,7 +105,7 @@ class Tenant(Account):
     ready: list[tuple[int, int, int, Job]] = field(default_factory=list)
     queued: list[tuple[int, int, int, Job]] = field(default_factory=list)
     finished: dict[Job, None] = field(default_factory=dict)
-    checkpoints: dict[Checkpoint, None] = field(default_factory=dict)
+    checkpoints: dict[CheckpointId, Checkpoint] = field(default_factory=dict)
     checkpoint_bytes: int = 0
     keys: dict[str, Job] = field(default_factory=dict)
     programs: dict[ProgramKey, Program] = field(default_factory=dict)
@@ -173,7 +173,6 @@ class Session:
     given: dict[Capability, None] = field(default_factory=dict)
     handles: dict[Handle, None] = field(default_factory=dict)
     jobs: dict[JobId, Job] = field(default_factory=dict)
-    checkpoints: dict[CheckpointId, Checkpoint] = field(default_factory=dict)
     live: dict[Job, None] = field(default_factory=dict)
     checks: dict[Check, None] = field(default_factory=dict)
     subscriptions: dict[Subscription, None] = field(default_factory=dict)
@@ -215,7 +214,7 @@ class Submission:
     """A submission as it was asked: what verification and admission work from.
 
     plan_only: it is to be answered by its plan, and become no job. replay_of: the job whose bits
-    it repeats.
+    it repeats. restores: the checkpoint that it goes on from.
     """
 
     session: Session
@@ -225,6 +224,7 @@ class Submission:
     asked_ns: int
     plan_only: bool = False
     replay_of: Job | None = None
+    restores: Checkpoint | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -324,8 +324,7 @@ class Job:
 
     digest: SHA-256 of the graph's bytes, where a row names them or an idempotency key may have to
         compare them.
-    restored: the checkpoint that it goes on from. resting: somebody wants something of it that is
-        done while no worker holds anything of it.
+    resting: somebody wants something of it that is done while no worker holds anything of it.
     shots_given: shots below this were handed out at least once; `again` holds slices lost since.
     counts: None where not asked for or given up (`counts_omitted` says why). probabilities: where
         the policy asks for them; such a job is one slice of one shot, and its rows are empty.
@@ -344,7 +343,8 @@ class Job:
         where what it was handed out ends. paid_cycle: up to where its tenant has paid for it.
     since_cycle: since when it waits. waited_cycles, held_cycles: in all. due_cycle: orders the
         jobs of a tenant. overtaken: how often another was placed before it. moves: of its blocks.
-    module: the only one where it may lie, once it was moved there.
+    module: the only one where it may lie, once it was moved there. owed: shots that it has from a
+        checkpoint as handed out and not done, and has not spent cycles on.
     seq: number of its last event. final: its status, once it is over.
     """
 
@@ -365,7 +365,6 @@ class Job:
     row_total: int
     data_total: int
     table: str
-    restored: CheckpointId | None = None
     resting: bool = False
     lent: tuple[Capability, ...] = ()
     accounts: tuple[Account, ...] = ()
@@ -404,6 +403,7 @@ class Job:
     overtaken: int = 0
     moves: int = 0
     module: int | None = None
+    owed: int = 0
     stop: Stop | None = None
     ending: Ending | None = None
     unwanted: bool = False
@@ -429,11 +429,12 @@ class Job:
 @dataclass(slots=True, eq=False)
 class Checkpoint:
     """What a job was when it was at rest. job: a copy of it, in no table; what of it stood at a
-    fence is in its `again`. size: bytes that it counts for."""
+    fence is in its `again`. graph: the program's bytes. size: bytes that it counts for."""
 
     row: CheckpointRow
     session: Session
     job: Job
+    graph: bytes
     size: int
 
 

@@ -14,7 +14,7 @@ import msgspec
 from qmkd.core.limits import MS, SECOND
 from qmkd.core.mapping import blocked, cycles_to_wait, demand_of
 from qmkd.core.ports import Machine, Plan
-from qmkd.core.state import Job, Program, State
+from qmkd.core.state import Job, Program, State, Submission
 from qvm.profiles import Profile
 from syscalls.errors import KernelError
 from syscalls.job import (
@@ -172,10 +172,12 @@ def context(
     plan: Plan,
     seed: int,
     state: State,
-    replay_of: Job | None = None,
+    submission: Submission | None = None,
 ) -> ExecutionContext:
-    """All that is needed to get the same bits again."""
+    """All that is needed to get the same bits again. submission: what it comes from, at first."""
     machine = state.machine
+    replay_of = submission.replay_of if submission else None
+    restores = submission.restores if submission else None
     why = plan.why
     if "TELEPORT_CNOT" in program.summary.ops:
         why += "; TELEPORT_CNOT runs as a local CNOT"
@@ -192,6 +194,7 @@ def context(
         decoder=machine.decoder if mode in DECODING else None,
         versions=machine.versions,
         replay_of=None if replay_of is None else replay_of.id,
+        restored_from=None if restores is None else restores.row.id,
     )
     return made if mode == Noise.IDEAL.value else calibration(made, machine, state.table)
 
@@ -200,6 +203,16 @@ def calibration(context: ExecutionContext, machine: Machine, table: str) -> Exec
     """The same with the name of the table that ships, and of points measured here, if any."""
     names = (machine.calibration, table)
     return msgspec.structs.replace(context, calibration="+".join(filter(None, names)))
+
+
+def changed_versions(then: ExecutionContext, machine: Machine) -> str:
+    """What computes otherwise than it did, in words; empty where nothing does."""
+    was, now = dict(then.versions), dict(machine.versions)
+    if then.calibration is not None:
+        was["the calibration"] = then.calibration.partition("+")[0]
+        now["the calibration"] = machine.calibration
+    names = sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
+    return ", ".join(f"{name} was {was.get(name)} and is {now.get(name)}" for name in names)
 
 
 def noise_applied(program: Program, policy: Policy, physical: str) -> NoiseApplied:

@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from syscalls.capability import Delegate, Revoke, Share
 from syscalls.channel import ChanOptions, ChanStatus, CloseChan, OpenChan
-from syscalls.checkpoint import Checkpoint, Migrate, Replay, Restore
+from syscalls.checkpoint import Checkpoint, DropCheckpoint, ListCheckpoints, Migrate, Replay, Restore
 from syscalls.discover import Discover
 from syscalls.events import Subscribe
 from syscalls.ids import CapabilityId, ChannelId, CheckpointId, HandleId, JobId, SessionId, TenantId
@@ -173,11 +173,13 @@ class Calls:
         *,
         session_id: SessionId,
         job_id: JobId,
+        how: Literal["forward", "rollback"] = "forward",
     ) -> Checkpoint:
-        """Keep a job's state at its next fence."""
+        """Keep a job's state at its next fence. The job goes on by itself."""
         return Checkpoint(
             session_id=session_id,
             job_id=job_id,
+            how=how,
         )
 
     @staticmethod
@@ -193,13 +195,35 @@ class Calls:
         )
 
     @staticmethod
+    def list_checkpoints(
+        *,
+        session_id: SessionId,
+    ) -> ListCheckpoints:
+        """Tell which checkpoints the session has."""
+        return ListCheckpoints(
+            session_id=session_id,
+        )
+
+    @staticmethod
+    def drop_checkpoint(
+        *,
+        session_id: SessionId,
+        checkpoint_id: CheckpointId,
+    ) -> DropCheckpoint:
+        """Let a checkpoint go. Jobs that went on from it are not touched."""
+        return DropCheckpoint(
+            session_id=session_id,
+            checkpoint_id=checkpoint_id,
+        )
+
+    @staticmethod
     def migrate(
         *,
         session_id: SessionId,
         job_id: JobId,
         target: str,
     ) -> Migrate:
-        """Move a job to another placement at its next fence."""
+        """Move a job to another module at its next fence, where it stays. The job goes on by itself."""
         return Migrate(
             session_id=session_id,
             job_id=job_id,

@@ -1,0 +1,96 @@
+"""What is done with a job while no worker holds anything of it: it is kept, or moved.
+
+Such a wish stops the job's slices at their next fence; until all have stopped, no other is handed
+out. What comes of it then is `checkpoints.py`'s and `moving.py`'s business. Afterwards the job goes
+on by itself. A job that nobody has begun, or that waits for its turn, is at rest already.
+"""
+
+from __future__ import annotations
+
+from qmkd.core.checkpoints import check_more, take
+from qmkd.core.effects import StopSegment
+from qmkd.core.events import Called
+from qmkd.core.jobs import find_job, has_shots, set_ready, want_turn
+from qmkd.core.limits import BUSY_RETRY_MS
+from qmkd.core.moving import find_module, move
+from qmkd.core.state import Job, Parked, Session, State
+from qmkd.core.waiting import check_park, park
+from syscalls.checkpoint import Checkpoint, Migrate
+from syscalls.errors import AlreadyCompleted, Busy, KernelError, NoFence
+
+
+def q_checkpoint(state: State, session: Session, event: Called) -> KernelError | None:
+    """q_checkpoint. None: the answer comes once the job is at rest, and what is kept is durable."""
+    request = event.request
+    assert isinstance(request, Checkpoint)
+    job = _find(state, session, request)
+    if isinstance(job, KernelError):
+        return job
+    refusal = check_more(state, job.tenant)
+    if refusal is None:
+        _wish(state, job, event, back=request.how == "rollback")
+    return refusal
+
+
+def q_migrate(state: State, session: Session, event: Called) -> KernelError | None:
+    """q_migrate. None: the answer comes once the job is at rest."""
+    request = event.request
+    assert isinstance(request, Migrate)
+    job = _find(state, session, request)
+    if isinstance(job, KernelError):
+        return job
+    module = find_module(state, job, request.target)
+    if isinstance(module, KernelError):
+        return module
+    _wish(state, job, event)
+    return None
+
+
+def _find(state: State, session: Session, request: Checkpoint | Migrate) -> Job | KernelError:
+    job = find_job(state, session, request.job_id, reading=False)
+    if isinstance(job, KernelError):
+        return job
+    if job.final is not None:
+        return AlreadyCompleted(state=job.state.value)
+    if any(parked.wish is not None for parked in job.waiting):
+        why = "something else is to be done with this job at its next fence"
+        return Busy(what=why, retry_after_ms=BUSY_RETRY_MS)
+    refusal = check_park(job.tenant)
+    if refusal is not None:
+        return refusal
+    fences = job.program.summary.epochs > 1 and not job.policy.exact
+    left = bool(job.again) or job.shots_given < job.policy.shots
+    return job if fences or left or not job.segments else NoFence()
+
+
+def _wish(state: State, job: Job, event: Called, *, back: bool = False) -> None:
+    park(state, Parked(event.origin, job.tenant, job=job, wish=event))
+    if job.stop is not None or job.ending is not None:
+        return  # it is answered when the job is over
+    if has_shots(job):
+        set_ready(state, job, False)
+    job.resting = True
+    state.resting[job] = None
+    for segment in job.segments.values():
+        if not segment.asked:
+            segment.asked = True
+            state.out.append(StopSegment(segment.worker.number, segment.ticket, True, back))
+
+
+def settle(state: State) -> None:
+    """Do with jobs what is wanted, as they come to rest, and let them go on."""
+    for job in list(state.resting):
+        wishes = [parked for parked in job.waiting if parked.wish is not None]
+        over = job.stop is not None or job.ending is not None
+        if wishes and job.segments and not over:
+            continue
+        del state.resting[job]
+        for parked in wishes:
+            if not over:
+                assert parked.wish is not None
+                is_move = isinstance(parked.wish.request, Migrate)
+                (move if is_move else take)(state, job, parked)
+        job.resting = False
+        if not over and has_shots(job):
+            set_ready(state, job, True)
+            want_turn(state, job.tenant)
