@@ -25,7 +25,7 @@ from qmkd.core.limits import (
     SWEEP_EFFECTS_MAX,
 )
 from qmkd.core.ports import UNLIMITED, Quota
-from qmkd.core.quotas import change, check_change, over, set_quota
+from qmkd.core.quotas import change, check_change, outgrown, over, set_quota
 from qmkd.core.records import CapabilityRow, Gone
 from qmkd.core.state import Account, Capability, Session, State, Tenant, TimerKind
 from qmkd.core.waiting import cancel_timer, set_timer
@@ -83,8 +83,8 @@ def hand_on(state: State, session: Session, event: Called) -> Delegated | Kernel
 
 def _enter(state: State, row: CapabilityRow, giver: Session, parent: Capability | None) -> None:
     """Make a capability and enter it into every table."""
-    amounts = _amounts(row.share)
-    made = Capability(msgspec.structs.replace(_BOUNDLESS, **amounts), row, giver, parent)
+    share = msgspec.structs.replace(_BOUNDLESS, **amounts(row.share))
+    made = Capability(share, row, giver, parent)
     state.capabilities[row.id] = made
     giver.given[made] = None
     if parent:
@@ -143,7 +143,7 @@ def _check_share(source: Account, share: Share) -> KernelError | None:
     if isinstance(source, Tenant):
         jobs = source.live + source.checking
         held = {"logical_qubits": source.logical, "physical_qubits": source.physical, "jobs": jobs}
-    for name, amount in _amounts(share).items():
+    for name, amount in amounts(share).items():
         limit = getattr(source.quota, name)
         refusal = over(name.replace("_", " "), limit, held.get(name, 0), amount)
         if refusal is not None:
@@ -151,14 +151,15 @@ def _check_share(source: Account, share: Share) -> KernelError | None:
     return None
 
 
-def _amounts(share: Share) -> dict[str, int]:
+def amounts(share: Share) -> dict[str, int]:
+    """What is set aside, by the names of a quota."""
     every = msgspec.structs.asdict(share)
     return {name: amount for name, amount in every.items() if amount is not None}
 
 
 def _set_aside(state: State, tenant: Tenant, share: Share, sign: int) -> None:
     quota = tenant.quota
-    left = {name: getattr(quota, name) - sign * each for name, each in _amounts(share).items()}
+    left = {name: getattr(quota, name) - sign * each for name, each in amounts(share).items()}
     set_quota(tenant, state.now_ns, msgspec.structs.replace(quota, **left))
     state.stirred = state.contested = True
 
@@ -221,10 +222,11 @@ def expire(state: State) -> None:
 
 
 def settle(state: State) -> None:
-    """Stop jobs whose rights ended, as many as fit a step; be woken for the rest, and in time."""
+    """Stop jobs whose rights ended, or that became larger than their tenant's quota, as many as fit
+    a step; be woken for the rest, and in time."""
     while state.lapsed and len(state.out) <= SWEEP_EFFECTS_MAX:
         job = state.lapsed.pop()
-        refusal = check_job(job)
+        refusal = check_job(job) or outgrown(job)
         if refusal is not None and job.final is None and job.ending is None:
             fail(state, job, refusal)
     if not (state.lapsed or state.expiries):

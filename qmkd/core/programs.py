@@ -88,6 +88,13 @@ def unpin(state: State, program: Program) -> None:
         _forget(state, program)
 
 
+def drop_unused(state: State, tenant: Tenant) -> None:
+    """Nobody will ask for the programs of this tenant any more."""
+    for program in [one for one in tenant.programs.values() if not one.uses]:
+        del tenant.programs[program.key]
+        _uncache(state, program)
+
+
 def slim(program: Program) -> Program:
     """What a finished job keeps of its program once its results are dropped."""
     summary = msgspec.structs.replace(program.summary, events=())

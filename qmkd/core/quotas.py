@@ -61,6 +61,14 @@ def check(
     )
 
 
+def outgrown(job: Job) -> QuotaExceeded | None:
+    """The refusal of an accepted job that is larger than all its tenant may have by now."""
+    quota, need = job.tenant.rule.quota, job.program.summary
+    return over("logical qubits", quota.logical_qubits, 0, need.asked_logical) or over(
+        "physical qubits", quota.physical_qubits, 0, need.peak_physical
+    )
+
+
 def check_change(tenant: Tenant, now_ns: int) -> QuotaExceeded | None:
     """Whether the tenant may have one more thing written down for ever."""
     return over("changes per minute", tenant.changes.rate, level(tenant.changes, now_ns), 1)
@@ -74,10 +82,13 @@ def change(tenant: Tenant, now_ns: int) -> None:
 def set_quota(account: Account, now_ns: int, quota: Quota) -> None:
     """Another quota from now on; what was metered so far leaked at the rate it had."""
     account.quota = quota
-    for meter, rate in (
+    meters = [
         (account.t_states, quota.t_states_per_minute),
         (account.cpu, quota.cpu_ms_per_minute),
-    ):
+    ]
+    if isinstance(account, Tenant):
+        meters.append((account.changes, quota.changes_per_minute))
+    for meter, rate in meters:
         _add(meter, now_ns, 0)
         meter.rate = rate
 

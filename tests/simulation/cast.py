@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -76,6 +77,29 @@ TENANTS = (
     ),
     TenantRule(name="mallory", uids=frozenset({4}), suspended=True),
 )
+
+
+def other_rules(rng: random.Random) -> tuple[TenantRule, ...]:
+    """Such as an operator may reload: with less of a quota, suspended, weighty, or removed."""
+    return tuple(_other(rng, rule) for rule in TENANTS if rng.random() < 0.85)
+
+
+def _other(rng: random.Random, rule: TenantRule) -> TenantRule:
+    names = ("logical_qubits", "physical_qubits", "jobs", "queued_bytes", "result_bytes")
+    meters = ("sessions", "t_states_per_minute", "cpu_ms_per_minute", "changes_per_minute")
+    less = {
+        name: getattr(rule.quota, name) * rng.randint(1, 4) // 4
+        for name in names + meters
+        if rng.random() < 0.1
+    }
+    return msgspec.structs.replace(
+        rule,
+        quota=msgspec.structs.replace(rule.quota, **less),
+        suspended=rule.suspended or rng.random() < 0.15,
+        weight=rng.choice((1, 1, 3)),
+    )
+
+
 PEERS = (
     Peer(1, 1, 100),
     Peer(6, 1, 101),

@@ -18,6 +18,7 @@ import msgspec
 from qmkd.core import effects as fx
 from qmkd.core.events import Called, Origin
 from qmkd.core.limits import PROGRESS_NS_MIN, SESSION_IDLE_NS
+from qmkd.core.ports import TenantRule
 from qmkd.core.state import State
 from qvm.program import VerifiedProgram
 from syscalls.checkpoint import Replay, Replayed
@@ -37,7 +38,7 @@ from syscalls.job import FINAL_STATES, Cancel, JobState, JobStatus, Policy, Subm
 from syscalls.results import ResultsReply
 from syscalls.session import CloseSession, NegotiateCaps, Session, SessionClosed
 from tests.simulation import outcomes
-from tests.simulation.cast import JOBS_RETAINED, tenant_of, verified
+from tests.simulation.cast import JOBS_RETAINED, TENANTS, tenant_of, verified
 from tests.simulation.disk import Disk
 from tests.simulation.ledger import Ledger
 
@@ -106,6 +107,13 @@ class Witness:
         self.asked_ns[event.origin] = now_ns
         self.ledger.asked(event)
         self.arrived = event
+
+    def configured(self, rules: tuple[TenantRule, ...]) -> None:
+        """These are the rules from now on; what was handed on may end for it."""
+        self.suspended = {rule.name for rule in rules if rule.suspended}
+        self.removed = {rule.name for rule in TENANTS} - {rule.name for rule in rules}
+        for each in self.ledger.living.values():
+            each.asked_back = True
 
     def client_gone(self, conn: int) -> None:
         self.gone.add(conn)
@@ -374,9 +382,10 @@ class Witness:
         if rule is None:
             assert isinstance(body, AuthFailed)
             return
-        if rule.suspended:
+        if rule.name in self.suspended | self.removed:
             named = request.tenant_id if isinstance(request, NegotiateCaps) else None
-            assert isinstance(body, TenantSuspended if named in (None, rule.name) else AuthFailed)
+            known = named in (None, rule.name) and rule.name in state.tenants
+            assert isinstance(body, TenantSuspended if known else AuthFailed)
             return
         assert not isinstance(body, TenantSuspended)
         name = getattr(request, "session_id", None)

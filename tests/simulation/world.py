@@ -86,6 +86,7 @@ class Life:
         machine = cast.machine(rng.randint(1, 3), self.disk is not None, version, hardware, table)
         self.kernel = Kernel(machine, cast.planner)
         self.witness: Witness = before.witness if before else Witness(self.disk)
+        self.witness.configured(cast.TENANTS)
         self.processes = [Process() for _ in self.kernel.state.workers]
         self.timers: dict[int, int] = {}
         self.fired: list[int] = []
@@ -101,6 +102,7 @@ class Life:
         self.halted = False
         self.steps = 0
         self.unlucky = rng.choice((0.0, 0.02, 0.1))  # how often workers do badly
+        self.reloads = rng.choice((0.0, 0.0, 0.02))  # how often the rules are changed
         self.asking = rng.choice((0.4, 0.6, 0.8))  # how much of what happens is calls
 
     def _client(self, peer: ev.Peer) -> Client:
@@ -120,6 +122,8 @@ class Life:
                 before = fingerprint(kernel.state)
         elif isinstance(event, ev.ClientGone):
             self.witness.client_gone(event.conn)
+        elif isinstance(event, ev.Configured):
+            self.witness.configured(event.tenants)
         out = kernel.step(self.now_ns, event)
         if before is not None:
             assert isinstance(event, ev.Called)
@@ -168,6 +172,9 @@ class Life:
     def random_step(self) -> None:
         """Whatever happens next."""
         self._let_time_pass()
+        if self.rng.random() < self.reloads:
+            usual = self.rng.random() < 0.5
+            self.step(ev.Configured(cast.TENANTS if usual else cast.other_rules(self.rng)))
         event = self._due_timer() if self.rng.random() < 0.6 else None
         if event is None:
             works = self.rng.random() >= self.asking and self._something_to_do()
@@ -547,6 +554,7 @@ class Life:
     def quiet_events(self) -> Iterator[ev.Event]:
         """Nobody calls; workers do well; time passes until nothing is under way."""
         state = self.kernel.state
+        yield ev.Configured(cast.TENANTS)
         for _ in range(ENDING_STEPS_MAX):
             busy = state.checks or state.pending or state.wanted
             if not (busy or state.live or state.parked) or (not busy and self._given_away()):
@@ -570,7 +578,7 @@ class Life:
                 break
             session = known[0]
             rule = session.tenant.rule
-            owner = next(c for c in self.clients if cast.tenant_of(c.peer) is rule)
+            owner = next(c for c in self.clients if cast.tenant_of(c.peer) == rule)
             yield self.called(owner, CloseSession(session_id=session.id))
         for client in self.clients:
             yield ev.ClientGone(client.conn)
