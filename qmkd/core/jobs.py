@@ -307,6 +307,8 @@ def leave(state: State, job: Job) -> None:
 
 def _stop_segments(state: State, job: Job, *, keep: bool = False) -> None:
     for segment in job.segments.values():
+        if keep and segment.asked:
+            continue
         segment.asked = True
         state.out.append(StopSegment(segment.worker.number, segment.ticket, keep))
     if job.segments and not job.grace:

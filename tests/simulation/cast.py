@@ -59,6 +59,8 @@ TENANTS = (
             sessions=8,
             t_states_per_minute=200_000,
             changes_per_minute=900,
+            checkpoints=5,
+            checkpoint_bytes=40_000,
         ),
     ),
     TenantRule(
@@ -160,9 +162,11 @@ def machine(
         measurable={"Surface": 3, "BaconShor": 2},
         workers=workers,
         worker_bytes=1_000,
+        workers_apart=hardware is HARDWARE[1],
         tenants=TENANTS,
         versions={"x": version},
         durable=durable,
+        calibration="shipped",
         table=table,
     )
 

@@ -16,6 +16,8 @@ from qmkd.core import effects as fx
 from qmkd.core.records import (
     AuditRow,
     CapabilityRow,
+    CheckpointRow,
+    CopyRow,
     ChannelRow,
     EndRow,
     GraphRow,
@@ -24,6 +26,7 @@ from qmkd.core.records import (
     Recovered,
     SessionRow,
     SliceRow,
+    SnapshotRow,
 )
 from syscalls import audit
 from syscalls.job import FINAL_STATES
@@ -44,6 +47,8 @@ class Tables:
     graphs: dict[bytes, GraphRow] = field(default_factory=dict)
     jobs: dict[str, JobRow] = field(default_factory=dict)
     slices: dict[tuple[str, int], SliceRow] = field(default_factory=dict)
+    snapshots: dict[int, SnapshotRow] = field(default_factory=dict)
+    checkpoints: dict[str, CheckpointRow] = field(default_factory=dict)
     ends: dict[str, EndRow] = field(default_factory=dict)
     audit: list[AuditRow] = field(default_factory=list)
 
@@ -122,7 +127,19 @@ class Disk:
                     tables.jobs[row.id] = row
                     self.ever.add(row.id)
                 case SliceRow():
+                    assert row.job in tables.jobs
+                    assert row.job not in tables.ends, "a job that is over does not go on"
                     self._slice(row)
+                case SnapshotRow():
+                    self._snapshot(row)
+                case CheckpointRow():
+                    assert row.id not in tables.checkpoints
+                    assert row.job.session in tables.sessions
+                    assert row.job.graph in tables.graphs
+                    tables.checkpoints[row.id] = row
+                    self.ever.add(row.id)
+                case CopyRow():
+                    pass  # once all else is there
                 case EndRow():
                     assert row.job in tables.jobs
                     assert row.job not in tables.ends, "a job ends once"
@@ -130,12 +147,29 @@ class Disk:
                     tables.ends[row.job] = row
                 case AuditRow():
                     tables.audit.append(row)
+        for copy in effect.rows:
+            if isinstance(copy, CopyRow):
+                self._copy(copy)
         self._let_go(effect)
+
+    def _snapshot(self, row: SnapshotRow) -> None:
+        tables = self.tables
+        assert row.ticket not in tables.snapshots
+        assert row.holder in tables.jobs or row.holder in tables.checkpoints
+        assert not row.of or tables.snapshots[row.of].digest == row.digest, "a copy of another"
+        tables.snapshots[row.ticket] = row
+
+    def _copy(self, row: CopyRow) -> None:
+        tables = self.tables
+        assert row.target in tables.jobs or row.target in tables.checkpoints
+        theirs = [each for (job, _), each in tables.slices.items() if job == row.source]
+        assert theirs, "something is copied"
+        assert not any(job == row.target for job, _ in tables.slices)
+        for each in theirs:
+            self._slice(msgspec.structs.replace(each, job=row.target))
 
     def _slice(self, row: SliceRow) -> None:
         tables = self.tables
-        assert row.job in tables.jobs
-        assert row.job not in tables.ends, "a job that is over does not go on"
         assert 0 <= row.first < row.first + row.report.shots <= row.shots_total
         for (job, first), other in tables.slices.items():
             if job == row.job:
@@ -147,7 +181,14 @@ class Disk:
 
     def _let_go(self, effect: fx.Keep) -> None:
         tables, gone = self.tables, effect.gone
-        for job in (*gone.jobs, *gone.results):
+        for ticket in gone.snapshots:
+            del tables.snapshots[ticket]
+        for holder in (*gone.jobs, *gone.checkpoints):
+            for ticket in [t for t, row in tables.snapshots.items() if row.holder == holder]:
+                del tables.snapshots[ticket]
+        for checkpoint in gone.checkpoints:
+            del tables.checkpoints[checkpoint]
+        for job in (*gone.jobs, *gone.results, *gone.checkpoints):
             for key in [key for key in tables.slices if key[0] == job]:
                 del tables.slices[key]
         for job in gone.jobs:
@@ -162,6 +203,7 @@ class Disk:
         for session in gone.sessions:
             del tables.sessions[session]
         named = {row.graph for row in tables.jobs.values()}
+        named |= {row.job.graph for row in tables.checkpoints.values()}
         for digest in [digest for digest in tables.graphs if digest not in named]:
             del tables.graphs[digest]
 
@@ -172,6 +214,7 @@ class Disk:
         broken = audit.verify((row.number, row.body, row.hash) for row in tables.audit)
         assert broken is None, broken
         live = {row.graph for row in tables.jobs.values() if row.id not in tables.ends}
+        live |= {row.job.graph for row in tables.checkpoints.values()}
         graphs = (
             row if digest in live else msgspec.structs.replace(row, graph=b"")
             for digest, row in tables.graphs.items()
@@ -188,5 +231,7 @@ class Disk:
             graphs=tuple(graphs),
             jobs=tuple(sorted(tables.jobs.values(), key=lambda row: row.number)),
             slices=tuple(row for _, row in sorted(tables.slices.items())),
+            snapshots=tuple(row for _, row in sorted(tables.snapshots.items())),
+            checkpoints=tuple(tables.checkpoints.values()),
             ends=tuple(tables.ends.values()),
         )

@@ -17,15 +17,29 @@ import msgspec
 
 from qmkd.core import effects as fx
 from qmkd.core.events import Called, Origin
-from qmkd.core.limits import PROGRESS_NS_MIN, SESSION_IDLE_NS
+from qmkd.core.limits import JOB_RETAINED_NS, PROGRESS_NS_MIN, SESSION_IDLE_NS
 from qmkd.core.ports import TenantRule
 from qmkd.core.state import State
 from qvm.program import VerifiedProgram
-from syscalls.checkpoint import Replay, Replayed
+from syscalls.checkpoint import (
+    Checkpoint,
+    CheckpointDropped,
+    Checkpointed,
+    CheckpointsListed,
+    DropCheckpoint,
+    Migrate,
+    Migrated,
+    Replay,
+    Replayed,
+    Restore,
+    Restored,
+)
 from syscalls.errors import (
     AccessDenied,
     AuthFailed,
     Busy,
+    CheckpointIncompatible,
+    CheckpointNotFound,
     InsufficientCaps,
     JobNotFound,
     KernelError,
@@ -69,6 +83,17 @@ class SeenJob:
 
 
 @dataclasses.dataclass
+class SeenCheckpoint:
+    """A checkpoint as its reply tells. job: that it was taken of, by name; seed: that job's."""
+
+    session: str
+    job: str
+    seed: int
+    taken_ns: int
+    dropped: bool = False
+
+
+@dataclasses.dataclass
 class Rows:
     """What the shell would hold of a job's packed rows."""
 
@@ -88,6 +113,7 @@ class Witness:
         self.sessions: dict[str, SeenSession] = {}
         self.jobs: dict[str, SeenJob] = {}
         self.repeats: dict[str, str] = {}
+        self.checkpoints: dict[str, SeenCheckpoint] = {}
         self.rows: dict[str, Rows] = {}
         self.programs: dict[int, bytes] = {}
         self.forgotten: set[int] = set()
@@ -150,6 +176,10 @@ class Witness:
                     self._sealed(state, effect.job_id)
                 case fx.DropResults():
                     del self.rows[effect.job_id]
+                case fx.CopyResults():
+                    assert effect.target not in self.rows
+                    assert not self.rows[effect.source].sealed
+                    self.rows[effect.target] = Rows()
                 case fx.Halt():
                     self.halts += 1
         if self.subscribed and not dying:
@@ -179,7 +209,10 @@ class Witness:
 
     def recovered(self, before: State, state: State, now_ns: int) -> None:
         """Hold a kernel that has just recovered against the one before it, and what was told."""
-        known_rows = {job.id for job in state.jobs.values() if job.rows}
+        known_rows = {str(job.id) for job in state.jobs.values() if job.rows}
+        for tenant in state.tenants.values():
+            made = tenant.checkpoints.values()
+            known_rows |= {str(one.row.id) for one in made if one.job.shots_done}
         assert known_rows <= self.rows.keys(), "rows are where slices are"
         self.rows = {name: rows for name, rows in self.rows.items() if name in known_rows}
         self._check_epoch(state)
@@ -215,8 +248,12 @@ class Witness:
                 assert body.session_id in self.disk.ever
             case SessionClosed():
                 assert request.session_id not in tables.sessions
-            case Submitted() | Replayed():
+            case Submitted() | Replayed() | Restored():
                 assert body.job_id in self.disk.ever
+            case Checkpointed():
+                assert body.checkpoint_id in self.disk.ever
+            case CheckpointDropped():
+                assert body.checkpoint_id not in tables.checkpoints
             case JobStatus() if body.state in FINAL_STATES:
                 kept = tables.ends[body.job_id].status
                 assert (kept.state, kept.completed_at) == (body.state, body.completed_at)
@@ -298,6 +335,22 @@ class Witness:
                 self._submitted(event, body)
             case Replayed():
                 self._replayed(event, body)
+            case Checkpointed() | Restored() | Migrated() | CheckpointDropped():
+                self._kept_or_moved(state, now_ns, request, body)
+            case CheckpointNotFound() if event is self.arrived:
+                assert isinstance(request, Restore | DropCheckpoint)
+                seen = self.checkpoints.get(request.checkpoint_id)
+                mine = seen is not None and seen.session == request.session_id
+                if seen is not None and mine and not seen.dropped:
+                    assert now_ns - seen.taken_ns > JOB_RETAINED_NS, "it is there"
+            case CheckpointIncompatible():
+                assert body.reason.startswith(("it is damaged", "x was")), body.reason
+                assert self.disk is not None
+            case CheckpointsListed():
+                for one in body.checkpoints:
+                    known = self.checkpoints.get(one.checkpoint_id)
+                    assert known is None or known.session == request.session_id
+                    assert 0 <= one.shots_done <= one.shots_total
             case JobStatus():
                 self._status(body)
             case Subscribed():
@@ -338,6 +391,39 @@ class Witness:
         again = msgspec.structs.replace(first.request, policy=policy)
         self.jobs[body.job_id] = SeenJob(first.session, first.tenant, again, first.events)
         self.repeats[body.job_id] = request.job_id
+
+    def _kept_or_moved(self, state: State, now_ns: int, request: Any, body: Any) -> None:
+        """Whoever goes on from a checkpoint has its job's seed; who was moved lies there."""
+        match body:
+            case Checkpointed():
+                assert isinstance(request, Checkpoint)
+                assert body.checkpoint_id not in self.checkpoints
+                job = state.jobs.get(request.job_id)
+                made = SeenCheckpoint(request.session_id, request.job_id, 0, now_ns)
+                for tenant in state.tenants.values():
+                    if one := tenant.checkpoints.get(body.checkpoint_id):
+                        made.seed = one.job.seed
+                        assert job is None or job.seed == made.seed
+                self.checkpoints[body.checkpoint_id] = made
+            case Restored():
+                assert isinstance(request, Restore)
+                assert body.job_id not in self.jobs
+                seen = self.checkpoints[request.checkpoint_id]
+                assert seen.session == request.session_id
+                first = self.jobs[seen.job]
+                self.jobs[body.job_id] = SeenJob(
+                    first.session, first.tenant, first.request, first.events
+                )
+                self.repeats[body.job_id] = seen.job
+                job = state.jobs.get(body.job_id)
+                assert job is None or job.seed == seen.seed
+            case Migrated():
+                job = state.jobs.get(body.job_id)
+                assert isinstance(request, Migrate)
+                if job is not None and job.module is not None:
+                    assert state.hardware.module[job.module].name == body.placement
+            case CheckpointDropped():
+                self.checkpoints[body.checkpoint_id].dropped = True
 
     def _check_repeat(self, name: str) -> None:
         """A replay that is over as its original is has the same bits."""
@@ -424,8 +510,9 @@ class Witness:
             assert isinstance(body, JobNotFound | InsufficientCaps)
         elif "CAP_ADMIN" in self.ledger.rights_of(request.session_id, {*state.capabilities}):
             foreign = request.session_id != job.session
-            assert not (foreign and isinstance(request, Cancel)) or isinstance(
-                body, JobNotFound | AccessDenied
+            changes = isinstance(request, Cancel | Checkpoint | Migrate)
+            assert not (foreign and changes) or isinstance(
+                body, JobNotFound | AccessDenied | InsufficientCaps
             )
         elif job.tenant != asker.tenant:
             assert isinstance(body, JobNotFound | InsufficientCaps), "as if there were no job"

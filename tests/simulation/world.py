@@ -24,10 +24,20 @@ from qvm.findings import Findings
 from qvm.program import VerifiedProgram
 from syscalls.capability import Delegate, Delegated, Revoke, Share
 from syscalls.channel import OpenChan
-from syscalls.checkpoint import Checkpoint, Replay, Replayed
+from syscalls.checkpoint import (
+    Checkpoint,
+    Checkpointed,
+    DropCheckpoint,
+    ListCheckpoints,
+    Migrate,
+    Replay,
+    Replayed,
+    Restore,
+    Restored,
+)
 from syscalls.errors import AuthFailed, KernelError, SessionExpired
 from syscalls.events import Subscribe
-from syscalls.ids import CapabilityId, HandleId, JobId, SessionId, TenantId
+from syscalls.ids import CapabilityId, CheckpointId, HandleId, JobId, SessionId, TenantId
 from syscalls.job import (
     FINAL_STATES,
     Cancel,
@@ -45,6 +55,7 @@ from syscalls.session import CloseSession, NegotiateCaps, Session
 from syscalls.telemetry import GetMapping, GetTelemetry
 from tests.simulation import cast, outcomes
 from tests.simulation.disk import WRONG, Disk
+from tests.simulation.parking import Snapshots, parked
 from tests.simulation.witness import Witness, fingerprint
 
 LIFE_STEPS = 2500
@@ -61,16 +72,19 @@ class Client:
         self.peer, self.kind, self.conn, self.calls = peer, kind, number, 0
         self.sessions: list[SessionId] = []
         self.jobs: list[JobId] = []
+        self.checkpoints: list[CheckpointId] = []
 
 
 class Process:
-    """A worker process: what it holds, what it was asked to stop, whether it is being killed."""
+    """A worker process: what it holds, what it was asked to stop, for good or to go on from there,
+    whether it is being killed."""
 
     def __init__(self) -> None:
         self.up = False
         self.doomed = False
         self.held: dict[int, fx.RunSegment | fx.CheckProgram | fx.Calibrate] = {}
         self.stopping: set[int] = set()
+        self.parking: set[int] = set()
 
 
 class Life:
@@ -90,13 +104,15 @@ class Life:
         self.processes = [Process() for _ in self.kernel.state.workers]
         self.timers: dict[int, int] = {}
         self.fired: list[int] = []
-        self.loads: list[fx.LoadGraph] = []
+        self.loads: list[fx.LoadGraph | fx.VerifyCheckpoint] = []
+        self.snapshots = Snapshots(self.disk)
         self.told: list[ev.Event] = []
         self.conns: int = before.conns if before else 0
         self.clients = [self._client(peer) for peer in cast.PEERS]
         if before is not None:
             for client, earlier in zip(self.clients, before.clients, strict=True):
                 client.sessions, client.jobs = earlier.sessions, earlier.jobs
+                client.checkpoints = earlier.checkpoints
         self.given: list[CapabilityId] = before.given if before else []
         self.busy = [client for client in self.clients if cast.may_call(client.peer)]
         self.halted = False
@@ -144,14 +160,22 @@ class Life:
         return due or bool(state.lapsed)
 
     def _perform(self, effect: fx.Effect) -> None:
+        self.snapshots.perform(effect)
         match effect:
             case fx.RunSegment() | fx.CheckProgram() | fx.Calibrate():
                 process = self.processes[effect.worker]
                 assert process.up, "work goes only to workers that are there"
                 process.held[effect.ticket] = effect
             case fx.StopSegment():
-                assert effect.ticket in self.processes[effect.worker].held
-                self.processes[effect.worker].stopping.add(effect.ticket)
+                process = self.processes[effect.worker]
+                assert effect.ticket in process.held
+                assert effect.ticket not in process.stopping
+                if effect.keep:
+                    assert effect.ticket not in process.parking, "asked once"
+                    process.parking.add(effect.ticket)
+                else:
+                    process.parking.discard(effect.ticket)
+                    process.stopping.add(effect.ticket)
             case fx.KillWorker():
                 assert not self.processes[effect.worker].doomed
                 self.processes[effect.worker].doomed = True
@@ -164,7 +188,7 @@ class Life:
             case fx.Keep():
                 assert self.disk is not None
                 self.disk.keep(effect)
-            case fx.LoadGraph():
+            case fx.LoadGraph() | fx.VerifyCheckpoint():
                 self.loads.append(effect)
             case fx.Halt():
                 self.halted = True
@@ -257,8 +281,15 @@ class Life:
         return self._written() if chance > 0.3 else None
 
     def _loaded(self, disk: Disk) -> ev.Event:
-        """A program is read, unless its job was forgotten meanwhile or the disk is damaged."""
+        """A program is read, unless its job was forgotten meanwhile or the disk is damaged; or a
+        checkpoint."""
         asked = self.loads.pop(0)
+        if isinstance(asked, fx.VerifyCheckpoint):
+            whole = asked.checkpoint in disk.tables.checkpoints
+            for ticket in asked.snapshots if whole else ():
+                assert disk.tables.snapshots[ticket].holder == asked.checkpoint
+            damaged = not whole or self.rng.random() < 0.1
+            return ev.CheckpointVerified(asked.ticket, "a bit of it flipped" if damaged else "")
         row = disk.tables.jobs.get(asked.job_id)
         known = row is not None and self.rng.random() < 0.9
         graph = disk.tables.graphs[row.graph].graph if row is not None and known else b""
@@ -296,11 +327,15 @@ class Life:
         ):
             self.processes[number] = Process()
             return ev.WorkerGone(number)
-        event = self._said(unit, ticket in process.stopping, unlucky)
+        keep = ticket in process.parking
+        event = self._said(unit, keep or ticket in process.stopping, unlucky, keep)
         if event is None:
             return ev.WorkerReady(number)
         del process.held[ticket]
         process.stopping.discard(ticket)
+        process.parking.discard(ticket)
+        if isinstance(event, ev.SegmentParked):
+            self.snapshots.hold(event)
         self.told = [*self.told[-4:], event]
         return event
 
@@ -316,12 +351,21 @@ class Life:
         unit: fx.RunSegment | fx.CheckProgram | fx.Calibrate,
         stopping: bool,
         unlucky: float,
+        keep: bool,
     ) -> ev.Event | None:
         if isinstance(unit, fx.CheckProgram):
             return self._checked(unit, unlucky)
         if isinstance(unit, fx.Calibrate):
             return self._calibrated(unit)
         chance = self.rng.random()
+        if unit.resume and self.rng.random() < unlucky:
+            why = (unit.worker, unit.ticket, "unfit", "its digest is another")
+            return ev.SegmentFailed(*why)
+        # A segment stops by itself after a while, and now and then although nothing is kept.
+        if chance < 0.8 if keep else chance < 0.05 and unit.park_ns:
+            event = parked(self.rng, unit, lambda part: self._report(part, 0.0))
+            if event is not None:
+                return event
         if stopping and chance < 0.9:
             if chance < 0.3:
                 return None  # late
@@ -425,6 +469,8 @@ class Life:
             return self._negotiate(client)
         if rng.random() < 0.06:
             return self._hand_on(client, session)
+        if rng.random() < 0.07:
+            return self._keep_or_move(client, session, job)
         match rng.choices(range(9), (30, 20, 16, 9, 6, 5, 6, 1, 4))[0]:
             case 0:
                 submission = self._submit(session)
@@ -456,9 +502,26 @@ class Life:
             return GetMapping(session_id=session, job_id=job)
         if rng.random() < 0.6:
             return Replay(session_id=session, job_id=job)
-        if rng.random() < 0.5:
-            return Checkpoint(session_id=session, job_id=job)
         return OpenChan(session_id=session, vq_a=HandleId("a"), vq_b=HandleId("b"))
+
+    def _keep_or_move(self, client: Client, session: SessionId, job: JobId) -> Any:
+        """Take a checkpoint, go on from one, or move a job."""
+        rng = self.rng
+        whose = rng.choice(self.clients) if rng.random() < 0.1 else client
+        name = rng.choice(whose.checkpoints or [CheckpointId("ckpt_none")])
+        match rng.choices(range(5), (10, 10, 2, 2, 4))[0]:
+            case 0:
+                return Checkpoint(
+                    session_id=session, job_id=job, how=rng.choice(("forward", "rollback"))
+                )
+            case 1:
+                return Restore(session_id=session, checkpoint_id=name)
+            case 2:
+                return ListCheckpoints(session_id=session)
+            case 3:
+                return DropCheckpoint(session_id=session, checkpoint_id=name)
+        module = rng.choice(("m0", "m1", "m2", "main", "elsewhere"))
+        return Migrate(session_id=session, job_id=job, target=module)
 
     def _hand_on(self, client: Client, session: SessionId) -> Delegate | Revoke:
         """Delegate a few rights, mostly those that programs need; or take something back."""
@@ -542,7 +605,9 @@ class Life:
                     client.sessions = [*client.sessions[-2:], effect.body.session_id]
                 elif isinstance(effect.body, Delegated):
                     self.given.append(effect.body.capability_id)
-                elif isinstance(effect.body, Submitted | Replayed):
+                elif isinstance(effect.body, Checkpointed):
+                    client.checkpoints = [*client.checkpoints[-5:], effect.body.checkpoint_id]
+                elif isinstance(effect.body, Submitted | Replayed | Restored):
                     client.jobs = [*client.jobs[-20:], effect.body.job_id]
                 elif isinstance(effect.body, AuthFailed | SessionExpired):
                     gone = getattr(getattr(event, "request", None), "session_id", None)
@@ -601,15 +666,20 @@ class Life:
             assert tenant.rows_live == tenant.kept_bytes == 0
             assert not tenant.keys
             assert not tenant.finished
+            assert not tenant.checkpoints
+            assert not tenant.checkpoint_bytes
             assert tenant.quota == tenant.rule.quota
             for meter in (tenant.t_states, tenant.cpu, tenant.changes):
                 assert quotas.level(meter, self.now_ns + quotas.MINUTE) == 0
         assert not self.witness.rows, "no rows are kept for nobody"
+        assert not self.snapshots.held, "nor snapshots"
         assert set(state.timers) <= {state.sweep, state.lapse}
         if self.disk is not None:
             tables = self.disk.tables
             for rows in (tables.sessions, tables.graphs, tables.jobs, tables.slices, tables.ends):
                 assert not rows, "nothing is kept of what nobody may read"
+            assert not tables.snapshots
+            assert not tables.checkpoints
 
     def shutdown_events(self) -> Iterator[ev.Event]:
         """A shutdown in the middle of things; clients go on calling until the halt."""
