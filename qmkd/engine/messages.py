@@ -1,7 +1,9 @@
 """What the daemon and a worker say to each other, and how it is cut into frames.
 
-A frame is a 4-byte little-endian length and a msgpack map tagged by `type`. A `Run` whose sink is
-`fd` is sent together with one file descriptor (SCM_RIGHTS). Requests are answered in order.
+A frame is a 4-byte little-endian length and a msgpack map tagged by `type`. With the first byte of
+some go file descriptors (SCM_RIGHTS): with a `Run` the file for its rows, where its sink is `fd`,
+and then the snapshot that it goes on from; with a `Parked` its snapshot. Requests are answered in
+order.
 """
 
 from __future__ import annotations
@@ -34,8 +36,10 @@ class Load(msgspec.Struct, frozen=True, tag=True):
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Run shots of a loaded program. Answered by `Done` or `Failed`.
+    """Run shots of a loaded program. Answered by `Done`, `Parked` or `Failed`.
 
+    resume: the first shots go on from the snapshot that comes along. park_ns: after so long it
+    parks by itself, once it has passed a fence or finished a batch; 0 for never.
     row_offset: index of the first row in the file, for sink `fd`: the rows are written at
     `row_offset * row_bytes`. row_bytes: what the sender thinks a row takes; a different answer here
     is an error, not a corrupted file.
@@ -53,6 +57,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     sink: Literal["inline", "fd"] = "inline"
     row_offset: int = 0
     setting: Setting = USUAL
+    resume: bool = False
+    park_ns: int = 0
 
 
 class Check(msgspec.Struct, frozen=True, tag=True):
@@ -107,9 +113,28 @@ class Done(msgspec.Struct, frozen=True, tag=True):
     decoder_data: bytes | None = None
 
 
+class Parked(msgspec.Struct, frozen=True, tag=True):
+    """The run stands at a fence or between batches, and may go on from there in any worker.
+
+    report, rows, decoder_data: as of `Done`, of the whole SHOT_BLOCKs that are done; report None
+    for none. size: bytes of the snapshot, a memory file that is sealed against all change, which
+    comes along; 0 where none does, and the rest begins anew. digest: SHA-256 of it. epoch: that the
+    next shots are in, 0 where they have not begun.
+    """
+
+    ticket: int
+    report: SegmentReport | None
+    rows: bytes | None
+    decoder_data: bytes | None = None
+    epoch: int = 0
+    size: int = 0
+    digest: bytes = b""
+
+
 class Failed(msgspec.Struct, frozen=True, tag=True):
     """No result. reason: `stopped` (asked to), `refused` (cannot run it), `memory`, `unloaded`
-    (the program or the table is not held here; send it and ask again), `internal`, `too_large`
+    (the program or the table is not held here; send it and ask again), `internal`, `unfit` (the
+    snapshot cannot be continued here), `too_large`
     (exact probabilities take `asked` of what the message names, and `limit` are the most),
     `uncalibrated` (no table has the errors of `point`). epoch: program epoch."""
 
@@ -142,7 +167,7 @@ class Checked(msgspec.Struct, frozen=True, tag=True):
 
 
 Request = Load | Run | Check | Table | Calibrate | Drop
-Answer = Ready | Done | Failed | Checked | Calibrated
+Answer = Ready | Done | Parked | Failed | Checked | Calibrated
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _requests: Final[msgspec.msgpack.Decoder[Request]] = msgspec.msgpack.Decoder(Request)

@@ -169,7 +169,7 @@ def run_slice(
     setting: Setting = USUAL,
     data_sink: DataSink = lambda data: None,
     parking: Parking = NEVER,
-    resume: bytes = b"",
+    resume: bytes | None = None,
 ) -> SegmentReport | Parked:
     """As `run_rows`, but it may park at a fence or between batches, and may go on from where a run
     of these shots has parked: together they give the same rows, leaves, counts and figures as one
@@ -185,10 +185,12 @@ def run_slice(
     started = time.thread_time_ns()
     model = noise_model(noise, program, setting, stop)
     slice_ = Slice(program, engine, model, seed, shot_first, shots, counts, sink, data_sink)
-    begun = slice_.resume(resume, stop) if resume else None
+    begun = slice_.resume(resume, stop) if resume is not None else None
     # To make a form is what most of these takes, if they were not made before.
     made_ns = time.thread_time_ns() - started
-    spent = partial(_spent, program, engine, made_ns if resume or not model.ideal else 0)
+    spent = partial(
+        _spent, program, engine, made_ns if resume is not None or not model.ideal else 0
+    )
     parked: Parked | None = None
     for each in _runs(program, engine, model, seed, slice_.at, slice_.end, stop, parking, begun):
         if isinstance(each, tableau.Shots) or (isinstance(each, Batch) and each.ended):

@@ -17,7 +17,9 @@ snapshot computes it anew and compares.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import zlib
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
@@ -41,6 +43,7 @@ BODY_BYTES_MAX: Final = 1 << 31
 REST_BYTES_MAX: Final = 64 << 20  # of a snapshot that is kept for a slice
 REST_BODY_BYTES_MAX: Final = 256 << 20  # before it is compressed, which takes seconds then
 NOT_BEGUN: Final = -1
+SEALS: Final = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 VERSIONS: Final = {"chance": str(VERSION), "numpy": np.__version__, "stim": stim.__version__}
 
@@ -75,6 +78,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 _ILL_FORMED: Final = (
     msgspec.MsgspecError,
     AssertionError,
+    AttributeError,
     LookupError,
     SyntaxError,
     TypeError,
@@ -308,6 +312,20 @@ def unseal(snapshot: bytes) -> tuple[Head, dict[str, Any]]:
             there = whole.head.versions.get(name)
             raise Unfit(f"it was taken with {name} {there}; this build has {version}")
     return whole.head, whole.body
+
+
+def in_memory(sealed: bytes) -> int:
+    """A descriptor of a memory file that holds it and never changes. Raises OSError."""
+    fd = os.memfd_create("qmk-snapshot", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        view = memoryview(sealed)
+        while view:
+            view = view[os.write(fd, view) :]
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _array_bytes(value: object) -> int:

@@ -1,9 +1,10 @@
 """The worker process: `python -m qmkd.engine.worker SOCKET_FD STOP_FD [options]`.
 
 Blocking and single-threaded: it takes requests from a socket in order, runs them, answers in order.
-STOP_FD is a memfd of STOP_BYTES bytes, mapped shared; while it holds a run's ticket, that run stops
-at its next fence. The worker trusts no size, ends quietly when the daemon does, leaves no core, and
-is held to a memory bound by the host's kernel. `messages.py` has the protocol, `run.py` the work.
+STOP_FD is a memfd of STOP_BYTES bytes, mapped shared: while its first word holds a run's ticket,
+that run stops at its next fence, and while its second does, it parks there. The worker trusts no
+size, ends quietly when the daemon does, leaves no core, and is held to a memory bound by the host's
+kernel. `messages.py` has the protocol, `run.py` the work.
 
 Nothing numeric is imported before `main` has set the number of threads.
 """
@@ -21,13 +22,14 @@ import sys
 import time
 from collections import OrderedDict, deque
 from collections.abc import Iterator
+from hashlib import sha256
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from qmkd.core.ports import Sandbox
+from qmkd.core.ports import Sandbox, SegmentReport
 from qmkd.engine import messages
 from qmkd.engine.choose import EXACT
 from qmkd.engine.messages import (
@@ -40,6 +42,7 @@ from qmkd.engine.messages import (
     Drop,
     Failed,
     Load,
+    Parked,
     Ready,
     Request,
     Run,
@@ -53,7 +56,7 @@ if TYPE_CHECKING:
     from qmkd.engine.layout import Packed
     from qmkd.engine.prepared import Prepared
 
-STOP_BYTES: Final = 8
+STOP_BYTES: Final = 16
 RECEIVE_BYTES: Final = 1 << 18
 FDS_MAX: Final = 64  # at once in one message, and waiting for their runs
 PROGRAMS_MAX: Final = 256
@@ -132,6 +135,13 @@ class _Unloaded(Exception):
     """The program or table that it names is not held here."""
 
 
+class _Found(NamedTuple):
+    """What a run came to. snapshot: of what is left of it; empty for none."""
+
+    answer: Done | Parked
+    snapshot: bytes = b""
+
+
 class Worker:
     """One connection to the daemon, and the programs it has sent, least recently used first."""
 
@@ -171,7 +181,7 @@ class Worker:
                 case Drop():
                     self._drop(request.program)
                 case Run():
-                    self._answer(self._run(request))
+                    self._answer(*self._run(request))
                 case Check():
                     self._answer(_check(request))
                 case Table():
@@ -194,9 +204,18 @@ class Worker:
             for body in self._frames.feed(chunk):
                 yield messages.request(body)
 
-    def _answer(self, answer: Answer) -> None:
-        """Send an answer, perhaps together with the next ones."""
+    def _answer(self, answer: Answer, file: int | None = None) -> None:
+        """Send an answer, perhaps together with the next ones; at once with a descriptor, which is
+        closed then."""
         encoded = messages.frame(answer)
+        if file is not None:
+            self._flush()
+            try:
+                sent = socket.send_fds(self._connection, [encoded], [file])
+            finally:
+                os.close(file)
+            self._connection.sendall(encoded[sent:])
+            return
         now = time.monotonic_ns()
         if not self._answers:
             self._held_since = now
@@ -245,19 +264,40 @@ class Worker:
 
     # --- work -------------------------------------------------------------------------------------
 
-    def _run(self, run: Run) -> Answer:
-        """Run the shots. Whatever goes wrong is an answer, and the worker lives on."""
+    def _run(self, run: Run) -> tuple[Answer, int | None]:
+        """Run the shots. Whatever goes wrong is an answer, and the worker lives on. Second, the
+        descriptor that goes with it."""
+        with contextlib.ExitStack() as closing:
+            file = self._descriptor(run.sink == "fd", closing)
+            parked = self._descriptor(run.resume, closing)
+            found = self._found(run, file, parked)
+        if isinstance(found, Failed) or found.snapshot == b"":
+            return (found if isinstance(found, Failed) else found.answer), None
+        return _with_snapshot(found.answer, found.snapshot)
+
+    def _descriptor(self, wanted: bool, closing: contextlib.ExitStack) -> int | None:
+        """The next that came, if one is wanted and has come."""
+        if not wanted or not self._fds:
+            return None
+        closing.callback(os.close, self._fds[0])
+        return self._fds.popleft()
+
+    def _found(self, run: Run, file: int | None, parked: int | None) -> Failed | _Found:
         from qmkd.engine.exact import TooLarge
         from qmkd.engine.prepared import Stopped, Unable, Uncalibrated
+        from qmkd.engine.snapshot import Unfit
 
-        file = self._fds.popleft() if run.sink == "fd" and self._fds else None
         try:
-            if run.sink == "fd" and file is None:
+            if (run.sink == "fd" and file is None) or (run.resume and parked is None):
                 raise Unable("no file descriptor came with the run")
-            return self._rows(run, file)
+            return self._rows(run, file, parked)
+        except Unfit as unfit:
+            return Failed(run.ticket, "unfit", str(unfit)[:MESSAGE_CHARS_MAX])
         except _Unloaded as missing:
             return Failed(run.ticket, "unloaded", f"{missing} is not loaded here")
         except Stopped as stopped:
+            if self._stop[0] != run.ticket:  # it was to park, and stands nowhere
+                return _Found(Parked(run.ticket, None, None))
             return Failed(run.ticket, "stopped", str(stopped), stopped.epoch)
         except TooLarge as large:
             what = f"room for exact probabilities, in {large.what}"
@@ -273,14 +313,11 @@ class Worker:
         except Exception as error:
             text = f"{type(error).__name__}: {error}"
             return Failed(run.ticket, "internal", text[:MESSAGE_CHARS_MAX])
-        finally:
-            if file is not None:
-                os.close(file)
 
-    def _rows(self, run: Run, file: int | None) -> Done:
+    def _rows(self, run: Run, file: int | None, parked: int | None) -> _Found:
         from qmkd.engine.layout import packed_row_bytes
         from qmkd.engine.prepared import Unable
-        from qmkd.engine.run import run_rows
+        from qmkd.engine.run import Parking, run_slice
 
         started = time.thread_time_ns()
         if run.setting.table not in self._tables:
@@ -305,8 +342,8 @@ class Worker:
                     offset += written
                     view = view[written:]
 
-        flag, ticket = self._stop, run.ticket
-        report = run_rows(
+        flag, ticket, exact = self._stop, run.ticket, run.engine == EXACT
+        found = run_slice(
             program,
             run.seed,
             run.shot_first,
@@ -314,17 +351,42 @@ class Worker:
             run.engine,
             run.noise,
             run.counts,
-            lambda: flag[0] == ticket,
+            # Probabilities stand at no fence: to park is to begin anew.
+            lambda: flag[0] == ticket or (exact and flag[1] == ticket),
             sink,
             run.setting,
             lambda data: known.append(data.tobytes()),
-        )
-        report = msgspec.structs.replace(
-            report, cpu_ns=report.cpu_ns + read_ns, spent=report.spent | {"read": read_ns}
+            Parking(lambda: flag[1] == ticket, run.park_ns),
+            None if parked is None else os.pread(parked, os.fstat(parked).st_size, 0),
         )
         rows = b"".join(parts) if file is None else None
         data = b"".join(known) if run.setting.decoder_data else None
-        return Done(ticket, report, rows, data)
+        if isinstance(found, SegmentReport):
+            return _Found(Done(ticket, _read_too(found, read_ns), rows, data))
+        report = found.report and _read_too(found.report, read_ns)
+        answer = Parked(ticket, report, rows, data, found.epoch)
+        return _Found(answer, found.snapshot)
+
+
+def _read_too(report: SegmentReport, read_ns: int) -> SegmentReport:
+    """With the time that it took to read the program."""
+    return msgspec.structs.replace(
+        report, cpu_ns=report.cpu_ns + read_ns, spent=report.spent | {"read": read_ns}
+    )
+
+
+def _with_snapshot(parked: Answer, snapshot: bytes) -> tuple[Answer, int | None]:
+    """The answer as it is sent, and a memory file of the snapshot, which nobody can change; none
+    where there is no room for it."""
+    from qmkd.engine.snapshot import in_memory
+
+    assert isinstance(parked, Parked)
+    try:
+        file = in_memory(snapshot)
+    except OSError:
+        return msgspec.structs.replace(parked, epoch=0), None
+    digest = sha256(snapshot).digest()
+    return msgspec.structs.replace(parked, size=len(snapshot), digest=digest), file
 
 
 def _calibrate(calibrate: Calibrate) -> Calibrated:

@@ -113,6 +113,7 @@ async def _serve(config: Config, listeners: list[socket.socket]) -> int:
         finally:
             if store is not None:
                 hub.forget(store.fileno())
+            pump.snapshots.close()
             results.close()
             hub.close()
 
@@ -152,7 +153,7 @@ async def _serve_from(
 ) -> int:
     needed = NEEDED if config.worker_sandbox == "require" else ()
     options = _worker_options(config)
-    pool = Pool(hub, results, tables, pump.feed, config.workers, options, needed)
+    pool = Pool(hub, results, tables, pump.feed, config.workers, options, needed, pump.snapshots)
     server = Server(hub, _fitting(config), pump)
     pump.workers, pump.connections = pool, server.connections
     status = EXIT_FAILED

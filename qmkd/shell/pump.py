@@ -53,7 +53,7 @@ class Workers(Protocol):
 
     def calibrate(self, point: fx.Calibrate) -> None: ...
 
-    def stop(self, worker: int, ticket: int) -> None: ...
+    def stop(self, worker: int, ticket: int, keep: bool) -> None: ...
 
     def kill(self, worker: int) -> None: ...
 
@@ -103,7 +103,9 @@ class Pump:
             fx.CheckProgram: lambda effect: self.workers.check(effect),
             fx.Calibrate: lambda effect: self.workers.calibrate(effect),
             fx.RunSegment: lambda effect: self.workers.run(effect),
-            fx.StopSegment: lambda effect: self.workers.stop(effect.worker, effect.ticket),
+            fx.StopSegment: lambda effect: self.workers.stop(
+                effect.worker, effect.ticket, effect.keep
+            ),
             fx.DropSnapshot: lambda effect: self.snapshots.drop(effect.ticket),
             fx.CopySnapshot: lambda effect: self.snapshots.copy(effect.source, effect.target),
             fx.KillWorker: lambda effect: self.workers.kill(effect.worker),

@@ -1,15 +1,16 @@
 """The worker processes: started before they are needed, watched, stopped, replaced.
 
 All numerics run there (Stim holds the interpreter lock for whole calls), one process per core, each
-a fresh interpreter with a socket to us and one shared word by which a running segment is asked to
-stop. A worker that breaks the protocol or does not stop is killed; the kernel runs its segments
-elsewhere and gets the same bits. Which worker runs what is the kernel's decision; how it is run,
-the engine's (`qmkd/engine/messages.py`).
+a fresh interpreter with a socket to us and two shared words by which a running segment is asked to
+stop, or to park. A worker that breaks the protocol or does not stop is killed; the kernel runs its
+segments elsewhere and gets the same bits. Which worker runs what is the kernel's decision; how it
+is run, the engine's (`qmkd/engine/messages.py`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import mmap
 import os
@@ -18,7 +19,8 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from select import EPOLLIN, EPOLLOUT
 from time import monotonic
 
@@ -31,15 +33,19 @@ from qmkd.engine import messages as msg
 from qmkd.shell.hub import Hub
 from qmkd.shell.outbox import Outbox
 from qmkd.shell.results import Results, Rows
+from qmkd.shell.snapshots import SEALS, Snapshots
 from qmkd.shell.tables import Tables
 from syscalls.decoding import SHOT_COLUMNS_BYTES
 from syscalls.findings import Finding
+from syscalls.results import SHOT_BLOCK
 
 READ_BYTES = 256 * 1024
 SAID_BYTES_MAX = 8 * 1024  # of what a worker writes to standard error, per line of ours
 WORKER_ENV = ("PYTHON", "LD_LIBRARY_PATH", "LANG", "LC_")
 HEALTHY_S = 5.0  # a worker that lived so long is replaced at once
-STOP_WORD = struct.Struct("<Q")  # the ticket that is to stop, or 0
+STOP_WORDS = struct.Struct("<QQ")  # the tickets that are to stop, and to park; or 0
+FDS_WAITING_MAX = 4  # descriptors of a worker whose messages are not whole yet
+DIGEST_BYTES = 32
 BACKOFF_S_MIN = 0.1
 BACKOFF_S_MAX = 30.0
 START_FAILURES_MAX = 3  # in a row, before any worker was ever ready
@@ -62,9 +68,9 @@ class Worker:
             with theirs:
                 self.stop_fd = os.memfd_create("qmk-stop", os.MFD_CLOEXEC)
                 undo.callback(os.close, self.stop_fd)
-                os.ftruncate(self.stop_fd, STOP_WORD.size)
-                self.stop_word = mmap.mmap(self.stop_fd, STOP_WORD.size)
-                undo.callback(self.stop_word.close)
+                os.ftruncate(self.stop_fd, STOP_WORDS.size)
+                self.stop_words = mmap.mmap(self.stop_fd, STOP_WORDS.size)
+                undo.callback(self.stop_words.close)
                 self.process = _start_process(theirs.fileno(), self.stop_fd, options)
                 undo.enter_context(self.process)
                 undo.callback(self.process.kill)
@@ -81,18 +87,23 @@ class Worker:
         self.programs: set[int] = set()
         self.tables: set[str] = {""}
         self.running: dict[int, tuple[fx.RunSegment, Rows] | fx.CheckProgram | fx.Calibrate] = {}
-        self.stopping: list[int] = []  # tickets asked to stop, in the order they will be met
+        # Tickets asked to stop and to park, each in the order in which they will be met.
+        self.stopping: tuple[list[int], list[int]] = ([], [])
+        self.fds: deque[int] = deque()  # that came with messages not heard yet
         assert self.process.stdout is not None
         os.set_blocking(self.process.stdout.fileno(), False)
 
     def stop_next(self) -> None:
-        """Point the shared word at the segment that is to stop, if any."""
-        ticket = self.stopping[0] if self.stopping else 0
-        STOP_WORD.pack_into(self.stop_word, 0, ticket)
+        """Point the shared words at the segments that are to stop and to park, if any."""
+        STOP_WORDS.pack_into(
+            self.stop_words, 0, *(some[0] if some else 0 for some in self.stopping)
+        )
 
     def close(self) -> None:
         self.outbox.clear()
-        self.stop_word.close()
+        for fd in self.fds:
+            os.close(fd)
+        self.stop_words.close()
         os.close(self.stop_fd)
         os.close(self.pidfd)
         assert self.process.stdout is not None
@@ -114,6 +125,7 @@ class Pool:
         count: int,
         options: Sequence[str],
         needed: Sequence[str] = (),
+        snapshots: Snapshots | None = None,
     ) -> None:
         self._hub = hub
         self._results = results
@@ -121,6 +133,7 @@ class Pool:
         self._feed = feed
         self._options = options
         self._needed = needed
+        self._snapshots = Snapshots() if snapshots is None else snapshots
         self._told: Sandbox | None = None
         self._workers: dict[int, Worker] = {}
         self._numbers = range(count)
@@ -164,12 +177,16 @@ class Pool:
         try:
             rows = self._results.rows(segment.job_id, size)
             self._send_run(worker, segment, rows)
+        except _Lost as lost:
+            self._fail(worker, segment.ticket, "unfit", str(lost))
         except OSError as error:
             self._fail(worker, segment.ticket, "results", str(error.strerror))
 
     def _send_run(self, worker: Worker, segment: fx.RunSegment, rows: Rows) -> None:
-        """Raises OSError out of descriptors."""
-        fds = () if rows.fd is None else (os.dup(rows.fd),)
+        """Raises OSError out of descriptors, `_Lost` where nothing is there to go on from."""
+        with contextlib.ExitStack() as undo:
+            fds = tuple(_duplicate(fd, undo) for fd in self._files(segment, rows))
+            undo.pop_all()
         worker.running[segment.ticket] = (segment, rows)
         if segment.program not in worker.programs:
             worker.programs.add(segment.program)
@@ -185,11 +202,26 @@ class Pool:
             shots=segment.shots,
             row_bytes=segment.row_bytes,
             counts=segment.counts,
-            sink="fd" if fds else "inline",
+            sink="inline" if rows.fd is None else "fd",
             row_offset=segment.shot_first,
             setting=segment.setting,
+            resume=segment.resume != 0,
+            park_ns=segment.park_ns,
         )
         self._send(worker, run, fds)
+
+    def _files(self, segment: fx.RunSegment, rows: Rows) -> Iterator[int]:
+        """What goes with the message, in its order."""
+        if rows.fd is not None:
+            yield rows.fd
+        if segment.resume:
+            try:
+                fd = self._snapshots.descriptor(segment.resume)
+            except OSError as error:
+                raise _Lost(error.strerror or str(error)) from error
+            if fd is None:
+                raise _Lost(f"nothing is kept of ticket {segment.resume}")
+            yield fd
 
     def check(self, check: fx.CheckProgram) -> None:
         worker = self._workers.get(check.worker)
@@ -213,14 +245,17 @@ class Pool:
             worker.tables.add(name)
             self._send(worker, msg.Table(name, self._tables.text(name)))
 
-    def stop(self, number: int, ticket: int) -> None:
-        """Ask a segment to stop, once the worker is at it."""
+    def stop(self, number: int, ticket: int, keep: bool = False) -> None:
+        """Ask a segment to stop, or to park, once the worker is at it."""
         worker = self._workers.get(number)
-        if worker is not None and ticket in worker.running and ticket not in worker.stopping:
-            worker.stopping.append(ticket)
+        if worker is None or ticket not in worker.running:
+            return
+        stopping = worker.stopping[keep]
+        if ticket not in stopping:
+            stopping.append(ticket)
             # Segments run in the order they were sent in.
             places = {one: place for place, one in enumerate(worker.running)}
-            worker.stopping.sort(key=places.__getitem__)
+            stopping.sort(key=places.__getitem__)
             worker.stop_next()
 
     def kill(self, number: int) -> None:
@@ -352,10 +387,16 @@ class Pool:
 
     def _read(self, worker: Worker) -> None:
         try:
-            data = worker.sock.recv(READ_BYTES)
+            data, fds, flags, _ = socket.recv_fds(
+                worker.sock, READ_BYTES, FDS_WAITING_MAX, socket.MSG_CMSG_CLOEXEC
+            )
         except BlockingIOError:
             return
         except OSError:
+            data, fds, flags = b"", [], 0
+        worker.fds += fds
+        if flags & socket.MSG_CTRUNC or len(worker.fds) > FDS_WAITING_MAX:
+            _log.error("worker sent too many descriptors", extra={"worker": worker.number})
             data = b""
         if not data:
             self._kill(worker)  # its end closed while it lives: of no more use
@@ -377,15 +418,18 @@ class Pool:
             self._admit(worker, message.sandbox)
             return
         asked = worker.running.pop(message.ticket, None)
-        if message.ticket in worker.stopping:
-            worker.stopping.remove(message.ticket)
-            worker.stop_next()
+        for stopping in worker.stopping:
+            if message.ticket in stopping:
+                stopping.remove(message.ticket)
+                worker.stop_next()
         if isinstance(asked, fx.CheckProgram) and isinstance(message, msg.Checked | msg.Failed):
             self._feed(_checked(message))
         elif isinstance(asked, fx.Calibrate) and isinstance(message, msg.Calibrated):
             self._calibrated(worker, message)
         elif isinstance(asked, tuple) and isinstance(message, msg.Done):
             self._done(worker, *asked, message)
+        elif isinstance(asked, tuple) and isinstance(message, msg.Parked):
+            self._parked(worker, *asked, message)
         elif isinstance(asked, tuple) and isinstance(message, msg.Failed):
             self._failed(worker, *asked, message)
         else:
@@ -412,26 +456,66 @@ class Pool:
         self._feed(ev.WorkerReady(worker.number, sandbox))
 
     def _done(self, worker: Worker, asked: fx.RunSegment, rows: Rows, done: msg.Done) -> None:
-        report = done.report
-        if report.shots != asked.shots:
-            raise _Unasked(f"{report.shots} shots for {asked.shots}")
+        if done.report.shots != asked.shots:
+            raise _Unasked(f"{done.report.shots} shots for {asked.shots}")
+        if self._taken_in(worker, asked, rows, done, asked.shots):
+            self._feed(ev.SegmentDone(worker.number, done.ticket, done.report))
+
+    def _parked(self, worker: Worker, asked: fx.RunSegment, rows: Rows, parked: msg.Parked) -> None:
+        """Hold the snapshot under the segment's ticket."""
+        shots = 0 if parked.report is None else parked.report.shots
+        if shots % SHOT_BLOCK or not (0 <= shots < asked.shots):
+            raise _Unasked(f"{shots} shots done of {asked.shots}")
+        if parked.size:
+            self._hold(worker, parked)
+        if shots and not self._taken_in(worker, asked, rows, parked, shots):
+            self._snapshots.drop(parked.ticket)
+            return
+        event = ev.SegmentParked(
+            worker.number, parked.ticket, parked.report, parked.epoch, parked.size, parked.digest
+        )
+        self._feed(event)
+
+    def _hold(self, worker: Worker, parked: msg.Parked) -> None:
+        """Whoever goes on from a snapshot is to find in it what it has now."""
+        if not worker.fds:
+            raise _Unasked("a snapshot without its descriptor")
+        fd = worker.fds.popleft()
+        try:
+            sealed = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+            size = os.fstat(fd).st_size
+        except OSError:
+            sealed = size = 0
+        if sealed & SEALS != SEALS or size != parked.size or len(parked.digest) != DIGEST_BYTES:
+            os.close(fd)
+            raise _Unasked("a snapshot that is not a sealed file of its size")
+        self._snapshots.hold(parked.ticket, fd)
+
+    def _taken_in(
+        self,
+        worker: Worker,
+        asked: fx.RunSegment,
+        rows: Rows,
+        told: msg.Done | msg.Parked,
+        shots: int,
+    ) -> bool:
+        """Put the first so many rows of the segment in their place. False where there is none, and
+        it has failed."""
         if rows.in_memory:
-            if done.rows is None or len(done.rows) != asked.shots * asked.row_bytes:
+            if told.rows is None or len(told.rows) != shots * asked.row_bytes:
                 raise _Unasked("rows of another size")
-            rows.write(asked.shot_first * asked.row_bytes, done.rows)
+            rows.write(asked.shot_first * asked.row_bytes, told.rows)
         if asked.setting.decoder_data:
-            if done.decoder_data is None or len(done.decoder_data) != (
-                asked.shots * SHOT_COLUMNS_BYTES
-            ):
+            if told.decoder_data is None or len(told.decoder_data) != shots * SHOT_COLUMNS_BYTES:
                 raise _Unasked("decoder data of another size")
             try:
                 size = asked.shots_total * SHOT_COLUMNS_BYTES
                 data = self._results.rows(asked.job_id, size, "decoder")
-                data.write(asked.shot_first * SHOT_COLUMNS_BYTES, done.decoder_data)
+                data.write(asked.shot_first * SHOT_COLUMNS_BYTES, told.decoder_data)
             except OSError as error:
-                self._fail(worker, done.ticket, "results", str(error.strerror))
-                return
-        self._feed(ev.SegmentDone(worker.number, done.ticket, report))
+                self._fail(worker, told.ticket, "results", str(error.strerror))
+                return False
+        return True
 
     def _failed(self, worker: Worker, asked: fx.RunSegment, rows: Rows, failed: msg.Failed) -> None:
         if failed.reason == "unloaded":
@@ -454,6 +538,17 @@ class Pool:
 
     def _fail(self, worker: Worker, ticket: int, reason: str, message: str) -> None:
         self._feed(ev.SegmentFailed(worker.number, ticket, reason, message))
+
+
+def _duplicate(fd: int, undo: contextlib.ExitStack) -> int:
+    """Another descriptor of the same file. Raises OSError."""
+    other = os.dup(fd)
+    undo.callback(os.close, other)
+    return other
+
+
+class _Lost(Exception):
+    """What a segment was to go on from is not here, or damaged."""
 
 
 class _Unasked(Exception):
