@@ -50,7 +50,8 @@ def qubits_of(need: Need) -> int:
 class Inventory:
     """The free qubits of a machine. holes: of each module, in order, apart. free: their sums.
 
-    total, widest: what an empty machine has, and its largest module.
+    total, widest: what an empty machine has, and its largest module. closed: modules of which
+    nothing is free for now, and what is not taken of them.
     """
 
     neighbours: tuple[frozenset[int], ...]
@@ -58,20 +59,34 @@ class Inventory:
     holes: list[list[Hole]]
     total: int
     widest: int
+    closed: dict[int, list[Hole]]
 
-    def __init__(self, hardware: Hardware) -> None:
+    def __init__(self, hardware: Hardware, closed: Iterable[int] = ()) -> None:
         ends = list(accumulate(each.qubits for each in hardware.module))
         self.neighbours = hardware.neighbours
         self.free = list(hardware.spare)
         self.holes = [[(end - spare, spare)] for end, spare in zip(ends, self.free, strict=True)]
         self.total = sum(self.free)
         self.widest = max(self.free)
+        self.closed = {}
+        for module in closed:
+            self.close(module)
+
+    def close(self, module: int) -> None:
+        """Nothing of this module is free until it is opened again."""
+        self.closed[module], self.holes[module], self.free[module] = self.holes[module], [], 0
+
+    def open(self, module: int) -> None:
+        """What nobody holds of this module is free again."""
+        self.holes[module] = self.closed.pop(module)
+        self.free[module] = sum(size for _, size in self.holes[module])
 
     def copy(self) -> Self:
         """Another with the same qubits free."""
         made = object.__new__(type(self))
         made.neighbours, made.total, made.widest = self.neighbours, self.total, self.widest
         made.free, made.holes = list(self.free), [list(each) for each in self.holes]
+        made.closed = {module: list(each) for module, each in self.closed.items()}
         return made
 
     def find(
@@ -129,7 +144,7 @@ class Inventory:
 
     def is_free(self, run: Run) -> bool:
         """Whether these are qubits of this module that nobody has."""
-        holes = self.holes[run.module] if run.module < len(self.holes) else []
+        holes = self._holes(run.module) if run.module < len(self.holes) else []
         return any(
             first <= run.first and run.first + run.qubits <= first + free for first, free in holes
         )
@@ -146,19 +161,19 @@ class Inventory:
     def take(self, place: Place) -> None:
         """These qubits are no longer free."""
         for run in place:
-            holes = self.holes[run.module]
+            holes = self._holes(run.module)
             at = bisect(holes, (run.first, self.total)) - 1
             first, free = holes[at]
             before, after = run.first - first, first + free - run.first - run.qubits
             assert at >= 0 <= min(before, after), "only free qubits are taken"
             parts = ((first, before), (run.first + run.qubits, after))
             holes[at : at + 1] = [part for part in parts if part[1]]
-            self.free[run.module] -= run.qubits
+            self._count(run, -run.qubits)
 
     def give(self, place: Place) -> None:
         """These qubits are free again."""
         for run in place:
-            holes = self.holes[run.module]
+            holes = self._holes(run.module)
             first, end = run.first, run.first + run.qubits
             at = bisect(holes, (first, 0))
             assert at == len(holes) or end <= holes[at][0], "qubits are given back once"
@@ -170,7 +185,14 @@ class Inventory:
             if at < len(holes) and holes[at][0] == end:
                 high, end = at + 1, sum(holes[at])
             holes[low:high] = [(first, end - first)]
-            self.free[run.module] += run.qubits
+            self._count(run, run.qubits)
+
+    def _holes(self, module: int) -> list[Hole]:
+        """What is not taken of a module, be it closed or not."""
+        return self.closed.get(module, self.holes[module])
+
+    def _count(self, run: Run, more: int) -> None:
+        self.free[run.module] += 0 if run.module in self.closed else more
 
 
 def _preference(whole: int, hole: Hole) -> tuple[bool, int, int]:

@@ -1,4 +1,5 @@
-"""What a machine is made of: modules of qubits, T factories, links between modules, a decoder.
+"""What a machine is made of: modules of qubits, T factories, links between modules, a decoder; and
+what is, or will be, wrong with it.
 
 Types, what must hold between them (`faults`), and what follows from them; nothing here reads a
 file or decides anything. Descriptions are TOML files, some of which come with the daemon
@@ -8,15 +9,18 @@ qubits are whose is `blocks.py`, how long a program takes `cycles.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
+from syscalls.fault import FAULTS_MAX, Fault, FaultKind
+
 MODULES_MAX: Final = 256
 QUBITS_MAX: Final = 1 << 40
 MILLION: Final = 1_000_000
+NEVER_CYCLES: Final = 1e18
 """Rates are whole numbers per million cycles, so that sums of them are exact."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
@@ -62,7 +66,7 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     cycle_ns: one round of syndrome extraction. modules: their order numbers the physical qubits.
     factory: none stands for T states without limit. decoder_blocks: code blocks whose syndromes
-    are decoded as fast as they are measured; None for all.
+    are decoded as fast as they are measured; None for all. fault: what will be wrong, and when.
     """
 
     name: Name
@@ -72,6 +76,7 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     factory: tuple[Factory, ...] = ()
     link: tuple[Link, ...] = ()
     decoder_blocks: Positive | None = None
+    fault: Annotated[tuple[Fault, ...], Meta(max_length=FAULTS_MAX)] = ()
 
     @property
     def qubits(self) -> int:
@@ -146,3 +151,81 @@ def faults(hardware: Hardware) -> Iterator[tuple[str, str]]:
             if spare < 1:
                 taken = hardware.module[at].qubits - spare
                 yield f"$.module[{at}].qubits", f"its factories take {taken} and leave none"
+    for at, fault in enumerate(hardware.fault):
+        for field, sentence in wrong(hardware, fault):
+            yield f"$.fault[{at}].{field}", sentence
+
+
+def wrong(hardware: Hardware, fault: Fault) -> Iterator[tuple[str, str]]:
+    """Why this machine cannot have that fault: (field, sentence) for each reason."""
+    kind, names = fault.kind, fault.what
+    known = {each.name for each in hardware.module}
+    wanted = _NAMES[kind]
+    if len(names) != wanted:
+        yield "what", f"a fault of kind {kind} names {('no module', 'a module', 'two')[wanted]}"
+    elif strangers := [name for name in names if name not in known]:
+        yield "what", f"no module is named {strangers[0]!r}"
+    elif kind is FaultKind.LINK and not any(_same(link, names) for link in hardware.link):
+        yield "what", f"no link joins {names[0]} and {names[1]}"
+    elif kind is FaultKind.FACTORY and names[0] not in {each.module for each in hardware.factory}:
+        yield "what", f"{names[0]} has no factory"
+    if kind is FaultKind.DECODER and hardware.decoder_blocks is None:
+        yield "kind", "the machine's decoder has no limit that could be lower"
+    if kind is FaultKind.MODULE and fault.strength is not None:
+        yield "strength", "a module fails whole; leave it out"
+    if kind in (FaultKind.CALIBRATION, FaultKind.DECODER) and fault.strength is None:
+        yield "strength", f"a fault of kind {kind} says how strong it is"
+    if fault.to_cycle is not None and fault.to_cycle <= fault.from_cycle:
+        yield "to_cycle", f"it is not after from_cycle, {fault.from_cycle}"
+
+
+_NAMES: Final = {
+    FaultKind.CALIBRATION: 0,
+    FaultKind.MODULE: 1,
+    FaultKind.LINK: 2,
+    FaultKind.DECODER: 0,
+    FaultKind.FACTORY: 1,
+}
+
+assert set(_NAMES) == set(FaultKind)
+
+
+def _same(link: Link, names: Iterable[str]) -> bool:
+    return frozenset(link.between) == frozenset(names)
+
+
+def working(hardware: Hardware, faults: Iterable[Fault]) -> Hardware:
+    """What is left of a machine under these faults: fewer links, slower ones, a slower decoder.
+
+    Of several faults of one part the strongest counts. Failed modules are still in it, because
+    physical qubits keep their numbers: `failed` names them. So are lost factories, with the time
+    for a T state that stands for never.
+    """
+    worst: dict[tuple[FaultKind, frozenset[str]], float] = {}
+    for fault in faults:
+        part = fault.kind, frozenset(fault.what)
+        worst[part] = max(worst.get(part, 1.0), fault.strength or NEVER_CYCLES)
+    links = []
+    for link in hardware.link:
+        slower = worst.get((FaultKind.LINK, frozenset(link.between)), 1.0)
+        if slower < NEVER_CYCLES:
+            links.append(msgspec.structs.replace(link, cycles=link.cycles * slower))
+    factories = []
+    for made in hardware.factory:
+        slower = worst.get((FaultKind.FACTORY, frozenset((made.module,))), 1.0)
+        if (FaultKind.MODULE, frozenset((made.module,))) in worst:
+            slower = NEVER_CYCLES
+        cycles = min(NEVER_CYCLES, made.cycles * slower)
+        factories.append(msgspec.structs.replace(made, cycles=cycles))
+    blocks = hardware.decoder_blocks
+    if blocks is not None:
+        blocks = max(1, int(blocks / worst.get((FaultKind.DECODER, frozenset()), 1.0)))
+    return msgspec.structs.replace(
+        hardware, link=tuple(links), factory=tuple(factories), decoder_blocks=blocks
+    )
+
+
+def failed(hardware: Hardware, faults: Iterable[Fault]) -> frozenset[int]:
+    """The modules, by number, that these faults leave nothing of."""
+    names = {fault.what[0] for fault in faults if fault.kind is FaultKind.MODULE}
+    return frozenset(at for at, each in enumerate(hardware.module) if each.name in names)

@@ -226,6 +226,15 @@ class CapabilityNotFound(KernelError, frozen=True, kw_only=True):
         return "No such capability came from this session."
 
 
+class FaultNotFound(KernelError, frozen=True, kw_only=True):
+    """No injected fault of this name is in force or to come. `q_get_telemetry` lists them."""
+
+    CODE: ClassVar[int] = -32003
+
+    def sentence(self) -> str:
+        return "No injected fault of this name is in force or to come."
+
+
 class CheckpointNotFound(KernelError, frozen=True, kw_only=True):
     """The caller has no such checkpoint. Another tenant's is answered in just this way."""
 
@@ -507,6 +516,7 @@ ERRORS: tuple[type[KernelError], ...] = (
     JobNotFound,
     AccessDenied,
     CapabilityNotFound,
+    FaultNotFound,
     CheckpointNotFound,
     ChannelNotFound,
     HandleNotFound,

@@ -10,22 +10,30 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from syscalls.errors import AccessDenied, JobNotFound, QuotaExceeded
+from syscalls.fault import Degraded
 from syscalls.ids import JobId, JobIdIn
 from syscalls.job import JobState, Progress, Time
 from syscalls.syscall import Errors, Reply, SessionCall
 
+EventKind = Literal["state", "progress", "degraded", "attestation"]
+
 
 class JobEvent(Reply, frozen=True, kw_only=True):
-    """Something happened to a job: it moved to another state, got further, or closed an epoch."""
+    """Something happened to a job: it moved to another state or got further, what is wrong with
+    the machine changed how it runs, or what it has done so far became durable."""
 
     METHOD: ClassVar[str] = "q_event"
 
     job_id: JobId
     seq: Annotated[int, Meta(description="Counts this job's events from 1.")]
-    kind: Literal["state", "progress", "attestation"]
+    kind: EventKind
     state: JobState
     progress: Progress
     at: Time
+    degraded: Annotated[
+        list[Degraded] | None,
+        Meta(description="With kind `degraded`: all that changes how the job runs from now on."),
+    ] = None
 
 
 class Subscribed(Reply, frozen=True, kw_only=True):

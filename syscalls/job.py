@@ -272,7 +272,11 @@ class JobTelemetry(Struct, frozen=True, kw_only=True):
         ),
     ] = ""
     moves: Annotated[
-        int, Meta(description="How often its blocks were moved to make room for others.")
+        int,
+        Meta(
+            description="How often its blocks were moved to make room for others, or away from "
+            "what has failed."
+        ),
     ] = 0
 
 
@@ -357,10 +361,10 @@ class QueuePlace(Struct, frozen=True, kw_only=True):
     position: int
     reason: str
     cycles: Annotated[
-        int,
+        int | None,
         Meta(
             description="Machine cycles until it may have its place, if nobody comes first; "
-            "0 once it has one."
+            "0 once it has one, null where it waits for what nobody knows when it works again."
         ),
     ] = 0
 

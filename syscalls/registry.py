@@ -28,6 +28,7 @@ from syscalls.errors import (
     WorkerLost,
 )
 from syscalls.events import JobEvent, Subscribe
+from syscalls.fault import ClearFault, InjectFault
 from syscalls.job import Cancel, PlanJob, Status, Submit, Wait
 from syscalls.qubit import Alloc, Release
 from syscalls.results import Results
@@ -61,6 +62,8 @@ CALLS: tuple[type[Syscall], ...] = (
     Revoke,
     GetMapping,
     GetTelemetry,
+    InjectFault,
+    ClearFault,
 )
 METHODS: dict[str, type[Syscall]] = {call.METHOD: call for call in CALLS}
 NOTIFICATIONS: dict[str, type[JobEvent]] = {JobEvent.METHOD: JobEvent}

@@ -37,6 +37,8 @@ KNOWN = {
     "q_revoke": "capability_id",
     "q_get_mapping": "job_id",
     "q_get_telemetry": "job_id machine list_jobs list_capabilities",
+    "q_inject_fault": "kind what strength after_cycles for_cycles",
+    "q_clear_fault": "fault_id",
 }
 NEEDS = {
     "q_checkpoint": Right.CHECKPOINT,
@@ -49,6 +51,8 @@ NEEDS = {
     "q_delegate": Right.DELEGATE,
     "q_revoke": Right.DELEGATE,
     "q_get_mapping": Right.DEBUG,
+    "q_inject_fault": Right.ADMIN,
+    "q_clear_fault": Right.ADMIN,
 }
 
 

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 
 from syscalls.capability import CapabilityInfo
 from syscalls.errors import AccessDenied, InsufficientCaps, JobNotFound, ResourceExhausted
+from syscalls.fault import Degraded
 from syscalls.ids import HandleId, JobId, JobIdIn
 from syscalls.job import JobState, JobTelemetry
 from syscalls.rights import Right
@@ -45,6 +46,10 @@ class Telemetry(Reply, frozen=True, kw_only=True):
     machine: Annotated[
         dict[str, Any] | None, Meta(description="The whole machine's figures, if asked for.")
     ] = None
+    degraded: Annotated[
+        list[Degraded],
+        Meta(description="What is done about failed parts, as far as it concerns live jobs."),
+    ] = []
     job_ids: Annotated[
         list[JobId] | None,
         Meta(description="The session's jobs, oldest first, if asked for."),

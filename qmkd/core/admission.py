@@ -18,13 +18,14 @@ from qmkd.core.capabilities import check_rights, lenders
 from qmkd.core.checkpoints import carry_on
 from qmkd.core.effects import Note
 from qmkd.core.events import Called, Origin, ProgramChecked
+from qmkd.core.faults import concern
 from qmkd.core.jobs import enqueue, shutting_down, want_turn
 from qmkd.core.limits import CHECK_NS_PER_BYTE, INLINE_GRAPH_BYTES_MAX
 from qmkd.core.ports import EXACT, Plan, Point
 from qmkd.core.quotas import over
 from qmkd.core.state import Check, Handle, Job, Parked, Program, Session, State, Submission, Tenant
 from qmkd.core.waiting import answer, check_park, park
-from qmkd.core.wording import DECODING, context, noise_applied, plan_shown, time_text
+from qmkd.core.wording import DECODING, context, noise_given, plan_shown, time_text
 from qvm.blocks import qubits_of
 from qvm.verify import verify_bytes
 from syscalls.checkpoint import Replayed, Restored
@@ -38,9 +39,10 @@ from syscalls.errors import (
     NotAvailable,
     ResourceExhausted,
 )
+from syscalls.fault import DegradedMode
 from syscalls.findings import FINDINGS_MAX
 from syscalls.ids import ID_BYTES, job_id
-from syscalls.job import Noise, PlanJob, Planned, Policy, Submit, Submitted
+from syscalls.job import Noise, NoiseApplied, PlanJob, Planned, Policy, Submit, Submitted
 
 ABSENT_OPS = frozenset({"OPEN_CHAN", "USE_CHAN", "CLOSE_CHAN", "SET_POLICY"})
 LOOKED_UP = frozenset({Noise.PROFILE, Noise.CALIBRATED})
@@ -54,9 +56,10 @@ Admitted = Submitted | Planned | Replayed | Restored
 
 
 class Allowed(NamedTuple):
-    """What a new job goes by: its plan, and the qubits of its session that it names."""
+    """What a new job goes by: its plan, its noise, the qubits of its session that it names."""
 
     plan: Plan
+    noise: NoiseApplied
     handles: tuple[Handle, ...]
 
 
@@ -118,6 +121,8 @@ def admit(state: State, submission: Submission, program: Program) -> Admitted | 
         carry_on(state, job, made.job, made.row.id, job.id)
         job.rows, job.owed = bool(job.shots_done), job.shots_given - job.shots_done
     enqueue(state, job)
+    if job.context.noise.applied.endswith(f" {state.noise[0]}"):
+        concern(state, job, DegradedMode.RAISE_DISTANCE)
     if made is not None:
         return Restored(job_id=job.id, epoch=made.row.epoch, shots_done=job.shots_done)
     if submission.replay_of is not None:
@@ -154,7 +159,7 @@ def _job(state: State, submission: Submission, program: Program, allowed: Allowe
         policy=policy,
         seed=seed,
         plan=plan,
-        context=context(program, policy, plan, seed, state, submission),
+        context=context(program, policy, plan, seed, state, allowed.noise, submission),
         digest=program.digest,
         created_ns=state.now_ns,
         created_at=time_text(state.now_ns),
@@ -188,7 +193,7 @@ def check_admission(
     session, policy, summary = submission.session, submission.policy, program.summary
     refusal = (
         _check_available(program, policy)
-        or _check_noise(state, program, policy)
+        or _check_noise(state, program, submission)
         or check_rights(session, summary.rights)
         or _check_same_noise(state, submission, program)
     )
@@ -203,9 +208,9 @@ def check_admission(
             and earlier.digest == sha256(submission.graph).digest()
         )
         return earlier if same else IdempotencyConflict(job_id=earlier.id)
-    noise = noise_applied(program, policy, state.machine.physical_noise).applied
+    noise = noise_given(state, program, submission)
     shots = EXACT if policy.exact else policy.shots
-    plan = state.planner(summary, shots, noise, policy.decoder_data)
+    plan = state.planner(summary, shots, noise.applied, policy.decoder_data)
     if isinstance(plan, KernelError):
         return plan
     handles = holding.named(state, session, summary)
@@ -219,7 +224,7 @@ def check_admission(
         check_quota(state, session, policy, program, plan, policy.shots)
         or quotas.check_change(session.tenant, state.now_ns)
         or check_machine(state, program, plan, handles)
-        or Allowed(plan, handles)
+        or Allowed(plan, noise, handles)
     )
 
 
@@ -246,22 +251,24 @@ def _check_same_noise(state: State, submission: Submission, program: Program) ->
     if submission.replay_of is None:
         return None
     then = submission.replay_of.context.noise.applied
-    now = noise_applied(program, submission.policy, state.machine.physical_noise).applied
+    now = noise_given(state, program, submission).applied
     if now == then:
         return None
     remedy = f"Its noise was {then}; the machine's would make it {now}."
     return NotAvailable(feature="Replaying this job", remedy=remedy)
 
 
-def _check_noise(state: State, program: Program, policy: Policy) -> NotAvailable | None:
+def _check_noise(state: State, program: Program, submission: Submission) -> NotAvailable | None:
     """Whether the errors are known, or can be measured, that the job's qubits are to suffer."""
+    policy = submission.policy
     if policy.noise is Noise.PHYSICAL:
         return _check_patches(program)
     if policy.noise not in LOOKED_UP:
         return None
-    model, _, strength = state.machine.physical_noise.partition(" ")
+    _, _, noise = noise_given(state, program, submission).applied.partition(" ")
+    model, _, strength = noise.partition(" ")
     for profile in program.summary.profiles:
-        known = state.machine.calibrated.get(profile.code, frozenset())
+        known = state.machine.distances(noise).get(profile.code, frozenset())
         if profile.distance and profile.distance not in known:
             point = Point(profile.code, profile.distance, model, float(strength))
             why = why_unmeasurable(state, point)
@@ -271,7 +278,7 @@ def _check_noise(state: State, program: Program, policy: Policy) -> NotAvailable
             nearest = min(known, key=lambda d: (abs(d - profile.distance), d), default=None)
             other = "" if nearest is None else f", or d={nearest}, the nearest that is known"
             return NotAvailable(
-                feature=f"the noise of {name} under {state.machine.physical_noise}",
+                feature=f"the noise of {name} under {noise}",
                 remedy=f"Its logical error rates are not known: {why}. "
                 f'Ask for `noise: "ideal"`{other}.',
             )

@@ -149,12 +149,14 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
     """Make these rows durable, and let those go. Answered by `Kept`, or by `KeepFailed`.
 
     number: larger than that of every `Keep` before. What is asked for earlier is durable earlier,
-    so one `Kept` answers for all up to its number. epoch, numbered: the kernel's, to start from.
+    so one `Kept` answers for all up to its number. epoch, numbered, cycle: the kernel's, to start
+    from.
     """
 
     number: int
     epoch: int
     numbered: int
+    cycle: int = 0
     rows: tuple[Row, ...] = ()
     gone: Gone = Gone()
 

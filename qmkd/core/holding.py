@@ -16,7 +16,7 @@ from qmkd.core.capabilities import lenders
 from qmkd.core.events import Called
 from qmkd.core.keeping import keep, let_go, masked, write_down
 from qmkd.core.limits import BUSY_RETRY_MS
-from qmkd.core.mapping import overtake, starved
+from qmkd.core.mapping import overtake, settle_vacancies, starved
 from qmkd.core.records import Gone, HandleRow
 from qmkd.core.state import Block, Capability, Handle, Job, Session, State
 from qvm.blocks import Inventory, Place, Run
@@ -152,7 +152,7 @@ def _enter(
         state.physical += run.size
         state.inventory.take((run,))
         state.fixed.take((run,))
-        state.vacant[0].take(run.size)
+        settle_vacancies(state, 0)
     handle = Handle(row, session, block, lent)
     block.handles[handle] = None
     for account in accounts:
@@ -246,7 +246,7 @@ def _settle(state: State, handle: Handle) -> None:
     state.physical -= run.size
     state.inventory.give((run,))
     state.fixed.give((run,))
-    state.vacant[0].give(state.cycle, run.size)
+    settle_vacancies(state, state.cycle)
     del state.held[run.first]
     state.stirred = state.contested = True
 
@@ -266,7 +266,7 @@ def named(state: State, session: Session, summary: Summary) -> tuple[Handle, ...
             message = f"{each.name} is {handle.row.profile}, not {each.profile.asked}"
             return _unfit("handle.profile", "$.program.nodes", message)
         found[handle] = None
-    if not state.inventory.joined(modules(found)):
+    if not Inventory(state.hardware).joined(modules(found)):
         what = "links between the modules of the qubits named"
         return ResourceExhausted(what=what, limit=0, in_use=0, asked=1, waiting_helps=False)
     return tuple(found)

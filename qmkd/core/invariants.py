@@ -26,13 +26,15 @@ from qmkd.core.limits import (
     PROGRAM_BYTES_CACHED_MAX,
     PROGRAMS_CACHED_MAX,
     SEGMENTS_PER_WORKER_MAX,
+    SERIAL_JOBS_MAX,
     SESSIONS_EXPIRED_MAX,
     SUBSCRIPTIONS_MAX,
 )
-from qmkd.core.mapping import blocked, demand_of, modules_of
+from qmkd.core.mapping import blocked, demand_of, free, may_lie, modules_of, teleports
 from qmkd.core.ports import Quota
 from qmkd.core.quotas import MINUTE
 from qmkd.core.state import (
+    NEVER,
     Account,
     Capability,
     Check,
@@ -48,6 +50,8 @@ from qmkd.core.state import (
     TimerKind,
     Worker,
 )
+from qvm.machine import failed, working
+from syscalls.fault import MODES, DegradedMode
 from syscalls.job import FINAL_STATES, JobState
 from syscalls.results import SHOT_BLOCK
 from syscalls.rights import Right
@@ -78,6 +82,7 @@ def check(state: State) -> None:
     _check_points(state)
     _check_resting(state)
     _check_checkpoints(state)
+    _check_faults(state)
 
 
 def _live_jobs(state: State) -> dict[Tenant, list[Job]]:
@@ -470,12 +475,14 @@ def _check_places(state: State) -> None:
     for number, (module, spare) in enumerate(
         zip(state.hardware.module, state.hardware.spare, strict=True)
     ):
-        holes = [(first, first + size) for first, size in inventory.holes[number]]
+        apart = inventory.closed.get(number, []) + inventory.holes[number]
+        holes = [(first, first + size) for first, size in apart]
         held = [block.run for block in state.held.values()]
         runs = [run for job in state.placed for run in job.place or ()] + held
         runs = [run for run in runs if run.module == number]
         outside = spare - sum(run.qubits for run in held if run.module == number)
-        assert state.fixed.free[number] == outside
+        closed = number in inventory.closed
+        assert state.fixed.free[number] == (0 if closed else outside)
         end += module.qubits
         at = end - spare
         for first, after in sorted(holes + [(run.first, run.first + run.qubits) for run in runs]):
@@ -484,17 +491,15 @@ def _check_places(state: State) -> None:
             )
             at = after
         assert at == end
-        assert inventory.free[number] == spare - sum(run.qubits for run in runs)
+        assert inventory.free[number] == (0 if closed else spare - sum(run.qubits for run in runs))
     assert set(state.placed) == {job for job in state.jobs.values() if job.place is not None}
-    wants = [demand_of(state, job.program) for job in state.placed]
-    assert state.t_rate == sum(each.t_rate for each in wants) <= (state.hardware.t_rate or 0)
+    wants = [demand_of(state, job) for job in state.placed]
+    assert state.t_rate == sum(each.t_rate for each in wants) <= (state.working.t_rate or 0)
     assert state.blocks == sum(each.blocks for each in wants)
-    assert state.hardware.decoder_blocks is None or state.blocks <= state.hardware.decoder_blocks
-    qubits, t_states, decoding = (each.free for each in state.vacant)
-    assert qubits == sum(inventory.free)
-    assert t_states == (state.hardware.t_rate or 0) - state.t_rate
-    assert decoding == (state.hardware.decoder_blocks or state.blocks) - state.blocks
-    assert state.used <= inventory.total * state.horizon, "no qubit works twice in a cycle"
+    assert state.working.decoder_blocks is None or state.blocks <= state.working.decoder_blocks
+    assert tuple(each.free for each in state.vacant) == free(state)
+    offered = inventory.total * (state.horizon - state.began)
+    assert state.used <= offered, "no qubit works twice in a cycle"
     for job in state.placed:
         assert job.final is None
         assert job.cycle <= job.paid_cycle
@@ -507,8 +512,8 @@ def _check_places(state: State) -> None:
     for job in state.jobs.values():
         assert job.overtaken <= OVERTAKEN_MAX, "nobody is passed for ever"
         assert job.waited_cycles >= 0, "nobody starts before it came"
-        spent = job.shots_given * demand_of(state, job.program).cycles
-        assert job.held_cycles <= spent or job.moves, "it holds its place to run, or to move"
+        assert job.waited_cycles + job.held_cycles <= max(job.cycle, job.since_cycle)
+        assert (job.demand is None) == (job.place is None)
         if job.module is not None and job.place is not None:
             assert {run.module for run in job.place} <= {job.module}, "who was moved stays"
     heads = [tenant.queued[0][-1] for tenant in state.tenants.values() if tenant.queued]
@@ -572,6 +577,33 @@ def _check_checkpoints(state: State) -> None:
         assert (row.first, row.shots) == (given.first, given.shots)
         assert row.size
     assert len({row.ticket for _, _, row in rows}) == len(rows)
+
+
+# --- what has failed ------------------------------------------------------------------------------
+
+
+def _check_faults(state: State) -> None:
+    """What is in force is what is to be in this cycle of the machine, and is acted upon."""
+    now = state.horizon
+    for name, fault in state.faults.items():
+        end = NEVER if fault.to_cycle is None else fault.to_cycle
+        assert now < end, "what is over is forgotten"
+        assert (fault.from_cycle <= now) == (name in state.wrong)
+        assert now < fault.from_cycle or now < state.change <= end
+        assert now >= fault.from_cycle or state.change <= fault.from_cycle
+    for job in state.placed:
+        assert may_lie(state, job, job.place or ()), "no job lies on what has failed"
+    assert state.wrong.keys() <= state.faults.keys()
+    assert state.faults or state.change == NEVER
+    faults = state.wrong.values()
+    assert state.inventory.closed.keys() == failed(state.hardware, faults)
+    assert state.working == working(state.hardware, faults)
+    assert state.inventory.neighbours == state.working.neighbours
+    assert state.modes == {mode for each in faults for mode in MODES[each.kind]}
+    together = sum(teleports(job) for job in state.placed)
+    assert DegradedMode.SERIALISE not in state.modes or together <= SERIAL_JOBS_MAX
+    for job in state.jobs.values():
+        assert job.concerned.keys() <= state.wrong.keys(), "what is over concerns nobody"
 
 
 # --- points -------------------------------------------------------------------------------------

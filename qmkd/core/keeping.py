@@ -119,6 +119,7 @@ def flush(state: State) -> None:
             number=state.keeps,
             epoch=state.epoch,
             numbered=state.numbered,
+            cycle=state.horizon,
             rows=tuple(state.unkept),
             gone=Gone(
                 sessions=tuple(name for gone in state.gone for name in gone.sessions),
@@ -129,6 +130,7 @@ def flush(state: State) -> None:
                 checkpoints=tuple(name for gone in state.gone for name in gone.checkpoints),
                 handles=tuple(name for gone in state.gone for name in gone.handles),
                 channels=tuple(name for gone in state.gone for name in gone.channels),
+                faults=tuple(name for gone in state.gone for name in gone.faults),
             ),
         )
     )

@@ -3,11 +3,12 @@
 It holds the tables that lead each event and each call to its handler, and what is looked at on
 every path. `sessions` says who calls, `capabilities` what they may, `delegation` how that is handed
 on and taken back, `quotas` how much, `admission` what becomes a job, `jobs` how a job lives and
-ends, `schedule` where it runs, `calibrating` what is measured for it first, `waiting` who is
-answered later, `resting` what is done with a job between two slices: `checkpoints` and `moving`,
-`restoring` what goes on from a checkpoint, `keeping` what is made durable before it is said,
-`recovery` what is known after a restart, `configuring` how tenants get other rules, `reading` what
-only reads, `invariants` what is true after every step.
+ends, `schedule` where it runs, `faults` what is done where the machine fails, `calibrating` what
+is measured for a job first, `waiting` who is answered later, `resting` what is done with a job
+between two slices: `checkpoints` and `moving`, `restoring` what goes on from a checkpoint,
+`keeping` what is made durable before it is said, `recovery` what is known after a restart,
+`configuring` how tenants get other rules, `reading` what only reads, `invariants` what is true
+after every step.
 
 A call is refused before anything is changed: a refusal has no effects but its reply, and the
 state's version is the same as before. Both are asserted on every refusal.
@@ -20,7 +21,7 @@ from typing import Any, Final
 
 import msgspec
 
-from qmkd.core import delegation, holding, keeping, resting
+from qmkd.core import delegation, faults, holding, keeping, resting
 from qmkd.core.admission import refuse_checks, submit
 from qmkd.core.calibrating import too_long
 from qmkd.core.capabilities import check_rights
@@ -98,6 +99,7 @@ from syscalls.checkpoint import (
 )
 from syscalls.errors import AlreadyCompleted, KernelError, NotAvailable, Timeout
 from syscalls.events import Subscribe, Subscribed
+from syscalls.fault import ClearFault, InjectFault
 from syscalls.job import Cancel, JobStatus, PlanJob, Status, Submit, Wait
 from syscalls.qubit import Alloc, Release
 from syscalls.registry import CALLS
@@ -122,6 +124,8 @@ class Kernel:
             workers=[Worker(number) for number in range(machine.workers)],
             table=machine.table,
         )
+        if not machine.durable:
+            faults.enter(self.state)
 
     def step(self, now_ns: int, event: Event) -> list[Effect]:
         """Advance by one event. Changes only `self`; never waits.
@@ -280,6 +284,8 @@ _CALLS: Final[dict[type[Syscall], Callable[[State, Session, Called], Answer]]] =
     GetMapping: q_get_mapping,
     Alloc: holding.alloc,
     Release: holding.release,
+    InjectFault: faults.inject,
+    ClearFault: faults.clear,
 }
 
 assert set(_CALLS) == {

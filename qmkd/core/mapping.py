@@ -17,27 +17,46 @@ from __future__ import annotations
 from bisect import bisect, insort
 
 from qmkd.core import quotas
-from qmkd.core.limits import BACKFILL_MAX, EPOCH_CYCLES, OVERTAKEN_MAX, PACKED_JOBS_MAX
-from qmkd.core.state import Job, Program, State, Tenant
+from qmkd.core.limits import (
+    BACKFILL_MAX,
+    EPOCH_CYCLES,
+    OVERTAKEN_MAX,
+    PACKED_JOBS_MAX,
+    SERIAL_JOBS_MAX,
+)
+from qmkd.core.state import NEVER, Job, State, Tenant
 from qvm.blocks import Place, packed, qubits_of
 from qvm.cycles import Demand, demand, earliest
+from syscalls.fault import DegradedMode
 
 QUBITS = "waiting for physical qubits of the machine"
 HELD = "waiting for physical qubits that sessions hold"
 IN_USE = "waiting for a qubit that another job uses"
+LINKS = "waiting for its turn at the links"
+TELEPORTS = frozenset({"TELEPORT_CNOT", "USE_CHAN"})
 UNIT = 1 << 20  # what is served is counted in cycles of the whole machine, times this
 
 
-def demand_of(state: State, program: Program) -> Demand:
-    """What the program takes of this machine while it runs."""
-    if program.demand is None:
-        program.demand = demand(program.summary, state.hardware)
+class Lost(str):
+    """What a job waits for that has failed: nobody can make room."""
+
+
+def demand_of(state: State, job: Job) -> Demand:
+    """What the job takes of this machine while it runs; as long as it waits, what it would take of
+    what works now."""
+    return job.demand or _demand_now(state, job)
+
+
+def _demand_now(state: State, job: Job) -> Demand:
+    program = job.program
+    if program.demand is None or program.demand_of is not state.working:
+        program.demand, program.demand_of = demand(program.summary, state.working), state.working
     return program.demand
 
 
 def want_place(state: State, job: Job) -> None:
     """A job begins to wait for the machine. A tenant that was idle has earned nothing by it."""
-    tenant, need = job.tenant, demand_of(state, job.program)
+    tenant, need = job.tenant, demand_of(state, job)
     busy = [one for one in state.tenants.values() if one.live and one is not tenant]
     if busy and tenant.live <= 1:
         tenant.served = max(tenant.served, min(one.served for one in busy))
@@ -71,8 +90,10 @@ def modules_of(job: Job) -> frozenset[int]:
 
 
 def _owed(job: Job, reason: Place | str) -> bool:
-    """Whether what it waits for is the machine's to give, not a session's or its tenant's."""
-    return reason not in (HELD, IN_USE) and over_quota(job) is None
+    """Whether what it waits for is the machine's to give, not a session's or its tenant's, and not
+    what has failed."""
+    given = reason not in (HELD, IN_USE) and not isinstance(reason, Lost)
+    return given and over_quota(job) is None
 
 
 def room(state: State, job: Job) -> Place | str:
@@ -83,14 +104,19 @@ def room(state: State, job: Job) -> Place | str:
     if any(handle.user is not None for handle in job.handles):
         return IN_USE
     need = job.program.summary
-    wants, hardware = demand_of(state, job.program), state.hardware
-    if hardware.t_rate is not None and state.t_rate + wants.t_rate > hardware.t_rate:
+    _, t_states, decoding = _amounts(state, job)
+    _, t_free, decoding_free = free(state)
+    if need.t_states and state.working.t_rate == 0:
+        return Lost("waiting for T factories, all of which are lost")
+    if not may_lie(state, job, ()):
+        return _lost(state)
+    if t_states > t_free:
         return "waiting for T states of the machine"
-    if (
-        hardware.decoder_blocks is not None
-        and state.blocks + wants.blocks > hardware.decoder_blocks
-    ):
+    if decoding > decoding_free:
         return "waiting for the decoder of the machine"
+    serial = DegradedMode.SERIALISE in state.modes and teleports(job)
+    if serial and sum(teleports(one) for one in state.placed) >= SERIAL_JOBS_MAX:
+        return LINKS
     if not need.blocks:
         return ()
     found = state.inventory.find(need.blocks, modules_of(job), job.module)
@@ -100,7 +126,26 @@ def room(state: State, job: Job) -> Place | str:
 def _no_room(state: State, job: Job) -> str:
     """Why it finds no qubits."""
     asked = (job.program.summary.blocks, modules_of(job), job.module)
-    return HELD if state.held and state.fixed.find(*asked) is None else QUBITS
+    weak = bool(state.inventory.closed) or DegradedMode.SERIALISE in state.modes
+    if not (state.held or weak) or state.fixed.find(*asked) is not None:
+        return QUBITS
+    return _lost(state) if weak else HELD
+
+
+def _lost(state: State) -> Lost:
+    names = [state.hardware.module[each].name for each in state.inventory.closed] or ["links"]
+    return Lost(f"waiting for what has failed: {', '.join(names)}")
+
+
+def may_lie(state: State, job: Job, place: Place) -> bool:
+    """Whether the job may run there, and beside the qubits that it names."""
+    modules = {run.module for run in place} | modules_of(job)
+    return modules.isdisjoint(state.inventory.closed) and state.inventory.joined(modules)
+
+
+def teleports(job: Job) -> bool:
+    """Whether it may use Bell pairs."""
+    return not TELEPORTS.isdisjoint(job.program.summary.ops)
 
 
 def blocked(state: State, job: Job) -> str | None:
@@ -111,7 +156,8 @@ def blocked(state: State, job: Job) -> str | None:
 
 def hold(state: State, job: Job, place: Place, not_before: int = 0) -> None:
     """From now on these qubits are the job's, and its clock runs."""
-    tenant, need, wants = job.tenant, job.program.summary, demand_of(state, job.program)
+    tenant, need = job.tenant, job.program.summary
+    job.demand = wants = demand_of(state, job)
     tenant.queued.remove((*job.rank, job))
     insort(tenant.ready, (*job.rank, job))
     quotas.hold_qubits(job)
@@ -122,8 +168,8 @@ def hold(state: State, job: Job, place: Place, not_before: int = 0) -> None:
     state.placed[job] = None
     for handle in job.handles:
         handle.user = job
-    amounts = zip(state.vacant, _amounts(state, job), strict=True)
-    start = max(job.since_cycle, not_before, *(each.take(amount) for each, amount in amounts))
+    opened = (state.opened.get(run.module, 0) for run in place)
+    start = max(job.since_cycle, not_before, settle_vacancies(state, 0), *opened)
     job.place, job.overtaken = place, 0
     job.waited_cycles += start - job.since_cycle
     job.cycle = job.paid_cycle = start
@@ -133,7 +179,7 @@ def hold(state: State, job: Job, place: Place, not_before: int = 0) -> None:
 def let_place_go(state: State, job: Job) -> None:
     """The job ends, or gives way at its fence: what it held is free from its own clock on."""
     assert job.place is not None
-    need, wants = job.program.summary, demand_of(state, job.program)
+    need, wants = job.program.summary, demand_of(state, job)
     quotas.hold_qubits(job, -1)
     state.physical -= need.peak_physical
     state.t_rate -= wants.t_rate
@@ -142,24 +188,72 @@ def let_place_go(state: State, job: Job) -> None:
     del state.placed[job]
     for handle in job.handles:
         handle.user = None
-    job.place = None
+    job.place = job.demand = None
     job.since_cycle = job.cycle
     state.cycle = max(state.cycle, job.cycle)
-    for vacancy, amount in zip(state.vacant, _amounts(state, job), strict=True):
-        vacancy.give(job.cycle, amount)
-        if not state.placed:
-            vacancy.spans = [(state.cycle, vacancy.free)]
+    settle_vacancies(state, job.cycle)
     state.stirred = state.contested = True
+
+
+def refit(state: State, lost: frozenset[int], cycle: int) -> None:
+    """From this cycle on there is what `state.working` says, without the modules `lost`."""
+    for inventory in (state.inventory, state.fixed):
+        inventory.neighbours = state.working.neighbours
+        for module in lost - inventory.closed.keys():
+            inventory.close(module)
+        for module in inventory.closed.keys() - lost:
+            inventory.open(module)
+            state.opened[module] = cycle
+    settle_vacancies(state, cycle)
+
+
+def fits_better(state: State, job: Job) -> bool:
+    """Whether a placed job would be faster if it were placed now."""
+    return _demand_now(state, job).cycles < demand_of(state, job).cycles
+
+
+def give_way(state: State, job: Job) -> None:
+    """A placed job waits for another place, if it has shots to hand out."""
+    entry = (*job.rank, job)
+    goes_on = entry in job.tenant.ready
+    if goes_on:
+        job.tenant.ready.remove(entry)
+    let_place_go(state, job)
+    if goes_on:
+        insort(job.tenant.queued, entry)
 
 
 def _amounts(state: State, job: Job) -> tuple[int, int, int]:
     """What the job holds of qubits, T states and decoding, where these are limited."""
-    wants, hardware = demand_of(state, job.program), state.hardware
+    wants, hardware = demand_of(state, job), state.hardware
     return (
         wants.qubits,
         wants.t_rate if hardware.t_rate else 0,
         wants.blocks if hardware.decoder_blocks else 0,
     )
+
+
+def free(state: State) -> tuple[int, int, int]:
+    """What nobody holds of what works, in the same order."""
+    t_rate, blocks = state.working.t_rate or 0, state.working.decoder_blocks or 0
+    return (
+        sum(state.inventory.free),
+        max(0, t_rate - state.t_rate),
+        max(0, blocks - state.blocks),
+    )
+
+
+def settle_vacancies(state: State, cycle: int) -> int:
+    """Let vacancies be what is free, from `cycle` on where that is more. Returns the cycle since
+    which all that is taken of them was free."""
+    since = 0
+    for vacancy, amount in zip(state.vacant, free(state), strict=True):
+        more = amount - vacancy.free
+        vacancy.give(cycle, max(0, more))
+        since = max(since, vacancy.take(max(0, -more)))
+        if not state.placed:
+            vacancy.spans = [(max(state.cycle, cycle), amount)]
+    return since
 
 
 # --- what tenants are served --------------------------------------------------------------------
@@ -175,7 +269,7 @@ def dominant(state: State, job: Job) -> int:
 
 def left_cycles(state: State, job: Job) -> int:
     """What the job has yet to be handed out."""
-    return (job.policy.shots - job.shots_given) * demand_of(state, job.program).cycles
+    return (job.policy.shots - job.shots_given) * demand_of(state, job).cycles
 
 
 def _pay(state: State, job: Job) -> None:
@@ -187,14 +281,14 @@ def _pay(state: State, job: Job) -> None:
 
 def spend(state: State, job: Job, shots: int) -> None:
     """Shots are handed out for the first time: the job's clock moves on."""
-    advance(state, job, shots * demand_of(state, job.program).cycles)
+    advance(state, job, shots * demand_of(state, job).cycles)
 
 
 def advance(state: State, job: Job, cycles: int) -> None:
     """The job's clock moves on, with all that it holds."""
     job.cycle += cycles
     job.held_cycles += cycles
-    state.used += cycles * demand_of(state, job.program).qubits
+    state.used += cycles * demand_of(state, job).qubits
     state.horizon = max(state.horizon, job.cycle)
     if job.cycle > job.paid_cycle:
         more = job.cycle - job.paid_cycle
@@ -221,11 +315,11 @@ def give_places(state: State) -> list[Job]:
 def _place_next(state: State, placed: list[Job]) -> bool:
     """Place one job, if any may be; those that it overtakes remember."""
     passed: list[Job] = []
-    free = sum(state.inventory.free)
+    qubits = sum(state.inventory.free)
     for tenant in _fairest(state):
         head = tenant.queued[0][-1]
         for _, _, _, job in tenant.queued[:BACKFILL_MAX]:
-            if demand_of(state, job.program).qubits > free:
+            if demand_of(state, job).qubits > qubits:
                 place: Place | str = _no_room(state, job)
             else:
                 place = room(state, job)
@@ -247,8 +341,8 @@ def _place_next(state: State, placed: list[Job]) -> bool:
 
 def _make_room(state: State, job: Job) -> bool:
     """Place a job by moving others, where enough is free but lies apart."""
-    free = sum(state.inventory.free)
-    if qubits_of(job.program.summary.blocks) > free or len(state.placed) >= PACKED_JOBS_MAX:
+    qubits = sum(state.inventory.free)
+    if qubits_of(job.program.summary.blocks) > qubits or len(state.placed) >= PACKED_JOBS_MAX:
         return False
     there, inventory = list(state.placed), state.fixed.copy()
     if any(one.module is not None for one in (*there, job)):
@@ -276,9 +370,7 @@ def goes_on(state: State, job: Job) -> bool:
     if state.crowded:
         for tenant in [*_fairest(state)[:1], *[job.tenant] * bool(job.tenant.queued)]:
             if _yields(state, job, tenant.queued[0][-1]):
-                job.tenant.ready.remove((*job.rank, job))
-                let_place_go(state, job)
-                insort(job.tenant.queued, (*job.rank, job))
+                give_way(state, job)
                 return False
     _pay(state, job)
     return True
@@ -293,10 +385,11 @@ def _yields(state: State, job: Job, head: Job) -> bool:
     reason = blocked(state, head)
     if reason == IN_USE:
         return any(handle.user is job for handle in head.handles)
-    if reason in (None, HELD) or (over_quota(head) is not None and not mine):
+    lost = isinstance(reason, Lost)
+    if lost or reason in (None, HELD) or (over_quota(head) is not None and not mine):
         return False
-    freed = demand_of(state, job.program).qubits + sum(state.inventory.free)
-    helps = reason != QUBITS or freed >= demand_of(state, head.program).qubits
+    freed = demand_of(state, job).qubits + sum(state.inventory.free)
+    helps = reason != QUBITS or freed >= demand_of(state, head).qubits
     if head.module is not None:
         helps = helps and any(run.module == head.module for run in job.place or ())
     if helps or head.overtaken >= OVERTAKEN_MAX:
@@ -324,15 +417,19 @@ def _passed(state: State) -> list[Job]:
 # --- what callers are told ----------------------------------------------------------------------
 
 
-def cycles_to_wait(state: State, job: Job) -> int:
-    """Cycles until a waiting job may be placed, if what runs goes on to its end and nobody but its
-    own tenant's more urgent jobs comes first; of what the machine has, not of quotas."""
+def cycles_to_wait(state: State, job: Job) -> int | None:
+    """Cycles until a waiting job may be placed, if what runs goes on to its end, what has failed
+    comes back when it is said to, and nobody but its own tenant's more urgent jobs comes first; of
+    what the machine has, not of quotas. None where nobody knows."""
     ahead = job.tenant.queued[: bisect(job.tenant.queued, (*job.rank, job))]
     holds = [(one.cycle + left_cycles(state, one), _amounts(state, one)) for one in state.placed]
     wants = [(_amounts(state, one), left_cycles(state, one)) for *_, one in ahead]
-    start = state.cycle
-    for kind, vacancy in enumerate(state.vacant):
+    back = max((each.to_cycle or NEVER for each in state.wrong.values()), default=NEVER)
+    start = back if state.wrong and isinstance(blocked(state, job), Lost) else state.cycle
+    for kind, (vacancy, limit) in enumerate(zip(state.vacant, state.limits, strict=True)):
         ends = [(end, amounts[kind]) for end, amounts in holds]
+        lost = limit - vacancy.free - sum(amount for _, amount in ends)
         asked = [(amounts[kind], cycles) for amounts, cycles in wants]
+        ends += [(back, lost)] if state.wrong else []
         start = max(start, earliest(state.cycle, vacancy.free, ends, asked))
-    return start - state.cycle
+    return max(0, start - state.cycle) if start < NEVER else None

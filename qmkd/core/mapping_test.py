@@ -157,7 +157,7 @@ def test_jobs_that_need_more_t_states_than_are_made_wait_for_one_another(make_de
     magic = patches(1, turns=1)
     first = desk.submit(session, magic, shots=LONG)
     second = desk.submit(session, magic, shots=LONG)
-    assert mapping.demand_of(desk.state, job_of(desk, first).program).cycles == SHOT + 3
+    assert mapping.demand_of(desk.state, job_of(desk, first)).cycles == SHOT + 3
     assert job_of(desk, second).place is None
     queue = status(desk, session, second).queue
     assert queue is not None

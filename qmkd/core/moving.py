@@ -15,6 +15,7 @@ from qmkd.core.mapping import advance, demand_of, modules_of
 from qmkd.core.state import Job, Parked, State
 from qmkd.core.waiting import answer
 from qvm.blocks import Place, qubits_of
+from qvm.machine import Hardware
 from syscalls.checkpoint import Migrate, Migrated
 from syscalls.errors import InvalidParams, KernelError, ResourceExhausted
 
@@ -30,15 +31,15 @@ def find_module(state: State, job: Job, target: str) -> int | KernelError:
     most, asked = state.hardware.spare[module], qubits_of(job.program.summary.blocks)
     if asked > most:
         return _too_small(target, most, 0, asked)
-    apart = _apart(state, module, target, modules_of(job))
+    apart = _apart(state.hardware, module, target, modules_of(job))
     return module if apart is None else apart
 
 
 def _apart(
-    state: State, module: int, target: str, others: Collection[int]
+    hardware: Hardware, module: int, target: str, others: Collection[int]
 ) -> ResourceExhausted | None:
-    """The refusal where no link leads to one of the others."""
-    if not set(others) - {module} - state.inventory.neighbours[module]:
+    """The refusal where no link leads to one of the others; of the whole machine, or what works."""
+    if not set(others) - {module} - hardware.neighbours[module]:
         return None
     what = f"links between the module {target} and where other qubits of the job are"
     return ResourceExhausted(what=what, limit=0, in_use=0, asked=1, waiting_helps=False)
@@ -80,7 +81,7 @@ def _place(state: State, job: Job, module: int, name: str, *, alive: bool) -> Pl
     """Where it lies there. alive: some of its qubits hold a state, which has to get there."""
     assert job.place is not None
     modules = {run.module for run in job.place}
-    apart = _apart(state, module, name, modules) if alive else None
+    apart = _apart(state.working, module, name, modules) if alive else None
     if apart is not None or modules <= {module}:
         return apart or job.place
     need, inventory = job.program.summary.blocks, state.inventory
@@ -100,7 +101,7 @@ def _settle_in(state: State, job: Job, place: Place) -> None:
     modules = {run.module for run in place}
     crossed = sum(run.number for run in job.place if run.module not in modules)
     if crossed:
-        need = demand_of(state, job.program)
+        need = demand_of(state, job)
         job.moves += 1
         advance(state, job, crossed * STEPS_PER_BLOCK * -(-need.cycles // need.steps))
     job.place = place

@@ -142,6 +142,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     physical_noise: model and strength of what its physical qubits suffer, by their names in the
         calibration table. decoder: how fast each of its decoders is.
     calibrated: of each code, the distances at which logical errors under that noise are known.
+    calibrated_at: the same under another noise, for when it drifts; None where only that is known.
     measurable: of each code, the largest distance that is measured here where it is not.
     calibration, table: name the calibration table that ships, and that of points measured here
         before, "" for none.
@@ -151,6 +152,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     hardware: Hardware | None = None
     physical_noise: str = "uniform 0.001"
     calibrated: dict[str, frozenset[int]] = {}
+    calibrated_at: Callable[[str], dict[str, frozenset[int]]] | None = None
     decoder: DecoderSpeed = AT_ONCE
     calibration: str = ""
     table: str = ""
@@ -161,6 +163,12 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     park_ns: int = 5_000_000_000
     tenants: tuple[TenantRule, ...] = ()
     versions: dict[str, str] = {}
+
+    def distances(self, noise: str) -> dict[str, frozenset[int]]:
+        """Of each code, the distances at which logical errors under a noise are known."""
+        if noise == self.physical_noise:
+            return self.calibrated
+        return {} if self.calibrated_at is None else self.calibrated_at(noise)
 
     def described(self) -> Hardware:
         """What it is made of."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from qmkd.core.capabilities import check_rights
+from qmkd.core.degraded import degraded, degraded_for
 from qmkd.core.delegation import listed
 from qmkd.core.effects import Reply
 from qmkd.core.events import Called, Origin
@@ -152,6 +155,7 @@ def q_get_telemetry(state: State, session: Session, event: Called) -> Telemetry 
         jobs={**session.tally, JobState.VALIDATING: len(session.checks)},
         job=None if job is None else telemetry(state, job),
         machine=_machine(state) if request.machine else None,
+        degraded=degraded_for(state, session.live),
         job_ids=list(session.jobs) if request.list_jobs else None,
         capabilities=listed(state, session) if request.list_capabilities else None,
         qubits=[_held(state, handle) for handle in session.handles],
@@ -217,7 +221,7 @@ def _epoch(state: State) -> int:
 
 def _machine(state: State) -> dict[str, Any]:
     total, hardware = state.hardware.qubits, state.hardware
-    offered = state.inventory.total * state.horizon
+    offered = state.inventory.total * (state.horizon - state.began)
     return {
         "machine": hardware.name,
         "cycle_ns": hardware.cycle_ns,
@@ -227,6 +231,8 @@ def _machine(state: State) -> dict[str, Any]:
             {"name": module.name, "qubits": module.qubits, "free": free}
             for module, free in zip(hardware.module, state.inventory.free, strict=True)
         ],
+        "degraded": [msgspec.to_builtins(each) for each in degraded(state)],
+        "faults": {name: msgspec.to_builtins(each) for name, each in state.faults.items()},
         "jobs_placed": len(state.placed),
         "jobs_waiting": sum(len(tenant.queued) for tenant in state.tenants.values()),
         "epoch": _epoch(state),

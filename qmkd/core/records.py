@@ -16,6 +16,7 @@ from qmkd.core.ports import SegmentReport
 from qvm.program import Summary
 from syscalls.capability import Share
 from syscalls.channel import ChannelTerms
+from syscalls.fault import Fault
 from syscalls.findings import Finding
 from syscalls.ids import CapabilityId, ChannelId, CheckpointId, HandleId, JobId, SessionId
 from syscalls.job import ExecutionContext, JobStatus, Policy
@@ -184,6 +185,13 @@ class EndRow(msgspec.Struct, frozen=True, kw_only=True):
     completed_ns: int
 
 
+class FaultRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An injected fault that is not over. Key: id. Its cycles are the machine's, which go on."""
+
+    id: str
+    fault: Fault
+
+
 class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
     """An entry of the audit chain. Key: number, from 1 without gaps. `qmkd/core/audit.py`."""
 
@@ -204,6 +212,7 @@ Row = (
     | CheckpointRow
     | CopyRow
     | EndRow
+    | FaultRow
     | AuditRow
 )
 
@@ -213,7 +222,8 @@ class Gone(msgspec.Struct, frozen=True, kw_only=True):
 
     sessions: closed. capabilities: that ended. jobs, checkpoints: with their slices, snapshots and
     ends, and with graphs that no others name. results: jobs of which only slices go, packed rows
-    with them. snapshots: by ticket. handles, channels: that nobody can name any more.
+    with them. snapshots: by ticket. handles, channels: that nobody can name any more. faults: that
+    ended.
     """
 
     sessions: tuple[SessionId, ...] = ()
@@ -224,18 +234,20 @@ class Gone(msgspec.Struct, frozen=True, kw_only=True):
     checkpoints: tuple[CheckpointId, ...] = ()
     handles: tuple[HandleId, ...] = ()
     channels: tuple[ChannelId, ...] = ()
+    faults: tuple[str, ...] = ()
 
 
 class Recovered(msgspec.Struct, frozen=True, kw_only=True):
     """All there is when the daemon starts. jobs, checkpoints: by number. slices: by job or
     checkpoint and first shot. snapshots: by ticket.
 
-    epoch, numbered: the largest that any `Keep` named. graphs: `graph` is empty where no checkpoint
-    names it and every job that does is over.
+    epoch, numbered, cycle: the largest that any `Keep` named. graphs: `graph` is empty where no
+    checkpoint names it and every job that does is over.
     """
 
     epoch: int = 0
     numbered: int = 0
+    cycle: int = 0
     audited: int = 0
     audit_head: bytes = b""
     sessions: tuple[SessionRow, ...] = ()
@@ -248,3 +260,4 @@ class Recovered(msgspec.Struct, frozen=True, kw_only=True):
     snapshots: tuple[SnapshotRow, ...] = ()
     checkpoints: tuple[CheckpointRow, ...] = ()
     ends: tuple[EndRow, ...] = ()
+    faults: tuple[FaultRow, ...] = ()

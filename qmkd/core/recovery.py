@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from qmkd.core import holding, programs
+from qmkd.core import faults, holding, programs
 from qmkd.core.admission import check_machine, check_quota, data_bytes, row_bytes
 from qmkd.core.capabilities import lenders
 from qmkd.core.checkpoints import drop, enter, size_of
@@ -119,6 +119,10 @@ def recover(state: State, event: Recovered) -> None:
     state.epoch = state.epoch_kept = event.epoch
     state.numbered = event.numbered
     state.audited, state.audit_head = event.audited, event.audit_head
+    state.cycle = state.horizon = state.began = event.cycle
+    for vacancy in state.vacant:
+        vacancy.spans = [(state.cycle, vacancy.free)]
+    faults.enter(state, event.faults)
     for row in event.sessions:
         _session(state, row)
     for capability in sorted(event.capabilities, key=lambda each: each.number):
@@ -282,7 +286,9 @@ def _take_up(state: State, job: Job) -> KernelError | None:
     if refused is not None:
         return refused
     if not _same(state, job.context):
-        job.context = context(job.program, job.policy, plan, job.seed, state)
+        # What it was given, whatever the machine's noise is by now.
+        given = job.context.noise
+        job.context = context(job.program, job.policy, plan, job.seed, state, given)
     elif job.context.calibration is not None:
         # Points that were measured since serve others: what this job needs is as it was.
         job.context = calibration(job.context, state.machine, state.table)

@@ -17,7 +17,7 @@ from qmkd.core.jobs import shutting_down
 from qmkd.core.keeping import refusal, say
 from qmkd.core.state import Checkpoint, Job, Parked, Program, Session, State, Submission
 from qmkd.core.waiting import answer, check_park, park, unpark
-from qmkd.core.wording import changed_versions, noise_applied
+from qmkd.core.wording import changed_versions, noise_given
 from syscalls.checkpoint import Restore
 from syscalls.errors import AuthFailed, CheckpointIncompatible, KernelError
 
@@ -88,12 +88,13 @@ def _program(made: Checkpoint) -> Program:
 
 
 def _check(state: State, made: Checkpoint, event: Called) -> KernelError | None:
-    verdict = check_admission(state, _submission(made, event, state.now_ns), _program(made))
+    program, submission = _program(made), _submission(made, event, state.now_ns)
+    verdict = check_admission(state, submission, program)
     if isinstance(verdict, KernelError):
         return verdict
     assert not isinstance(verdict, Job), "it has no key"
     job, machine = made.job, state.machine
-    then, now = job.context, noise_applied(job.program, job.policy, machine.physical_noise)
+    then, now = job.context, noise_given(state, program, submission)
     reason = changed_versions(then, machine)
     if now.applied != then.noise.applied:
         reason = f"its noise was {then.noise.applied}; the machine's would make it {now.applied}"

@@ -24,6 +24,7 @@ from qmkd.core.events import (
     WorkerGone,
     WorkerReady,
 )
+from qmkd.core.faults import catch_up, concern, idle
 from qmkd.core.jobs import (
     complete,
     fail,
@@ -38,11 +39,13 @@ from qmkd.core.keeping import keep
 from qmkd.core.limits import (
     ATTEMPTS_MAX,
     LEAF_BYTES,
+    PARKED_MORE,
     POINT_NS_MAX,
     SEGMENT_NS_TARGET,
     SEGMENTS_PER_WORKER_MAX,
     SEGMENTS_SMALL_NS_MAX,
     SLICE_CYCLES_CROWDED,
+    SLICE_CYCLES_DRIFTED,
     SLICE_SHOTS_MAX,
     SLICE_SHOTS_UNMEASURED_MAX,
     WORKER_LEAD_NS,
@@ -63,6 +66,7 @@ from qmkd.core.state import (
     Worker,
 )
 from qmkd.core.waiting import announce_progress, set_timer
+from qvm.cycles import demand
 from syscalls.errors import (
     InternalError,
     KernelError,
@@ -70,6 +74,7 @@ from syscalls.errors import (
     ResourceExhausted,
     WorkerLost,
 )
+from syscalls.fault import DegradedMode
 from syscalls.job import JobState
 from syscalls.results import COUNTS_CHARS_MAX, COUNTS_KEYS_MAX, SHOT_BLOCK
 
@@ -102,6 +107,9 @@ def dispatch(state: State) -> None:
         if not sent:
             return  # it keeps its turn: smaller work may not overtake it for ever
         turns.rotate(-1)
+        if state.horizon >= state.change:
+            catch_up(state)
+            _give_places(state)
         passed = 0
 
 
@@ -137,8 +145,14 @@ def _furthest_behind(tenant: Tenant) -> Job:
 
 
 def _give_places(state: State) -> None:
-    for job in give_places(state):
-        want_turn(state, job.tenant)
+    catch_up(state)
+    goes_on = True
+    while goes_on:
+        for job in give_places(state):
+            want_turn(state, job.tenant)
+            if demand_of(state, job).cycles > demand(job.program.summary, state.hardware).cycles:
+                concern(state, job, DegradedMode.THROTTLE, DegradedMode.SCARCE_MAGIC)
+        goes_on = idle(state)
     state.stirred = False
 
 
@@ -154,17 +168,29 @@ def _next_slice(state: State, job: Job) -> Slice:
 def _slice_shots(state: State, job: Job) -> int:
     """How many shots to run at a time: a multiple of SHOT_BLOCK, near SEGMENT_NS_TARGET long.
 
-    Longer where the plan says that shorter slices would be waste; where somebody waits for the
-    machine, no longer than a small part of an epoch, so that clocks stay close together.
+    Longer where the plan says that shorter slices would be waste, but not than `_cycles_most`.
     """
     measured = job.program.ns_per_shot
     most = SLICE_SHOTS_MAX if measured else SLICE_SHOTS_UNMEASURED_MAX
     shots = SEGMENT_NS_TARGET // (measured or max(1, job.plan.ns_per_shot))
-    if state.crowded:
-        most = max(
-            SHOT_BLOCK, min(most, SLICE_CYCLES_CROWDED // demand_of(state, job.program).cycles)
-        )
+    most = max(SHOT_BLOCK, min(most, _cycles_most(state, job) // demand_of(state, job).cycles))
     return min(most, max(SHOT_BLOCK, job.plan.shots_least, shots)) // SHOT_BLOCK * SHOT_BLOCK
+
+
+def _cycles_most(state: State, job: Job) -> int:
+    """How many cycles of the machine a slice may take: up to where a fault begins or ends; where
+    somebody waits, or fences are to be close, a small part of an epoch."""
+    most = max(0, state.change - job.cycle)
+    if state.crowded:
+        most = min(most, SLICE_CYCLES_CROWDED)
+    if DegradedMode.ADD_FENCES in state.modes:
+        most = min(most, SLICE_CYCLES_DRIFTED)
+    return most
+
+
+def _park_ns(state: State) -> int:
+    """After how long a slice stands at its next fence."""
+    return state.machine.park_ns // (PARKED_MORE if DegradedMode.ADD_FENCES in state.modes else 1)
 
 
 def _predict_ns(job: Job, given: Slice) -> int:
@@ -251,6 +277,7 @@ def _send_slice(state: State, job: Job) -> bool:
         job.shots_given += given.shots
     if not has_shots(job):
         set_ready(state, job, False)
+    concern(state, job, DegradedMode.ADD_FENCES)
     ticket, parked = state.number(), given.parked
     segment = Segment(ticket, worker, job, given, ns, job.table, job.cycle, state.now_ns)
     job.segments[segment.ticket] = segment
@@ -279,7 +306,7 @@ def _send_slice(state: State, job: Job) -> bool:
                 table=job.table,
             ),
             resume=0 if parked is None else parked.ticket,
-            park_ns=0 if job.policy.exact else state.machine.park_ns,
+            park_ns=0 if job.policy.exact else _park_ns(state),
         )
     )
     return True

@@ -24,6 +24,7 @@ from qvm.profiles import Profile
 from qvm.program import Summary
 from syscalls.decoding import DecoderFigures
 from syscalls.errors import KernelError
+from syscalls.fault import DegradedMode, Fault
 from syscalls.findings import Finding
 from syscalls.ids import CapabilityId, CheckpointId, HandleId, JobId, SessionId
 from syscalls.job import (
@@ -186,7 +187,7 @@ class Program:
 
     number: stands for the bytes towards workers. uses: live jobs that need it. cached: found by
     its key. digest: SHA-256 of the bytes, once needed. sent: some worker has been given it.
-    ns_per_shot: as measured, 0 before.
+    ns_per_shot: as measured, 0 before. demand: of a machine like `demand_of`, worked out last.
     """
 
     number: int
@@ -207,6 +208,7 @@ class Program:
     sent: bool = False
     ns_per_shot: int = 0
     demand: Demand | None = None
+    demand_of: Hardware | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -339,7 +341,9 @@ class Job:
     lent: capabilities that it uses. accounts: what it counts against, its tenant first. metered:
         how many of its shots count there for what is counted by the minute.
     handles: qubits of sessions that it names.
-    place: the physical qubits it holds; None while it waits for the machine. cycle: its own clock,
+    place: the physical qubits it holds; None while it waits for the machine. demand: what it takes
+        beside them, as long as it holds them. concerned: faults that change how it runs.
+    cycle: its own clock,
         where what it was handed out ends. paid_cycle: up to where its tenant has paid for it.
     since_cycle: since when it waits. waited_cycles, held_cycles: in all. due_cycle: orders the
         jobs of a tenant. overtaken: how often another was placed before it. moves: of its blocks.
@@ -394,6 +398,8 @@ class Job:
     spent: dict[str, int] = field(default_factory=dict)
     decoder: DecoderFigures | None = None
     place: Place | None = None
+    demand: Demand | None = None
+    concerned: dict[str, None] = field(default_factory=dict)
     cycle: int = 0
     paid_cycle: int = 0
     since_cycle: int = 0
@@ -538,8 +544,14 @@ class State:
     t_rate, blocks: their demand together. vacant: qubits, T states, decoding that nobody holds.
     handles: that may be named. held: blocks of sessions, by their first qubit; fixed: the inventory
     as if no job were placed.
-    used, horizon: qubits times cycles handed out, and where the last of them ends. contested: room,
-    or somebody who wants it, appeared. crowded: somebody waits for the machine.
+    used, horizon: qubits times cycles handed out since cycle `began`, and where the last of them
+    ends. contested: room, or somebody who wants it, appeared. crowded: somebody waits for the
+    machine. limits: what there is of qubits, T states, decoding.
+
+    faults: by id, those that are or will be. wrong: those in force at `horizon`; change: when this
+    changes next. working: what is left of the machine. modes: what is done about it. noise: what
+    physical qubits suffer, and why it is not what was configured. opened: cycles in which modules
+    came back.
     """
 
     machine: Machine
@@ -561,9 +573,11 @@ class State:
     placed: dict[Job, None] = field(default_factory=dict)
     t_rate: int = 0
     blocks: int = 0
+    limits: tuple[int, int, int] = field(init=False)
     vacant: tuple[Vacancy, Vacancy, Vacancy] = field(init=False)
     used: int = 0
     horizon: int = 0
+    began: int = 0
     contested: bool = False
     crowded: bool = False
     live: int = 0
@@ -604,13 +618,22 @@ class State:
     measured: set[Point] = field(default_factory=set)
     unmeasurable: dict[Point, str] = field(default_factory=dict)
     wanted: dict[Point, Measuring] = field(default_factory=dict)
+    faults: dict[str, Fault] = field(default_factory=dict)
+    wrong: dict[str, Fault] = field(default_factory=dict)
+    change: int = NEVER
+    working: Hardware = field(init=False)
+    modes: frozenset[DegradedMode] = frozenset()
+    noise: tuple[str, str] = field(init=False)
+    opened: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.hardware = self.machine.described()
         self.inventory, self.fixed = Inventory(self.hardware), Inventory(self.hardware)
-        limits = (self.inventory.total, self.hardware.t_rate, self.hardware.decoder_blocks)
-        qubits, t_states, decoding = (Vacancy([(0, limit or 0)]) for limit in limits)
+        t_rate, blocks = self.hardware.t_rate or 0, self.hardware.decoder_blocks or 0
+        self.limits = (self.inventory.total, t_rate, blocks)
+        qubits, t_states, decoding = (Vacancy([(0, limit)]) for limit in self.limits)
         self.vacant = (qubits, t_states, decoding)
+        self.working, self.noise = self.hardware, (self.machine.physical_noise, "")
 
     def number(self) -> int:
         """A number never given before: for tickets, programs, jobs and timers."""

@@ -8,9 +8,16 @@ from __future__ import annotations
 
 import msgspec
 
+from qmkd.core.degraded import degraded_for
 from qmkd.core.effects import CancelTimer, Notify, Reply, SetTimer
 from qmkd.core.events import Origin
-from qmkd.core.limits import BUSY_RETRY_MS, PARKED_MAX, PROGRESS_NS_MIN, SUBSCRIPTIONS_MAX
+from qmkd.core.limits import (
+    BUSY_RETRY_MS,
+    PARKED_MAX,
+    PROGRESS_NS_MIN,
+    SUBSCRIPTIONS_MAX,
+    SWEEP_EFFECTS_MAX,
+)
 from qmkd.core.state import (
     Connection,
     Job,
@@ -25,7 +32,7 @@ from qmkd.core.state import (
 )
 from qmkd.core.wording import progress, time_text
 from syscalls.errors import Busy, KernelError, QuotaExceeded
-from syscalls.events import JobEvent
+from syscalls.events import EventKind, JobEvent
 
 # --- timers -------------------------------------------------------------------------------------
 
@@ -184,16 +191,25 @@ def announce_progress(state: State, job: Job) -> None:
         _tell(state, job, _event(state, job, "progress"))
 
 
+def announce_degraded(state: State, job: Job) -> None:
+    """Tell subscribers what has changed in how the job runs; in a step that tells much, only that
+    something was left out."""
+    job.seq += 1
+    if (job.subscriptions or job.session.wide) and len(state.notices) < SWEEP_EFFECTS_MAX:
+        event = _event(state, job, "degraded")
+        _tell(state, job, msgspec.structs.replace(event, degraded=degraded_for(state, (job,))))
+
+
 def _tell(state: State, job: Job, event: JobEvent) -> None:
     for subscription in (*job.session.wide, *job.subscriptions):
         state.notices.append(Notify(subscription.conn, event))
 
 
-def _event(state: State, job: Job, kind: str) -> JobEvent:
+def _event(state: State, job: Job, kind: EventKind) -> JobEvent:
     return JobEvent(
         job_id=job.id,
         seq=job.seq,
-        kind="state" if kind == "state" else "progress",
+        kind=kind,
         state=job.state,
         progress=progress(job),
         at=time_text(state.now_ns),

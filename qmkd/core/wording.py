@@ -83,7 +83,7 @@ def telemetry(state: State, job: Job) -> JobTelemetry:
         queue_cycles=job.waited_cycles + waiting,
         machine_cycles=job.held_cycles,
         machine_time_ms=job.held_cycles * state.hardware.cycle_ns / MS,
-        slowed_by=demand_of(state, job.program).slowed,
+        slowed_by=demand_of(state, job).slowed,
         moves=job.moves,
         plan=plan_shown(job.plan, job.policy.shots),
     )
@@ -159,10 +159,10 @@ def _place(state: State, job: Job) -> QueuePlace:
         each.state is JobState.QUEUED and each.rank < job.rank for *_, each in tenant.ready
     )
     if job.place is not None:
-        reason, cycles = "waiting for a worker", 0
+        reason = "waiting for a worker"
     else:
         reason = blocked(state, job) or "waiting for its turn on the machine"
-        cycles = cycles_to_wait(state, job)
+    cycles = 0 if job.place is not None else cycles_to_wait(state, job)
     return QueuePlace(position=before - started + unstarted, reason=reason, cycles=cycles)
 
 
@@ -172,6 +172,7 @@ def context(
     plan: Plan,
     seed: int,
     state: State,
+    noise: NoiseApplied,
     submission: Submission | None = None,
 ) -> ExecutionContext:
     """All that is needed to get the same bits again. submission: what it comes from, at first."""
@@ -181,7 +182,6 @@ def context(
     why = plan.why
     if "TELEPORT_CNOT" in program.summary.ops:
         why += "; TELEPORT_CNOT runs as a local CNOT"
-    noise = noise_applied(program, policy, machine.physical_noise)
     mode = noise.applied.partition(" ")[0]
     made = ExecutionContext(
         engine=plan.engine,
@@ -215,7 +215,19 @@ def changed_versions(then: ExecutionContext, machine: Machine) -> str:
     return ", ".join(f"{name} was {was.get(name)} and is {now.get(name)}" for name in names)
 
 
-def noise_applied(program: Program, policy: Policy, physical: str) -> NoiseApplied:
+def noise_given(state: State, program: Program, submission: Submission) -> NoiseApplied:
+    """The noise of a new job: the machine's as it is now; of one that goes on from another, or
+    repeats it, what that had, unless the machine is not the one that it had run on."""
+    made = submission.restores
+    earlier = made.job if made is not None else submission.replay_of
+    now = noise_applied(program, submission.policy, *state.noise)
+    usual = noise_applied(program, submission.policy, state.machine.physical_noise)
+    if earlier is not None and earlier.context.noise.applied in (now.applied, usual.applied):
+        return earlier.context.noise
+    return now
+
+
+def noise_applied(program: Program, policy: Policy, physical: str, drift: str = "") -> NoiseApplied:
     """What a job asks for and what it gets, and why; `applied` is as engines know it."""
     ideal = Noise.IDEAL.value
     if policy.noise is Noise.IDEAL:
@@ -224,7 +236,9 @@ def noise_applied(program: Program, policy: Policy, physical: str) -> NoiseAppli
     if program.summary.ideal:
         return NoiseApplied(requested=asked, applied=ideal, why="every profile is ideal")
     mode = Noise.CALIBRATED if policy.noise is Noise.PROFILE else policy.noise
-    why = "" if policy.noise is mode else f"{asked} is {mode.value}"
+    why = "; ".join(
+        filter(None, ("" if policy.noise is mode else f"{asked} is {mode.value}", drift))
+    )
     return NoiseApplied(requested=asked, applied=f"{mode.value} {physical}", why=why)
 
 

@@ -104,6 +104,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             hardware=_hardware(self.machine) if self.machine else None,
             physical_noise=self.physical_noise,
             calibrated=_calibrated(self.physical_noise),
+            calibrated_at=_calibrated,
             decoder=self.decoder.speed(),
             workers=self.workers,
             worker_bytes=self.worker_bytes,

@@ -14,6 +14,7 @@ from syscalls.channel import ChanOptions, ChanStatus, CloseChan, OpenChan
 from syscalls.checkpoint import Checkpoint, DropCheckpoint, ListCheckpoints, Migrate, Replay, Restore
 from syscalls.discover import Discover
 from syscalls.events import Subscribe
+from syscalls.fault import ClearFault, FaultKind, InjectFault
 from syscalls.ids import CapabilityId, ChannelId, CheckpointId, HandleId, JobId, SessionId, TenantId
 from syscalls.job import Cancel, PlanJob, Policy, Status, Submit, Wait
 from syscalls.qubit import Alloc, Release
@@ -389,4 +390,43 @@ class Calls:
             machine=machine,
             list_jobs=list_jobs,
             list_capabilities=list_capabilities,
+        )
+
+    @staticmethod
+    def inject_fault(
+        *,
+        session_id: SessionId,
+        kind: FaultKind,
+        what: list[str] = [],
+        strength: float | None = None,
+        after_cycles: int = 0,
+        for_cycles: int | None = None,
+    ) -> InjectFault:
+        """Behave as if a part of the machine failed, to rehearse what happens then.
+
+        No job's bits change but those of jobs accepted while a `calibration` fault lasts, which have
+        the noise that they are told of. It outlives the daemon, and its session.
+        """
+        return InjectFault(
+            session_id=session_id,
+            kind=kind,
+            what=what,
+            strength=strength,
+            after_cycles=after_cycles,
+            for_cycles=for_cycles,
+        )
+
+    @staticmethod
+    def clear_fault(
+        *,
+        session_id: SessionId,
+        fault_id: str,
+    ) -> ClearFault:
+        """End an injected fault now, or one that is yet to begin.
+
+        One of the machine's description ends as it says there.
+        """
+        return ClearFault(
+            session_id=session_id,
+            fault_id=fault_id,
         )

@@ -20,6 +20,7 @@ LIKELY: dict[str, Any] = {
     "checkpoint_id": "ckpt_00112233445566778899aabbccddeeff",
     "channel_id": "chan_00112233445566778899aabbccddeeff",
     "capability_id": "cap_00112233445566778899aabbccddeeff",
+    "fault_id": "fault_12",
     "tenant_id": "physics",
     "requested": ["CAP_ALLOC", "CAP_MAGIC"],
     "required": ["CAP_ALLOC", "CAP_MAGIC"],
@@ -90,7 +91,7 @@ def _sample(info: inspect.Type, full: bool, name: str) -> Any:
         case inspect.IntType():
             return likely if isinstance(likely, int) else max(info.ge or 0, 1)
         case inspect.FloatType():
-            return 0.5
+            return 0.5 if info.gt is None else max(0.5, 2 * info.gt)
         case inspect.ListType():
             return likely if isinstance(likely, list) else [_sample(info.item_type, full, "")]
         case inspect.DictType():

@@ -15,6 +15,7 @@ from qmkd.core import (
     admission,
     calibrating,
     delegation,
+    faults,
     invariants,
     jobs,
     keeping,
@@ -36,6 +37,7 @@ from qvm.machine import Factory, Hardware, Link, Module, plain
 from qvm.program import Summary, VerifiedProgram
 from qvm.verify import verify_bytes
 from syscalls.errors import ProgramTooWide
+from syscalls.fault import Fault, FaultKind
 from syscalls.findings import Finding
 from syscalls.rights import Right
 from tests.simulation import outcomes
@@ -121,6 +123,10 @@ def tenant_of(peer: Peer) -> TenantRule | None:
     return None
 
 
+OPERATOR = 3
+"""The user who may be anything, CAP_ADMIN among it."""
+
+
 def may_call(peer: Peer) -> bool:
     """Whether this peer can open a session at all."""
     rule = tenant_of(peer)
@@ -131,7 +137,7 @@ def _modules(*qubits: int) -> tuple[Module, ...]:
     return tuple(Module(name=f"m{at}", qubits=each) for at, each in enumerate(qubits))
 
 
-HARDWARE = (
+HARDWARE: tuple[Hardware, ...] = (
     plain(40),
     Hardware(name="apart", module=_modules(36, 30), decoder_blocks=1),
     Hardware(
@@ -144,7 +150,21 @@ HARDWARE = (
         decoder_blocks=2,
     ),
 )
-"""Machines on which two coded programs do not fit at once."""
+HARDWARE += (
+    msgspec.structs.replace(
+        HARDWARE[2],
+        name="ailing",
+        fault=(
+            Fault(kind=FaultKind.FACTORY, what=["m2"], to_cycle=40_000),
+            Fault(kind=FaultKind.MODULE, what=["m1"], from_cycle=30_000, to_cycle=90_000),
+            Fault(kind=FaultKind.DECODER, strength=2, from_cycle=10_000, to_cycle=200_000),
+            Fault(kind=FaultKind.LINK, what=["m1", "m0"], from_cycle=80_000, to_cycle=300_000),
+            Fault(kind=FaultKind.CALIBRATION, strength=2, from_cycle=50_000, to_cycle=400_000),
+            Fault(kind=FaultKind.MODULE, what=["m2"], from_cycle=600_000, to_cycle=700_000),
+        ),
+    ),
+)
+"""Machines on which two coded programs do not fit at once; one of which often fails."""
 
 
 def machine(
@@ -217,7 +237,11 @@ PROGRAMS: tuple[bytes, ...] = (
     PLAIN.replace(b"MEASURE_Z", b"MEASURE_W") + b" " * 700,
     graph(1, 1, profile="logical:Surface(d=2)"),
     graph(1, 1, profile="logical:BaconShor(d=2)"),
+    graph(
+        2, 2, {"op": "TELEPORT_CNOT", "vqs": ["q0", "q1"]}, _FENCE, profile="logical:Surface(d=3)"
+    ),
 )
+TELEPORTING = len(PROGRAMS) - 1
 MAGIC = 11  # needs a right that not every tenant has
 CODED = (2, 3)  # of PROGRAMS, two whose qubits are
 SEEN_OFTEN = 11  # of PROGRAMS, the first so many are valid and usual
@@ -285,6 +309,8 @@ _BOUNDS: tuple[tuple[tuple[Any, ...], str, Any], ...] = (
     ((schedule, calibrating), "POINT_NS_MAX", SECOND),
     ((mapping,), "EPOCH_CYCLES", 9_000),
     ((schedule,), "SLICE_CYCLES_CROWDED", 5_000),
+    ((schedule,), "SLICE_CYCLES_DRIFTED", 5_000),
+    ((faults,), "FAULTS_MAX", 4),
     ((mapping, invariants), "OVERTAKEN_MAX", 3),
     ((mapping,), "BACKFILL_MAX", 3),
     ((cycles,), "SPANS_MAX", 3),

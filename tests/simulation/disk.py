@@ -20,6 +20,7 @@ from qmkd.core.records import (
     CopyRow,
     ChannelRow,
     EndRow,
+    FaultRow,
     GraphRow,
     HandleRow,
     JobRow,
@@ -40,6 +41,7 @@ class Tables:
 
     epoch: int = 0
     numbered: int = 0
+    cycle: int = 0
     sessions: dict[str, SessionRow] = field(default_factory=dict)
     capabilities: dict[str, CapabilityRow] = field(default_factory=dict)
     handles: dict[str, HandleRow] = field(default_factory=dict)
@@ -50,6 +52,7 @@ class Tables:
     snapshots: dict[int, SnapshotRow] = field(default_factory=dict)
     checkpoints: dict[str, CheckpointRow] = field(default_factory=dict)
     ends: dict[str, EndRow] = field(default_factory=dict)
+    faults: dict[str, FaultRow] = field(default_factory=dict)
     audit: list[AuditRow] = field(default_factory=list)
 
 
@@ -94,7 +97,8 @@ class Disk:
         tables = self.tables
         assert effect.epoch >= tables.epoch, "an epoch number never goes back"
         assert effect.numbered >= tables.numbered
-        tables.epoch, tables.numbered = effect.epoch, effect.numbered
+        assert effect.cycle >= tables.cycle, "the machine's clock never goes back"
+        tables.epoch, tables.numbered, tables.cycle = effect.epoch, effect.numbered, effect.cycle
         for row in effect.rows:
             match row:
                 case SessionRow():
@@ -145,6 +149,9 @@ class Disk:
                     assert row.job not in tables.ends, "a job ends once"
                     assert row.status.state in FINAL_STATES
                     tables.ends[row.job] = row
+                case FaultRow():
+                    assert row.id not in tables.faults
+                    tables.faults[row.id] = row
                 case AuditRow():
                     tables.audit.append(row)
         for copy in effect.rows:
@@ -202,6 +209,8 @@ class Disk:
             del tables.handles[handle]
         for session in gone.sessions:
             del tables.sessions[session]
+        for fault in gone.faults:
+            del tables.faults[fault]
         named = {row.graph for row in tables.jobs.values()}
         named |= {row.job.graph for row in tables.checkpoints.values()}
         for digest in [digest for digest in tables.graphs if digest not in named]:
@@ -222,6 +231,7 @@ class Disk:
         return Recovered(
             epoch=tables.epoch,
             numbered=tables.numbered,
+            cycle=tables.cycle,
             audited=len(tables.audit),
             audit_head=tables.audit[-1].hash if tables.audit else b"",
             sessions=tuple(tables.sessions.values()),
@@ -234,4 +244,5 @@ class Disk:
             snapshots=tuple(row for _, row in sorted(tables.snapshots.items())),
             checkpoints=tuple(tables.checkpoints.values()),
             ends=tuple(tables.ends.values()),
+            faults=tuple(tables.faults.values()),
         )

@@ -15,7 +15,7 @@ import msgspec
 
 from qmkd.core import effects as fx
 from qmkd.core import events as ev
-from qmkd.core import invariants, quotas
+from qmkd.core import faults, invariants, quotas
 from qmkd.core.kernel import Kernel
 from qmkd.core.limits import ENTROPY_BYTES, MS, SECOND, SESSION_IDLE_NS
 from qmkd.core.mapping import over_quota
@@ -37,6 +37,7 @@ from syscalls.checkpoint import (
 )
 from syscalls.errors import AuthFailed, KernelError, SessionExpired
 from syscalls.events import Subscribe
+from syscalls.fault import ClearFault, FaultInjected, FaultKind, InjectFault
 from syscalls.ids import CapabilityId, CheckpointId, HandleId, JobId, SessionId, TenantId
 from syscalls.job import (
     FINAL_STATES,
@@ -114,6 +115,7 @@ class Life:
                 client.sessions, client.jobs = earlier.sessions, earlier.jobs
                 client.checkpoints = earlier.checkpoints
         self.given: list[CapabilityId] = before.given if before else []
+        self.faults: list[str] = before.faults if before else []
         self.busy = [client for client in self.clients if cast.may_call(client.peer)]
         self.halted = False
         self.steps = 0
@@ -471,6 +473,8 @@ class Life:
             return self._hand_on(client, session)
         if rng.random() < 0.07:
             return self._keep_or_move(client, session, job)
+        if rng.random() < (0.1 if client.peer.uid == cast.OPERATOR else 0.003):
+            return self._break_or_mend(session)
         match rng.choices(range(9), (30, 20, 16, 9, 6, 5, 6, 1, 4))[0]:
             case 0:
                 submission = self._submit(session)
@@ -523,6 +527,26 @@ class Life:
         module = rng.choice(("m0", "m1", "m2", "main", "elsewhere"))
         return Migrate(session_id=session, job_id=job, target=module)
 
+    def _break_or_mend(self, session: SessionId) -> InjectFault | ClearFault:
+        """Something of the machine fails, or is asked to; or what did works again."""
+        rng = self.rng
+        if self.faults and rng.random() < 0.4:
+            return ClearFault(session_id=session, fault_id=rng.choice(self.faults[-6:]))
+        kind = rng.choice(list(FaultKind))
+        modules = [each.name for each in self.kernel.state.hardware.module]
+        number = {FaultKind.MODULE: 1, FaultKind.FACTORY: 1, FaultKind.LINK: 2}.get(kind, 0)
+        strength = None if number else rng.choice((1.5, 2.0, 9.0))
+        if kind is FaultKind.LINK:
+            strength = rng.choice((None, 3.0))
+        return InjectFault(
+            session_id=session,
+            kind=kind,
+            what=rng.choices(modules, k=number) if rng.random() < 0.9 else ["nowhere"],
+            strength=strength if rng.random() < 0.95 else 700.0,
+            after_cycles=rng.choice((0, 0, 3_000, 60_000)),
+            for_cycles=rng.choice((None, 1, 8_000, 50_000, 400_000)),
+        )
+
     def _hand_on(self, client: Client, session: SessionId) -> Delegate | Revoke:
         """Delegate a few rights, mostly those that programs need; or take something back."""
         rng = self.rng
@@ -572,6 +596,8 @@ class Life:
         number = rng.randrange(cast.SEEN_OFTEN if usual else len(cast.PROGRAMS))
         if rng.random() < 0.2:
             number = cast.MAGIC
+        elif rng.random() < 0.1:
+            number = cast.TELEPORTING
         most = rng.choice((1, 100, 1024, 5_000, 20_000, 60_000))
         exact = rng.random() < 0.03
         noise = rng.choice((Noise.PROFILE,) * 8 + tuple(Noise))
@@ -603,6 +629,8 @@ class Life:
                 client = by_conn[effect.to.conn]
                 if isinstance(effect.body, Session):
                     client.sessions = [*client.sessions[-2:], effect.body.session_id]
+                elif isinstance(effect.body, FaultInjected):
+                    self.faults.append(effect.body.fault_id)
                 elif isinstance(effect.body, Delegated):
                     self.given.append(effect.body.capability_id)
                 elif isinstance(effect.body, Checkpointed):
@@ -621,12 +649,30 @@ class Life:
         state = self.kernel.state
         yield ev.Configured(cast.TENANTS)
         for _ in range(ENDING_STEPS_MAX):
-            busy = state.checks or state.pending or state.wanted
+            busy = state.checks or state.pending or state.wanted or self._injected()
             if not (busy or state.live or state.parked) or (not busy and self._given_away()):
                 return
             self.now_ns += self.rng.randrange(20 * MS)
-            yield self._due_timer() or self._disk_event(calm=True) or self._work(unlucky=0.0)
+            mended = self._mend() if self.rng.random() < 0.1 else None
+            calm = self._due_timer() or mended or self._disk_event(calm=True)
+            yield calm or self._work(unlucky=0.0)
         raise AssertionError("work ends when all workers do well")
+
+    def _injected(self) -> list[str]:
+        return [name for name in self.kernel.state.faults if name.startswith(faults.INJECTED)]
+
+    def _mend(self) -> ev.Called | None:
+        """The operator clears an injected fault, if there is one."""
+        state = self.kernel.state
+        left = self._injected()
+        operator = next(client for client in self.clients if client.peer.uid == cast.OPERATOR)
+        mine = (state.sessions.get(name) for name in operator.sessions)
+        able = [each.id for each in mine if each and Right.ADMIN in each.granted]
+        if not left:
+            return None
+        if not able:
+            return self.called(operator, NegotiateCaps(requested=[Right.ADMIN.value]))
+        return self.called(operator, ClearFault(session_id=able[0], fault_id=left[0]))
 
     def _given_away(self) -> bool:
         """Whether all live jobs wait for quota that their tenant has handed on to others."""
@@ -676,6 +722,7 @@ class Life:
         assert set(state.timers) <= {state.sweep, state.lapse}
         if self.disk is not None:
             tables = self.disk.tables
+            assert not tables.faults
             for rows in (tables.sessions, tables.graphs, tables.jobs, tables.slices, tables.ends):
                 assert not rows, "nothing is kept of what nobody may read"
             assert not tables.snapshots

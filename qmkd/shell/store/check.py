@@ -17,6 +17,7 @@ from qmkd.core.records import (
     CapabilityRow,
     ChannelRow,
     EndRow,
+    FaultRow,
     HandleRow,
     JobRow,
     SessionRow,
@@ -31,7 +32,7 @@ from syscalls.results import SHOT_BLOCK
 
 FINDINGS_MAX = 100  # of the database's own check of its pages
 
-Named = SessionRow | CapabilityRow | HandleRow | ChannelRow
+Named = SessionRow | CapabilityRow | HandleRow | ChannelRow | FaultRow
 Row = TypeVar("Row", bound=msgspec.Struct)
 
 
@@ -83,6 +84,7 @@ class _Check:
             "capabilities": lambda: self._named("capabilities", CapabilityRow),
             "handles": lambda: self._named("handles", HandleRow),
             "channels": lambda: self._named("channels", ChannelRow),
+            "faults": lambda: self._named("faults", FaultRow),
             "graphs": self._graphs,
             "jobs": self._all_jobs,
             "slices": self._all_slices,

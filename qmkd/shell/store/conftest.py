@@ -27,6 +27,7 @@ from qmkd.core.records import (
     CapabilityRow,
     ChannelRow,
     EndRow,
+    FaultRow,
     Gone,
     GraphRow,
     HandleRow,
@@ -42,6 +43,7 @@ from qvm.program import Summary, VerifiedProgram
 from qvm.verify import verify_bytes
 from syscalls.capability import Share
 from syscalls.channel import ChannelTerms
+from syscalls.fault import Fault, FaultKind
 from syscalls.findings import Finding
 from syscalls.ids import CapabilityId, ChannelId, HandleId, JobId, SessionId, channel_id, handle_id
 from syscalls.job import ExecutionContext, JobState, JobStatus, NoiseApplied, Policy
@@ -114,6 +116,7 @@ class Story:
         self.shots: dict[JobId, tuple[int, int]] = {}
         self.slices: dict[JobId, list[SliceRow]] = {}
         self.ends: dict[JobId, EndRow] = {}
+        self.faults: dict[str, FaultRow] = {}
         self.audit: list[AuditRow] = []
 
     def new_run(self) -> None:
@@ -132,6 +135,7 @@ class Story:
         happenings = [
             self._open,
             self._lend,
+            self._break,
             self._submit,
             self._submit,
             self._run,
@@ -149,6 +153,7 @@ class Story:
             number=self.run_told,
             epoch=self.epoch,
             numbered=self.told,
+            cycle=1000 * self.told,
             rows=tuple(rows),
             gone=Gone(**gone),
         )
@@ -160,6 +165,7 @@ class Story:
         return Recovered(
             epoch=self.epoch,
             numbered=self.told,
+            cycle=1000 * self.told,
             audited=len(self.audit),
             audit_head=self.audit[-1].hash if self.audit else b"",
             sessions=tuple(self.sessions[name] for name in sorted(self.sessions)),
@@ -174,6 +180,7 @@ class Story:
             jobs=tuple(self.jobs.values()),
             slices=tuple(row for name in self.jobs for row in self.slices.get(name, ())),
             ends=tuple(self.ends[name] for name in self.jobs if name in self.ends),
+            faults=tuple(self.faults[name] for name in sorted(self.faults)),
         )
 
     # --- what can happen ------------------------------------------------------------------------
@@ -248,6 +255,16 @@ class Story:
             del self.channels[each.id], self.handles[each.ends[0]], self.handles[each.ends[1]]
         handles = tuple(name for each in earlier for name in each.ends)
         return [], {"channels": tuple(each.id for each in earlier), "handles": handles}
+
+    def _break(self) -> Happened:
+        """A part of the machine fails; of two that failed before, one works again."""
+        earlier = sorted(self.faults)[:-1][:1]
+        for name in earlier:
+            del self.faults[name]
+        fault = Fault(kind=FaultKind.DECODER, strength=2.5, from_cycle=self.told)
+        row = FaultRow(id=f"fault_{self.told:06}", fault=fault)
+        self.faults[row.id] = row
+        return [row], {"faults": tuple(earlier)}
 
     def _submit(self) -> Happened:
         if not self.sessions or len(self.jobs) >= JOBS_MAX:

@@ -19,6 +19,7 @@ from qmkd.core.records import (
     ChannelRow,
     CheckpointRow,
     EndRow,
+    FaultRow,
     GraphRow,
     HandleRow,
     JobRow,
@@ -56,10 +57,10 @@ def load(db: sqlite3.Connection) -> Recovered:
 
 
 def _load(db: sqlite3.Connection) -> Recovered:
-    counters = db.execute("SELECT epoch, numbered FROM counters").fetchone()
+    counters = db.execute("SELECT epoch, numbered, cycle FROM counters").fetchone()
     if counters is None or not all(isinstance(count, int) for count in counters):
         raise Damaged("the counters are gone")
-    epoch, numbered = counters
+    epoch, numbered, cycle = counters
     last = db.execute("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1").fetchone()
     audited, head = last or (0, b"")
     if last is not None and (not isinstance(head, bytes) or len(head) != HASH_BYTES):
@@ -67,6 +68,7 @@ def _load(db: sqlite3.Connection) -> Recovered:
     return Recovered(
         epoch=epoch,
         numbered=numbered,
+        cycle=cycle,
         audited=audited,
         audit_head=head,
         sessions=tuple(
@@ -108,6 +110,10 @@ def _load(db: sqlite3.Connection) -> Recovered:
         ends=tuple(
             opened(body, EndRow, f"the end of job {number}")
             for number, body in db.execute("SELECT job, body FROM ends ORDER BY job")
+        ),
+        faults=tuple(
+            opened(body, FaultRow, f"fault {name}")
+            for name, body in db.execute("SELECT id, body FROM faults ORDER BY id")
         ),
     )
 

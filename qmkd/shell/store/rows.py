@@ -20,6 +20,7 @@ from qmkd.core.records import (
     CheckpointRow,
     CopyRow,
     EndRow,
+    FaultRow,
     Gone,
     GraphRow,
     HandleRow,
@@ -137,6 +138,8 @@ class Entry:
                     self.copies.append(row)
                 case EndRow():
                     self._add("ends", row.job, sealed(row))
+                case FaultRow():
+                    self._add("faults", row.id, sealed(row))
                 case AuditRow():
                     self._add("audit", row.number, row.body, row.hash)
                 case _:

@@ -146,6 +146,13 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             body BLOB NOT NULL
         ) WITHOUT ROWID""",
     ),
+    (
+        "ALTER TABLE counters ADD COLUMN cycle INTEGER NOT NULL DEFAULT 0",
+        """CREATE TABLE faults (
+            id TEXT PRIMARY KEY,
+            body BLOB NOT NULL
+        ) WITHOUT ROWID""",
+    ),
 )
 """Statements that lead from version N to N + 1, for each N from 0. One transaction each."""
 

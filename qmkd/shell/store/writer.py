@@ -335,8 +335,8 @@ class _Writer:
                 self._delete(part)
             last = batch[-1].keep
             db.execute(
-                "UPDATE counters SET epoch = ?, numbered = ?, run = ?, kept = ?",
-                (last.epoch, last.numbered, self._run, last.number),
+                "UPDATE counters SET epoch = ?, numbered = ?, cycle = ?, run = ?, kept = ?",
+                (last.epoch, last.numbered, last.cycle, self._run, last.number),
             )
         db.execute("COMMIT")
 
@@ -371,6 +371,8 @@ class _Writer:
         _each(db, "DELETE FROM channels WHERE id IN ({})", channels)
         _each(db, "DELETE FROM sessions WHERE id IN ({})", sessions)
         _each(db, "DELETE FROM capabilities WHERE id IN ({})", capabilities)
+        faults = [name for entry in part for name in entry.gone.faults]
+        _each(db, "DELETE FROM faults WHERE id IN ({})", faults)
         mine = "(SELECT number FROM jobs WHERE id IN ({}))"
         _each(db, f"DELETE FROM slices WHERE job IN {mine}", results)
         _each(db, f"DELETE FROM rows WHERE job IN {mine}", results)
@@ -423,6 +425,7 @@ _INSERTS: Final = {
     "snapshots": ("INSERT INTO snapshots (ticket, holder, body)", "(?, ?, ?)"),
     "snapshot_bytes": ("INSERT INTO snapshot_bytes (ticket, first_byte, bytes)", "(?, ?, ?)"),
     "ends": ("INSERT INTO ends (job, body)", f"({_NUMBER}, ?)"),
+    "faults": ("INSERT INTO faults (id, body)", "(?, ?)"),
     "audit": ("INSERT INTO audit (number, body, hash)", "(?, ?, ?)"),
 }
 _AT_ONCE: Final = (64, 8, 1)  # rows of one statement; few sizes, so that statements are found again
