@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import trio
@@ -30,14 +31,16 @@ import trio
 from qmkd.core import events as ev
 from qmkd.core.kernel import Kernel
 from qmkd.core.limits import JOBS_RETAINED_MAX
-from qmkd.core.ports import Machine
+from qmkd.core.ports import Machine, TenantRule
 from qmkd.engine.choose import plan
 from qmkd.engine.sandbox import NEEDED
+from qmkd.shell import activation
 from qmkd.shell.activation import BadActivation, notify, taken_sockets
 from qmkd.shell.config import Config
 from qmkd.shell.hub import Hub
 from qmkd.shell.limits import BACKLOG, DESCRIPTORS_SPARE, Limits
 from qmkd.shell.pump import Pump
+from qmkd.shell.reloading import LOCK_NAME, Reloader
 from qmkd.shell.results import ROWS_KEPT_BYTES_MAX, Results
 from qmkd.shell.server import Server
 from qmkd.shell.store import DATABASE_NAME, CannotOpen, Damaged, Store, stored_sizes
@@ -49,16 +52,24 @@ EXIT_STOPPED = 0
 EXIT_FAILED = 1
 EXIT_BROKEN = 70  # EX_SOFTWARE of sysexits(3)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-LOCK_NAME = "lock"
 DRAIN_S_MAX = 2.0  # for answers still unread when all is stopped
 STOP_S_EXTRA = 10.0  # beyond the grace, until stopping is given up
 KILL_S_MAX = 5.0  # for killed workers to be gone
+STOP_S_SPARE = 15.0  # and for the database to be written and closed
+WATCHDOG_FEEDS = 4  # in the time after which silence counts as a hang
 # What workers compute with; this process never imports them.
 NUMERICS = ("numpy", "pymatching", "scipy", "stim")
 FDS_PER_WORKER = 4
 GC_THRESHOLD = 50_000  # allocations between collections; nearly nothing here makes cycles
 
 _log = logging.getLogger("qmkd")
+
+
+class Places(NamedTuple):
+    """Where it listens. bound: the path of a socket that nobody else made for it."""
+
+    listeners: list[socket.socket]
+    bound: Path | None
 
 
 class CannotStart(Exception):
@@ -81,15 +92,19 @@ def versions() -> dict[str, str]:
     return ours | {name: metadata.version(name) for name in NUMERICS}
 
 
-def main(config: Config) -> int:
-    """Serve until told to stop. Returns the exit status."""
+def main(config: Config, load: Callable[[], Config] | None = None) -> int:
+    """Serve until told to stop. Returns the exit status.
+
+    load: reads the configuration again; raises BadConfig. None: it never changes.
+    """
     # From here on there is something to clean up; a signal waits until we can.
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, signal.SIGHUP))
     try:
-        with _locked(Path(config.state_dir)), _listeners(config) as listeners:
-            return trio.run(_serve, config, listeners)
+        with _locked(Path(config.state_dir)), _listeners(config) as places:
+            return trio.run(_serve, config, places, load or (lambda: config))
     except (CannotStart, BadActivation) as error:
         _log.error("cannot start: %s", error)
+        notify(os.environ, activation.status_line(f"Cannot start: {error}"))
         return EXIT_FAILED
     except BaseExceptionGroup:
         # A broken promise of our own: nothing can be trusted any more.
@@ -97,7 +112,7 @@ def main(config: Config) -> int:
         return EXIT_BROKEN
 
 
-async def _serve(config: Config, listeners: list[socket.socket]) -> int:
+async def _serve(config: Config, places: Places, load: Callable[[], Config]) -> int:
     hub, tables = Hub(), _tables(config)
     with _store(config, lambda event: pump.feed(event)) as store:
         before = None if store is None else store.load()
@@ -109,7 +124,7 @@ async def _serve(config: Config, listeners: list[socket.socket]) -> int:
         if before is not None:
             pump.feed(before)
         try:
-            return await _serve_from(config, listeners, hub, results, tables, pump)
+            return await _serve_from(config, places, hub, results, tables, pump, load)
         finally:
             if store is not None:
                 hub.forget(store.fileno())
@@ -145,21 +160,31 @@ def _store(config: Config, feed: Callable[[ev.Event], None]) -> Iterator[Store |
 
 async def _serve_from(
     config: Config,
-    listeners: list[socket.socket],
+    places: Places,
     hub: Hub,
     results: Results,
     tables: Tables,
     pump: Pump,
+    load: Callable[[], Config],
 ) -> int:
     needed = NEEDED if config.worker_sandbox == "require" else ()
     options = _worker_options(config)
     pool = Pool(hub, results, tables, pump.feed, config.workers, options, needed, pump.snapshots)
     server = Server(hub, _fitting(config), pump)
     pump.workers, pump.connections = pool, server.connections
+
+    def apply(config: Config, tenants: tuple[TenantRule, ...]) -> None:
+        server.limits = _fitting(config)
+        if places.bound is not None:
+            places.bound.chmod(_socket_mode(config))
+        pump.feed(ev.Configured(tenants))
+        hub.settle()
+
+    reloader = Reloader(config, load, apply, os.environ)
     status = EXIT_FAILED
     async with trio.open_nursery() as nursery:
         stopping, forced = trio.Event(), trio.Event()
-        await nursery.start(_stop_on_signals, config, pump, hub, stopping, forced)
+        await nursery.start(_stop_on_signals, reloader, pump, hub, stopping, forced)
         for task in (hub.run, pool.keep, pump.timers.run, server.sweep):
             nursery.start_soon(task)
         try:
@@ -167,14 +192,19 @@ async def _serve_from(
             if pool.broken:
                 raise CannotStart(pool.broken)
             _quiet_collector()
-            for listener in listeners:
+            for listener in places.listeners:
                 server.listen(listener)
             _log.info("ready", extra={"socket": config.socket, "workers": config.workers})
-            notify(os.environ, "READY=1")
+            serving = f"Serving {config.socket} with {config.workers} workers."
+            notify(os.environ, "READY=1", activation.status_line(serving))
+            await nursery.start(reloader.run, lambda: serving)
+            if (silence_s := activation.watchdog_s(os.environ)) is not None:
+                nursery.start_soon(_feed_watchdog, hub, silence_s)
             await stopping.wait()
-            notify(os.environ, "STOPPING=1")
+            stop_s = reloader.config.stop_grace_ms / 1e3 + STOP_S_EXTRA
+            notify(os.environ, *activation.stopping(stop_s + KILL_S_MAX + STOP_S_SPARE))
             server.stop_listening()
-            with trio.move_on_after(config.stop_grace_ms / 1e3 + STOP_S_EXTRA):
+            with trio.move_on_after(stop_s):
                 await _either(pump.halted, forced)
                 if not forced.is_set():
                     await server.drain(DRAIN_S_MAX)
@@ -220,8 +250,19 @@ async def _either(*events: trio.Event) -> None:
             nursery.start_soon(wait, event)
 
 
+async def _feed_watchdog(hub: Hub, silence_s: float) -> None:
+    """Say that calls are served, often enough, by a turn in the loop that serves them."""
+
+    def alive() -> None:
+        notify(os.environ, "WATCHDOG=1")
+
+    while True:
+        hub.later(alive)
+        await trio.sleep(silence_s / WATCHDOG_FEEDS)
+
+
 async def _stop_on_signals(
-    config: Config,
+    reloader: Reloader,
     pump: Pump,
     hub: Hub,
     stopping: trio.Event,
@@ -240,7 +281,7 @@ async def _stop_on_signals(
                 continue
             _log.info("stopping", extra={"signal": name})
             stopping.set()
-            pump.feed(ev.ShutDown(config.stop_grace_ms * 1_000_000))
+            pump.feed(ev.ShutDown(reloader.config.stop_grace_ms * 1_000_000))
             hub.settle()
 
 
@@ -324,10 +365,10 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _listeners(config: Config) -> Iterator[list[socket.socket]]:
+def _listeners(config: Config) -> Iterator[Places]:
     """The sockets handed in by the service manager, or else one bound to the configured path."""
     if taken := taken_sockets(os.environ):
-        yield taken
+        yield Places(taken, None)
         return
     path = Path(config.socket)
     _remove_stale(path)
@@ -340,23 +381,26 @@ def _listeners(config: Config) -> Iterator[list[socket.socket]]:
         finally:
             os.umask(before)
         made = path.stat()
-        path.chmod(0o666 if _serves_others(config) else 0o600)
+        path.chmod(_socket_mode(config))
         listener.listen(BACKLOG)
+        kept = activation.store(os.environ, listener)
     except OSError as error:
         raise CannotStart(f"the socket {path}: {error.strerror}") from error
     try:
-        yield [listener]
+        yield Places([listener], path)
     finally:
         listener.close()
         with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(path.stat(), made):
+            # A manager that keeps the socket hands it to the next daemon: it stays reachable.
+            if not kept and os.path.samestat(path.stat(), made):
                 path.unlink()
 
 
-def _serves_others(config: Config) -> bool:
-    """Whether any tenant is somebody else than the daemon's own user."""
+def _socket_mode(config: Config) -> int:
+    """Open to others only where a tenant is somebody else than the daemon's own user."""
     own = frozenset({os.geteuid()})
-    return any(rule.gids or rule.uids - own for rule in config.for_kernel({}).tenants)
+    others = any(rule.gids or rule.uids - own for rule in config.for_kernel({}).tenants)
+    return 0o666 if others else 0o600
 
 
 def _remove_stale(path: Path) -> None:

@@ -254,9 +254,14 @@ def test_the_service_manager_hears_when_the_daemon_is_ready_and_when_it_stops() 
         manager.bind(str(folder / "notify"))
         manager.settimeout(20)
         environment = {"NOTIFY_SOCKET": str(folder / "notify")}
-        with running_daemon(folder, environment=environment):
-            assert manager.recv(100) == b"READY=1"
-        assert manager.recv(100) == b"STOPPING=1"
+        with running_daemon(folder, environment=environment) as daemon:
+            message, fds, _, _ = socket.recv_fds(manager, 1000, 1)
+            assert message == b"FDSTORE=1\nFDNAME=qmkd-listener"
+            with socket.socket(fileno=fds[0]) as kept:
+                assert kept.getsockname() == str(daemon.socket)
+            ready = f"READY=1\nSTATUS=Serving {daemon.socket} with 1 workers."
+            assert manager.recv(1000) == ready.encode()
+        assert manager.recv(1000) == b"STOPPING=1\nEXTEND_TIMEOUT_USEC=32000000"
 
 
 def test_workers_that_do_not_start_fail_the_start_and_say_why() -> None:
