@@ -33,6 +33,8 @@ from qvm.pairs import (
 )
 from qvm.program import PairUse, Span, Summary
 from qvm.uses import USES_MAX, held_names
+from syscalls.channel import ChannelTerms, RawPairs
+from syscalls.plan import PLAN_ROWS_MAX, PairsRow
 
 PAIR_FIDELITY: Final = 0.99
 """Of a pair for which nothing was asked, such as that of a TELEPORT_CNOT; or the most that the link
@@ -252,6 +254,33 @@ class _Prices:
         return Unreachable(
             node=use.node, asked=self.asked(use), reachable=reached[use], age=self.age(use)
         )
+
+
+def terms_shown(found: Brokered, terms: Terms) -> ChannelTerms:
+    """As callers are told of them."""
+    link = found.crossings[terms.crossing].link
+    return ChannelTerms(
+        link=RawPairs(cycles=link.cycles, fidelity=link.fidelity, lifetime=link.lifetime),
+        protocol=terms.protocol,
+        rounds=terms.rounds,
+        raw_pairs=terms.raw_pairs,
+        cycles=terms.cycles,
+        made=terms.made,
+        age=terms.age,
+        fidelity=terms.fidelity,
+        x=terms.x,
+        y=terms.y,
+        z=terms.z,
+    )
+
+
+def pairs_shown(found: Brokered) -> list[PairsRow]:
+    """For a plan: as many kinds of pairs as it has room for, the dearest first."""
+    dearest = sorted(found.terms, key=lambda each: -len(each.nodes) * each.raw_pairs)
+    return [
+        PairsRow(uses=len(each.nodes), asked=each.asked, terms=terms_shown(found, each))
+        for each in dearest[:PLAN_ROWS_MAX]
+    ]
 
 
 def class_of(link: Link) -> LinkClass:

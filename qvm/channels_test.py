@@ -331,3 +331,28 @@ def test_a_link_serves_a_class_that_it_is_no_worse_than() -> None:
         assert not wanted.served_by(msgspec.structs.replace(link, **worse))
     endless = msgspec.structs.replace(wanted, lifetime=None)
     assert not endless.served_by(link)
+
+
+def test_a_plan_shows_the_dearest_kinds_of_pairs_with_their_link() -> None:
+    waits = [each for _ in range(20) for each in (op("APPLY_H", "a"), used("x", "a", "b"))]
+    program = summary(
+        alloc("a", "b"),
+        opened("x", "a", "b", fidelity=0.99),
+        *[op("APPLY_H", "a")] * 30,
+        used("x", "a", "b"),
+        *waits,
+    )
+    found = brokered(program, machine([1000] * 2, [(0, 1)], lifetime=1e5))
+    assert sorted(len(each.nodes) for each in found.terms) == [1, 20]
+    first, second = channels.pairs_shown(found)
+    assert (first.uses, second.uses) == (20, 1)
+    assert first.terms.raw_pairs * 20 + second.terms.raw_pairs == pytest.approx(found.raw_pairs)
+    assert first.terms.link is not None
+    assert msgspec.structs.asdict(first.terms.link) == msgspec.structs.asdict(
+        found.crossings[0].link
+    )
+    (terms,) = [each for each in found.terms if len(each.nodes) == 1]
+    shown = msgspec.structs.asdict(second.terms)
+    assert {name: getattr(terms, name) for name in shown if name != "link"} == {
+        name: value for name, value in shown.items() if name != "link"
+    }

@@ -8,6 +8,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from syscalls.channel import ChannelTerms
+
 PLAN_ROWS_MAX = 16
 FIGURE_MAX = 2**53 - 1  # exact in a double; costs beyond it are given as it
 
@@ -23,6 +25,14 @@ class PlanRow(Struct, frozen=True, kw_only=True):
     bytes: Annotated[int, Meta(description="Memory predicted, for all of them together.")]
 
 
+class PairsRow(Struct, frozen=True, kw_only=True):
+    """Bell pairs of a program that are alike."""
+
+    uses: Annotated[int, Meta(description="How many nodes consume one each, if guards hold.")]
+    asked: Annotated[float, Meta(description="The fidelity asked for; 0 where nothing was.")]
+    terms: ChannelTerms
+
+
 class JobPlan(Struct, frozen=True, kw_only=True):
     """A plan for all shots of a program. The whole is more than its rows: reading the program,
     drawing, packing and counting come on top."""
@@ -36,3 +46,13 @@ class JobPlan(Struct, frozen=True, kw_only=True):
         list[PlanRow],
         Meta(description=f"The dearest first; beyond {PLAN_ROWS_MAX} taken together by engine."),
     ]
+    pairs: Annotated[
+        list[PairsRow],
+        Meta(
+            description="Bell pairs that a shot consumes between modules, those of most raw pairs "
+            f"first, and {PLAN_ROWS_MAX} kinds at most; none where all is local."
+        ),
+    ] = []
+    raw_pairs: Annotated[
+        float, Meta(description="Mean number of raw pairs of a shot, if every guard holds.")
+    ] = 0.0

@@ -15,6 +15,7 @@ from qmkd.core.limits import MS, SECOND
 from qmkd.core.mapping import blocked, cycles_to_wait, demand_of
 from qmkd.core.ports import Machine, Plan
 from qmkd.core.state import Job, Program, State, Submission
+from qvm.channels import NOTHING, Brokered, pairs_shown
 from qvm.profiles import Profile
 from syscalls.errors import KernelError
 from syscalls.job import (
@@ -89,13 +90,15 @@ def telemetry(state: State, job: Job) -> JobTelemetry:
     )
 
 
-def plan_shown(plan: Plan, shots: int) -> JobPlan:
-    """A plan as callers are told of it."""
+def plan_shown(plan: Plan, shots: int, brokered: Brokered = NOTHING) -> JobPlan:
+    """A plan as callers are told of it. brokered: the pairs of the program."""
     return JobPlan(
         engine=plan.engine,
         cpu_ns=min(plan.ns_fixed + shots * plan.ns_per_shot, FIGURE_MAX),
         bytes=plan.bytes_peak,
         rows=list(plan.rows),
+        pairs=pairs_shown(brokered),
+        raw_pairs=brokered.raw_pairs,
     )
 
 

@@ -21,6 +21,7 @@ SPENT_ON = {
 def plan_tables(plan: JobPlan, spent: JobTelemetry | None = None) -> list[RenderableType]:
     """spent: of the job that ran by this plan."""
     tables: list[RenderableType] = [_parts(plan), *dict.fromkeys(_reasons(plan))]
+    tables += [_pairs(plan)] if plan.pairs else []
     return [*tables, _costs(plan, spent)]
 
 
@@ -32,6 +33,26 @@ def _parts(plan: JobPlan) -> Table:
     for row in plan.rows:
         table.add_row(
             row.engine, str(row.parts), str(row.qubits), time_text(row.cpu_ns), size_text(row.bytes)
+        )
+    return table
+
+
+def _pairs(plan: JobPlan) -> Table:
+    title = f"Bell pairs between modules: {plan.raw_pairs:.4g} raw ones a shot"
+    table = Table(title=title, title_justify="left")
+    table.min_width = len(title)
+    for name in ("nodes", "asked", "made by", "raw pairs each", "cycles each", "age", "fidelity"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in plan.pairs:
+        terms = row.terms
+        table.add_row(
+            str(row.uses),
+            f"{row.asked:g}" if row.asked else "",
+            f"{terms.protocol} x {terms.rounds}" if terms.rounds else terms.protocol,
+            f"{terms.raw_pairs:.3g}",
+            f"{terms.cycles:.3g}",
+            str(terms.age),
+            f"{terms.fidelity:.6g}",
         )
     return table
 
