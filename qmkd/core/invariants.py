@@ -33,6 +33,7 @@ from qmkd.core.limits import (
 from qmkd.core.mapping import blocked, demand_of, free, may_lie, modules_of, teleports
 from qmkd.core.ports import Quota
 from qmkd.core.quotas import MINUTE
+from qmkd.core.schedule import whose
 from qmkd.core.state import (
     NEVER,
     Account,
@@ -198,7 +199,7 @@ def _check_shots(job: Job) -> None:
     slices = [segment.slice for segment in job.segments.values()] + job.again
     assert all(one.first % SHOT_BLOCK == 0 for one in slices)
     assert job.shots_given <= job.policy.shots
-    if job.stop is None:
+    if job.stop is None and job.ending is None:
         assert job.shots_given == job.shots_done + sum(one.shots for one in slices)
         end = 0
         for one in sorted(slices, key=lambda each: each.first):
@@ -352,6 +353,8 @@ def _check_workers(state: State) -> None:
         assert not worker.held or worker.ready or worker.killed
         assert len(worker.held) <= SEGMENTS_PER_WORKER_MAX
         assert worker.ns == sum(unit.ns for unit in worker.held.values())
+        if state.machine.workers_apart:
+            assert {whose(unit) for unit in worker.held.values()} <= {worker.tenant}
         for ticket, unit in worker.held.items():
             assert unit.ticket == ticket
             if isinstance(unit, Check):
@@ -456,7 +459,8 @@ def _check_turns(state: State) -> None:
         assert tenant.in_turns == (tenant in state.turns)
         waits = bool(tenant.checks or tenant.ready)
         assert tenant.in_turns or not waits, "whoever has work gets turns"
-    if not (state.stopping or state.lapsed) and any(_idle(worker) for worker in state.workers):
+    apart = state.machine.workers_apart and not all(worker.ready for worker in state.workers)
+    if not (state.stopping or state.lapsed or apart) and any(map(_idle, state.workers)):
         assert not any(_could_run(state, tenant) for tenant in state.turns), "no worker is idle"
         assert not state.wanted or any(each.worker for each in state.wanted.values())
 

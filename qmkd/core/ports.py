@@ -135,6 +135,7 @@ USUAL: Final = Setting()
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """The machine and the daemon as configured. worker_bytes: memory that one worker may use.
 
+    workers_apart: a worker process works for one tenant alone; others get a fresh one.
     durable: what is acknowledged outlives the daemon; the shell has a store and answers `Keep`.
     park_ns: a slice that runs so long parks at its next fence, where others may come first; with a
         store, a kill then loses no more than that. 0 for never.
@@ -159,6 +160,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     measurable: dict[str, int] = {}
     workers: int = 2
     worker_bytes: int = 4 << 30
+    workers_apart: bool = False
     durable: bool = False
     park_ns: int = 5_000_000_000
     tenants: tuple[TenantRule, ...] = ()

@@ -14,7 +14,7 @@ from qmkd.core.admission import end_check, give_up_check, settle_check
 from qmkd.core.calibrating import lack, lost, over
 from qmkd.core.capabilities import check_job
 from qmkd.core.decoding import decoders_together
-from qmkd.core.effects import Calibrate, CheckProgram, DropSnapshot, Note, RunSegment
+from qmkd.core.effects import Calibrate, CheckProgram, DropSnapshot, KillWorker, Note, RunSegment
 from qmkd.core.events import (
     Calibrated,
     ProgramChecked,
@@ -78,6 +78,7 @@ from syscalls.fault import DegradedMode
 from syscalls.job import JobState
 from syscalls.results import COUNTS_CHARS_MAX, COUNTS_KEYS_MAX, SHOT_BLOCK
 
+OURS = ""  # for whom points are measured: all tenants
 TOTAL_TOLERANCE = 1e-6  # how far probabilities may be from 1 together
 
 
@@ -202,11 +203,30 @@ def _predict_ns(job: Job, given: Slice) -> int:
 # --- workers ------------------------------------------------------------------------------------
 
 
-def _worker_for(state: State, ns: int, *, alone: bool) -> Worker | None:
-    """The least loaded worker with room. What a worker was once lost over runs alone."""
+def whose(unit: Unit) -> str:
+    """The tenant that it is for."""
+    match unit:
+        case Segment():
+            return unit.job.tenant.rule.name
+        case Check():
+            return unit.submission.session.tenant.rule.name
+        case Measuring():
+            return OURS
+
+
+def _worker_for(state: State, tenant: str, ns: int, *, alone: bool) -> Worker | None:
+    """The least loaded worker with room. What a worker was once lost over runs alone.
+
+    Where tenants are kept apart and each idle worker has worked for another, one of these makes
+    room for a fresh one, unless one is on its way.
+    """
     best: Worker | None = None
+    used: Worker | None = None
     for worker in state.workers:
         if not worker.ready:
+            continue
+        if state.machine.workers_apart and worker.tenant not in (None, tenant):
+            used = used if worker.held else worker
             continue
         if not worker.held:
             return worker
@@ -214,6 +234,9 @@ def _worker_for(state: State, ns: int, *, alone: bool) -> Worker | None:
             continue
         if worker.ns + ns <= SEGMENTS_SMALL_NS_MAX and (best is None or worker.ns < best.ns):
             best = worker
+    if best is None and used is not None and all(worker.ready for worker in state.workers):
+        used.ready, used.killed = False, True
+        state.out.append(KillWorker(used.number))
     return best
 
 
@@ -237,7 +260,7 @@ def _send_measuring(state: State) -> bool:
     measuring = next(iter(state.wanted.values()), None)
     if measuring is None or any(each.worker is not None for each in state.wanted.values()):
         return True
-    worker = _worker_for(state, measuring.ns, alone=True)
+    worker = _worker_for(state, whose(measuring), measuring.ns, alone=True)
     if worker is None:
         return False
     measuring.worker, measuring.ticket = worker, state.number()
@@ -249,7 +272,7 @@ def _send_measuring(state: State) -> bool:
 
 
 def _send_check(state: State, check: Check) -> bool:
-    worker = _worker_for(state, check.ns, alone=check.attempts > 0)
+    worker = _worker_for(state, whose(check), check.ns, alone=check.attempts > 0)
     if worker is None:
         return False
     check.submission.session.tenant.checks.popleft()
@@ -264,7 +287,7 @@ def _send_check(state: State, check: Check) -> bool:
 def _send_slice(state: State, job: Job) -> bool:
     given = _next_slice(state, job)
     ns = _predict_ns(job, given)
-    worker = _worker_for(state, ns, alone=given.attempts > 0)
+    worker = _worker_for(state, job.tenant.rule.name, ns, alone=given.attempts > 0)
     if worker is None:
         return False
     if job.state is JobState.QUEUED:
@@ -313,6 +336,7 @@ def _send_slice(state: State, job: Job) -> bool:
 
 
 def _hold(worker: Worker, ticket: int, unit: Unit) -> None:
+    worker.tenant = whose(unit)
     worker.held[ticket] = unit
     worker.ns += unit.ns
 
@@ -351,6 +375,7 @@ def worker_gone(state: State, event: WorkerGone) -> None:
     worker = state.workers[event.worker]
     blame = 0 if worker.killed else 1
     worker.ready = worker.killed = False
+    worker.tenant = None
     for ticket in list(worker.held):
         unit = _let_go(state, worker, ticket)
         if isinstance(unit, Check):

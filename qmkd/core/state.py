@@ -294,6 +294,7 @@ Unit = Segment | Check | Measuring
 @dataclass(slots=True, eq=False)
 class Worker:
     """A worker process. ready: may be given work. killed: we ended it and await the news.
+    tenant: whom it has worked for, if for anybody; "" stands for the daemon itself.
 
     ns: predicted for all it holds.
     """
@@ -302,6 +303,7 @@ class Worker:
     ready: bool = False
     killed: bool = False
     sandbox: Sandbox | None = None
+    tenant: str | None = None
     ns: int = 0
     held: dict[int, Unit] = field(default_factory=dict)
 
