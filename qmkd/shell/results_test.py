@@ -270,3 +270,68 @@ def test_a_region_is_read_as_it_was_whatever_becomes_of_the_job(size: int) -> No
     assert rows.fd is not None
     region.release()
     assert rows.fd is None, "the last reader closes the file"
+
+
+# --- copies -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_copy_holds_what_was_there_and_goes_its_own_way(size: int) -> None:
+    results, content = Results(), bytes(i * 7 % 251 for i in range(size))
+    half = size // 2
+
+    def write(name: str, first: int, part: bytes) -> None:
+        results.rows(name, size).write(first, part)
+
+    write("job", 0, content[:half])
+    results.copy("job", "ckpt_1")
+    write("job", half, bytes(size - half))
+    results.drop("job")
+    results.copy("ckpt_1", "again")
+    results.drop("ckpt_1")
+    write("again", half, content[half:])
+    results.seal("again")
+    assert base64.b64decode(results.base64("again")) == content
+    results.close()
+
+
+def test_nothing_is_copied_of_what_has_no_rows() -> None:
+    results = Results()
+    results.copy("job", "ckpt_1")
+    results.drop("ckpt_1")
+    assert results.rows("ckpt_1", 10).held == bytes(10)
+
+
+def test_who_asks_for_a_copy_that_could_not_be_made_is_told_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    results = Results()
+    results.rows("job", SIZES[-1])
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "memfd_create", refuse)
+        results.copy("job", "ckpt_1")
+    results.copy("ckpt_1", "again")
+    for name in ("ckpt_1", "again"):
+        with pytest.raises(OSError, match="Too many open files"):
+            results.rows(name, SIZES[-1])
+    results.close()
+
+
+def test_a_copy_of_what_is_stored_is_read_where_the_store_has_it() -> None:
+    """Its own, or, as long as it is not written, that of which it is a copy."""
+    stored: dict[str, bytes] = {"ckpt_1": b"one two"}
+
+    def read(name: str) -> Iterator[tuple[int, bytes]]:
+        if name in stored:
+            yield 0, stored[name]
+
+    for written in (False, True):
+        results = Results({"ckpt_1": 10}, read)
+        results.copy("ckpt_1", "job")
+        if written:
+            stored["job"] = stored.pop("ckpt_1")
+            results.drop("ckpt_1")
+        assert results.rows("job", 10).held == b"one two\0\0\0"

@@ -16,14 +16,17 @@ import msgspec
 from qmkd.core.records import (
     CapabilityRow,
     ChannelRow,
+    CheckpointRow,
     EndRow,
     FaultRow,
     HandleRow,
     JobRow,
     SessionRow,
     SliceRow,
+    SnapshotRow,
 )
-from qmkd.shell.store.reader import graph_bytes, graph_row, slice_pieces
+from qmkd.shell.store.copying import CHECKPOINTS, JOBS, Tables
+from qmkd.shell.store.reader import graph_bytes, graph_row, slice_pieces, snapshot_bytes
 from qmkd.shell.store.rows import GraphBody, opened
 from qmkd.shell.store.schema import Damaged, open_to_read
 from syscalls.audit import Entry, verify
@@ -74,7 +77,8 @@ class _Check:
     def __init__(self, db: sqlite3.Connection, report: Report) -> None:
         self._db, self._report = db, report
         self._jobs: dict[int, JobRow] = {}
-        self._slices: dict[int, list[SliceRow]] = {}
+        self._checkpoints: dict[int, CheckpointRow] = {}
+        self._slices: dict[tuple[Tables, int], list[SliceRow]] = {}
 
     def run(self) -> Report:
         parts: dict[str, Callable[[], int]] = {
@@ -87,8 +91,10 @@ class _Check:
             "faults": lambda: self._named("faults", FaultRow),
             "graphs": self._graphs,
             "jobs": self._all_jobs,
-            "slices": self._all_slices,
+            "checkpoints": self._all_checkpoints,
+            "slices": lambda: sum(map(self._all_slices, (JOBS, CHECKPOINTS))),
             "packed bytes": self._packed,
+            "snapshots": self._snapshots,
             "ends": self._ends,
             "audit entries": self._audit,
         }
@@ -148,6 +154,7 @@ class _Check:
                 self._fault("graphs", _text(error))
         for (digest,) in self._db.execute(
             "SELECT digest FROM graphs WHERE id NOT IN (SELECT graph FROM jobs)"
+            " AND id NOT IN (SELECT graph FROM checkpoints)"
         ):
             self._fault("graphs", f"graph {digest.hex()} belongs to no job")
         return count
@@ -167,22 +174,45 @@ class _Check:
             self._jobs[number] = row
         return count
 
-    def _all_slices(self) -> int:
+    def _all_checkpoints(self) -> int:
         count = 0
-        for number, first, body in self._db.execute(
-            "SELECT job, first, body FROM slices ORDER BY job, first"
+        for number, name, tenant, digest, body in self._db.execute(
+            "SELECT number, checkpoints.id, tenant, digest, checkpoints.body "
+            "FROM checkpoints LEFT JOIN graphs ON graphs.id = checkpoints.graph"
         ):
             count += 1
-            row = self._open("slices", body, SliceRow, f"job {number}, shots from {first}")
+            row = self._open("checkpoints", body, CheckpointRow, f"checkpoint {name}")
             if row is None:
                 continue
+            if (row.number, row.id, row.tenant, row.job.graph) != (number, name, tenant, digest):
+                self._fault("checkpoints", f"{name} lies under another name, tenant or graph")
+            self._checkpoints[number] = row
+        return count
+
+    def _holder(self, tables: Tables, number: int) -> tuple[str, int] | None:
+        """The id of a holder of slices, and how many shots its job has."""
+        if tables is JOBS:
             job = self._jobs.get(number)
-            earlier = self._slices.setdefault(number, [])
-            where = f"job {number}, shots from {first}"
-            if row.first != first or (job is not None and row.job != job.id):
+            return None if job is None else (job.id, job.policy.shots)
+        checkpoint = self._checkpoints.get(number)
+        return None if checkpoint is None else (checkpoint.id, checkpoint.job.policy.shots)
+
+    def _all_slices(self, tables: Tables) -> int:
+        count = 0
+        for number, first, body in self._db.execute(
+            f"SELECT {tables.column}, first, body FROM {tables.slices} ORDER BY 1, 2"
+        ):
+            count += 1
+            where = f"{tables.column} {number}, shots from {first}"
+            row = self._open("slices", body, SliceRow, where)
+            if row is None:
+                continue
+            holder = self._holder(tables, number)
+            earlier = self._slices.setdefault((tables, number), [])
+            if row.first != first or (holder is not None and row.job != holder[0]):
                 self._fault("slices", f"{where}: lie under another job or shot")
-            if job is not None and row.shots_total != job.policy.shots:
-                self._fault("slices", f"{where}: the job has {job.policy.shots} shots, not so many")
+            if holder is not None and row.shots_total != holder[1]:
+                self._fault("slices", f"{where}: the job has {holder[1]} shots, not so many")
             if first % SHOT_BLOCK or first + row.report.shots > row.shots_total:
                 self._fault("slices", f"{where}: not within the job's {row.shots_total} shots")
             if earlier and earlier[-1].first + earlier[-1].report.shots > first:
@@ -200,10 +230,34 @@ class _Check:
                 except (Damaged, sqlite3.Error) as error:
                     self._fault("packed rows", _text(error))
                     expected += row.report.shots * row.row_bytes
-        (found,) = self._db.execute("SELECT total(length(bytes)) FROM rows").fetchone()
+        (found,) = self._db.execute(
+            "SELECT (SELECT total(length(bytes)) FROM rows)"
+            " + (SELECT total(length(bytes)) FROM checkpoint_rows)"
+        ).fetchone()
         if found > expected:
             self._fault("packed rows", f"{found - expected:.0f} bytes belong to no slice")
         return int(found)
+
+    def _snapshots(self) -> int:
+        """Each is whole, and belongs to what there is."""
+        count = 0
+        held: set[str] = {job.id for job in self._jobs.values()}
+        held |= {each.id for each in self._checkpoints.values()}
+        for ticket, holder, body in self._db.execute("SELECT ticket, holder, body FROM snapshots"):
+            count += 1
+            row = self._open("snapshots", body, SnapshotRow, f"snapshot {ticket}")
+            if row is None:
+                continue
+            if (row.ticket, row.holder) != (ticket, holder):
+                self._fault("snapshots", f"snapshot {ticket} lies under another ticket or holder")
+            if holder not in held:
+                self._fault("snapshots", f"snapshot {ticket} belongs to nothing that is there")
+            try:
+                for _ in snapshot_bytes(self._db, ticket):
+                    pass
+            except (Damaged, sqlite3.Error) as error:
+                self._fault("snapshots", _text(error))
+        return count
 
     def _ends(self) -> int:
         count = 0
@@ -220,7 +274,7 @@ class _Check:
 
     def _check_digest(self, number: int, job: JobRow, end: EndRow) -> None:
         """The results' digest in a completed job's end is that of its slices' leaves."""
-        slices = self._slices.get(number, [])
+        slices = self._slices.get((JOBS, number), [])
         context = end.status.execution_context
         named = None if context is None else context.results_digest
         if end.status.state is not JobState.COMPLETED or named is None or not slices:

@@ -36,6 +36,8 @@ def told(path: Path, seed: int = 11, count: int = 120) -> Story:
         len(with_rows(story)) < 2
         or not (story.ends and story.capabilities)
         or len(story.ends) == len(story.jobs)
+        or not any(row.row_bytes for rows in story.copies.values() for row in rows)
+        or not story.snapshots
     ):
         keeper.tell(story, 1)
     assert keeper.store.close()
@@ -99,6 +101,23 @@ TAMPERINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "packed rows gone": ("packed rows", (f"DELETE FROM rows WHERE job = {WITH_ROWS}",)),
     "a bit of an end": ("ends", ("UPDATE ends SET body = substr(body, 2)",)),
     "a job that is gone": ("references", ("DELETE FROM jobs",)),
+    "a bit of a checkpoint": ("checkpoints", ("UPDATE checkpoints SET body = x'00' || body",)),
+    "a checkpoint's name": ("checkpoints", ("UPDATE checkpoints SET id = id || 'x'",)),
+    "a checkpoint that is gone": ("references", ("DELETE FROM checkpoints",)),
+    "a checkpoint's slice that is gone": ("packed rows", ("DELETE FROM checkpoint_slices",)),
+    "a checkpoint's slice": ("slices", ("UPDATE checkpoint_slices SET body = x'ff' || body",)),
+    "a checkpoint's rows": (
+        "packed rows",
+        ("UPDATE checkpoint_rows SET bytes = zeroblob(length(bytes))",),
+    ),
+    "a bit of a snapshot": (
+        "snapshots",
+        ("UPDATE snapshot_bytes SET bytes = zeroblob(length(bytes))",),
+    ),
+    "a snapshot cut": ("snapshots", ("UPDATE snapshot_bytes SET bytes = substr(bytes, 2)",)),
+    "a snapshot's bytes gone": ("snapshots", ("DELETE FROM snapshot_bytes",)),
+    "a snapshot's holder": ("snapshots", ("UPDATE snapshots SET holder = 'job_of_another'",)),
+    "a snapshot's row": ("snapshots", ("UPDATE snapshots SET body = x'00' || body",)),
     "an audit entry": (
         "audit",
         ("DROP TRIGGER audit_is_not_changed", "UPDATE audit SET body = body || ' '"),
@@ -155,12 +174,19 @@ def test_the_audit_table_refuses_changes_and_deletions(path: Path) -> None:
 
 KEYS = {  # of tables without rowid
     "slices": ("job = ? AND first = ?", "job, first"),
+    "checkpoint_slices": ("checkpoint = ? AND first = ?", "checkpoint, first"),
     "sessions": ("id = ?", "id"),
     "capabilities": ("id = ?", "id"),
 }
 
 
-@pytest.mark.parametrize("table", ["sessions", "capabilities", "jobs", "slices", "ends", "graphs"])
+@pytest.mark.parametrize(
+    "table",
+    [
+        "sessions", "capabilities", "jobs", "slices", "ends", "graphs",
+        "checkpoints", "checkpoint_slices", "snapshots",
+    ],
+)  # fmt: skip
 def test_a_flipped_bit_in_any_body_is_found_at_the_start(path: Path, table: str) -> None:
     told(path)
     chance = random.Random(table)

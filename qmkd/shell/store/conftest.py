@@ -1,7 +1,8 @@
 """A story told to a store, and what must be found in it after any part of it.
 
 `Story` makes one `Keep` after the other from a seed, and keeps in plain dictionaries what they come
-to. Its packed rows follow from the job's number, so nobody has to hold them.
+to. Its packed rows follow from the last digits of a job's id, which it has in common with jobs that
+go on from it, and its snapshots from their tickets, so nobody has to hold them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from qmkd.core.records import (
     AuditRow,
     CapabilityRow,
     ChannelRow,
+    CheckpointRow,
+    CopyRow,
     EndRow,
     FaultRow,
     Gone,
@@ -36,8 +39,10 @@ from qmkd.core.records import (
     Row,
     SessionRow,
     SliceRow,
+    SnapshotRow,
 )
 from qmkd.shell.results import ROWS_HELD_BYTES_MAX
+from qmkd.shell.snapshots import READ_AT_ONCE_BYTES_MAX
 from qmkd.shell.store import Durability, Store
 from qvm.program import Summary, VerifiedProgram
 from qvm.verify import verify_bytes
@@ -45,7 +50,16 @@ from syscalls.capability import Share
 from syscalls.channel import ChannelTerms
 from syscalls.fault import Fault, FaultKind
 from syscalls.findings import Finding
-from syscalls.ids import CapabilityId, ChannelId, HandleId, JobId, SessionId, channel_id, handle_id
+from syscalls.ids import (
+    CapabilityId,
+    ChannelId,
+    CheckpointId,
+    HandleId,
+    JobId,
+    SessionId,
+    channel_id,
+    handle_id,
+)
 from syscalls.job import ExecutionContext, JobState, JobStatus, NoiseApplied, Policy
 from syscalls.results import SHOT_BLOCK
 from syscalls.rights import Right
@@ -56,6 +70,8 @@ JOBS_MAX = 12
 ROW_BYTES = (0, 3, 90)  # with the last, a slice of 1024 shots is read from its memory file
 EXAMPLE = Path(__file__).parents[3] / "qvm" / "examples" / "bell.qvm.json"
 ACK = struct.Struct("<Q")
+ORIGIN_DIGITS = 8
+CHECKPOINTS_MAX = 4
 
 assert max(ROW_BYTES) * SHOT_BLOCK > ROWS_HELD_BYTES_MAX
 
@@ -78,8 +94,8 @@ class MemoryRegion:
 
 
 def packed(job: str, first_byte: int, size: int) -> bytes:
-    """The rows of a job, as if a worker had made them."""
-    pattern = sha256(job.encode()).digest() * 8
+    """The rows of a job or checkpoint, as if a worker had made them."""
+    pattern = sha256(job[-ORIGIN_DIGITS:].encode()).digest() * 8
     start = first_byte % len(pattern)
     return (pattern * (size // len(pattern) + 2))[start : start + size]
 
@@ -87,6 +103,16 @@ def packed(job: str, first_byte: int, size: int) -> bytes:
 def rows_of(job: str, first_byte: int, size: int) -> bytes | MemoryRegion:
     content = packed(job, first_byte, size)
     return content if size <= ROWS_HELD_BYTES_MAX else MemoryRegion(content)
+
+
+def parked(ticket: int) -> bytes:
+    """A snapshot, small or of several pieces, as if a worker had made it."""
+    return sha256(b"%d" % ticket).digest() * (40_000 if ticket % 16 == 5 else 40)
+
+
+def snapshot_of(ticket: int) -> bytes | MemoryRegion:
+    content = parked(ticket)
+    return content if len(content) <= READ_AT_ONCE_BYTES_MAX else MemoryRegion(content)
 
 
 def a_summary() -> Summary:
@@ -116,6 +142,10 @@ class Story:
         self.shots: dict[JobId, tuple[int, int]] = {}
         self.slices: dict[JobId, list[SliceRow]] = {}
         self.ends: dict[JobId, EndRow] = {}
+        self.checkpoints: dict[CheckpointId, CheckpointRow] = {}
+        self.copies: dict[CheckpointId, list[SliceRow]] = {}
+        self.snapshots: dict[int, SnapshotRow] = {}
+        self.tickets = 0
         self.faults: dict[str, FaultRow] = {}
         self.audit: list[AuditRow] = []
 
@@ -131,7 +161,7 @@ class Story:
         rows: list[Row] = []
         gone: dict[str, tuple[Any, ...]] = {}
         others = [self._end, self._end, self._forget, self._drop, self._close, self._revoke]
-        others += [self._hold, self._release]
+        others += [self._hold, self._release, self._unpark, self._forget_checkpoint]
         happenings = [
             self._open,
             self._lend,
@@ -141,6 +171,9 @@ class Story:
             self._run,
             self._run,
             self._run,
+            self._park,
+            self._checkpoint,
+            self._restore,
         ]
         for happening in (*happenings, *others):
             if self.rng.random() < 0.25:
@@ -160,8 +193,9 @@ class Story:
 
     def recovered(self) -> Recovered:
         """What a store holds after all that was told. Graphs are in the order of their digests."""
-        live = {job.graph for name, job in self.jobs.items() if name not in self.ends}
-        used = {job.graph for job in self.jobs.values()}
+        kept = {each.job.graph for each in self.checkpoints.values()}
+        live = kept | {job.graph for name, job in self.jobs.items() if name not in self.ends}
+        used = kept | {job.graph for job in self.jobs.values()}
         return Recovered(
             epoch=self.epoch,
             numbered=self.told,
@@ -178,7 +212,16 @@ class Story:
                 if digest in used
             ),
             jobs=tuple(self.jobs.values()),
-            slices=tuple(row for name in self.jobs for row in self.slices.get(name, ())),
+            slices=tuple(
+                row
+                for rows in (
+                    *(self.slices.get(name, ()) for name in self.jobs),
+                    *(self.copies[name] for name in self.checkpoints),
+                )
+                for row in rows
+            ),
+            snapshots=tuple(self.snapshots[ticket] for ticket in sorted(self.snapshots)),
+            checkpoints=tuple(self.checkpoints.values()),
             ends=tuple(self.ends[name] for name in self.jobs if name in self.ends),
             faults=tuple(self.faults[name] for name in sorted(self.faults)),
         )
@@ -278,7 +321,7 @@ class Story:
             warnings=(Finding(rule="r", severity="warning", node=None, path="$", message="m"),),
         )
         self.jobs_ever += 1
-        name = JobId(f"job_{self.jobs_ever:032x}")
+        name = JobId(f"job_{self.jobs_ever:024x}{self.jobs_ever:08x}")
         noise = NoiseApplied(requested="ideal", applied="ideal")
         job = JobRow(
             id=name,
@@ -297,6 +340,98 @@ class Story:
         self.graphs[graph.digest], self.jobs[name] = graph, job
         self.shots[name] = (0, self.rng.choice(ROW_BYTES))
         return [graph, job], {}
+
+    def _park(self) -> Happened:
+        live = self._live()
+        if not live:
+            return [], {}
+        self.tickets += 1
+        content = parked(self.tickets)
+        row = SnapshotRow(
+            ticket=self.tickets,
+            holder=self.rng.choice(live),
+            first=0,
+            shots=SHOT_BLOCK,
+            epoch=1,
+            size=len(content),
+            digest=sha256(content).digest(),
+        )
+        self.snapshots[row.ticket] = row
+        return [row], {}
+
+    def _copied(self, source: str, target: JobId | CheckpointId) -> list[Row]:
+        """What comes to the target of what the source has."""
+        rows: list[Row] = [CopyRow(source=JobId(source), target=target)]
+        for row in list(self.snapshots.values()):
+            if row.holder == source:
+                self.tickets += 1
+                rows.append(
+                    msgspec.structs.replace(row, ticket=self.tickets, holder=target, of=row.ticket)
+                )
+                self.snapshots[self.tickets] = rows[-1]  # type: ignore[assignment]
+        return rows
+
+    def _checkpoint(self) -> Happened:
+        live = self._live()
+        if not live or len(self.checkpoints) >= CHECKPOINTS_MAX:
+            return [], {}
+        job = self.jobs[self.rng.choice(live)]
+        self.jobs_ever += 1
+        name = CheckpointId(f"ckpt_{self.jobs_ever:024x}{job.id[-ORIGIN_DIGITS:]}")
+        self.checkpoints[name] = row = CheckpointRow(
+            id=name,
+            number=self.jobs_ever,
+            tenant=job.tenant,
+            job=job,
+            epoch=1,
+            created_ns=self.told,
+        )
+        self.copies[name] = [
+            msgspec.structs.replace(each, job=name) for each in self.slices.get(job.id, ())
+        ]
+        return [row, *self._copied(job.id, name)], {}
+
+    def _restore(self) -> Happened:
+        able = [
+            name
+            for name, each in self.checkpoints.items()
+            if each.job.session in self.sessions and each.created_ns != self.told
+        ]
+        if not able or len(self.jobs) >= JOBS_MAX:
+            return [], {}
+        checkpoint = self.checkpoints[self.rng.choice(able)]
+        self.jobs_ever += 1
+        name = JobId(f"job_{self.jobs_ever:024x}{checkpoint.id[-ORIGIN_DIGITS:]}")
+        row = msgspec.structs.replace(
+            checkpoint.job, id=name, number=self.jobs_ever, created_ns=self.told
+        )
+        self.jobs[name] = row
+        slices = self.copies[checkpoint.id]
+        self.slices[name] = [msgspec.structs.replace(each, job=name) for each in slices]
+        row_bytes = slices[0].row_bytes if slices else 3
+        done = sum(-(-each.report.shots // SHOT_BLOCK) * SHOT_BLOCK for each in slices)
+        self.shots[name] = (done, row_bytes)
+        return [row, *self._copied(checkpoint.id, name)], {}
+
+    def _unpark(self) -> Happened:
+        """Nobody goes on from what was parked some time ago."""
+        earlier = [ticket for ticket in self.snapshots if ticket + 20 < self.tickets][:2]
+        for ticket in earlier:
+            del self.snapshots[ticket]
+        return [], {"snapshots": tuple(earlier)}
+
+    def _forget_checkpoint(self) -> Happened:
+        earlier = [each for each in self.checkpoints.values() if each.created_ns != self.told]
+        if not earlier:
+            return [], {}
+        name = self.rng.choice(earlier).id
+        del self.checkpoints[name], self.copies[name]
+        self._drop_snapshots(name)
+        return [], {"checkpoints": (name,)}
+
+    def _drop_snapshots(self, holder: str) -> None:
+        for ticket in [each.ticket for each in self.snapshots.values() if each.holder == holder]:
+            del self.snapshots[ticket]
 
     def _live(self) -> list[JobId]:
         return [name for name in self.jobs if name not in self.ends]
@@ -347,6 +482,7 @@ class Story:
             return [], {}
         name = self.rng.choice(list(self.ends))
         self.slices.pop(name, None)
+        self._drop_snapshots(name)
         del self.ends[name], self.jobs[name], self.shots[name]
         return [], {"jobs": (name,)}
 
@@ -406,7 +542,7 @@ class Keeper:
 
     def tell(self, story: Story, count: int) -> None:
         for _ in range(count):
-            self.store.keep(story.next(), rows_of)
+            self.store.keep(story.next(), rows_of, snapshot_of)
 
 
 def assert_holds(store: Store, story: Story) -> None:
@@ -414,15 +550,19 @@ def assert_holds(store: Store, story: Story) -> None:
     found = store.load()
     by_digest = tuple(sorted(found.graphs, key=lambda row: row.digest))
     assert msgspec.structs.replace(found, graphs=by_digest) == story.recovered()
-    for name in story.jobs:
+    for name in (*story.jobs, *story.checkpoints):
         at = 0
         pieces = list(store.rows(name))  # none counts before the last is there
         for first_byte, piece in pieces:
             assert first_byte >= at
             assert piece == packed(name, first_byte, len(piece))
             at = first_byte + len(piece)
-        wanted = sum(row.report.shots * row.row_bytes for row in story.slices.get(name, ()))
+        slices = [*story.slices.get(JobId(name), ()), *story.copies.get(CheckpointId(name), ())]
+        wanted = sum(row.report.shots * row.row_bytes for row in slices)
         assert wanted == sum(len(piece) for _, piece in pieces)
+    for ticket, row in story.snapshots.items():
+        content = b"".join(store.snapshot(ticket))
+        assert (len(content), sha256(content).digest()) == (row.size, row.digest)
 
 
 def tell_until_killed(
@@ -441,7 +581,7 @@ def tell_until_killed(
     chance = random.Random(story.told)
     while True:
         for _ in range(chance.randint(1, 8)):
-            store.keep(story.next(), rows_of)
+            store.keep(story.next(), rows_of, snapshot_of)
         while store.backlog_bytes > 500_000:
             select.select([store], [], [])
             store.collect()

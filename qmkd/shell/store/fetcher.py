@@ -24,7 +24,7 @@ Fetched = Callable[[OSError | None], None]
 """Told on the loop: the rows are in the file, or why they are not."""
 
 Asked = tuple[str, int | None, tuple[int, ...], Fetched]
-"""(job or checkpoint, file for its rows, tickets of snapshots that are read as well, whom to tell)"""
+"""(job or checkpoint, file for its rows, tickets of snapshots to be read as well, whom to tell)"""
 
 
 class Fetcher:

@@ -216,27 +216,32 @@ def slice_pieces(db: sqlite3.Connection, row: SliceRow) -> Iterator[tuple[int, b
 
 def snapshot_pieces(db: sqlite3.Connection, ticket: int) -> Iterator[bytes]:
     """A snapshot, piece by piece; nothing where there is none. Raises Damaged before its end."""
+    with _one_moment(db, f"snapshot {ticket}"):
+        yield from snapshot_bytes(db, ticket)
+
+
+def snapshot_bytes(db: sqlite3.Connection, ticket: int) -> Iterator[bytes]:
+    """As `snapshot_pieces`, within a transaction."""
     where = f"snapshot {ticket}"
-    with _one_moment(db, where):
-        found = db.execute("SELECT body FROM snapshots WHERE ticket = ?", (ticket,)).fetchone()
-        if found is None:
-            return
-        row = opened(found[0], SnapshotRow, where)
-        digest, at, last = sha256(), 0, b""
-        while at < row.size:
-            found = db.execute(
-                "SELECT bytes FROM snapshot_bytes WHERE ticket = ? AND first_byte = ?", (ticket, at)
-            ).fetchone()
-            if found is None or not isinstance(found[0], bytes) or not found[0]:
-                raise Damaged(f"{where}: what begins at byte {at} is missing")
-            if last:
-                yield last
-            last = found[0]
-            at += len(last)
-            digest.update(last)
-        if at != row.size or digest.digest() != row.digest:
-            raise Damaged(f"{where}: its digest is not that of its bytes")
-        yield last
+    found = db.execute("SELECT body FROM snapshots WHERE ticket = ?", (ticket,)).fetchone()
+    if found is None:
+        return
+    row = opened(found[0], SnapshotRow, where)
+    digest, at, last = sha256(), 0, b""
+    while at < row.size:
+        found = db.execute(
+            "SELECT bytes FROM snapshot_bytes WHERE ticket = ? AND first_byte = ?", (ticket, at)
+        ).fetchone()
+        if found is None or not isinstance(found[0], bytes) or not found[0]:
+            raise Damaged(f"{where}: what begins at byte {at} is missing")
+        if last:
+            yield last
+        last = found[0]
+        at += len(last)
+        digest.update(last)
+    if at != row.size or digest.digest() != row.digest:
+        raise Damaged(f"{where}: its digest is not that of its bytes")
+    yield last
 
 
 class Leaves:

@@ -1,0 +1,94 @@
+"""Snapshots are held for whoever goes on from them, and found in the store if nobody holds them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from qmkd.shell.snapshots import READ_AT_ONCE_BYTES_MAX, SEALS, Held, Snapshots
+from qmkd.shell.store.schema import Damaged
+
+
+def a_file(content: bytes) -> int:
+    fd = os.memfd_create("snapshot", os.MFD_ALLOW_SEALING)
+    os.write(fd, content)
+    return fd
+
+
+def content_of(snapshots: Snapshots, ticket: int) -> bytes | None:
+    fd = snapshots.descriptor(ticket)
+    return None if fd is None else os.pread(fd, 1 << 20, 0)
+
+
+def is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def test_what_is_held_is_there_until_it_and_all_copies_are_dropped() -> None:
+    snapshots, fd = Snapshots(), a_file(b"state")
+    snapshots.hold(1, fd)
+    snapshots.copy(1, 2)
+    snapshots.copy(2, 3)
+    for ticket in (1, 2, 3):
+        assert content_of(snapshots, ticket) == b"state"
+    snapshots.drop(1)
+    snapshots.drop(2)
+    assert content_of(snapshots, 1) is None
+    assert content_of(snapshots, 3) == b"state"
+    snapshots.drop(3)
+    assert not is_open(fd)
+    snapshots.drop(3)
+
+
+def test_the_store_reads_what_is_small_at_once_and_the_rest_while_it_stays_open() -> None:
+    snapshots, large = Snapshots(), bytes(READ_AT_ONCE_BYTES_MAX + 1)
+    fd = a_file(large)
+    snapshots.hold(1, a_file(b"state"))
+    snapshots.hold(2, fd)
+    assert snapshots.region(1) == b"state"
+    region = snapshots.region(2)
+    snapshots.close()
+    assert isinstance(region, Held)
+    assert region.read(1, region.size - 1) == large[1:]
+    region.release()
+    assert not is_open(fd)
+
+
+def test_what_only_the_store_has_is_fetched_and_sealed() -> None:
+    stored = {7: [b"sta", b"te"], 8: [b"other"]}
+
+    def read(ticket: int) -> Iterator[bytes]:
+        yield from stored.get(ticket, ())
+
+    snapshots = Snapshots(read)
+    assert snapshots.descriptor(9) is None
+    assert content_of(snapshots, 7) == b"state"
+    fd = snapshots.descriptor(7)
+    assert fd is not None
+    assert fcntl.fcntl(fd, fcntl.F_GET_SEALS) & SEALS == SEALS
+    snapshots.copy(8, 10)
+    snapshots.copy(10, 11)
+    assert content_of(snapshots, 11) == b"other", "the copy is not in the store yet"
+    snapshots.copy(8, 12)
+    stored[12] = stored.pop(8)
+    assert content_of(snapshots, 12) == b"other", "and here what it is a copy of no more"
+    snapshots.close()
+
+
+def test_what_is_damaged_in_the_store_is_not_handed_out() -> None:
+    def read(ticket: int) -> Iterator[bytes]:
+        yield b"sta"
+        raise Damaged("its digest is another")
+
+    snapshots = Snapshots(read)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(Damaged):
+        snapshots.descriptor(7)
+    assert len(os.listdir("/proc/self/fd")) == before
