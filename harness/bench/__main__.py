@@ -21,6 +21,7 @@ NAMES = {
     "latency": "Latency under load",
     "hostile": "Latency beside hostile clients",
     "jobs": "Jobs end to end",
+    "sandbox": "What the sandbox of workers costs",
     "fairness": "Eight tenants on one small machine",
     "engine": "Engines beside raw Stim and other simulators",
     "snapshot": "Runs as values",

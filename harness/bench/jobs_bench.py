@@ -29,31 +29,32 @@ def run(quick: bool) -> list[Row]:
         ]
 
 
-def _small_jobs(path: Path, count: int) -> list[Row]:
-    """Submit and wait for every one; two connections, so that submissions and waits overlap."""
+def small_jobs(wire: Wire, session: str, jobs: int) -> float:
+    """Submit and wait for every one; the seconds that took."""
     graph = bell()
+
+    def submit(i: int) -> tuple[str, dict[str, Any]]:
+        policy = {"shots": SMALL_SHOTS, "seed": i}
+        return "q_submit", {"session_id": session, "graph": graph, "policy": policy}
+
+    began = time.perf_counter()
+    for first in range(0, jobs, WINDOW):
+        size = min(WINDOW, jobs - first)
+        ids = [reply["job_id"] for reply in wire.flow(size, WINDOW, submit)]
+
+        def wait(i: int, ids: list[str] = ids) -> tuple[str, dict[str, Any]]:
+            return "q_wait", {"session_id": session, "job_id": ids[i]}
+
+        done = wire.flow(size, WINDOW, wait)
+        assert all(sum(one["counts"].values()) == SMALL_SHOTS for one in done)
+    return time.perf_counter() - began
+
+
+def _small_jobs(path: Path, count: int) -> list[Row]:
     with Wire(path) as wire:
         session = wire.session()
-
-        def submit(i: int) -> tuple[str, dict[str, Any]]:
-            policy = {"shots": SMALL_SHOTS, "seed": i}
-            return "q_submit", {"session_id": session, "graph": graph, "policy": policy}
-
-        def once(jobs: int) -> float:
-            began = time.perf_counter()
-            for first in range(0, jobs, WINDOW):
-                size = min(WINDOW, jobs - first)
-                ids = [reply["job_id"] for reply in wire.flow(size, WINDOW, submit)]
-
-                def wait(i: int, ids: list[str] = ids) -> tuple[str, dict[str, Any]]:
-                    return "q_wait", {"session_id": session, "job_id": ids[i]}
-
-                done = wire.flow(size, WINDOW, wait)
-                assert all(sum(one["counts"].values()) == SMALL_SHOTS for one in done)
-            return jobs / (time.perf_counter() - began)
-
-        once(WINDOW)
-        rates = [once(count) for _ in range(3)]
+        small_jobs(wire, session, WINDOW)
+        rates = [count / small_jobs(wire, session, count) for _ in range(3)]
     return [
         row(
             f"small jobs end to end (Bell, {SMALL_SHOTS} shots, 1 client)",

@@ -43,6 +43,62 @@ def status(desk: Desk, session: str, job: str, uid: int = 1) -> JobStatus:
     return reply
 
 
+# --- tenants apart ------------------------------------------------------------------------------
+
+
+def test_where_tenants_are_apart_a_worker_ends_before_its_place_works_for_another(
+    make_desk: Callable[..., Desk],
+) -> None:
+    desk = make_desk(workers=1, workers_apart=True)
+    desk.workers(0)
+    alice, bob = desk.open(uid=1), desk.open("CAP_ALLOC", uid=2)
+    for _ in range(2):
+        desk.submit(alice, shots=10)
+        desk.done(desk.segments()[0])
+    assert not desk.sent(fx.KillWorker), "for the same tenant it goes on"
+    desk.submit(bob, uid=2, shots=10)
+    assert desk.sent(fx.KillWorker) == [fx.KillWorker(0)]
+    assert not desk.segments()
+    desk.step(ev.WorkerGone(0))
+    desk.workers(0)
+    (run,) = desk.segments()
+    desk.done(run)
+    assert not desk.sent(fx.KillWorker)
+
+
+def test_where_tenants_are_apart_a_busy_worker_is_left_to_end_its_work(
+    make_desk: Callable[..., Desk],
+) -> None:
+    desk = make_desk(workers=1, workers_apart=True)
+    desk.workers(0)
+    alice, bob = desk.open(uid=1), desk.open("CAP_ALLOC", uid=2)
+    desk.submit(alice, shots=10)
+    (first,) = desk.segments()
+    theirs = desk.submit(bob, uid=2, shots=10)
+    later = desk.submit(alice, shots=10)
+    assert not desk.sent(fx.KillWorker)
+    assert desk.segments() == [first], "nobody overtakes who waits for a fresh worker"
+    desk.done(first)
+    assert desk.sent(fx.KillWorker) == [fx.KillWorker(0)]
+    ran = []
+    for _ in range(2):
+        desk.step(ev.WorkerGone(0))
+        desk.workers(0)
+        (run,) = desk.segments()
+        ran.append(run.job_id)
+        desk.done(run)
+    assert ran == [theirs, later]
+
+
+def test_where_tenants_share_workers_none_is_ended(make_desk: Callable[..., Desk]) -> None:
+    desk = one_worker(make_desk)
+    for uid in (1, 2, 1, 2):
+        session = desk.open("CAP_ALLOC", uid=uid)
+        desk.submit(session, uid=uid, shots=10)
+        desk.done(desk.segments()[0])
+        assert not desk.sent(fx.KillWorker)
+
+
 # --- slices -------------------------------------------------------------------------------------
 
 

@@ -84,7 +84,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     worker_scheduling: Scheduling = "idle"
     worker_nice: Annotated[int, Meta(ge=0, le=19)] = 5
     worker_sandbox: Held = "best"
-    workers_apart: bool = False
+    worker_tenants: Literal["many", "one"] = "many"
     worker_user: Annotated[str, Meta(min_length=1)] = "nobody"
     worker_bytes: Annotated[int, Meta(ge=64 << 20, le=1 << 50)] = 4 << 30
     machine: str = ""
@@ -109,7 +109,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             decoder=self.decoder.speed(),
             workers=self.workers,
             worker_bytes=self.worker_bytes,
-            workers_apart=self.workers_apart,
+            workers_apart=self.worker_tenants == "one",
             durable=self.durability != "none",
             tenants=rules or (_own_tenant(),),
             versions=versions,

@@ -192,6 +192,18 @@ def test_a_job_left_running_is_found_again_by_later_invocations(ctl: Ctl) -> Non
     assert json.loads(refused.stderr)["error"]["type"] == "ALREADY_COMPLETED"
 
 
+def test_status_of_the_daemon_says_what_holds_its_workers_in(ctl: Ctl) -> None:
+    told = object_in(ctl("status", "--daemon", "--json"))
+    (sandbox,) = told["worker_sandboxes"]
+    shown = ctl("status", "--daemon").stdout
+    assert "sandbox of workers 0" in shown
+    for name in (*sandbox["in_force"], *sandbox["lacking"]):
+        assert name in shown
+    assert shown.count("not in force: ") == len(sandbox["lacking"])
+    ctl("status", status=Exit.USAGE)
+    ctl("status", "job_1", "--daemon", status=Exit.USAGE)
+
+
 def test_rights_are_delegated_listed_used_and_revoked(ctl: Ctl) -> None:
     """The daemon's one tenant hands on to itself, which narrows rather than widens."""
     tenant = object_in(ctl("session", "--json"))["tenant_id"]
