@@ -137,6 +137,18 @@ def test_joined_blocks_part_where_a_channel_or_room_asks_for_it() -> None:
     assert [group.number for group in brokered(wide, small).groups] == [(6,), (6,)]
 
 
+def test_where_the_first_choice_leaves_no_room_another_is_made() -> None:
+    """The middle of a star would go into the wider module, where its two ends have to lie."""
+    star = summary(
+        alloc(*"abc"),
+        *[opened(*each) for each in ("xab", "yac")],
+        *[used(*each) for each in ("xab", "yac")],
+    )
+    each = star.blocks[0].physical
+    found = modules(brokered(star, machine([each, 2 * each], [(0, 1)])))
+    assert found == {(0, 0): 0, (0, 1): 1, (0, 2): 1}
+
+
 def test_a_teleported_cnot_is_local_where_its_qubits_fit_into_one_module() -> None:
     program = summary(alloc("a", "b"), op("TELEPORT_CNOT", "a", "b"))
     found = brokered(program, PAIR)

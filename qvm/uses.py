@@ -31,9 +31,7 @@ _TIMELESS: Final = frozenset(
     op.name for op in OPS.values() if op.kind in (Kind.LIFETIME, Kind.ORDER, Kind.ADMIN)
 )
 _JOINING: Final = frozenset(
-    op.name
-    for op in OPS.values()
-    if op.kind in (Kind.UNITARY, Kind.MEASURE) and op.vqs.least == 2 and op.name not in CONSUMING
+    op.name for op in OPS.values() if op.kind in (Kind.UNITARY, Kind.MEASURE) and op.vqs.least == 2
 )
 
 
