@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import json
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
+from select import EPOLLIN
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 from trio.testing import MockClock
 
+from qmkd.core import effects as fx
 from qmkd.core import events as ev
+from qmkd.core.ports import USUAL
+from qmkd.engine import messages as msg
+from qmkd.engine import run
 from qmkd.shell import workers
 from qmkd.shell.hub import Hub
-from qmkd.shell.results import Results
+from qmkd.shell.outbox import Outbox
+from qmkd.shell.results import ROWS_HELD_BYTES_MAX, Results
+from qmkd.shell.snapshots import SEALS, Snapshots
 from qmkd.shell.tables import Tables
-from qmkd.shell.workers import START_FAILURES_MAX, Pool, Worker
+from qmkd.shell.workers import FDS_WAITING_MAX, START_FAILURES_MAX, Pool, Worker
 
 OPTIONS = ("--scheduler=other",)
 READY_S_MAX = 20.0
@@ -91,3 +103,176 @@ def test_a_worker_ended_on_the_kernels_wish_is_replaced_at_once(
             nursery.cancel_scope.cancel()
 
     trio.run(main)
+
+
+# --- parking ------------------------------------------------------------------------------------
+
+FENCES = 8
+
+
+def with_fences() -> bytes:
+    """Measurements, each with a fence behind it."""
+    nodes: list[dict[str, object]] = [
+        {"id": "a", "op": "ALLOC_LQ", "vqs": ["q"], "args": {"n": 1, "profile": "logical:ideal"}}
+    ]
+    for at in range(FENCES):
+        nodes += [
+            {"id": f"h{at}", "op": "APPLY_H", "vqs": ["q"]},
+            {"id": f"m{at}", "op": "MEASURE_Z", "vqs": ["q"], "produces": [f"m{at}"]},
+            {"id": f"f{at}", "op": "FENCE_EPOCH"},
+        ]
+    nodes.append({"id": "z", "op": "FREE_LQ", "vqs": ["q"]})
+    events = [f"m{at}" for at in range(FENCES)]
+    resources = {"vqs": ["q"], "chs": [], "events": events}
+    return json.dumps(
+        {"version": "0.1", "program": {"nodes": nodes}, "resources": resources}
+    ).encode()
+
+
+def a_segment(ticket: int, **changes: Any) -> fx.RunSegment:
+    fields: dict[str, Any] = {
+        "ticket": ticket, "worker": 0, "job_id": "job", "program": 1, "graph": with_fences(),
+        "engine": "frames", "seed": 3, "noise": "ideal", "shot_first": 0, "shots": 5000,
+        "shots_total": 5000, "row_bytes": 2, "counts": True, "setting": USUAL,
+    }  # fmt: skip
+    return fx.RunSegment(**{**fields, **changes})
+
+
+def with_pool(
+    hub: Hub,
+    results: Results,
+    snapshots: Snapshots,
+    count: int,
+    story: Callable[[Pool, trio.MemoryReceiveChannel[ev.Event]], Awaitable[None]],
+) -> None:
+    """Tell a story of a pool of that many workers, which are ready."""
+    into, heard = trio.open_memory_channel[ev.Event](100)
+    pool = Pool(hub, results, NO_TABLES, into.send_nowait, count, OPTIONS, (), snapshots)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pool.keep)
+            nursery.start_soon(hub.run)
+            with trio.fail_after(READY_S_MAX):
+                for _ in range(count):
+                    assert isinstance(await heard.receive(), ev.WorkerReady)
+                await story(pool, heard)
+            await pool.close()
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("shots", [5000, 100_000])
+def test_a_segment_parked_again_and_again_in_two_workers_has_the_rows_of_an_undisturbed_one(
+    hub: Hub, shots: int
+) -> None:
+    """Rows that go through the socket, and rows in a memory file."""
+    assert (shots * 2 > ROWS_HELD_BYTES_MAX) == (shots == 100_000)
+    results, snapshots = Results(), Snapshots()
+    parked: list[int] = []
+
+    async def story(pool: Pool, heard: trio.MemoryReceiveChannel[ev.Event]) -> None:
+        segment = a_segment(1, shots=shots, shots_total=shots, park_ns=1)
+        while True:
+            pool.run(segment)
+            told = await heard.receive()
+            snapshots.drop(segment.resume)
+            if not isinstance(told, ev.SegmentParked):
+                assert isinstance(told, ev.SegmentDone)
+                return
+            assert told.size, "it stands at a fence"
+            parked.append(told.epoch)
+            done = 0 if told.report is None else told.report.shots
+            segment = msgspec.structs.replace(
+                segment, ticket=segment.ticket + 1, worker=1 - segment.worker,
+                resume=segment.ticket, shot_first=segment.shot_first + done,
+                shots=segment.shots - done,
+            )  # fmt: skip
+
+    before = open_descriptors()
+    with_pool(hub, results, snapshots, 2, story)
+    assert parked == list(range(1, FENCES + 1))
+    results.seal("job")
+    fd = results.descriptor("job")
+    _, rows = run.run_segment(run.prepare(with_fences()), 3, 0, shots, "frames")
+    assert os.pread(fd, 2 * shots, 0) == rows
+    os.close(fd)
+    results.close()
+    assert open_descriptors() == before
+
+
+def test_a_segment_parks_when_asked_and_one_that_nothing_is_kept_of_is_unfit(hub: Hub) -> None:
+    results, snapshots = Results(), Snapshots()
+    large = {"shots": 1 << 21, "shots_total": 1 << 21}
+
+    async def story(pool: Pool, heard: trio.MemoryReceiveChannel[ev.Event]) -> None:
+        pool.run(a_segment(1, **large))
+        pool.stop(0, 1, keep=True)
+        told = await heard.receive()
+        assert isinstance(told, ev.SegmentParked)
+        assert snapshots.descriptor(1) is not None
+        pool.run(a_segment(2, job_id="other", resume=99))
+        lost = await heard.receive()
+        assert isinstance(lost, ev.SegmentFailed)
+        assert (lost.ticket, lost.reason) == (2, "unfit")
+        pool.run(a_segment(3, job_id="third"))
+        assert isinstance(await heard.receive(), ev.SegmentDone)
+
+    with_pool(hub, results, snapshots, 1, story)
+    snapshots.close()
+    results.close()
+
+
+SEALED = b"a snapshot"
+LIES: dict[str, tuple[dict[str, Any], tuple[bool, ...]]] = {
+    "no file": ({"size": len(SEALED)}, ()),
+    "a file that may change": ({"size": len(SEALED)}, (False,)),
+    "a file of another size": ({"size": len(SEALED) + 1}, (True,)),
+    "another digest's length": ({"size": len(SEALED), "digest": b"x"}, (True,)),
+    "more files than it may": ({"size": 0}, (True,) * (FDS_WAITING_MAX + 1)),
+}
+
+
+def a_file(sealed: bool) -> int:
+    fd = os.memfd_create("snapshot", os.MFD_ALLOW_SEALING)
+    os.write(fd, SEALED)
+    if sealed:
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+    return fd
+
+
+def test_a_worker_that_lies_about_a_snapshot_is_ended_and_nothing_of_it_is_kept(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its end of the socket is ours here; the process itself waits for the end of its own."""
+    for name in ("BACKOFF_S_MIN", "BACKOFF_S_MAX"):
+        monkeypatch.setattr(workers, name, 0.01)
+    snapshots = Snapshots()
+
+    def lie(pool: Pool, ticket: int, changes: dict[str, Any], files: tuple[bool, ...]) -> None:
+        worker = pool._workers[0]
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        hub.forget(worker.sock.fileno())
+        worker.sock.close()
+        worker.sock, worker.outbox = ours, Outbox(ours)
+        hub.watch(ours.fileno(), EPOLLIN, lambda events: pool._moved(worker, events))
+        pool.run(a_segment(ticket))
+        fds = [a_file(sealed) for sealed in files]
+        digest = sha256(SEALED).digest()
+        parked = msg.Parked(ticket, None, None, **{"digest": digest, **changes})
+        socket.send_fds(theirs, [msg.frame(parked)], fds)
+        for fd in (*fds, theirs.detach()):
+            os.close(fd)
+
+    async def story(pool: Pool, heard: trio.MemoryReceiveChannel[ev.Event]) -> None:
+        for ticket, (changes, files) in enumerate(LIES.values(), 1):
+            lie(pool, ticket, changes, files)
+            assert await heard.receive() == ev.WorkerGone(0)
+            assert snapshots.descriptor(ticket) is None
+            assert isinstance(await heard.receive(), ev.WorkerReady)
+
+    before = open_descriptors()
+    with_pool(hub, Results(), snapshots, 1, story)
+    assert open_descriptors() == before
