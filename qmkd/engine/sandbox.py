@@ -247,11 +247,12 @@ def _close_all_but(keep: tuple[int, ...]) -> None:
 
 
 def _host_memory_bytes() -> int:
-    """With what may be swapped out."""
-    with open("/proc/meminfo", encoding="ascii") as file:
-        words = [line.split() for line in file]
-    kib = {name.rstrip(":"): int(number) for name, number, *_ in words}
-    return 1024 * (kib["MemTotal"] + kib["SwapTotal"])
+    """With what may be swapped out. By sysinfo(2): service managers may hide /proc/meminfo."""
+    info = (ctypes.c_ulong * 16)()
+    if _libc().sysinfo(ctypes.byref(info)):
+        raise OSError(ctypes.get_errno(), "sysinfo")
+    total, swap, unit = info[4], info[8], info[13] & 0xFFFFFFFF
+    return int((total + swap) * unit)
 
 
 def _libc() -> ctypes.CDLL:
