@@ -105,8 +105,8 @@ class FaultInjected(Reply, frozen=True, kw_only=True):
 class InjectFault(SessionCall, frozen=True, kw_only=True):
     """Behave as if a part of the machine failed, to rehearse what happens then.
 
-    No job's bits change but those of jobs accepted while a `calibration` fault lasts, which have
-    the noise that they are told of. It outlives the daemon, and its session.
+    No job's bits change but those of jobs accepted while a `calibration` fault lasts, which
+    have the noise that they are told of. It outlives the daemon, and its session.
     """
 
     METHOD: ClassVar[str] = "q_inject_fault"

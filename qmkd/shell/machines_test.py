@@ -8,10 +8,12 @@ import pytest
 
 from qmkd.shell.machines import SHIPPED, load, read
 from qvm.blocks import Inventory
-from qvm.machine import Hardware
+from qvm.machine import Hardware, failed, working
+from syscalls.fault import Fault, FaultKind
 
 TWO = '[[module]]\nname = "a"\nqubits = 100\n[[module]]\nname = "b"\nqubits = 50\n'
 NAME = 'name = "t"\n'
+FAULT = '[[fault]]\nkind = "module"\n'
 LINK = '[[link]]\nbetween = ["a", "b"]\ncycles = 3\nfidelity = 0.9\n'
 
 
@@ -68,6 +70,17 @@ def test_a_description_is_read_as_it_is_written(tmp_path: Path) -> None:
         (NAME + TWO + '[[factory]]\nmodule = "c"\nqubits = 1\ncycles = 1', "$.factory[0].module"),
         (NAME + TWO + '[[factory]]\nmodule = "a"\nqubits = 1\ncycles = 0', "$.factory[0].cycles"),
         (NAME + TWO + '[[factory]]\nmodule = "b"\nqubits = 50\ncycles = 1', "$.module[1].qubits"),
+        (NAME + TWO + FAULT + 'what = ["c"]', "$.fault[0].what"),
+        (NAME + TWO + FAULT + 'what = ["a", "b"]', "$.fault[0].what"),
+        (NAME + TWO + FAULT + 'what = ["a"]\nstrength = 2', "$.fault[0].strength"),
+        (NAME + TWO + FAULT + 'what = ["a"]\nfrom_cycle = 5\nto_cycle = 5', "$.fault[0].to_cycle"),
+        (NAME + TWO + FAULT + 'what = ["a"]\nseverity = 2', "$.fault[0]"),
+        (NAME + TWO + '[[fault]]\nkind = "fire"', "$.fault[0].kind"),
+        (NAME + TWO + '[[fault]]\nkind = "link"\nwhat = ["a", "b"]', "$.fault[0].what"),
+        (NAME + TWO + '[[fault]]\nkind = "factory"\nwhat = ["a"]', "$.fault[0].what"),
+        (NAME + TWO + '[[fault]]\nkind = "decoder"\nstrength = 2', "$.fault[0].kind"),
+        (NAME + TWO + '[[fault]]\nkind = "calibration"', "$.fault[0].strength"),
+        (NAME + TWO + '[[fault]]\nkind = "calibration"\nstrength = 0.5', "$.fault[0].strength"),
     ],
 )
 def test_what_does_not_hold_is_found_with_its_path(tmp_path: Path, text: str, place: str) -> None:
@@ -75,6 +88,36 @@ def test_what_does_not_hold_is_found_with_its_path(tmp_path: Path, text: str, pl
     assert isinstance(findings, list)
     (finding,) = findings
     assert f": {place}: " in finding
+
+
+def test_faults_are_read_as_they_are_written(tmp_path: Path) -> None:
+    late = 'kind = "decoder"\nstrength = 2.5\nfrom_cycle = 7\nto_cycle = 9\n'
+    text = f"{NAME}decoder_blocks = 9\n{TWO}{LINK}{FAULT}what = ['b']\n[[fault]]\n{late}"
+    hardware = found(tmp_path, text)
+    assert isinstance(hardware, Hardware)
+    lost = Fault(kind=FaultKind.MODULE, what=["b"])
+    slow = Fault(kind=FaultKind.DECODER, strength=2.5, from_cycle=7, to_cycle=9)
+    assert hardware.fault == (lost, slow)
+    assert failed(hardware, hardware.fault) == {1}
+    left = working(hardware, hardware.fault)
+    assert (left.decoder_blocks, left.module, left.link) == (3, hardware.module, hardware.link)
+
+
+def test_of_faults_of_one_part_the_strongest_counts(tmp_path: Path) -> None:
+    factory = '[[factory]]\nmodule = "b"\nqubits = 10\ncycles = 4\nnumber = 2\n'
+    hardware = found(tmp_path, NAME + TWO + LINK + factory)
+    assert isinstance(hardware, Hardware)
+    twice, thrice, gone = (
+        Fault(kind=FaultKind.LINK, what=["b", "a"], strength=each) for each in (2.0, 3.0, None)
+    )
+    assert [each.cycles for each in working(hardware, (twice, thrice)).link] == [9.0]
+    assert not working(hardware, (twice, gone)).link
+    slow, dead = (Fault(kind=FaultKind.FACTORY, what=["b"], strength=each) for each in (2.0, None))
+    assert working(hardware, (slow,)).t_rate == 250_000
+    assert working(hardware, (slow, dead)).t_rate == 0
+    assert working(hardware, (Fault(kind=FaultKind.MODULE, what=["b"]),)).t_rate == 0
+    assert working(hardware, (dead,)).spare == hardware.spare, "a lost factory is still there"
+    assert working(hardware, ()) == hardware
 
 
 def test_a_machine_that_is_not_there_is_said_to_be_so(tmp_path: Path) -> None:

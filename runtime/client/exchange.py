@@ -22,6 +22,7 @@ from syscalls.channel import OpenChan
 from syscalls.checkpoint import Checkpoint, Migrate, Replay, Restore
 from syscalls.errors import Busy
 from syscalls.events import Subscribe
+from syscalls.fault import InjectFault
 from syscalls.job import Submit
 from syscalls.qubit import Alloc, Release
 from syscalls.syscall import Reply, Syscall
@@ -42,6 +43,7 @@ NOT_RESENT: tuple[type[Syscall], ...] = (
     Migrate,
     Replay,
     Restore,
+    InjectFault,
 )
 
 

@@ -404,8 +404,8 @@ class Calls:
     ) -> InjectFault:
         """Behave as if a part of the machine failed, to rehearse what happens then.
 
-        No job's bits change but those of jobs accepted while a `calibration` fault lasts, which have
-        the noise that they are told of. It outlives the daemon, and its session.
+        No job's bits change but those of jobs accepted while a `calibration` fault lasts, which
+        have the noise that they are told of. It outlives the daemon, and its session.
         """
         return InjectFault(
             session_id=session_id,

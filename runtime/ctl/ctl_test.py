@@ -219,6 +219,26 @@ def test_rights_are_delegated_listed_used_and_revoked(ctl: Ctl) -> None:
     ctl("caps", "delegate", tenant, "CAP_FLY", status=Exit.USAGE)
 
 
+def test_faults_are_injected_listed_and_cleared(ctl: Ctl) -> None:
+    """As an operator would rehearse them; the machine has no other module to move to."""
+    assert "Nothing is wrong" in ctl("faults", "list").stdout
+    soon = ctl("faults", "inject", "module", "main", "--after", "9", "--for", "5").stdout.strip()
+    drift = object_in(ctl("faults", "inject", "calibration", "--strength", "2", "--json"))
+    assert drift["modes"] == ["raise_distance", "add_fences"]
+    listed = object_in(ctl("faults", "list", "--json"))
+    assert set(listed["faults"]) == {soon, drift["fault_id"]}
+    assert {each["fault_id"] for each in listed["degraded"]} == {drift["fault_id"]}
+    shown = ctl("faults", "list").stdout
+    assert "not yet" in shown
+    assert "raise_distance" in shown
+    for name in (soon, drift["fault_id"]):
+        assert "fault_id" in object_in(ctl("faults", "clear", name, "--json"))
+    assert "No injected fault" in ctl("faults", "clear", soon, status=Exit.REFUSED).stderr
+    ctl("faults", "inject", "calibration", "--strength", "0.5", status=Exit.USAGE)
+    refused = ctl("faults", "inject", "module", "attic", status=Exit.REFUSED).stderr
+    assert "no module is named 'attic'" in refused
+
+
 def test_a_session_with_a_capability_takes_the_place_of_the_one_before(
     ctl: Ctl, daemon: Daemon
 ) -> None:

@@ -12,6 +12,7 @@ from runtime.ctl.output import console, pairs, print_json
 from runtime.ctl.plans import plan_tables
 
 BY_PLAN = ("plan", "cpu_ns", "spent_ns")  # shown as tables of their own
+LISTED = ("degraded", "faults")  # by `qmkctl faults list`
 HELP = "show what the session uses; also a job's cost, or the machine's figures"
 
 
@@ -39,8 +40,14 @@ def execute(options: argparse.Namespace) -> Exit:
     for title, part in parts.items():
         if part is not None:
             rows = msgspec.to_builtins(part)
-            shown = [(name.replace("_", " "), rows[name]) for name in rows if name not in BY_PLAN]
+            shown = [
+                (name.replace("_", " "), rows[name])
+                for name in rows
+                if name not in BY_PLAN + LISTED
+            ]
             console().print(pairs(title, shown))
+    for mode in figures.degraded:
+        print(f"Degraded since cycle {mode.since_cycle}: {mode.mode}, because {mode.cause}.")
     if figures.job is not None and figures.job.plan is not None:
         console().print(*plan_tables(figures.job.plan, figures.job), sep="\n")
     return Exit.OK
