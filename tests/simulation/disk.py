@@ -16,9 +16,9 @@ from qmkd.core import effects as fx
 from qmkd.core.records import (
     AuditRow,
     CapabilityRow,
+    ChannelRow,
     CheckpointRow,
     CopyRow,
-    ChannelRow,
     EndRow,
     FaultRow,
     GraphRow,
@@ -134,16 +134,14 @@ class Disk:
                     assert row.job in tables.jobs
                     assert row.job not in tables.ends, "a job that is over does not go on"
                     self._slice(row)
-                case SnapshotRow():
-                    self._snapshot(row)
                 case CheckpointRow():
                     assert row.id not in tables.checkpoints
                     assert row.job.session in tables.sessions
                     assert row.job.graph in tables.graphs
                     tables.checkpoints[row.id] = row
                     self.ever.add(row.id)
-                case CopyRow():
-                    pass  # once all else is there
+                case SnapshotRow() | CopyRow():
+                    pass  # once whose they are is there
                 case EndRow():
                     assert row.job in tables.jobs
                     assert row.job not in tables.ends, "a job ends once"
@@ -154,9 +152,11 @@ class Disk:
                     tables.faults[row.id] = row
                 case AuditRow():
                     tables.audit.append(row)
-        for copy in effect.rows:
-            if isinstance(copy, CopyRow):
-                self._copy(copy)
+        for row in effect.rows:
+            if isinstance(row, CopyRow):
+                self._copy(row)
+            elif isinstance(row, SnapshotRow):
+                self._snapshot(row)
         self._let_go(effect)
 
     def _snapshot(self, row: SnapshotRow) -> None:

@@ -84,13 +84,16 @@ class SeenJob:
 
 @dataclasses.dataclass
 class SeenCheckpoint:
-    """A checkpoint as its reply tells. job: that it was taken of, by name; seed: that job's."""
+    """A checkpoint as its reply tells. job: that it was taken of, by name; seed: that job's.
+
+    unwanted: somebody has asked to drop it, and may have gone before the answer.
+    """
 
     session: str
     job: str
     seed: int
     taken_ns: int
-    dropped: bool = False
+    unwanted: bool = False
 
 
 @dataclasses.dataclass
@@ -132,6 +135,10 @@ class Witness:
         self.open[event.origin] = event
         self.asked_ns[event.origin] = now_ns
         self.ledger.asked(event)
+        if isinstance(event.request, DropCheckpoint):
+            seen = self.checkpoints.get(event.request.checkpoint_id)
+            if seen is not None and seen.session == event.request.session_id:
+                seen.unwanted = True
         self.arrived = event
 
     def configured(self, rules: tuple[TenantRule, ...]) -> None:
@@ -341,7 +348,7 @@ class Witness:
                 assert isinstance(request, Restore | DropCheckpoint)
                 seen = self.checkpoints.get(request.checkpoint_id)
                 mine = seen is not None and seen.session == request.session_id
-                if seen is not None and mine and not seen.dropped:
+                if seen is not None and mine and not seen.unwanted:
                     assert now_ns - seen.taken_ns > JOB_RETAINED_NS, "it is there"
             case CheckpointIncompatible():
                 assert body.reason.startswith(("it is damaged", "x was")), body.reason
@@ -349,7 +356,8 @@ class Witness:
             case CheckpointsListed():
                 for one in body.checkpoints:
                     known = self.checkpoints.get(one.checkpoint_id)
-                    assert known is None or known.session == request.session_id
+                    asker = getattr(request, "session_id", None)
+                    assert known is None or known.session == asker
                     assert 0 <= one.shots_done <= one.shots_total
             case JobStatus():
                 self._status(body)
@@ -423,7 +431,7 @@ class Witness:
                 if job is not None and job.module is not None:
                     assert state.hardware.module[job.module].name == body.placement
             case CheckpointDropped():
-                self.checkpoints[body.checkpoint_id].dropped = True
+                assert self.checkpoints[body.checkpoint_id].unwanted
 
     def _check_repeat(self, name: str) -> None:
         """A replay that is over as its original is has the same bits."""

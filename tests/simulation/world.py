@@ -360,15 +360,7 @@ class Life:
         if isinstance(unit, fx.Calibrate):
             return self._calibrated(unit)
         chance = self.rng.random()
-        if unit.resume and self.rng.random() < unlucky:
-            why = (unit.worker, unit.ticket, "unfit", "its digest is another")
-            return ev.SegmentFailed(*why)
-        # A segment stops by itself after a while, and now and then although nothing is kept.
-        if chance < 0.8 if keep else chance < 0.05 and unit.park_ns:
-            event = parked(self.rng, unit, lambda part: self._report(part, 0.0))
-            if event is not None:
-                return event
-        if stopping and chance < 0.9:
+        if stopping and chance < (0.4 if keep else 0.9):
             if chance < 0.3:
                 return None  # late
             epoch = self.rng.randrange(3)
@@ -377,6 +369,13 @@ class Life:
         if lacking is not None:
             why = (unit.worker, unit.ticket, "uncalibrated", "no table has it")
             return ev.SegmentFailed(*why, point=lacking)
+        if unit.resume and self.rng.random() < unlucky:
+            return ev.SegmentFailed(unit.worker, unit.ticket, "unfit", "its digest is another")
+        # A segment stops by itself after a while.
+        if chance < 0.8 if keep else chance < 0.05 and unit.park_ns:
+            event = parked(self.rng, unit, lambda part: self._report(part, 0.0))
+            if event is not None:
+                return event
         if self.rng.random() < unlucky / 2:
             reason = self.rng.choice(("refused", "memory", "internal", "stopped"))
             return ev.SegmentFailed(unit.worker, unit.ticket, reason, "it did", 1)
@@ -510,15 +509,23 @@ class Life:
 
     def _keep_or_move(self, client: Client, session: SessionId, job: JobId) -> Any:
         """Take a checkpoint, go on from one, or move a job."""
-        rng = self.rng
+        rng, seen = self.rng, self.witness
         whose = rng.choice(self.clients) if rng.random() < 0.1 else client
         name = rng.choice(whose.checkpoints or [CheckpointId("ckpt_none")])
+        if rng.random() < 0.8:  # through the session that has it
+            live = [
+                one for one in client.jobs[-6:] if one in seen.jobs and not seen.jobs[one].final
+            ]
+            job = rng.choice(live or [job])
+            session = SessionId(seen.jobs[job].session) if live else session
         match rng.choices(range(5), (10, 10, 2, 2, 4))[0]:
             case 0:
                 return Checkpoint(
                     session_id=session, job_id=job, how=rng.choice(("forward", "rollback"))
                 )
             case 1:
+                if name in seen.checkpoints and rng.random() < 0.8:
+                    session = SessionId(seen.checkpoints[name].session)
                 return Restore(session_id=session, checkpoint_id=name)
             case 2:
                 return ListCheckpoints(session_id=session)
