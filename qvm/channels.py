@@ -191,10 +191,10 @@ def broker(
     assert len(held) == len(held_names(summary.handles)), "each lies somewhere"
     if len(hardware.module) == 1 or not (summary.uses or summary.uses_left_out):
         return NOTHING
-    if summary.uses_left_out:
-        return TooManyUses(uses=len(summary.uses) + summary.uses_left_out)
     prices = _Prices(summary, hardware, asked or {})
     modules = assign(summary, hardware, held, prices.price)
+    if summary.uses_left_out and not _local(summary, modules):
+        return TooManyUses(uses=len(summary.uses) + summary.uses_left_out)
     if modules is not None:
         return _written(summary, hardware, modules, prices)
     if assign(summary, hardware, held, lambda use, link: 0.0) is not None:
@@ -204,6 +204,13 @@ def broker(
         modules=len(hardware.module),
         links=len(hardware.link),
     )
+
+
+def _local(summary: Summary, modules: Mapping[int, Sequence[int]] | None) -> bool:
+    """Whether no node takes a pair, those that nothing is known of among them."""
+    if modules is None or "USE_CHAN" in summary.ops:
+        return False
+    return len({module for kind in modules.values() for module in kind}) == 1
 
 
 class _Prices:

@@ -223,10 +223,15 @@ def test_of_links_that_reach_it_the_one_that_takes_fewest_cycles_is_taken() -> N
     assert {group.module for group in found.groups} == {0, 2}
 
 
-def test_more_uses_than_are_kept_are_refused() -> None:
+def test_more_uses_than_are_kept_are_refused_where_any_may_take_a_pair() -> None:
     many = msgspec.structs.replace(two(), uses_left_out=7)
     assert broker(many, PAIR) == TooManyUses(uses=8)
     assert broker(many, plain(1000)) == NOTHING
+    teleport = summary(alloc("a", "b"), op("TELEPORT_CNOT", "a", "b"))
+    many = msgspec.structs.replace(teleport, uses=(), uses_left_out=7)
+    assert brokered(many, PAIR).groups == (channels.Group(module=0, number=(2,)),)
+    size = many.blocks[0].physical
+    assert broker(many, machine([size, size], [(0, 1)])) == TooManyUses(uses=7)
 
 
 def test_what_sessions_hold_stays_where_it_is_and_what_they_asked_for_holds() -> None:
