@@ -153,7 +153,9 @@ class Confinement:
         libc, said = _libc(), ["no new privileges", "no capabilities", "not dumpable"]
         libc.prctl(_PR_CAP_AMBIENT, ctypes.c_ulong(_PR_CAP_AMBIENT_CLEAR_ALL), 0, 0, 0)
         header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-        if libc.capset(header, (ctypes.c_uint32 * 6)()):
+        held = (ctypes.c_uint32 * 6)()
+        # A service manager that has taken them away may also refuse whoever sets any.
+        if libc.capget(header, held) or (any(held) and libc.capset(header, type(held)())):
             _cannot("capabilities cannot be given up")
         die_with_the_daemon()
         if libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), 0, 0, 0):
