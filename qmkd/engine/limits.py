@@ -29,6 +29,9 @@ GROUPS_QUBITS_MAX: Final = 2048
 """Qubits of a Clifford part with guards on more than Paulis, unless it is run shot by shot."""
 GROUPS_BYTES_MAX: Final = 64 << 20
 """Tableaus of all groups of a batch, unless the least batch needs more."""
+SNAPSHOT_BYTES_MAX: Final = 64 << 20
+"""What a parked slice goes on from. Where it would be larger, the slice parks between batches, or
+begins anew."""
 
 assert 16 << DENSE_QUBITS_MAX <= DENSE_BYTES_MAX, "one branch of the widest part fits"
 assert 1 << EXACT_QUBITS_MAX <= EXACT_AMPLITUDES_MAX, "one way of the widest program fits"

@@ -14,6 +14,7 @@ from typing import Final, Literal
 import msgspec
 
 from qmkd.core.ports import USUAL, Point, Sandbox, SegmentReport, Setting
+from qmkd.engine.limits import SNAPSHOT_BYTES_MAX
 from qvm.program import Summary
 from syscalls.findings import Finding
 from syscalls.results import COUNTS_CHARS_MAX
@@ -39,7 +40,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Run shots of a loaded program. Answered by `Done`, `Parked` or `Failed`.
 
     resume: the first shots go on from the snapshot that comes along. park_ns: after so long it
-    parks by itself, once it has passed a fence or finished a batch; 0 for never.
+    parks by itself, once it has passed a fence or finished a batch; 0 for never. snapshot_bytes:
+    the most that its snapshot may have.
     row_offset: index of the first row in the file, for sink `fd`: the rows are written at
     `row_offset * row_bytes`. row_bytes: what the sender thinks a row takes; a different answer here
     is an error, not a corrupted file.
@@ -59,6 +61,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     setting: Setting = USUAL
     resume: bool = False
     park_ns: int = 0
+    snapshot_bytes: int = SNAPSHOT_BYTES_MAX
 
 
 class Check(msgspec.Struct, frozen=True, tag=True):

@@ -259,21 +259,20 @@ def test_a_rest_whose_sealed_content_somebody_changed_is_unfit_or_gives_rows() -
             )  # fmt: skip
 
 
-def test_what_is_too_large_to_keep_goes_on_to_the_end_of_its_batch_or_is_given_up_when_asked(
+def test_what_is_too_large_to_keep_goes_on_to_the_end_of_its_block_or_is_given_up_when_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     graph = with_fences(3, CLIFFORD)
-    monkeypatch.setattr(snapshot, "REST_BYTES_MAX", 10)
-    asked = parked_once(graph, 2000)
-    assert asked == Parked(None)
-    monkeypatch.setattr(batch, "BATCH_SHOTS_MAX", 1024)
-    itself = run.run_slice(
-        run.prepare(graph), 1, 0, 2000, EVERY, "ideal", True, lambda: False, lambda rows: None,
-        parking=Now(random.Random(1), 1.0),
-    )  # fmt: skip
-    assert isinstance(itself, Parked)
-    assert itself.report is not None
-    assert (itself.report.shots, itself.snapshot) == (1024, b"")
+    for batch_shots in (256, 1024):
+        monkeypatch.setattr(batch, "BATCH_SHOTS_MAX", batch_shots)
+        for asked in (True, False):
+            found = run.run_slice(
+                run.prepare(graph), 1, 0, 2000, EVERY, "ideal", True, lambda: False,
+                lambda rows: None, parking=Parking(lambda: asked, 1, bytes_max=10),  # noqa: B023
+            )  # fmt: skip
+            assert isinstance(found, Parked)
+            assert (found.snapshot, found.epoch) == (b"", 0)
+            assert (found.report and found.report.shots) == (None if asked else 1024)
 
 
 @pytest.mark.usefixtures("small_batches")

@@ -18,6 +18,7 @@ from qmkd.core.ports import SegmentReport, Setting
 from qmkd.engine import snapshot
 from qmkd.engine.batch import Batch
 from qmkd.engine.layout import Packed, packed_row_bytes
+from qmkd.engine.limits import SNAPSHOT_BYTES_MAX
 from qmkd.engine.noise import DECODING, Figures, NoiseModel, Remembering, add_figures
 from qmkd.engine.prepared import Prepared, Stop, never
 from qmkd.engine.reports import Counting, Leaves, named
@@ -34,11 +35,13 @@ DataSink = Callable[[ShotData], None]
 class Parking:
     """When a run is to park: asked to, or by itself after a while.
 
-    asked: whether it is asked to now. after_ns: since this was made; 0 for never.
+    asked: whether it is asked to now. after_ns: since this was made; 0 for never. bytes_max: of a
+    snapshot.
     """
 
-    def __init__(self, asked: Stop, after_ns: int = 0) -> None:
+    def __init__(self, asked: Stop, after_ns: int = 0, bytes_max: int = SNAPSHOT_BYTES_MAX) -> None:
         self.asked = asked
+        self.bytes_max = bytes_max
         self._at_ns = time.monotonic_ns() + after_ns if after_ns else 0
 
     def __call__(self) -> bool:
@@ -130,25 +133,25 @@ class Slice:
 
     def parked(self, run: snapshot.Run | None, parking: Parking) -> Parked | None:
         """As it stands, still without a report; None where it had better go on to the end of its
-        batch, since its snapshot would be too large."""
-        taken = self._taken(run)
+        batch or block, since its snapshot would be too large and nobody asked."""
+        taken = self._taken(run, parking.bytes_max)
         if taken is None and parking.asked():
-            taken, run = self._taken(None), None
+            taken, run = self._taken(None, parking.bytes_max) or b"", None
         if taken is None:
             return None
         return Parked(None, taken, 0 if run is None else run.form.fences.index(run.done) + 1)
 
-    def _taken(self, run: snapshot.Run | None) -> bytes | None:
+    def _taken(self, run: snapshot.Run | None, bytes_max: int) -> bytes | None:
         """What the rest goes on from; None where it is too large."""
         if run is None and not self._torn:
             return b""
         try:
-            taken = snapshot.take_rest(
-                self.program, self.engine, self.model, self.seed, self._before(), self.at, run
-            )
+            return snapshot.take_rest(
+                self.program, self.engine, self.model, self.seed, self._before(), self.at, run,
+                bytes_max,
+            )  # fmt: skip
         except (MemoryError, snapshot.TooLarge):
             return None
-        return taken
 
     def _before(self) -> Before:
         row_bytes = packed_row_bytes(self.program.lowered.events)

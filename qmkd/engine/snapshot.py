@@ -32,6 +32,7 @@ from qmkd.engine import engines, tableau
 from qmkd.engine.batch import Batch
 from qmkd.engine.chance import VERSION, Chance
 from qmkd.engine.layout import Packed, packed_row_bytes
+from qmkd.engine.limits import SNAPSHOT_BYTES_MAX
 from qmkd.engine.noise import Figures, NoiseModel, figures_in
 from qmkd.engine.prepared import Poll, Prepared, Stop, Unable
 from qmkd.engine.shot_data import ShotData, data_of, rows_of
@@ -40,7 +41,6 @@ SCHEMA: Final = 2
 MAGIC: Final = b"qmkdsnap"
 COMPRESSION: Final = 1  # of zlib: most of what there is to gain, at 100 MB/s
 BODY_BYTES_MAX: Final = 1 << 31
-REST_BYTES_MAX: Final = 64 << 20  # of a snapshot that is kept for a slice
 REST_BODY_BYTES_MAX: Final = 256 << 20  # before it is compressed, which takes seconds then
 NOT_BEGUN: Final = -1
 SEALS: Final = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -157,6 +157,7 @@ def take_rest(
     before: Before,
     shot_first: int,
     run: Run | None,
+    bytes_max: int = SNAPSHOT_BYTES_MAX,
 ) -> bytes:
     """The snapshot of what is left of a slice: shots before `shot_first` that are done and nowhere
     else, and the run that stands at a fence, if one does. Raises `TooLarge`."""
@@ -181,7 +182,7 @@ def take_rest(
     if _array_bytes(body) > REST_BODY_BYTES_MAX:
         raise TooLarge
     sealed = seal(head, body)
-    if len(sealed) > REST_BYTES_MAX:
+    if len(sealed) > bytes_max:
         raise TooLarge
     return sealed
 

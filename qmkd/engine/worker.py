@@ -356,7 +356,7 @@ class Worker:
             sink,
             run.setting,
             lambda data: known.append(data.tobytes()),
-            Parking(lambda: flag[1] == ticket, run.park_ns),
+            Parking(lambda: flag[1] == ticket, run.park_ns, run.snapshot_bytes),
             None if parked is None else os.pread(parked, os.fstat(parked).st_size, 0),
         )
         rows = b"".join(parts) if file is None else None

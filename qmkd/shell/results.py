@@ -213,25 +213,23 @@ class Results:
                 rows.close()
 
     def copy(self, source: str, target: str) -> None:
-        """Let what is there of one be the beginning of another; each of them a job or a checkpoint.
+        """Let what rows are there of one be those of another; each of them a job or a checkpoint.
 
         Where there is a store, it copies, and the target's rows are read there when they are
         needed. Where they cannot be copied, whoever asks for the target's is told why.
         """
         here = self._rows.get((source, "packed"))
         size = self._stored.get(source, 0) if here is None else here.size
-        kinds = KINDS
         if self._read_stored is not None:
-            kinds = tuple(kind for kind in KINDS if kind != "packed")
             if size:
                 self._stored[target] = size
                 self._copy_of[target] = self._copy_of.get(source, source)
+            return
         if source in self._lacking:
             self._lacking[target] = self._lacking[source]
         try:
-            for kind in kinds:
-                if (source, kind) in self._rows:
-                    self._rows[target, kind] = self._rows[source, kind].copied()
+            if here is not None:
+                self._rows[target, "packed"] = here.copied()
         except OSError as error:
             self.drop(target)
             self._lacking[target] = error

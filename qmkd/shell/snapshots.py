@@ -11,7 +11,10 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 
+from qmkd.engine.limits import SNAPSHOT_BYTES_MAX
+
 READ_AT_ONCE_BYTES_MAX = 64 * 1024  # larger: the store reads it later
+HELD_BYTES_MAX = 1 << 30  # all together; who asks for more room is given little
 SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 StoredSnapshot = Callable[[int], Iterator[bytes]]
@@ -53,6 +56,11 @@ class Snapshots:
         self._held: dict[int, Held] = {}
         self._copy_of: dict[int, int] = {}
         self._stored = stored
+
+    def room(self, sharers: int) -> int:
+        """Bytes that the next snapshot may have, where so many may come at once."""
+        held = sum(each.size for each in {id(each): each for each in self._held.values()}.values())
+        return min(SNAPSHOT_BYTES_MAX, max(0, HELD_BYTES_MAX - held) // sharers)
 
     def hold(self, ticket: int, fd: int) -> None:
         """Take over a descriptor."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from qmkd.shell import snapshots as snapshots_module
 from qmkd.shell.snapshots import READ_AT_ONCE_BYTES_MAX, SEALS, Held, Snapshots
 from qmkd.shell.store.schema import Damaged
 
@@ -59,6 +60,22 @@ def test_the_store_reads_what_is_small_at_once_and_the_rest_while_it_stays_open(
     assert region.read(1, region.size - 1) == large[1:]
     region.release()
     assert not is_open(fd)
+
+
+def test_there_is_less_room_the_more_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshots_module, "HELD_BYTES_MAX", 100)
+    snapshots = Snapshots()
+    assert snapshots.room(2) == 50
+    snapshots.hold(1, a_file(bytes(40)))
+    snapshots.copy(1, 2)
+    assert snapshots.room(2) == 30
+    snapshots.hold(3, a_file(bytes(70)))
+    assert snapshots.room(2) == 0
+    snapshots.drop(1)
+    assert snapshots.room(2) == 0, "the copy is held still"
+    snapshots.drop(2)
+    assert snapshots.room(2) == 15
+    snapshots.close()
 
 
 def test_what_only_the_store_has_is_fetched_and_sealed() -> None:

@@ -30,6 +30,7 @@ from qmkd.core import effects as fx
 from qmkd.core import events as ev
 from qmkd.core.ports import Sandbox
 from qmkd.engine import messages as msg
+from qmkd.engine.limits import SNAPSHOT_BYTES_MAX
 from qmkd.shell.hub import Hub
 from qmkd.shell.outbox import Outbox
 from qmkd.shell.results import Results, Rows
@@ -207,6 +208,7 @@ class Pool:
             setting=segment.setting,
             resume=segment.resume != 0,
             park_ns=segment.park_ns,
+            snapshot_bytes=self._snapshots.room(len(self._numbers)),
         )
         self._send(worker, run, fds)
 
@@ -486,7 +488,8 @@ class Pool:
             size = os.fstat(fd).st_size
         except OSError:
             sealed = size = 0
-        if sealed & SEALS != SEALS or size != parked.size or len(parked.digest) != DIGEST_BYTES:
+        fits = 0 < size == parked.size <= SNAPSHOT_BYTES_MAX
+        if not fits or sealed & SEALS != SEALS or len(parked.digest) != DIGEST_BYTES:
             os.close(fd)
             raise _Unasked("a snapshot that is not a sealed file of its size")
         self._snapshots.hold(parked.ticket, fd)
