@@ -102,7 +102,7 @@ class Inventory:
         alone = (beside or range(len(self.free))) if only is None else (only,)
         for module in sorted(alone, key=lambda each: self.free[each]):
             if self.free[module] >= asked:
-                runs, left = self._fill(module, need, [each.number for each in need])
+                runs, left = self.fill(module, need, [each.number for each in need])
                 if not any(left):
                     return tuple(runs)
         return self._find_linked(need, beside) if only is None else None
@@ -117,7 +117,7 @@ class Inventory:
             near = around if start is None else {start}
             while near and any(left):
                 module = min(near, key=emptiest.index)
-                more, left = self._fill(module, need, left)
+                more, left = self.fill(module, need, left)
                 runs += more
                 joined.add(module)
                 if more:  # what holds nothing of it joins nothing
@@ -127,7 +127,7 @@ class Inventory:
                 return tuple(runs)
         return None
 
-    def _fill(self, module: int, need: Need, left: list[int]) -> tuple[list[Run], list[int]]:
+    def fill(self, module: int, need: Need, left: list[int]) -> tuple[list[Run], list[int]]:
         """Put as many as go into one module, largest blocks first; and how many are left then."""
         holes, runs, left = list(self.holes[module]), list[Run](), list(left)
         for kind, blocks in enumerate(need):

@@ -31,6 +31,7 @@ class Share(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
     jobs: Amount | None = None
     t_states_per_minute: Amount | None = None
     cpu_ms_per_minute: Amount | None = None
+    channels: Amount | None = None
 
 
 class Delegated(Reply, frozen=True, kw_only=True):

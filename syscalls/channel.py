@@ -1,6 +1,6 @@
-"""Entangled channels between two logical qubits.
+"""Entangled channels between two logical qubits that sessions hold.
 
-The types are fixed; this build answers each of these calls with `NotAvailable`.
+What they are for, and what both sides' consent is: `docs/channels.md`.
 """
 
 from typing import Annotated, ClassVar
@@ -14,7 +14,7 @@ from syscalls.errors import (
     QuotaExceeded,
     ResourceExhausted,
 )
-from syscalls.ids import ChannelId, ChannelIdIn, HandleIdIn
+from syscalls.ids import ChannelId, ChannelIdIn, HandleId, HandleIdIn
 from syscalls.rights import Right
 from syscalls.syscall import Errors, Reply, SessionCall
 
@@ -68,12 +68,17 @@ class ChanOpened(Reply, frozen=True, kw_only=True):
     """An open channel and how good it is."""
 
     channel_id: ChannelId
-    actual_fidelity: float
+    actual_fidelity: Annotated[float, Meta(description="Of a pair just made.")]
     purification_rounds: int
+    terms: ChannelTerms
 
 
 class OpenChan(SessionCall, frozen=True, kw_only=True):
-    """Open a channel between two logical qubits."""
+    """Open a channel between two logical qubits, at least one of them the session's own.
+
+    The other may be another session's if this session holds CAP_LINK by itself and was opened with
+    a CAP_LINK that the other's tenant delegated to it.
+    """
 
     METHOD: ClassVar[str] = "q_open_chan"
     REPLY: ClassVar[type[Reply]] = ChanOpened
@@ -84,7 +89,7 @@ class OpenChan(SessionCall, frozen=True, kw_only=True):
         FidelityUnavailable,
         NotBrokered,
     )
-    AVAILABLE: ClassVar[bool] = False
+    CHANCE: ClassVar[bool] = True
 
     vq_a: HandleIdIn
     vq_b: HandleIdIn
@@ -98,12 +103,11 @@ class ChanClosed(Reply, frozen=True, kw_only=True):
 
 
 class CloseChan(SessionCall, frozen=True, kw_only=True):
-    """Close a channel."""
+    """Close a channel that this session opened. `BUSY` while a job that is not over names it."""
 
     METHOD: ClassVar[str] = "q_close_chan"
     REPLY: ClassVar[type[Reply]] = ChanClosed
     REFUSALS: ClassVar[Errors] = (ChannelNotFound,)
-    AVAILABLE: ClassVar[bool] = False
 
     channel_id: ChannelIdIn
 
@@ -112,19 +116,27 @@ class ChanState(Reply, frozen=True, kw_only=True):
     """An open channel, as it is now."""
 
     channel_id: ChannelId
-    vq_a: str
-    vq_b: str
-    actual_fidelity: float
+    vq_a: HandleId
+    vq_b: HandleId
+    actual_fidelity: Annotated[
+        float, Meta(description="Of the pair that waits now; it decays while it does.")
+    ]
     purification_rounds: int
-    uses: int
+    uses: Annotated[int, Meta(description="By jobs that are over, since the daemon started.")]
+    age_cycles: Annotated[
+        int, Meta(description="Machine cycles for which the pair that waits has been kept.")
+    ] = 0
+    raw_pairs: Annotated[
+        float, Meta(description="Raw pairs that were taken of the link, in the mean.")
+    ] = 0.0
+    terms: ChannelTerms = ChannelTerms()
 
 
 class ChanStatus(SessionCall, frozen=True, kw_only=True):
-    """Say how a channel is."""
+    """Say how a channel that this session opened is."""
 
     METHOD: ClassVar[str] = "q_chan_status"
     REPLY: ClassVar[type[Reply]] = ChanState
     REFUSALS: ClassVar[Errors] = (ChannelNotFound,)
-    AVAILABLE: ClassVar[bool] = False
 
     channel_id: ChannelIdIn

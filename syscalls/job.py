@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Self
 import msgspec
 from msgspec import Meta, Struct
 
+from syscalls.channel import ChannelTerms
 from syscalls.decoding import DecoderFigures, DecoderSpeed
 from syscalls.errors import (
     AccessDenied,
@@ -278,6 +279,12 @@ class JobTelemetry(Struct, frozen=True, kw_only=True):
             "what has failed."
         ),
     ] = 0
+    pairs: Annotated[
+        int, Meta(description="Bell pairs used between modules, if every guard held.")
+    ] = 0
+    raw_pairs: Annotated[
+        float, Meta(description="Raw Bell pairs that these took of links, in the mean.")
+    ] = 0.0
 
 
 class PeakResources(Struct, frozen=True, kw_only=True):
@@ -304,6 +311,15 @@ class NoiseApplied(Struct, frozen=True, kw_only=True):
     why: str = ""
 
 
+class PairsUsed(Struct, frozen=True, kw_only=True):
+    """Bell pairs that are alike. nodes: of the program, by number, that use one each. channels: by
+    the names that the program has for them; empty for `TELEPORT_CNOT`."""
+
+    nodes: list[int]
+    channels: list[str]
+    terms: ChannelTerms
+
+
 class ExecutionContext(Struct, frozen=True, kw_only=True):
     """All that is needed to get the same bits again, and why the job ran as it did."""
 
@@ -328,6 +344,9 @@ class ExecutionContext(Struct, frozen=True, kw_only=True):
     versions: Annotated[
         dict[str, str], Meta(description="Versions of what took part, by name.")
     ] = {}
+    pairs: Annotated[
+        list[PairsUsed], Meta(description="The Bell pairs that it uses between modules.")
+    ] = []
     workers_used: int | None = None
     replay_of: Annotated[
         JobId | None, Meta(description="The job of which this one repeats every bit.")

@@ -69,7 +69,7 @@ def test_calls_need_the_rights_the_abi_names() -> None:
 
 
 def test_fresh_bytes_are_needed_where_an_id_or_seed_is_made() -> None:
-    made = {"q_negotiate_caps", "q_submit", "q_replay", "q_delegate", "q_alloc"}
+    made = {"q_negotiate_caps", "q_submit", "q_replay", "q_delegate", "q_alloc", "q_open_chan"}
     made |= {"q_checkpoint", "q_restore"}
     assert {call.METHOD for call in CALLS if call.CHANCE} == made
 

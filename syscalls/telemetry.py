@@ -17,12 +17,14 @@ from syscalls.syscall import Errors, Reply, SessionCall
 
 
 class HeldQubit(Struct, frozen=True, kw_only=True):
-    """A logical qubit that the session holds. in_use: a job lies there now."""
+    """A logical qubit that the session holds. in_use: a job lies there now. channels: how many that
+    are open end in it, of whoever opened them."""
 
     handle: HandleId
     profile: str
     module: str
     in_use: bool
+    channels: int = 0
 
 
 class ResourceUsage(Struct, frozen=True, kw_only=True):
@@ -32,7 +34,7 @@ class ResourceUsage(Struct, frozen=True, kw_only=True):
     physical_qubits_used: int = 0
     physical_qubits_available: int = 0
     utilization: float = 0.0
-    channels_open: int = 0
+    channels_open: Annotated[int, Meta(description="That this session opened.")] = 0
 
 
 class Telemetry(Reply, frozen=True, kw_only=True):

@@ -19,19 +19,30 @@ from qmkd.core.checkpoints import carry_on
 from qmkd.core.effects import Note
 from qmkd.core.events import Called, Origin, ProgramChecked
 from qmkd.core.faults import concern
+from qmkd.core.holding import Named
 from qmkd.core.jobs import enqueue, shutting_down, want_turn
-from qmkd.core.limits import CHECK_NS_PER_BYTE, INLINE_GRAPH_BYTES_MAX
+from qmkd.core.limits import CHECK_NS_PER_BYTE, INLINE_GRAPH_BYTES_MAX, PAIR_KINDS_MAX
 from qmkd.core.ports import EXACT, Plan, Point
 from qmkd.core.quotas import over
 from qmkd.core.state import Check, Handle, Job, Parked, Program, Session, State, Submission, Tenant
 from qmkd.core.waiting import answer, check_park, park
-from qmkd.core.wording import DECODING, context, noise_given, plan_shown, time_text
+from qmkd.core.wording import (
+    DECODING,
+    brokered_of,
+    context,
+    noise_given,
+    pairs_used,
+    plan_shown,
+    time_text,
+)
 from qvm.blocks import qubits_of
+from qvm.channels import Brokered, NotLinked, Unreachable, broker
 from qvm.verify import verify_bytes
 from syscalls.checkpoint import Replayed, Restored
 from syscalls.decoding import SHOT_COLUMNS_BYTES
 from syscalls.errors import (
     DeadlineUnreachable,
+    FidelityUnavailable,
     IdempotencyConflict,
     InternalError,
     InvalidGraph,
@@ -44,7 +55,7 @@ from syscalls.findings import FINDINGS_MAX
 from syscalls.ids import ID_BYTES, job_id
 from syscalls.job import Noise, NoiseApplied, PlanJob, Planned, Policy, Submit, Submitted
 
-ABSENT_OPS = frozenset({"OPEN_CHAN", "USE_CHAN", "CLOSE_CHAN", "SET_POLICY"})
+ABSENT_OPS = frozenset({"SET_POLICY"})
 LOOKED_UP = frozenset({Noise.PROFILE, Noise.CALIBRATED})
 """The noise that comes from tables of what was measured before."""
 PATCHES = ("Surface", "BaconShor")
@@ -56,11 +67,11 @@ Admitted = Submitted | Planned | Replayed | Restored
 
 
 class Allowed(NamedTuple):
-    """What a new job goes by: its plan, its noise, the qubits of its session that it names."""
+    """What a new job goes by: its plan, its noise, and what it names of what sessions hold."""
 
     plan: Plan
     noise: NoiseApplied
-    handles: tuple[Handle, ...]
+    named: Named
 
 
 def submit(state: State, session: Session, event: Called) -> Admitted | KernelError | None:
@@ -111,7 +122,7 @@ def admit(state: State, submission: Submission, program: Program) -> Admitted | 
         return _submitted(verdict, reused=True)
     if submission.plan_only:
         return Planned(
-            plan=plan_shown(verdict.plan, submission.policy.shots),
+            plan=plan_shown(verdict.plan, submission.policy.shots, brokered_of(program)),
             estimated_epochs=program.summary.epochs,
             warnings=program.warnings,
         )
@@ -168,7 +179,8 @@ def _job(state: State, submission: Submission, program: Program, allowed: Allowe
         row_total=policy.shots * row_bytes(program, policy),
         data_total=policy.shots * data_bytes(policy),
         lent=lenders(submission.session, program.summary.rights),
-        handles=allowed.handles,
+        handles=allowed.named.handles,
+        channels=allowed.named.channels,
         table=state.table,
     )
 
@@ -191,6 +203,7 @@ def check_admission(
 ) -> KernelError | Job | Allowed:
     """The refusal, the job that the same key made before, or what a new job goes by."""
     session, policy, summary = submission.session, submission.policy, program.summary
+    named = broker_pairs(state, session, program)
     refusal = (
         _check_available(program, policy)
         or _check_noise(state, program, submission)
@@ -213,19 +226,46 @@ def check_admission(
     plan = state.planner(summary, shots, noise.applied, policy.decoder_data)
     if isinstance(plan, KernelError):
         return plan
-    handles = holding.named(state, session, summary)
-    if isinstance(handles, KernelError):
-        return handles
     if policy.deadline_epochs is not None and policy.deadline_epochs < summary.epochs:
         return DeadlineUnreachable(
             estimated_epochs=summary.epochs, deadline_epochs=policy.deadline_epochs
         )
-    return (
+    handles = () if isinstance(named, KernelError) else named.handles
+    refusal = (
         check_quota(state, session, policy, program, plan, policy.shots)
         or quotas.check_change(session.tenant, state.now_ns)
         or check_machine(state, program, plan, handles)
-        or Allowed(plan, noise, handles)
     )
+    if refusal is not None:
+        return refusal
+    return named if isinstance(named, KernelError) else Allowed(plan, noise, named)
+
+
+def broker_pairs(state: State, session: Session, program: Program) -> Named | KernelError:
+    """What the program names of what sessions hold, with its pairs settled; or why it may not."""
+    named = holding.named(state, session, program.summary)
+    if isinstance(named, KernelError) or program.brokered is not None:
+        return named
+    found = broker(
+        program.summary,
+        state.hardware,
+        [handle.block.run.module for handle in named.handles],
+        {channel.row.id: channel.row.asked for channel in named.channels},
+    )
+    if isinstance(found, Brokered):
+        program.brokered = found
+        kinds = len(found.terms)
+        what, limit, asked = "kinds of Bell pairs in one program", PAIR_KINDS_MAX, kinds
+    elif isinstance(found, Unreachable):
+        return FidelityUnavailable(asked=found.asked, reachable=found.reachable)
+    elif isinstance(found, NotLinked):
+        what = "linked modules, to keep the ends of its channels apart"
+        limit, asked = found.modules, max(found.ends, found.modules + 1)
+    else:
+        what, limit, asked = "uses of Bell pairs in one program", found.most, found.uses
+    if asked <= limit:
+        return named
+    return ResourceExhausted(what=what, limit=limit, in_use=0, asked=asked, waiting_helps=False)
 
 
 def _same_key(submission: Submission) -> Job | None:
@@ -253,7 +293,9 @@ def _check_same_noise(state: State, submission: Submission, program: Program) ->
     then = submission.replay_of.context.noise.applied
     now = noise_given(state, program, submission).applied
     if now == then:
-        return None
+        if program.brokered is None or submission.replay_of.context.pairs == pairs_used(program):
+            return None  # without pairs it is refused for why there are none
+        then, now = "with other Bell pairs", "with those of the machine as it is"
     remedy = f"Its noise was {then}; the machine's would make it {now}."
     return NotAvailable(feature="Replaying this job", remedy=remedy)
 
@@ -332,7 +374,8 @@ def check_machine(
     qubits = qubits_of(blocks)
     beside = holding.modules(handles)
     wide = qubits > state.inventory.widest or bool(beside)
-    if wide and holding.without(state, handles).find(blocks, beside) is None:
+    apart = program.brokered is not None and program.brokered.groups
+    if not apart and wide and holding.without(state, handles).find(blocks, beside) is None:
         what = "physical qubits" if qubits > total else "physical qubits of linked modules"
         limit, asked = total, qubits
     elif asked <= limit:

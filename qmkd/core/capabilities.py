@@ -57,9 +57,9 @@ def check_rights(
 
 def check_job(job: Job) -> InsufficientCaps | None:
     """Whether the job still has every right that its program needs, by what it was accepted on."""
-    needed = [Right.ALLOC.value]
-    if not all(handle.open for handle in job.handles):
-        return InsufficientCaps(required=needed, missing=needed)
+    for right, held in ((Right.ALLOC, job.handles), (Right.LINK, job.channels)):
+        if not all(each.open for each in held):
+            return InsufficientCaps(required=[right.value], missing=[right.value])
     return check_rights(job.session, job.program.summary.rights, job.lent)
 
 

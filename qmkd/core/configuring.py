@@ -99,6 +99,7 @@ def _withdraw(state: State, session: Session, grantable: frozenset[Right]) -> No
     for handle in [one for one in session.handles if not one.lent]:
         if Right.ALLOC not in session.granted:
             holding.close(state, handle)
+    holding.lapse(state, session)
     state.lapsed += session.live
 
 

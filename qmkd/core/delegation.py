@@ -142,7 +142,12 @@ def _check_share(source: Account, share: Share) -> KernelError | None:
     held = {}
     if isinstance(source, Tenant):
         jobs = source.live + source.checking
-        held = {"logical_qubits": source.logical, "physical_qubits": source.physical, "jobs": jobs}
+        held = {
+            "logical_qubits": source.logical,
+            "physical_qubits": source.physical,
+            "jobs": jobs,
+            "channels": source.channels,
+        }
     for name, amount in amounts(share).items():
         limit = getattr(source.quota, name)
         refusal = over(name.replace("_", " "), limit, held.get(name, 0), amount)
@@ -208,8 +213,7 @@ def revoke(state: State, top: Capability) -> int:
             del state.expiries[at]
         for user in each.users:
             del user.lent[each]
-            for handle in [one for one in user.handles if each in one.lent]:
-                holding.close(state, handle)
+            holding.lapse(state, user)
             state.lapsed += [job for job in user.live if each in job.lent]
     state.version += 1
     return len(ended)

@@ -25,6 +25,7 @@ from qmkd.core.mapping import (
     give_way,
     may_lie,
     over_quota,
+    overdrawn,
     refit,
     teleports,
 )
@@ -147,6 +148,8 @@ def _answer(state: State, cycle: int) -> None:
     if DegradedMode.SERIALISE in state.modes:
         for job in [job for job in state.placed if teleports(job)][SERIAL_JOBS_MAX:]:
             _give_way(state, job, DegradedMode.SERIALISE)
+    while drawn := next((job for job in state.placed if overdrawn(state, job)), None):
+        _give_way(state, drawn, DegradedMode.SERIALISE)
     # What takes the most of what there is too little of gives way first (docs/machine.md).
     blocks, t_rate = state.working.decoder_blocks, state.working.t_rate
     while blocks is not None and state.blocks > blocks:

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from hashlib import sha256
+from typing import NamedTuple
 
-from qmkd.core import quotas
-from qmkd.core.capabilities import lenders
+from qmkd.core import channels, quotas
+from qmkd.core.capabilities import check_rights, lenders
 from qmkd.core.events import Called
 from qmkd.core.keeping import keep, let_go, masked, write_down
 from qmkd.core.limits import BUSY_RETRY_MS
 from qmkd.core.mapping import overtake, settle_vacancies, starved
 from qmkd.core.records import Gone, HandleRow
-from qmkd.core.state import Block, Capability, Handle, Job, Session, State
+from qmkd.core.state import Block, Capability, Channel, Handle, Job, Session, State
 from qvm.blocks import Inventory, Place, Run
 from qvm.profiles import Profile, parse_profile
 from qvm.program import Blocks, Summary
@@ -32,7 +33,7 @@ from syscalls.errors import (
     ResourceExhausted,
 )
 from syscalls.findings import Finding
-from syscalls.ids import ID_BYTES, HandleId, handle_id
+from syscalls.ids import ID_BYTES, ChannelId, HandleId, handle_id
 from syscalls.qubit import Alloc, Allocated, Release, Released
 from syscalls.rights import Right
 
@@ -221,6 +222,8 @@ def release(state: State, session: Session, event: Called) -> Released | KernelE
 
 def close(state: State, handle: Handle) -> None:
     """Nobody can name it from now on, and jobs that do are to stop."""
+    for channel in list(handle.channels):
+        channels.close(state, channel)
     handle.open = False
     del state.handles[handle.row.id]
     del handle.session.handles[handle]
@@ -228,6 +231,16 @@ def close(state: State, handle: Handle) -> None:
     state.lapsed += handle.jobs
     state.version += 1
     _settle(state, handle)
+
+
+def lapse(state: State, session: Session) -> None:
+    """Close what a session holds by rights that have ended."""
+    for channel in channels.lapse(session):
+        channels.close(state, channel)
+    for handle in list(session.handles):
+        held = {*handle.lent} <= session.lent.keys()
+        if not held or check_rights(session, [Right.ALLOC.value], handle.lent) is not None:
+            close(state, handle)
 
 
 def _settle(state: State, handle: Handle) -> None:
@@ -254,12 +267,33 @@ def _settle(state: State, handle: Handle) -> None:
 # --- jobs that name them ------------------------------------------------------------------------
 
 
-def named(state: State, session: Session, summary: Summary) -> tuple[Handle, ...] | KernelError:
-    """The handles that a program names, if the session may have it run there."""
+class Named(NamedTuple):
+    """What a program names of what sessions hold. handles: as `qvm.uses.held_names` orders them."""
+
+    handles: tuple[Handle, ...] = ()
+    channels: tuple[Channel, ...] = ()
+
+
+def named(state: State, session: Session, summary: Summary) -> Named | KernelError:
+    """What a program names, if the session may have it run there: qubits and channels of its own,
+    and the far ends of these, which nothing but its channel entangles with anything.
+
+    Whatever else is named is refused alike, whether it is another's or nobody's.
+    """
+    crossed: dict[Channel, None] = {}
+    for one in summary.brokered:
+        channel = state.channels.get(ChannelId(one.name))
+        if channel is None or channel.session is not session or one.astray:
+            return NotBrokered()
+        if one.ends != tuple(sorted(channel.row.ends)):
+            return NotBrokered()
+        crossed[channel] = None
     found: dict[Handle, None] = {}
     for each in summary.handles:
         handle = state.handles.get(HandleId(each.name))
-        if handle is None or handle.session is not session:
+        if handle is None:
+            return NotBrokered()
+        if handle.session is not session and (each.local or not crossed.keys() & handle.channels):
             return NotBrokered()
         profile = handle.block.profile
         if (each.profile.code, each.profile.distance) != (profile.code, profile.distance):
@@ -269,7 +303,7 @@ def named(state: State, session: Session, summary: Summary) -> tuple[Handle, ...
     if not Inventory(state.hardware).joined(modules(found)):
         what = "links between the modules of the qubits named"
         return ResourceExhausted(what=what, limit=0, in_use=0, asked=1, waiting_helps=False)
-    return tuple(found)
+    return Named(tuple(found), tuple(crossed))
 
 
 def modules(handles: Iterable[Handle]) -> frozenset[int]:
@@ -286,12 +320,14 @@ def without(state: State, handles: Iterable[Handle]) -> Inventory:
 
 def join(job: Job) -> None:
     """A job that names handles is taken up."""
+    channels.join(job)
     for handle in job.handles:
         handle.jobs[job] = None
 
 
 def leave(state: State, job: Job) -> None:
     """It is over."""
+    channels.leave(job)
     for handle in job.handles:
         del handle.jobs[job]
         _settle(state, handle)

@@ -30,7 +30,16 @@ from qmkd.core.limits import (
     SESSIONS_EXPIRED_MAX,
     SUBSCRIPTIONS_MAX,
 )
-from qmkd.core.mapping import blocked, demand_of, free, may_lie, modules_of, teleports
+from qmkd.core.mapping import (
+    blocked,
+    demand_of,
+    free,
+    lies_apart,
+    may_lie,
+    modules_of,
+    pairs_free,
+    teleports,
+)
 from qmkd.core.ports import Quota
 from qmkd.core.quotas import MINUTE
 from qmkd.core.schedule import whose
@@ -38,6 +47,7 @@ from qmkd.core.state import (
     NEVER,
     Account,
     Capability,
+    Channel,
     Check,
     Handle,
     Job,
@@ -52,6 +62,8 @@ from qmkd.core.state import (
     Worker,
 )
 from qvm.machine import failed, working
+from qvm.places import pair
+from qvm.program import HELD
 from syscalls.fault import MODES, DegradedMode
 from syscalls.job import FINAL_STATES, JobState
 from syscalls.results import SHOT_BLOCK
@@ -278,8 +290,41 @@ def _check_handles(state: State) -> None:
         assert not handle.open or check_rights(session, [Right.ALLOC.value], handle.lent) is None
     for session in state.sessions.values():
         assert all(state.handles[handle.row.id] is handle for handle in session.handles)
+    _check_channels(state, found)
     for job in state.placed:
         assert all(handle.user is job for handle in job.handles), "one job at a time for each"
+
+
+def _check_channels(state: State, handles: dict[Handle, None]) -> None:
+    """No entanglement crosses sessions but through a channel that both sides brokered."""
+    named: dict[Channel, list[Job]] = defaultdict(list)
+    for job in state.jobs.values():
+        for channel in job.channels if job.final is None else ():
+            named[channel].append(job)
+    for name, channel in state.channels.items():
+        row, session, (near, far) = channel.row, channel.session, channel.ends
+        assert channel.open
+        assert name == row.id
+        assert row.ends == (near.row.id, far.row.id)
+        assert all(state.handles[end.row.id] is end for end in channel.ends)
+        assert near is not far
+        assert near.session is session
+        assert (channel.consent is None) == (far.session is session), "both sides consent"
+        assert {*channel.lent} <= session.lent.keys()
+        if channel.consent is not None:
+            assert Right.LINK in channel.consent.row.rights
+            assert channel.consent.giver.tenant is far.session.tenant, "it is the far side's own"
+        others = [each for each in channel.lent if each is not channel.consent]
+        assert check_rights(session, [Right.LINK.value], others) is None, "it may link by itself"
+        assert list(channel.jobs) == named[channel]
+        modules = near.block.run.module, far.block.run.module
+        assert modules in state.hardware.links or len(state.hardware.module) == 1
+    for handle in handles:
+        assert all(handle in each.ends and each.open for each in handle.channels)
+    for job in state.jobs.values():
+        ends = {end for channel in job.channels for end in channel.ends}
+        for handle in job.handles if job.final is None else ():
+            assert handle.session is job.session or handle in ends, "nobody is reached otherwise"
 
 
 def _check_accounts(state: State) -> None:
@@ -304,6 +349,9 @@ def _check_accounts(state: State) -> None:
         assert account.logical == logical + sum(len(block.handles) for block in mine)
         physical = sum(one.program.summary.peak_physical for one in running)
         assert account.physical == physical + sum(block.run.size for block in mine)
+        opened = sum(account in channel.accounts for channel in state.channels.values())
+        planned = sum(one.program.summary.peak_channels for one in running)
+        assert account.channels == planned + opened
         if not (isinstance(account, Tenant) and account.lowered):
             assert account.live <= account.quota.jobs
             assert account.logical <= account.quota.logical_qubits
@@ -502,6 +550,13 @@ def _check_places(state: State) -> None:
     assert state.blocks == sum(each.blocks for each in wants)
     assert state.working.decoder_blocks is None or state.blocks <= state.working.decoder_blocks
     assert tuple(each.free for each in state.vacant) == free(state)
+    for ends, taken in state.linked.items():
+        assert taken == sum(
+            rate for job in state.placed for each, rate in job.links if each == ends
+        )
+        link = state.working.links.get(ends)
+        assert taken <= (0 if link is None else link.rate), "links make no more than they do"
+        assert state.links[ends].free == pairs_free(state).get(ends, 0)
     offered = inventory.total * (state.horizon - state.began)
     assert state.used <= offered, "no qubit works twice in a cycle"
     for job in state.placed:
@@ -512,7 +567,8 @@ def _check_places(state: State) -> None:
             assert sum(run.number for run in mine) == blocks.number
             assert all(run.size == blocks.physical for run in mine), "blocks stay whole"
         modules = {run.module for run in job.place or ()} | modules_of(job)
-        assert inventory.joined(modules), "a program lies in one module or in linked ones"
+        assert lies_apart(job) or inventory.joined(modules), "it lies in linked modules, or in one"
+        _check_apart(state, job)
     for job in state.jobs.values():
         assert job.overtaken <= OVERTAKEN_MAX, "nobody is passed for ever"
         assert job.waited_cycles >= 0, "nobody starts before it came"
@@ -525,6 +581,28 @@ def _check_places(state: State) -> None:
         assert state.crowded == bool(heads)
         starved = any(head.overtaken >= OVERTAKEN_MAX for head in heads)
         assert starved or all(blocked(state, head) for head in heads), "no room is left unused"
+
+
+def _check_apart(state: State, job: Job) -> None:
+    """Blocks of a group lie in one module, and pairs cross links as good as was settled."""
+    made = job.program.brokered
+    if made is None or not made.groups:
+        assert not job.links
+        return
+    held = [handle.block.run.module for handle in job.handles]
+    lies = {
+        kind: [run.module for run in job.place or () for _ in range(run.number) if run.kind == kind]
+        for kind in range(len(job.program.summary.blocks))
+    } | {HELD: held}
+    modules: list[set[int]] = [set() for _ in made.groups]
+    for kind, first, number, group in made.spans:
+        modules[group].update(lies[kind][first : first + number])
+    assert all(len(each) == 1 for each in modules), "a group lies in one module"
+    between = [pair(*(min(modules[group]) for group in each.groups)) for each in made.crossings]
+    assert [ends for ends, _ in job.links] == between
+    for crossing, ends in zip(made.crossings, between, strict=True):
+        assert crossing.link.served_by(state.hardware.links[ends]), "a link no worse than settled"
+    assert [rate for _, rate in job.links] == [each.rate for each in demand_of(state, job).links]
 
 
 def _check_pending(state: State) -> None:

@@ -33,7 +33,7 @@ from qmkd.core.mapping import let_place_go, want_place
 from qmkd.core.records import EndRow, Gone
 from qmkd.core.state import Ending, Job, Session, Slice, State, Stop, Tenant, Timer, TimerKind
 from qmkd.core.waiting import announce, answer, cancel_timer, end_subscription, set_timer
-from qmkd.core.wording import final_status, time_text
+from qmkd.core.wording import final_status, pair_errors, pairs_audited, time_text
 from syscalls.errors import (
     AccessDenied,
     AlreadyCompleted,
@@ -140,9 +140,20 @@ def enqueue(state: State, job: Job) -> None:
             shots=job.policy.shots,
             engine=job.context.engine,
             noise=job.context.noise.applied,
+            **_held(job),
         )
     announce(state, job)
     trim(state, job.tenant)
+
+
+def _held(job: Job) -> dict[str, list[str]]:
+    """What the audit chain has of its pairs, and of what it names of sessions."""
+    found = {
+        "pairs": pairs_audited(job.context),
+        "handles": [masked(each.row.id) for each in job.handles],
+        "channels": [masked(each.row.id) for each in job.channels],
+    }
+    return {name: each for name, each in found.items() if each}
 
 
 def enlist(state: State, job: Job) -> None:
@@ -154,6 +165,7 @@ def enlist(state: State, job: Job) -> None:
     state.live += 1
     quotas.hold(job)
     holding.join(job)
+    job.pairs = pair_errors(job.context)
     tenant.rows_live += job.total_bytes
     want_place(state, job)
 

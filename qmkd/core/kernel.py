@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import msgspec
 
-from qmkd.core import delegation, faults, holding, keeping, resting
+from qmkd.core import channels, delegation, faults, holding, keeping, resting
 from qmkd.core.admission import refuse_checks, submit
 from qmkd.core.calibrating import too_long
 from qmkd.core.capabilities import check_rights
@@ -89,6 +89,7 @@ from qmkd.core.waiting import (
 )
 from qmkd.core.wording import status
 from syscalls.capability import Delegate, Revoke
+from syscalls.channel import ChanStatus, CloseChan, OpenChan
 from syscalls.checkpoint import (
     Checkpoint,
     DropCheckpoint,
@@ -286,6 +287,9 @@ _CALLS: Final[dict[type[Syscall], Callable[[State, Session, Called], Answer]]] =
     Release: holding.release,
     InjectFault: faults.inject,
     ClearFault: faults.clear,
+    OpenChan: channels.open_chan,
+    CloseChan: channels.close_chan,
+    ChanStatus: channels.chan_status,
 }
 
 assert set(_CALLS) == {

@@ -38,6 +38,8 @@ PROGRAMS_CACHED_MAX: Final = 256  # per tenant
 PROGRAM_BYTES_CACHED_MAX: Final = 64 << 20  # per tenant
 KEY_BYTES: Final = 64  # of a graph's beginning and end, to find it again
 
+PAIR_KINDS_MAX: Final = 256  # of Bell pairs that differ, in one program
+
 # --- running ------------------------------------------------------------------------------------
 
 WORKERS_MAX: Final = 64

@@ -15,6 +15,7 @@ Nothing here chooses what a worker computes next; that is `schedule.py`.
 from __future__ import annotations
 
 from bisect import bisect, insort
+from collections.abc import Mapping
 
 from qmkd.core import quotas
 from qmkd.core.limits import (
@@ -25,14 +26,16 @@ from qmkd.core.limits import (
     SERIAL_JOBS_MAX,
 )
 from qmkd.core.state import NEVER, Job, State, Tenant
-from qvm.blocks import Place, packed, qubits_of
+from qvm.blocks import Inventory, Place, packed, qubits_of
 from qvm.cycles import Demand, demand, earliest
+from qvm.places import Pair, crossed, find_apart
 from syscalls.fault import DegradedMode
 
 QUBITS = "waiting for physical qubits of the machine"
 HELD = "waiting for physical qubits that sessions hold"
 IN_USE = "waiting for a qubit that another job uses"
 LINKS = "waiting for its turn at the links"
+PAIRS = "waiting for Bell pairs of the links"
 TELEPORTS = frozenset({"TELEPORT_CNOT", "USE_CHAN"})
 UNIT = 1 << 20  # what is served is counted in cycles of the whole machine, times this
 
@@ -50,8 +53,19 @@ def demand_of(state: State, job: Job) -> Demand:
 def _demand_now(state: State, job: Job) -> Demand:
     program = job.program
     if program.demand is None or program.demand_of is not state.working:
-        program.demand, program.demand_of = demand(program.summary, state.working), state.working
+        loads = program.brokered.loads if program.brokered else ()
+        slower = _slowest(state)
+        loads = tuple(each._replace(cycles=each.cycles * slower) for each in loads)
+        program.demand = demand(program.summary, state.working, loads)
+        program.demand_of = state.working
     return program.demand
+
+
+def _slowest(state: State) -> float:
+    """How many times as long as described a link takes for a pair, at the most."""
+    links = state.hardware.links
+    times = (link.cycles / links[ends].cycles for ends, link in state.working.links.items())
+    return max(times, default=1.0)
 
 
 def want_place(state: State, job: Job) -> None:
@@ -81,6 +95,8 @@ def over_quota(job: Job) -> str | None:
             return f"waiting for logical qubits of the {whose}"
         if account.physical + need.peak_physical > quota.physical_qubits:
             return f"waiting for physical qubits of the {whose}"
+        if account.channels + need.peak_channels > quota.channels:
+            return f"waiting for channels of the {whose}"
     return None
 
 
@@ -117,17 +133,27 @@ def room(state: State, job: Job) -> Place | str:
     serial = DegradedMode.SERIALISE in state.modes and teleports(job)
     if serial and sum(teleports(one) for one in state.placed) >= SERIAL_JOBS_MAX:
         return LINKS
-    if not need.blocks:
-        return ()
-    found = state.inventory.find(need.blocks, modules_of(job), job.module)
-    return found or _no_room(state, job)
+    found = _find(state, state.inventory, job, pairs_free(state))
+    return _no_room(state, job) if found is None else found
+
+
+def _find(state: State, inventory: Inventory, job: Job, spare: Mapping[Pair, int]) -> Place | None:
+    """Room for its blocks, with its pairs. spare: that links still make."""
+    need, brokered = job.program.summary.blocks, job.program.brokered
+    if brokered is not None and brokered.groups:
+        held = [handle.block.run.module for handle in job.handles]
+        rates = demand_of(state, job).links
+        return find_apart(inventory, need, brokered, held, state.hardware.links, spare, rates)
+    return inventory.find(need, modules_of(job), job.module) if need else ()
 
 
 def _no_room(state: State, job: Job) -> str:
-    """Why it finds no qubits."""
-    asked = (job.program.summary.blocks, modules_of(job), job.module)
+    """Why it finds no qubits, or no pairs."""
+    whole = {ends: link.rate for ends, link in state.working.links.items()}
+    if lies_apart(job) and _find(state, state.inventory, job, whole) is not None:
+        return PAIRS
     weak = bool(state.inventory.closed) or DegradedMode.SERIALISE in state.modes
-    if not (state.held or weak) or state.fixed.find(*asked) is not None:
+    if not (state.held or weak) or _find(state, state.fixed, job, whole) is not None:
         return QUBITS
     return _lost(state) if weak else HELD
 
@@ -140,7 +166,16 @@ def _lost(state: State) -> Lost:
 def may_lie(state: State, job: Job, place: Place) -> bool:
     """Whether the job may run there, and beside the qubits that it names."""
     modules = {run.module for run in place} | modules_of(job)
-    return modules.isdisjoint(state.inventory.closed) and state.inventory.joined(modules)
+    if not modules.isdisjoint(state.inventory.closed):
+        return False
+    if lies_apart(job):
+        return all(ends in state.working.links for ends, _ in job.links)
+    return state.inventory.joined(modules)
+
+
+def lies_apart(job: Job) -> bool:
+    """Whether its pairs say which of its blocks lie in one module."""
+    return job.program.brokered is not None and bool(job.program.brokered.groups)
 
 
 def teleports(job: Job) -> bool:
@@ -168,6 +203,12 @@ def hold(state: State, job: Job, place: Place, not_before: int = 0) -> None:
     state.placed[job] = None
     for handle in job.handles:
         handle.user = job
+    if job.program.brokered is not None:
+        held = [handle.block.run.module for handle in job.handles]
+        between = crossed(job.program.brokered, place, held)
+        job.links = tuple(zip(between, (each.rate for each in wants.links), strict=True))
+    for ends, rate in job.links:
+        state.linked[ends] += rate
     opened = (state.opened.get(run.module, 0) for run in place)
     start = max(job.since_cycle, not_before, settle_vacancies(state, 0), *opened)
     job.place, job.overtaken = place, 0
@@ -188,6 +229,9 @@ def let_place_go(state: State, job: Job) -> None:
     del state.placed[job]
     for handle in job.handles:
         handle.user = None
+    for ends, rate in job.links:
+        state.linked[ends] -= rate
+    job.links = ()
     job.place = job.demand = None
     job.since_cycle = job.cycle
     state.cycle = max(state.cycle, job.cycle)
@@ -243,11 +287,30 @@ def free(state: State) -> tuple[int, int, int]:
     )
 
 
+def pairs_free(state: State) -> dict[Pair, int]:
+    """What links that work make and nobody takes, in pairs per million cycles."""
+    links = state.working.links
+    return {
+        ends: max(0, links[ends].rate - taken)
+        for ends, taken in state.linked.items()
+        if ends in links
+    }
+
+
+def overdrawn(state: State, job: Job) -> bool:
+    """Whether it takes of a link that does not make as much any more as jobs take."""
+    links = state.working.links
+    return any(ends in links and links[ends].rate < state.linked[ends] for ends, _ in job.links)
+
+
 def settle_vacancies(state: State, cycle: int) -> int:
     """Let vacancies be what is free, from `cycle` on where that is more. Returns the cycle since
     which all that is taken of them was free."""
     since = 0
-    for vacancy, amount in zip(state.vacant, free(state), strict=True):
+    pairs = pairs_free(state)
+    vacant = [*zip(state.vacant, free(state), strict=True)]
+    vacant += [(vacancy, pairs.get(ends, 0)) for ends, vacancy in state.links.items()]
+    for vacancy, amount in vacant:
         more = amount - vacancy.free
         vacancy.give(cycle, max(0, more))
         since = max(since, vacancy.take(max(0, -more)))
@@ -263,7 +326,8 @@ def dominant(state: State, job: Job) -> int:
     """The largest part that the job takes of anything the machine has, in UNITs."""
     hardware = state.hardware
     limits = (state.inventory.total, hardware.t_rate or 1, hardware.decoder_blocks or 1)
-    parts = zip(_amounts(state, job), limits, strict=True)
+    parts = [*zip(_amounts(state, job), limits, strict=True)]
+    parts += [(rate, hardware.links[ends].rate) for ends, rate in job.links]
     return max(1, *(amount * UNIT // limit for amount, limit in parts))
 
 
@@ -345,8 +409,8 @@ def _make_room(state: State, job: Job) -> bool:
     if qubits_of(job.program.summary.blocks) > qubits or len(state.placed) >= PACKED_JOBS_MAX:
         return False
     there, inventory = list(state.placed), state.fixed.copy()
-    if any(one.module is not None for one in (*there, job)):
-        return False  # who was moved on purpose stays where it is
+    if any(one.module is not None or lies_apart(one) for one in (*there, job)):
+        return False  # who was moved on purpose stays where it is, and so does who uses links
     asked = [(one.program.summary.blocks, modules_of(one)) for one in (*there, job)]
     places = packed(inventory, asked)
     if places is None:

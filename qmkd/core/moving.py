@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 from qmkd.core.checkpoints import snapshots, stands_at
 from qmkd.core.keeping import answer_when_kept, write_down
-from qmkd.core.mapping import advance, demand_of, modules_of
+from qmkd.core.mapping import advance, demand_of, lies_apart, modules_of
 from qmkd.core.state import Job, Parked, State
 from qmkd.core.waiting import answer
 from qvm.blocks import Place, qubits_of
@@ -28,6 +28,9 @@ def find_module(state: State, job: Job, target: str) -> int | KernelError:
     if target not in names:
         return InvalidParams(path="params.target", expected=f"one of {', '.join(names)}")
     module = names.index(target)
+    if lies_apart(job):
+        what = "modules that hold both ends of its channels"
+        return ResourceExhausted(what=what, limit=0, in_use=0, asked=1, waiting_helps=False)
     most, asked = state.hardware.spare[module], qubits_of(job.program.summary.blocks)
     if asked > most:
         return _too_small(target, most, 0, asked)

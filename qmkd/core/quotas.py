@@ -126,6 +126,7 @@ def hold_qubits(job: Job, sign: int = 1) -> None:
     need = job.program.summary
     for account in job.accounts:
         account.logical += sign * need.asked_logical
+        account.channels += sign * need.peak_channels
         account.physical += sign * need.peak_physical
         assert min(account.logical, account.physical) >= 0, "qubits were given back twice"
 

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from qmkd.core.capabilities import check_rights
+from qmkd.core.channels import opened_by
 from qmkd.core.degraded import degraded, degraded_for
 from qmkd.core.delegation import listed
 from qmkd.core.effects import Reply
@@ -168,6 +169,7 @@ def _held(state: State, handle: Handle) -> HeldQubit:
         profile=handle.row.profile,
         module=state.hardware.module[handle.block.run.module].name,
         in_use=handle.user is not None,
+        channels=len(handle.channels),
     )
 
 
@@ -183,6 +185,7 @@ def _usage(session: Session) -> ResourceUsage:
         physical_qubits_used=physical,
         physical_qubits_available=limit - tenant.physical,
         utilization=physical / limit if limit else 0.0,
+        channels_open=len(opened_by(session)),
     )
 
 

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from qmkd.core import faults, holding, programs
-from qmkd.core.admission import check_machine, check_quota, data_bytes, row_bytes
+from qmkd.core import channels, faults, holding, programs
+from qmkd.core.admission import broker_pairs, check_machine, check_quota, data_bytes, row_bytes
 from qmkd.core.capabilities import lenders
 from qmkd.core.checkpoints import drop, enter, size_of
 from qmkd.core.delegation import restore
@@ -47,7 +47,14 @@ from qmkd.core.schedule import merge
 from qmkd.core.sessions import close, plan_sweep
 from qmkd.core.state import Checkpoint, Job, Program, Session, Slice, State, Tenant, TimerKind
 from qmkd.core.waiting import answer, set_timer
-from qmkd.core.wording import calibration, changed_versions, context, final_status, time_text
+from qmkd.core.wording import (
+    calibration,
+    changed_versions,
+    context,
+    final_status,
+    pairs_used,
+    time_text,
+)
 from syscalls.checkpoint import Checkpointed, Replayed, Restored
 from syscalls.errors import KernelError
 from syscalls.job import ExecutionContext, JobState, Submitted
@@ -131,6 +138,8 @@ def recover(state: State, event: Recovered) -> None:
         _lend(state, row)
     for handle in sorted(event.handles, key=lambda each: each.number):
         holding.restore(state, handle)
+    for channel in sorted(event.channels, key=lambda each: each.number):
+        channels.restore(state, channel)
     graphs = {row.digest: row for row in event.graphs}
     ends = {row.job: row for row in event.ends}
     slices: dict[str, list[SliceRow]] = defaultdict(list)
@@ -249,11 +258,11 @@ def _job(
             end = EndRow(job=job.id, status=status, completed_ns=state.now_ns)
             keep(state, end)
             slices = ()
-        elif not _same(state, row.context) or (slices and job.data_total):
+        elif not _same(state, row.context, program) or (slices and job.data_total):
             # Decoder data is not kept, and it has to be that of all shots.
             let_go(state, Gone(results=(job.id,)))
             slices = ()
-    if parked and not (end is None and _same(state, row.context)):
+    if parked and not (end is None and _same(state, row.context, program)):
         let_go(state, Gone(snapshots=tuple(each.ticket for each in parked)))
         parked = ()
     _stand(job, slices, parked)
@@ -271,10 +280,10 @@ def _take_up(state: State, job: Job) -> KernelError | None:
 
     With other versions of what computes, its bits may be others: it gets another context.
     """
-    handles = holding.named(state, job.session, job.program.summary)
-    if isinstance(handles, KernelError):
-        return handles
-    job.handles = handles
+    named = broker_pairs(state, job.session, job.program)
+    if isinstance(named, KernelError):
+        return named
+    job.handles, job.channels = named
     shots = EXACT if job.policy.exact else job.policy.shots
     noise = job.context.noise.applied
     plan = state.planner(job.program.summary, shots, noise, job.policy.decoder_data)
@@ -282,10 +291,10 @@ def _take_up(state: State, job: Job) -> KernelError | None:
         return plan
     refused = check_quota(
         state, job.session, job.policy, job.program, plan, metered=0
-    ) or check_machine(state, job.program, plan, handles)
+    ) or check_machine(state, job.program, plan, job.handles)
     if refused is not None:
         return refused
-    if not _same(state, job.context):
+    if not _same(state, job.context, job.program):
         # What it was given, whatever the machine's noise is by now.
         given = job.context.noise
         job.context = context(job.program, job.policy, plan, job.seed, state, given)
@@ -296,9 +305,9 @@ def _take_up(state: State, job: Job) -> KernelError | None:
     return None
 
 
-def _same(state: State, context: ExecutionContext) -> bool:
-    """Whether what computes is what it was."""
-    return not changed_versions(context, state.machine)
+def _same(state: State, context: ExecutionContext, program: Program) -> bool:
+    """Whether what computes is what it was, and pairs are."""
+    return not changed_versions(context, state.machine) and context.pairs == pairs_used(program)
 
 
 def _stand(job: Job, slices: Sequence[SliceRow], parked: Sequence[SnapshotRow]) -> None:

@@ -17,7 +17,7 @@ from qmkd.core.jobs import shutting_down
 from qmkd.core.keeping import refusal, say
 from qmkd.core.state import Checkpoint, Job, Parked, Program, Session, State, Submission
 from qmkd.core.waiting import answer, check_park, park, unpark
-from qmkd.core.wording import changed_versions, noise_given
+from qmkd.core.wording import changed_versions, noise_given, pairs_used
 from syscalls.checkpoint import Restore
 from syscalls.errors import AuthFailed, CheckpointIncompatible, KernelError
 
@@ -100,6 +100,8 @@ def _check(state: State, made: Checkpoint, event: Called) -> KernelError | None:
         reason = f"its noise was {then.noise.applied}; the machine's would make it {now.applied}"
     elif not reason and verdict.plan.engine != then.engine:
         reason = f"the engine {then.engine} ran it, and {verdict.plan.engine} would"
+    elif not reason and then.pairs != pairs_used(_program(made)):
+        reason = "its Bell pairs were others than the machine makes now"
     return CheckpointIncompatible(reason=reason) if reason else None
 
 

@@ -327,6 +327,7 @@ def _send_slice(state: State, job: Job) -> bool:
                 decoder=state.machine.decoder,
                 decoder_data=job.policy.decoder_data,
                 table=job.table,
+                pairs=job.pairs,
             ),
             resume=0 if parked is None else parked.ticket,
             park_ns=0 if job.policy.exact else _park_ns(state),

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from qmkd.core import holding, quotas
 from qmkd.core.capabilities import negotiate
+from qmkd.core.channels import opened_by
 from qmkd.core.checkpoints import checkpoints_of, drop
 from qmkd.core.delegation import revoke
 from qmkd.core.events import Called, Peer
@@ -168,7 +169,7 @@ def close(state: State, session: Session) -> SessionClosed:
         jobs_forgotten=len(session.jobs) - len(session.live),
         logical_qubits_released=len(session.handles)
         + sum(job.program.summary.asked_logical for job in session.live if job.place is not None),
-        channels_closed=0,
+        channels_closed=len(opened_by(session)),
         subscriptions_ended=len(session.subscriptions),
     )
     for check in list(session.checks):

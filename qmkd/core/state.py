@@ -15,18 +15,28 @@ import msgspec
 
 from qmkd.core.effects import Effect, Notify
 from qmkd.core.events import Called, Origin
-from qmkd.core.ports import Machine, Plan, Planner, Point, Quota, Sandbox, TenantRule
-from qmkd.core.records import CapabilityRow, CheckpointRow, Gone, HandleRow, Row, SnapshotRow
+from qmkd.core.ports import Machine, PairError, Plan, Planner, Point, Quota, Sandbox, TenantRule
+from qmkd.core.records import (
+    CapabilityRow,
+    ChannelRow,
+    CheckpointRow,
+    Gone,
+    HandleRow,
+    Row,
+    SnapshotRow,
+)
 from qvm.blocks import Inventory, Place, Run
+from qvm.channels import Brokered
 from qvm.cycles import Demand, Vacancy
 from qvm.machine import Hardware
+from qvm.places import Pair, pair
 from qvm.profiles import Profile
 from qvm.program import Summary
 from syscalls.decoding import DecoderFigures
 from syscalls.errors import KernelError
 from syscalls.fault import DegradedMode, Fault
 from syscalls.findings import Finding
-from syscalls.ids import CapabilityId, CheckpointId, HandleId, JobId, SessionId
+from syscalls.ids import CapabilityId, ChannelId, CheckpointId, HandleId, JobId, SessionId
 from syscalls.job import (
     ExecutionContext,
     JobState,
@@ -59,7 +69,8 @@ class Account:
 
     quota: a tenant's without what is set aside for capabilities that it gave.
 
-    live: jobs not over. logical, physical: qubits of placed jobs and of sessions. t_states, cpu:
+    live: jobs not over. logical, physical: qubits of placed jobs and of sessions. channels: as many
+        as placed jobs may have open, and those of sessions. t_states, cpu:
         of the shots of accepted jobs, CPU time in milliseconds.
     """
 
@@ -67,6 +78,7 @@ class Account:
     live: int = field(default=0, kw_only=True)
     logical: int = field(default=0, kw_only=True)
     physical: int = field(default=0, kw_only=True)
+    channels: int = field(default=0, kw_only=True)
     t_states: Meter = field(init=False)
     cpu: Meter = field(init=False)
 
@@ -144,7 +156,7 @@ class Handle:
     """A logical qubit that a session holds. open: it may be named, and is in `State.handles`.
 
     lent: capabilities by which it was allocated. jobs: not over, that name it. user: of these, the
-    one that is placed.
+    one that is placed. channels: that end in it.
     """
 
     row: HandleRow
@@ -154,6 +166,28 @@ class Handle:
     open: bool = True
     jobs: dict[Job, None] = field(default_factory=dict)
     user: Job | None = None
+    channels: dict[Channel, None] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class Channel:
+    """A channel between two qubits. open: it may be named, and is in `State.channels`.
+
+    session: that opened it, and holds the first of its ends. lent: capabilities by which; consent:
+    the one of these that the other end's tenant gave. jobs: not over, that name it. uses: by jobs
+    that are over. made_cycle: when the pair that waits was made.
+    """
+
+    row: ChannelRow
+    session: Session
+    ends: tuple[Handle, Handle]
+    lent: tuple[Capability, ...]
+    consent: Capability | None
+    accounts: tuple[Account, ...]
+    open: bool = True
+    jobs: dict[Job, None] = field(default_factory=dict)
+    uses: int = 0
+    made_cycle: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -188,6 +222,8 @@ class Program:
     number: stands for the bytes towards workers. uses: live jobs that need it. cached: found by
     its key. digest: SHA-256 of the bytes, once needed. sent: some worker has been given it.
     ns_per_shot: as measured, 0 before. demand: of a machine like `demand_of`, worked out last.
+    brokered: what its pairs come to, where the sessions' qubits that it names lie; None before that
+    is known.
     """
 
     number: int
@@ -209,6 +245,7 @@ class Program:
     ns_per_shot: int = 0
     demand: Demand | None = None
     demand_of: Hardware | None = None
+    brokered: Brokered | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -342,7 +379,8 @@ class Job:
     cpu_ns, spent, decoder: of finished segments, as their reports have it.
     lent: capabilities that it uses. accounts: what it counts against, its tenant first. metered:
         how many of its shots count there for what is counted by the minute.
-    handles: qubits of sessions that it names.
+    handles, channels: of sessions, that it names. pairs: errors of the Bell pairs that it uses.
+    links: pairs per million cycles that it takes between modules, while it is placed.
     place: the physical qubits it holds; None while it waits for the machine. demand: what it takes
         beside them, as long as it holds them. concerned: faults that change how it runs.
     cycle: its own clock,
@@ -376,6 +414,9 @@ class Job:
     accounts: tuple[Account, ...] = ()
     metered: int = 0
     handles: tuple[Handle, ...] = ()
+    channels: tuple[Channel, ...] = ()
+    pairs: tuple[PairError, ...] = ()
+    links: tuple[tuple[Pair, int], ...] = ()
     state: JobState = JobState.QUEUED
     started_ns: int = 0
     started_at: str | None = None
@@ -544,8 +585,9 @@ class State:
 
     cycle: the machine's clock, as far as jobs have left it. placed: jobs that hold a part of it;
     t_rate, blocks: their demand together. vacant: qubits, T states, decoding that nobody holds.
-    handles: that may be named. held: blocks of sessions, by their first qubit; fixed: the inventory
-    as if no job were placed.
+    links: of each, pairs per million cycles that nobody takes; linked: that jobs take. handles,
+    channels: that may be named. held: blocks of sessions, by their first qubit; fixed: the
+    inventory as if no job were placed.
     used, horizon: qubits times cycles handed out since cycle `began`, and where the last of them
     ends. contested: room, or somebody who wants it, appeared. crowded: somebody waits for the
     machine. limits: what there is of qubits, T states, decoding.
@@ -577,6 +619,8 @@ class State:
     blocks: int = 0
     limits: tuple[int, int, int] = field(init=False)
     vacant: tuple[Vacancy, Vacancy, Vacancy] = field(init=False)
+    links: dict[Pair, Vacancy] = field(init=False)
+    linked: dict[Pair, int] = field(init=False)
     used: int = 0
     horizon: int = 0
     began: int = 0
@@ -596,6 +640,7 @@ class State:
     capabilities: dict[CapabilityId, Capability] = field(default_factory=dict)
     handles: dict[HandleId, Handle] = field(default_factory=dict)
     held: dict[int, Block] = field(default_factory=dict)
+    channels: dict[ChannelId, Channel] = field(default_factory=dict)
     expiries: list[tuple[int, int, Capability]] = field(default_factory=list)
     lapsed: list[Job] = field(default_factory=list)
     lapse: int = 0
@@ -636,6 +681,9 @@ class State:
         qubits, t_states, decoding = (Vacancy([(0, limit)]) for limit in self.limits)
         self.vacant = (qubits, t_states, decoding)
         self.working, self.noise = self.hardware, (self.machine.physical_noise, "")
+        links = {pair(*ends): link for ends, link in self.hardware.links.items()}
+        self.links = {ends: Vacancy([(0, link.rate)]) for ends, link in links.items()}
+        self.linked = dict.fromkeys(self.links, 0)
 
     def number(self) -> int:
         """A number never given before: for tickets, programs, jobs and timers."""

@@ -13,9 +13,9 @@ import msgspec
 
 from qmkd.core.limits import MS, SECOND
 from qmkd.core.mapping import blocked, cycles_to_wait, demand_of
-from qmkd.core.ports import Machine, Plan
+from qmkd.core.ports import Machine, PairError, Plan
 from qmkd.core.state import Job, Program, State, Submission
-from qvm.channels import NOTHING, Brokered, pairs_shown
+from qvm.channels import NOTHING, Brokered, pairs_shown, terms_shown
 from qvm.profiles import Profile
 from syscalls.errors import KernelError
 from syscalls.job import (
@@ -26,6 +26,7 @@ from syscalls.job import (
     JobTelemetry,
     Noise,
     NoiseApplied,
+    PairsUsed,
     PeakResources,
     Policy,
     ProfileApplied,
@@ -86,7 +87,9 @@ def telemetry(state: State, job: Job) -> JobTelemetry:
         machine_time_ms=job.held_cycles * state.hardware.cycle_ns / MS,
         slowed_by=demand_of(state, job).slowed,
         moves=job.moves,
-        plan=plan_shown(job.plan, job.policy.shots),
+        pairs=done * sum(len(one.nodes) for one in job.context.pairs),
+        raw_pairs=done * sum(len(one.nodes) * one.terms.raw_pairs for one in job.context.pairs),
+        plan=plan_shown(job.plan, job.policy.shots, brokered_of(job.program)),
     )
 
 
@@ -183,7 +186,7 @@ def context(
     replay_of = submission.replay_of if submission else None
     restores = submission.restores if submission else None
     why = plan.why
-    if "TELEPORT_CNOT" in program.summary.ops:
+    if "TELEPORT_CNOT" in program.summary.ops and not brokered_of(program).terms:
         why += "; TELEPORT_CNOT runs as a local CNOT"
     mode = noise.applied.partition(" ")[0]
     made = ExecutionContext(
@@ -196,6 +199,7 @@ def context(
         noise=noise,
         decoder=machine.decoder if mode in DECODING else None,
         versions=machine.versions,
+        pairs=pairs_used(program),
         replay_of=None if replay_of is None else replay_of.id,
         restored_from=None if restores is None else restores.row.id,
     )
@@ -236,13 +240,53 @@ def noise_applied(program: Program, policy: Policy, physical: str, drift: str = 
     if policy.noise is Noise.IDEAL:
         return NoiseApplied(requested=ideal, applied=ideal)
     asked = policy.noise.value
-    if program.summary.ideal:
+    if program.summary.ideal and not brokered_of(program).terms:
         return NoiseApplied(requested=asked, applied=ideal, why="every profile is ideal")
+    if program.summary.ideal:
+        applied = f"{Noise.CALIBRATED.value} {physical}"
+        return NoiseApplied(requested=asked, applied=applied, why="Bell pairs alone err")
     mode = Noise.CALIBRATED if policy.noise is Noise.PROFILE else policy.noise
     why = "; ".join(
         filter(None, ("" if policy.noise is mode else f"{asked} is {mode.value}", drift))
     )
     return NoiseApplied(requested=asked, applied=f"{mode.value} {physical}", why=why)
+
+
+def brokered_of(program: Program) -> Brokered:
+    """What its pairs come to, once that is known."""
+    return NOTHING if program.brokered is None else program.brokered
+
+
+def pairs_used(program: Program) -> list[PairsUsed]:
+    """The Bell pairs of a program, as callers are told of them."""
+    made, named = brokered_of(program), {use.node: use for use in program.summary.uses}
+    found = []
+    for each in made.terms:
+        channels = sorted({named[node].channel for node in each.nodes} - {""})
+        found.append(
+            PairsUsed(nodes=list(each.nodes), channels=channels, terms=terms_shown(made, each))
+        )
+    return found
+
+
+def pair_errors(context: ExecutionContext) -> tuple[PairError, ...]:
+    """The errors of the pairs that nodes consume, for engines; nothing errs without noise."""
+    if context.noise.applied == Noise.IDEAL.value:
+        return ()
+    each = [(node, one.terms) for one in context.pairs for node in one.nodes]
+    return tuple(
+        PairError(node, terms.x, terms.y, terms.z)
+        for node, terms in sorted(each, key=lambda pair: pair[0])
+    )
+
+
+def pairs_audited(context: ExecutionContext) -> list[str]:
+    """What the audit chain has of them."""
+    return [
+        f"{len(one.nodes)} of fidelity {one.terms.fidelity:.9g} after {one.terms.age} cycles, "
+        f"{one.terms.protocol} in {one.terms.rounds} rounds of {one.terms.raw_pairs:.6g} raw pairs"
+        for one in context.pairs
+    ]
 
 
 def profile_applied(profile: Profile) -> ProfileApplied:

@@ -289,7 +289,11 @@ class Calls:
         vq_b: HandleId,
         options: ChanOptions = ChanOptions(),
     ) -> OpenChan:
-        """Open a channel between two logical qubits."""
+        """Open a channel between two logical qubits, at least one of them the session's own.
+
+        The other may be another session's if this session holds CAP_LINK by itself and was opened with
+        a CAP_LINK that the other's tenant delegated to it.
+        """
         return OpenChan(
             session_id=session_id,
             vq_a=vq_a,
@@ -303,7 +307,7 @@ class Calls:
         session_id: SessionId,
         channel_id: ChannelId,
     ) -> CloseChan:
-        """Close a channel."""
+        """Close a channel that this session opened. `BUSY` while a job that is not over names it."""
         return CloseChan(
             session_id=session_id,
             channel_id=channel_id,
@@ -315,7 +319,7 @@ class Calls:
         session_id: SessionId,
         channel_id: ChannelId,
     ) -> ChanStatus:
-        """Say how a channel is."""
+        """Say how a channel that this session opened is."""
         return ChanStatus(
             session_id=session_id,
             channel_id=channel_id,

@@ -576,7 +576,9 @@ class Witness:
 
 # --- fingerprints -------------------------------------------------------------------------------
 
-_UNSEEN = {"now_ns", "out", "notices", "peers", "touched_ns", "stirred", "planner", "machine"}
+_UNSEEN = {
+    "now_ns", "out", "notices", "peers", "touched_ns", "stirred", "planner", "machine", "brokered",
+}  # fmt: skip
 
 
 def fingerprint(state: State) -> list[Any]:
