@@ -9,6 +9,7 @@ qubits are whose is `blocks.py`, how long a program takes `cycles.py`.
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Final
 
@@ -20,8 +21,8 @@ from syscalls.fault import FAULTS_MAX, Fault, FaultKind
 MODULES_MAX: Final = 256
 QUBITS_MAX: Final = 1 << 40
 MILLION: Final = 1_000_000
-NEVER_CYCLES: Final = 1e18
 """Rates are whole numbers per million cycles, so that sums of them are exact."""
+NEVER_CYCLES: Final = 1e18
 
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Positive = Annotated[int, Meta(ge=1, le=QUBITS_MAX)]
@@ -121,6 +122,18 @@ def pair_rate(cycles: float) -> int:
 def plain(qubits: int) -> Hardware:
     """One module, T states and decoding without limit, a microsecond a cycle."""
     return Hardware(name="plain", module=(Module(name="main", qubits=qubits),))
+
+
+def described(text: bytes) -> Hardware | list[tuple[str, str]]:
+    """The machine that a TOML document describes; or (path, sentence) for each finding."""
+    try:
+        hardware = msgspec.convert(tomllib.loads(text.decode()), Hardware)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return [("", str(error))]
+    except msgspec.ValidationError as error:
+        sentence, _, place = str(error).partition(" - at `")
+        return [(place.removesuffix("`") or "$", sentence)]
+    return list(faults(hardware)) or hardware
 
 
 def faults(hardware: Hardware) -> Iterator[tuple[str, str]]:

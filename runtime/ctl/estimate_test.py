@@ -97,6 +97,51 @@ def test_the_smallest_distance_for_an_error_needs_no_program(estimate: Estimate)
     assert 9 < found["distance"] < 25
 
 
+FAR = """\
+ALLOC_LQ n=2, profile="Surface(d=5)", a, b
+OPEN_CHAN fidelity=0.999, a, b -> far
+USE_CHAN semantic=teleport_cnot, a, b, far
+MEASURE_Z b -> m
+FREE_LQ a, b
+"""
+TWO = """\
+name = "two"
+[[module]]
+name = "a"
+qubits = 100
+[[module]]
+name = "b"
+qubits = 100
+"""
+LINK = """\
+[[link]]
+between = ["a", "b"]
+cycles = 50
+fidelity = 0.97
+"""
+
+
+def test_channels_cost_what_the_links_of_a_machine_say(estimate: Estimate, tmp_path: Path) -> None:
+    program, machine = tmp_path / "far.qvm", tmp_path / "two.toml"
+    program.write_text(FAR)
+    machine.write_text(TWO + LINK)
+    told = estimate(str(program), "--machine", str(machine))
+    assert "DEJMPS x 2" in told
+    assert "slowed by links" in told
+    found = json.loads(estimate(str(program), "--machine", str(machine), "--json"))["channels"]
+    assert found["raw_pairs"] == pytest.approx(4.3365, abs=1e-4)
+    assert found["cycles"] == 217  # 50 for each raw pair
+    assert [row["uses"] for row in found["pairs"]] == [1]
+    machine.write_text(TWO)
+    assert "different modules" in estimate(
+        str(program), "--machine", str(machine), status=Exit.USAGE
+    )
+    machine.write_text(TWO + LINK.replace("0.97", "1.97"))
+    assert "$.link[0].fidelity" in estimate(
+        str(program), "--machine", str(machine), status=Exit.USAGE
+    )
+
+
 def test_settings_with_faults_are_refused_with_their_places(
     estimate: Estimate, tmp_path: Path
 ) -> None:
@@ -117,6 +162,7 @@ def test_settings_with_faults_are_refused_with_their_places(
         (("--counts", COUNTS, "--settings", "none.json", "--p", "1e-3"), "give one of them"),
         (("--counts", COUNTS, "--settings", "none.json"), "No such file"),
         (("none.qvm",), "Cannot read"),
+        (("--counts", COUNTS, "--machine", "none.toml"), "needs a program"),
     ],
 )
 def test_what_has_no_estimate_is_refused_with_a_sentence(

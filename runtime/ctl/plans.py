@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import RenderableType
 from rich.table import Table
 
 from syscalls.job import JobTelemetry
-from syscalls.plan import JobPlan
+from syscalls.plan import JobPlan, PairsRow
 
 UNITS = (("s", 1e9), ("ms", 1e6), ("us", 1e3))
 SPENT_ON = {
@@ -21,7 +23,7 @@ SPENT_ON = {
 def plan_tables(plan: JobPlan, spent: JobTelemetry | None = None) -> list[RenderableType]:
     """spent: of the job that ran by this plan."""
     tables: list[RenderableType] = [_parts(plan), *dict.fromkeys(_reasons(plan))]
-    tables += [_pairs(plan)] if plan.pairs else []
+    tables += [pairs_table(plan.pairs, plan.raw_pairs)] if plan.pairs else []
     return [*tables, _costs(plan, spent)]
 
 
@@ -37,13 +39,14 @@ def _parts(plan: JobPlan) -> Table:
     return table
 
 
-def _pairs(plan: JobPlan) -> Table:
-    title = f"Bell pairs between modules: {plan.raw_pairs:.4g} raw ones a shot"
+def pairs_table(rows: Sequence[PairsRow], raw_pairs: float) -> Table:
+    """raw_pairs: mean number of them in a shot."""
+    title = f"Bell pairs between modules: {raw_pairs:.4g} raw ones a shot"
     table = Table(title=title, title_justify="left")
     table.min_width = len(title)
     for name in ("nodes", "asked", "made by", "raw pairs each", "cycles each", "age", "fidelity"):
         table.add_column(name, justify="right", no_wrap=True)
-    for row in plan.pairs:
+    for row in rows:
         terms = row.terms
         table.add_row(
             str(row.uses),

@@ -6,12 +6,9 @@ finding with its path. What the keys mean is in `docs/machine.md`, the types in 
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
-import msgspec
-
-from qvm.machine import Hardware, faults
+from qvm.machine import Hardware, described
 
 BYTES_MAX = 1 << 20
 _FOLDER = Path(__file__).parent
@@ -35,12 +32,9 @@ def read(path: Path) -> Hardware | list[str]:
             text = file.read(BYTES_MAX + 1)
         if len(text) > BYTES_MAX:
             return [f"{path}: longer than {BYTES_MAX} bytes"]
-        hardware = msgspec.convert(tomllib.loads(text.decode()), Hardware)
     except OSError as error:
         return [f"{path}: {error.strerror}"]
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        return [f"{path}: {error}"]
-    except msgspec.ValidationError as error:
-        sentence, _, place = str(error).partition(" - at `")
-        return [f"{path}: {place.removesuffix('`') or '$'}: {sentence}"]
-    return [f"{path}: {place}: {sentence}" for place, sentence in faults(hardware)] or hardware
+    found = described(text)
+    if isinstance(found, Hardware):
+        return found
+    return [": ".join(filter(None, (str(path), *finding))) for finding in found]

@@ -16,7 +16,10 @@ from typing import Any
 import msgspec
 from rich.table import Table
 
+from qvm.channels import Brokered, broker, pairs_shown
+from qvm.cycles import demand
 from qvm.isa import OPS
+from qvm.machine import Hardware, described
 from qvm.program import Summary, VerifiedProgram
 from qvm.verify import verify_bytes
 from runtime.client.errors import line
@@ -25,7 +28,9 @@ from runtime.ctl import options as common
 from runtime.ctl.exits import Exit, Trouble
 from runtime.ctl.output import console, pairs, print_json
 from runtime.ctl.picture import draw_frontier
+from runtime.ctl.plans import pairs_table
 from syscalls.findings import Finding
+from syscalls.plan import PairsRow
 
 HELP = "estimate qubits, time and failure of a program; or the distance for an error rate"
 ANSWER_S_MAX = 120
@@ -70,6 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="qec_scheme, error_budget and decoder, in place of the five above",
     )
     parser.add_argument(
+        "--machine",
+        metavar="FILE.toml",
+        type=Path,
+        help="also what the program's channels cost on the machine that it describes",
+    )
+    parser.add_argument(
         "--error-wanted",
         metavar="P",
         type=float,
@@ -86,7 +97,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> Exit:
-    found = ask(question(options))
+    channels = channels_of(options)
+    found = ask(question(options)) | channels
     if "findings" in found:
         findings = msgspec.convert(found["findings"], list[Finding])
         raise Trouble(Exit.USAGE, "\n".join([f"{options.settings}:", *map(line, findings)]))
@@ -99,6 +111,37 @@ def execute(options: argparse.Namespace) -> Exit:
     if options.plot is not None:
         draw_frontier(found["frontier"], options.plot)
     return Exit.OK
+
+
+def channels_of(options: argparse.Namespace) -> dict[str, Any]:
+    """The Bell pairs of the program on the machine that is named, as `channels`; or nothing.
+
+    Raises Trouble.
+    """
+    if options.machine is None:
+        return {}
+    if options.file is None:
+        raise Trouble(Exit.USAGE, "--machine needs a program whose channels it could carry.")
+    hardware = described(options.machine.read_bytes())
+    if not isinstance(hardware, Hardware):
+        findings = [": ".join(filter(None, finding)) for finding in hardware]
+        raise Trouble(Exit.USAGE, "\n".join([f"{options.machine}:", *findings]))
+    summary = _summary(options.file)
+    if summary.handles:
+        raise Trouble(Exit.USAGE, "The program names qubits of a session; ask with qmkctl explain.")
+    brokered = broker(summary, hardware)
+    if not isinstance(brokered, Brokered):
+        raise Trouble(Exit.USAGE, f"There is no estimate: {brokered}.")
+    wants = demand(summary, hardware, brokered.loads)
+    return {
+        "channels": {
+            "modules": len(brokered.groups) or 1,
+            "raw_pairs": brokered.raw_pairs,
+            "cycles": wants.cycles,
+            "slowed_by": wants.slowed,
+            "pairs": msgspec.to_builtins(pairs_shown(brokered)),
+        }
+    }
 
 
 def question(options: argparse.Namespace) -> dict[str, Any]:
@@ -190,6 +233,8 @@ def show(found: dict[str, Any], *, frontier: bool) -> None:
                 f"At the distance of the closed form, a logical qubit errs "
                 f"{found['optimism']:.1f} times as often as that form says."
             )
+    if "channels" in found:
+        _show_channels(found["channels"])
     if "inverse" in found:
         screen.print(pairs(about, [(k.replace("_", " "), v) for k, v in found["inverse"].items()]))
     if frontier and "frontier" in found:
@@ -199,6 +244,13 @@ def show(found: dict[str, Any], *, frontier: bool) -> None:
         screen.print(f"note: {path}: {text}")
     for warning in msgspec.convert(found["warnings"], list[Finding]):
         screen.print(line(warning))
+
+
+def _show_channels(told: dict[str, Any]) -> None:
+    rows = msgspec.convert(told["pairs"], list[PairsRow])
+    console().print(pairs_table(rows, told["raw_pairs"]))
+    slowed = f", slowed by {told['slowed_by']}" if told["slowed_by"] else ""
+    console().print(f"{told['modules']} modules, {told['cycles']:,} cycles a shot{slowed}")
 
 
 def _side_by_side(found: dict[str, Any], about: str) -> Table:
