@@ -220,7 +220,7 @@ def test_jobs_that_teleport_run_one_after_another_while_a_link_is_down(make_desk
     slow = fault(
         FaultKind.LINK, "m0", "m1", strength=3.0, from_cycle=100 * BLOCK, to_cycle=400 * BLOCK
     )
-    desk = made(make_desk, modules(60, 60, link=(LINK,), fault=(slow,)))
+    desk = made(make_desk, modules(70, 70, link=(LINK,), fault=(slow,)))
     session = desk.open()
     jobs = [desk.submit(session, teleporting(2), shots=LONG // 50) for _ in range(3)]
     assert len(desk.state.placed) == 3
