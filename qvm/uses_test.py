@@ -6,6 +6,7 @@ import json
 import random
 from typing import Any
 
+import msgspec
 import pytest
 
 from qvm import uses
@@ -150,3 +151,10 @@ def test_of_random_programs_every_use_is_kept_with_a_home_of_its_time(seed: int)
     if expected:
         spans = found.joined
         assert [(one.kind, one.first + at) for one in spans for at in range(one.number)] == blocks
+
+
+def test_a_summary_with_uses_is_stored_and_read_back() -> None:
+    made = summary(alloc("a", "b"), opened("x", "a", "b"), used("x", "a", "b"))
+    assert made.uses
+    for coder in (msgspec.json, msgspec.msgpack):
+        assert coder.decode(coder.encode(made), type=Summary) == made
