@@ -54,9 +54,10 @@ RULES: Final[dict[str, str]] = {
     "event.produced_twice": "Every event is written by one node, once.",
     "event.never_produced": "Every event has a node that writes it, surely one that is read.",
     "event.width": "An event is compared with a value it can hold; a two-bit event is in no XOR.",
-    "guard.forbidden": "Nodes that begin or end a lifetime run in every shot.",
+    "guard.forbidden": "What begins or ends a lifetime, and SET_POLICY, is done in every shot.",
     "guard.shape": "A guard is {event, equals}, or {type: and|or, conditions: [...]}.",
     "guard.nested": "The conditions of a guard hold no guards themselves.",
+    "policy.unused": "A code distance that SET_POLICY asks for is some later ALLOC_LQ's.",
     "guard.missing": "COND_PAULI has a condition: inputs, a guard, or both.",
     "caps.unknown": "Only capabilities that exist are named.",
     "caps.missing": "Stated capabilities cover what the opcodes need and what the nodes name.",
@@ -65,7 +66,13 @@ RULES: Final[dict[str, str]] = {
 """Rule name -> what holds in a program that keeps it."""
 
 WARNINGS: Final = frozenset(
-    {"resource.unused", "lifetime.not_freed", "channel.not_closed", "event.never_produced"}
+    {
+        "resource.unused",
+        "lifetime.not_freed",
+        "channel.not_closed",
+        "event.never_produced",
+        "policy.unused",
+    }
 )
 """Rules that may be broken without refusal. An event that is read but never written is an error."""
 

@@ -401,7 +401,13 @@ TABLE: Final[tuple[Op, ...]] = (
         name="SET_POLICY",
         family=CORE,
         kind=Kind.ADMIN,
-        help="Advice on priority, deadline (epochs) or code distance from here on.",
+        help=(
+            "Ask for a priority and a deadline of the whole job, `deadline` epochs from here; a "
+            "submission that names its own has that, and of several the highest and the soonest "
+            "count. Behind it in the list, ALLOC_LQ of a code without a distance has "
+            "`code_distance`."
+        ),
+        guardable=False,
         args=(
             Arg(name="priority", type=ArgType.INT, required=False, minimum=-100, maximum=100),
             Arg(name="deadline", type=ArgType.INT, required=False, minimum=1),

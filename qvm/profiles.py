@@ -42,6 +42,15 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         return -(-logical // self.block) * self.block_physical
 
 
+def with_distance(text: str, distance: int) -> str:
+    """The same profile at this distance, where it is of a code and names none."""
+    match = _TEXT.fullmatch(text.strip())
+    coded = match is not None and _NAMES.get(match[1].lower(), "ideal") != "ideal"
+    if match is None or not coded or (match[2] or "").strip():
+        return text
+    return f"{text.partition('(')[0].strip()}(d={distance})"
+
+
 _TEXT = re.compile(r"(?:logical:)?([A-Za-z][A-Za-z_]*)(?:\(([^()]*)\))?")
 _NAMES: Final = {
     "ideal": "ideal",

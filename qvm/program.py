@@ -161,6 +161,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     clifford: every op is a Clifford op. pauli_guards: guards stand only on Pauli unitaries,
         fences and barriers. branching_guards: how many guards stand on anything else.
         ideal: every profile is `ideal`.
+    priority, deadline: what SET_POLICY asks for, the deadline in epochs from the start.
     parts: the shapes of the parts that never touch (`parts.py`), and how many have each.
     handles, brokered: qubits and channels that sessions hold, sorted. Of these, peak_physical,
         peak_channels and blocks count nothing. others_logical: peak_logical without them, or None
@@ -194,6 +195,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     uses: tuple[PairUse, ...] = ()
     uses_left_out: int = 0
     joined: tuple[Span, ...] = ()
+    priority: int | None = None
+    deadline: int | None = None
 
     @property
     def asked_logical(self) -> int:

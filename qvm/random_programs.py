@@ -21,7 +21,7 @@ IDEAL: Final = "logical:ideal"
 _GATES: Final = ("H", "S", "X", "Y", "Z", "SDG")
 _PAIRS: Final = ("APPLY_CNOT", "APPLY_CZ", "APPLY_SWAP", "TELEPORT_CNOT")
 _ANGLES: Final = ("pi/2", "-pi/4", "3*pi/8", "(1 + 2)*pi/5", 0, 1, 0.3, -2.5)
-_UNGUARDED: Final = ("ALLOC_LQ", "FREE_LQ", "OPEN_CHAN", "CLOSE_CHAN")
+_UNGUARDED: Final = ("ALLOC_LQ", "FREE_LQ", "OPEN_CHAN", "CLOSE_CHAN", "SET_POLICY")
 
 
 class Chance(Protocol):

@@ -28,7 +28,7 @@ from qvm.findings import Findings, field, shown
 from qvm.isa import OPS, Arg, ArgType, Kind, Op
 from qvm.names import is_name, is_text
 from qvm.order import execution_order
-from qvm.profiles import Profile, parse_profile
+from qvm.profiles import Profile, parse_profile, with_distance
 from qvm.program import (
     Blocks,
     Condition,
@@ -139,6 +139,10 @@ class _Pass:
         self.lifetimes: list[int] = []
         self.fences: list[int] = []
         self.profiles: dict[int, Profile] = {}
+        self.priorities: list[int] = []
+        self.deadlines: list[int] = []
+        self.distance: tuple[int, int] | None = None
+        self.distance_used = False
         self.angles: dict[int, float] = {}
         self.angle_texts: dict[str, float | str] = {}
         self.branching_guards = 0
@@ -148,6 +152,7 @@ class _Pass:
         self._head()
         self._ids()
         self._walk()
+        self._distance_unused()
         order = self._order()
         self._ends()
         ops = Counter(map(attrgetter("op"), self.nodes))
@@ -444,7 +449,7 @@ class _Pass:
         inputs = node.inputs or ()
         if guard is not None:
             if not op.guardable:
-                message = f"{op.name} begins or ends a lifetime and takes no guard"
+                message = f"{op.name} is done in every shot and takes no guard"
                 self._error("guard.forbidden", index, ".guard", message)
             if op.name not in _PAULI_OPS:
                 self.branching_guards += 1
@@ -548,6 +553,26 @@ class _Pass:
         elif op.name == "SET_POLICY" and not given:
             message = f"SET_POLICY needs one of {', '.join(row.name for row in op.args)}"
             self._error("arg.missing", index, where, message)
+        elif op.name == "SET_POLICY":
+            self._policy(index, {name: x for name, x in given.items() if type(x) is int})
+
+    def _policy(self, index: int, given: dict[str, int]) -> None:
+        """What SET_POLICY asks for, of the job and of what is allocated behind it in the list."""
+        if "priority" in given:
+            self.priorities.append(given["priority"])
+        if "deadline" in given:
+            self.deadlines.append(len(self.fences) + given["deadline"])
+        if "code_distance" in given:
+            self._distance_unused()
+            self.distance = index, given["code_distance"]
+
+    def _distance_unused(self) -> None:
+        if self.distance is not None and not self.distance_used:
+            message = "no ALLOC_LQ behind it leaves its distance open; each keeps what it names"
+            index, _ = self.distance
+            path = f"$.program.nodes[{index}].args.code_distance"
+            self.warnings.warning("policy.unused", path, message, self.nodes[index].id)
+        self.distance_used = False
 
     def _arg(self, index: int, node: Node, row: Arg, value: Any) -> None:
         where = f".args.{row.name}"
@@ -555,7 +580,7 @@ class _Pass:
             case ArgType.ANGLE:
                 self._angle(index, where, value)
             case ArgType.PROFILE if type(value) is str:
-                profile = parse_profile(value)
+                profile = parse_profile(self._at_distance(node, row, value))
                 if isinstance(profile, str):
                     self._error("profile.unknown", index, where, profile)
                 else:
@@ -577,6 +602,18 @@ class _Pass:
                         self._error("arg.unknown", index, field(where, name), message)
             case _:
                 self._plain(index, where, row, value)
+
+    def _at_distance(self, node: Node, row: Arg, text: str) -> str:
+        """The profile with the distance that SET_POLICY asks for, where it names none itself.
+
+        The node has it from now on, so that the graph means the same to whoever reads it next.
+        """
+        named = text if self.distance is None else with_distance(text, self.distance[1])
+        if named != text:
+            self.distance_used = True
+            assert node.args
+            node.args[row.name] = named
+        return named
 
     def _angle(self, index: int, where: str, value: Any) -> None:
         if type(value) is str:
@@ -814,6 +851,8 @@ class _Pass:
             uses=uses.uses,
             uses_left_out=uses.left_out,
             joined=uses.joined,
+            priority=max(self.priorities, default=None),
+            deadline=min(self.deadlines, default=None),
         )
 
 

@@ -14,7 +14,9 @@ import pytest
 
 from qvm import isa
 from qvm.findings import RULES, WARNINGS
-from qvm.program import Graph, VerifiedProgram
+from qvm.lower import lower
+from qvm.profiles import parse_profile
+from qvm.program import Graph, Summary, VerifiedProgram
 from qvm.random_programs import random_program
 from qvm.verify import DEPTH_MAX, program_digest, verify, verify_bytes
 from syscalls.findings import FINDINGS_MAX, Finding
@@ -145,6 +147,11 @@ BAD: list[tuple[str, str, Json]] = [
     ("arg.missing", f"{N0}.args", graph({**ALLOC, "args": {"n": 2}})),
     ("arg.missing", N1, graph(ALLOC, {"op": "BAR_REGION", "vqs": ["a"]})),
     ("arg.missing", f"{N0}.args", graph({"op": "SET_POLICY", "args": {}})),
+    (
+        "guard.forbidden",
+        f"{N2}.guard",
+        graph(ALLOC, M, {"op": "SET_POLICY", "args": {"priority": 1}, "guard": IF_M}),
+    ),
     ("arg.missing", f"{N1}.args", graph(ALLOC, {**OPEN, "args": {"type": "bell"}})),
     ("arg.unknown", f"{N1}.args.theta", graph(ALLOC, {**H, "args": {"theta": 1}})),
     ("arg.unknown", f"{N1}.args.opts.foo", graph(ALLOC, {**OPEN, "args": {"opts": {"foo": 1}}})),
@@ -257,6 +264,11 @@ WARN: list[tuple[str, str, Json]] = [
     ("event.never_produced", "$.resources.events[0]", graph(resources__events=["m"])),
     ("lifetime.not_freed", f"{N0}.vqs[1]", graph(ALLOC, {"op": "FREE_LQ", "vqs": ["a"]})),
     ("channel.not_closed", f"{N1}.chs[0]", graph(ALLOC, OPEN, FREE)),
+    (
+        "policy.unused",
+        f"{N0}.args.code_distance",
+        graph({"op": "SET_POLICY", "args": {"code_distance": 5}}, ALLOC, FREE),
+    ),
 ]
 TOO_MANY: dict[str, str] = {
     "bounds.nodes": "NODES_MAX",
@@ -530,3 +542,74 @@ def test_answers_travel_between_processes_and_findings_over_the_wire() -> None:
     copied = pickle.loads(pickle.dumps(found))
     assert (copied, copied.total) == (found, found.total)  # type: ignore[attr-defined]
     assert msgspec.json.decode(msgspec.json.encode(found), type=list[Finding]) == found
+
+
+# --- SET_POLICY ---------------------------------------------------------------------------------
+
+
+def asking(**args: int) -> Json:
+    return {"op": "SET_POLICY", "args": args}
+
+
+def summary_of(*nodes: Json) -> Summary:
+    found = check(graph(*nodes))
+    assert isinstance(found, VerifiedProgram), found
+    return found.summary
+
+
+def test_of_several_policies_the_highest_priority_and_the_soonest_deadline_count() -> None:
+    fence = {"op": "FENCE_EPOCH"}
+    found = summary_of(
+        asking(priority=-3, deadline=9), fence, asking(priority=7), asking(deadline=2), fence
+    )
+    assert (found.priority, found.deadline) == (7, 3)
+    nothing = summary_of(ALLOC)
+    assert (nothing.priority, nothing.deadline) == (None, None)
+
+
+@pytest.mark.parametrize("text", ["logical:Surface", "surface_code", "logical:SHYPS()"])
+def test_a_code_without_a_distance_has_that_of_the_policy_before_it(text: str) -> None:
+    def alloc(name: str, profile: str) -> Json:
+        return {"op": "ALLOC_LQ", "args": {"n": 1, "profile": profile}, "vqs": [name]}
+
+    found = check(
+        graph(
+            asking(code_distance=5),
+            alloc("a", text),
+            alloc("b", "logical:Surface(d=3)"),
+            asking(code_distance=9),
+            alloc("c", text),
+        )
+    )
+    assert isinstance(found, VerifiedProgram), found
+    nodes = found.graph.program.nodes
+    profiles = lower(found).alloc_profiles
+    asked = [profiles[at].asked_distance for at in (1, 2, 4)]
+    assert asked == [5, 3, 9]
+    args = [nodes[at].args for at in (1, 2, 4)]
+    assert all(each and parse_profile(each["profile"]) == profiles[at]
+               for each, at in zip(args, (1, 2, 4), strict=True))  # fmt: skip
+    assert not [each for each in found.warnings if each.rule == "policy.unused"]
+    without = check(graph(alloc("a", text), asking(code_distance=5)))
+    assert isinstance(without, list)
+    assert without[0].rule == "profile.unknown"
+
+
+def test_a_distance_that_no_allocation_takes_is_warned_of() -> None:
+    for nodes in (
+        (asking(code_distance=5), ALLOC),
+        (ALLOC, asking(code_distance=5)),
+        (asking(code_distance=5), asking(code_distance=7), ALLOC),
+    ):
+        found = check(graph(*nodes))
+        assert isinstance(found, VerifiedProgram)
+        unused = [each.path for each in found.warnings if each.rule == "policy.unused"]
+        at = [at for at, node in enumerate(nodes) if node["op"] == "SET_POLICY"]
+        assert unused == [f"$.program.nodes[{each}].args.code_distance" for each in at]
+
+
+def test_a_distance_that_the_code_does_not_reach_is_refused() -> None:
+    alloc = {"op": "ALLOC_LQ", "args": {"n": 1, "profile": "logical:SHYPS"}, "vqs": ["a"]}
+    found = check(graph(asking(code_distance=17), alloc))
+    assert isinstance(found, list)
+    assert found[0].path == f"{N1}.args.profile"

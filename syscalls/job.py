@@ -341,6 +341,13 @@ class ExecutionContext(Struct, frozen=True, kw_only=True):
             "that of points measured here; where noise was applied."
         ),
     ] = None
+    advice: Annotated[
+        dict[str, int],
+        Meta(
+            description="What SET_POLICY of the program asks for and the job has: `priority`, and "
+            "`deadline` in epochs from the start. A submission that names its own has that instead."
+        ),
+    ] = {}
     versions: Annotated[
         dict[str, str], Meta(description="Versions of what took part, by name.")
     ] = {}

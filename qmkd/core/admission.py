@@ -7,6 +7,7 @@ step, one seen before not at all; a large one goes to a worker (`schedule.py`) a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -37,6 +38,7 @@ from qmkd.core.wording import (
 )
 from qvm.blocks import qubits_of
 from qvm.channels import Brokered, NotLinked, Unreachable, broker
+from qvm.program import Summary
 from qvm.verify import verify_bytes
 from syscalls.checkpoint import Replayed, Restored
 from syscalls.decoding import SHOT_COLUMNS_BYTES
@@ -55,7 +57,6 @@ from syscalls.findings import FINDINGS_MAX
 from syscalls.ids import ID_BYTES, job_id
 from syscalls.job import Noise, NoiseApplied, PlanJob, Planned, Policy, Submit, Submitted
 
-ABSENT_OPS = frozenset({"SET_POLICY"})
 LOOKED_UP = frozenset({Noise.PROFILE, Noise.CALIBRATED})
 """The noise that comes from tables of what was measured before."""
 PATCHES = ("Surface", "BaconShor")
@@ -115,6 +116,7 @@ def take_in(state: State, submission: Submission, origin: Origin) -> Admitted | 
 
 def admit(state: State, submission: Submission, program: Program) -> Admitted | KernelError:
     """Make a job of a submission with a verified program, or refuse it; or answer with its plan."""
+    submission = replace(submission, policy=advised(program.summary, submission.policy))
     verdict = check_admission(state, submission, program)
     if isinstance(verdict, KernelError):
         return verdict
@@ -139,6 +141,13 @@ def admit(state: State, submission: Submission, program: Program) -> Admitted | 
     if submission.replay_of is not None:
         return Replayed(job_id=job.id, replay_of=submission.replay_of.id)
     return _submitted(job, reused=False)
+
+
+def advised(summary: Summary, policy: Policy) -> Policy:
+    """The policy with the priority and deadline that the program asks for where it has none."""
+    deadline = summary.deadline if policy.deadline_epochs is None else policy.deadline_epochs
+    priority = policy.priority or summary.priority or 0
+    return msgspec.structs.replace(policy, priority=priority, deadline_epochs=deadline)
 
 
 def _submitted(job: Job, reused: bool) -> Submitted:
@@ -274,9 +283,6 @@ def _same_key(submission: Submission) -> Job | None:
 
 
 def _check_available(program: Program, policy: Policy) -> KernelError | None:
-    for op in program.summary.ops:
-        if op in ABSENT_OPS:
-            return NotAvailable(feature=f"the operation {op}", remedy="Write it without.")
     decodes = policy.noise.value in DECODING and not (policy.exact or program.summary.ideal)
     if policy.decoder_data and not decodes:
         return NotAvailable(

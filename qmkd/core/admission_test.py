@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
-from qmkd.core import admission
 from qmkd.core import effects as fx
 from qmkd.core import events as ev
 from qmkd.core.conftest import WIDTH_MAX, Desk, bell
 from qmkd.core.limits import ATTEMPTS_MAX, INLINE_GRAPH_BYTES_MAX
 from qmkd.core.ports import Quota, TenantRule
-from qvm.isa import OPS
 from syscalls.errors import (
     Busy,
     DeadlineUnreachable,
@@ -26,6 +25,7 @@ from syscalls.errors import (
     QuotaExceeded,
     ResourceExhausted,
 )
+from syscalls.ids import JobId, SessionId
 from syscalls.job import JobState, Noise, Planned, Status, Submitted
 from syscalls.plan import JobPlan
 from syscalls.results import Results
@@ -51,17 +51,46 @@ def test_a_program_needs_the_rights_of_its_operations(desk: Desk) -> None:
     desk.submit(desk.open(), bell(extra="APPLY_T"))
 
 
-@pytest.mark.parametrize(
-    ("graph", "policy"),
-    [
-        (bell(extra="SET_POLICY"), {}),
-        (bell(), {"debug": True}),
-    ],
-)
-def test_what_this_build_lacks_is_refused_by_name(
-    desk: Desk, graph: bytes, policy: dict[str, Any]
+def test_what_this_build_lacks_is_refused_by_name(desk: Desk) -> None:
+    assert isinstance(desk.try_submit(desk.open(), bell(), debug=True), NotAvailable)
+
+
+def advice_of(desk: Desk, session: SessionId, job: JobId) -> dict[str, int]:
+    reply = desk.call(Status(session_id=session, job_id=job))
+    assert reply.execution_context is not None
+    advice: dict[str, int] = reply.execution_context.advice
+    return advice
+
+
+def asking(deadline: int) -> bytes:
+    graph = msgspec.json.decode(bell(extra="SET_POLICY"))
+    graph["program"]["nodes"][2]["args"] = {"priority": 5, "deadline": deadline}
+    return msgspec.json.encode(graph)
+
+
+def test_a_program_sets_its_priority_and_deadline_where_its_submission_leaves_them_open(
+    desk: Desk,
 ) -> None:
-    assert isinstance(desk.try_submit(desk.open(), graph, **policy), NotAvailable)
+    session = desk.open()
+    job = desk.submit(session, asking(2), shots=200_000)
+    policy = desk.state.jobs[job].policy
+    assert (policy.priority, policy.deadline_epochs) == (5, 2)
+    assert desk.state.jobs[job].rank < desk.state.jobs[desk.submit(session, shots=9)].rank
+    assert advice_of(desk, session, job) == {"priority": 5, "deadline": 2}
+    other = desk.submit(session, asking(2), shots=200_000, priority=-1)
+    assert desk.state.jobs[other].policy.priority == -1
+    assert advice_of(desk, session, other) == {"deadline": 2}
+    assert advice_of(desk, session, desk.submit(session)) == {}
+    refused = desk.try_submit(session, asking(1))
+    assert refused == DeadlineUnreachable(estimated_epochs=2, deadline_epochs=1)
+    assert isinstance(desk.try_submit(session, asking(1), deadline_epochs=9), Submitted)
+
+
+def test_the_same_key_and_advice_stand_for_one_job(desk: Desk) -> None:
+    session = desk.open()
+    one = desk.try_submit(session, asking(2), idempotency_key="k")
+    two = desk.try_submit(session, asking(2), idempotency_key="k")
+    assert (one.job_id, one.reused, two.reused) == (two.job_id, False, True)
 
 
 CALIBRATED = "calibrated uniform 0.001"
@@ -391,10 +420,6 @@ def test_a_job_tells_its_plan_and_what_it_cost_so_far(desk: Desk) -> None:
     figures = desk.call(Status(session_id=session, job_id=job)).telemetry
     assert figures.plan == desk.plan(session, shots=10).plan
     assert figures.cpu_ns == 10_000
-
-
-def test_absent_operations_are_in_the_instruction_table() -> None:
-    assert set(OPS) >= admission.ABSENT_OPS
 
 
 def test_exact_probabilities_are_one_slice_and_no_rows(desk: Desk) -> None:

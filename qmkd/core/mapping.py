@@ -28,6 +28,7 @@ from qmkd.core.limits import (
 from qmkd.core.state import NEVER, Job, State, Tenant
 from qvm.blocks import Inventory, Place, packed, qubits_of
 from qvm.cycles import Demand, demand, earliest
+from qvm.machine import Hardware
 from qvm.places import Pair, crossed, find_apart
 from syscalls.fault import DegradedMode
 
@@ -53,12 +54,24 @@ def demand_of(state: State, job: Job) -> Demand:
 def _demand_now(state: State, job: Job) -> Demand:
     program = job.program
     if program.demand is None or program.demand_of is not state.working:
-        loads = program.brokered.loads if program.brokered else ()
-        slower = _slowest(state)
-        loads = tuple(each._replace(cycles=each.cycles * slower) for each in loads)
-        program.demand = demand(program.summary, state.working, loads)
+        program.demand = _demand_on(job, state.working, _slowest(state))
         program.demand_of = state.working
     return program.demand
+
+
+def _demand_on(job: Job, hardware: Hardware, slower: float) -> Demand:
+    """slower: how many times as long as described links take for a pair."""
+    brokered = job.program.brokered
+    loads = () if brokered is None else brokered.loads
+    loads = tuple(each._replace(cycles=each.cycles * slower) for each in loads)
+    return demand(job.program.summary, hardware, loads)
+
+
+def is_slowed(state: State, job: Job) -> bool:
+    """Whether its shots take longer than if all of the machine worked."""
+    return bool(state.wrong) and (
+        demand_of(state, job).cycles > _demand_on(job, state.hardware, 1.0).cycles
+    )
 
 
 def _slowest(state: State) -> float:

@@ -50,7 +50,7 @@ from qmkd.core.limits import (
     SLICE_SHOTS_UNMEASURED_MAX,
     WORKER_LEAD_NS,
 )
-from qmkd.core.mapping import demand_of, give_places, goes_on, spend
+from qmkd.core.mapping import demand_of, give_places, goes_on, is_slowed, spend
 from qmkd.core.ports import SegmentReport, Setting
 from qmkd.core.records import SliceRow, SnapshotRow
 from qmkd.core.state import (
@@ -66,7 +66,6 @@ from qmkd.core.state import (
     Worker,
 )
 from qmkd.core.waiting import announce_progress, set_timer
-from qvm.cycles import demand
 from syscalls.errors import (
     InternalError,
     KernelError,
@@ -79,6 +78,7 @@ from syscalls.job import JobState
 from syscalls.results import COUNTS_CHARS_MAX, COUNTS_KEYS_MAX, SHOT_BLOCK
 
 OURS = ""  # for whom points are measured: all tenants
+SLOWING = (DegradedMode.THROTTLE, DegradedMode.SCARCE_MAGIC, DegradedMode.SERIALISE)
 TOTAL_TOLERANCE = 1e-6  # how far probabilities may be from 1 together
 
 
@@ -151,8 +151,8 @@ def _give_places(state: State) -> None:
     while goes_on:
         for job in give_places(state):
             want_turn(state, job.tenant)
-            if demand_of(state, job).cycles > demand(job.program.summary, state.hardware).cycles:
-                concern(state, job, DegradedMode.THROTTLE, DegradedMode.SCARCE_MAGIC)
+            if is_slowed(state, job):
+                concern(state, job, *SLOWING)
         goes_on = idle(state)
     state.stirred = False
 

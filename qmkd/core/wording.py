@@ -40,6 +40,10 @@ DECODING = (Noise.DECODED.value, Noise.PHYSICAL.value)
 """Noise under which decoders take part while shots run."""
 
 
+ADVICE = {"priority": "priority", "deadline": "deadline_epochs"}
+"""What SET_POLICY may ask for of a whole job, and what a policy calls it."""
+
+
 def time_text(now_ns: int) -> str:
     """RFC 3339 with milliseconds, UTC, of Unix nanoseconds."""
     return f"{_second_text(now_ns // SECOND)}.{now_ns // MS % 1000:03d}Z"
@@ -197,6 +201,11 @@ def context(
         program_digest=program.summary.digest,
         profiles=program.profiles,
         noise=noise,
+        advice={
+            name: getattr(policy, field)
+            for name, field in ADVICE.items()
+            if getattr(program.summary, name) == getattr(policy, field) is not None
+        },
         decoder=machine.decoder if mode in DECODING else None,
         versions=machine.versions,
         pairs=pairs_used(program),
