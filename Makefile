@@ -7,7 +7,7 @@ STEPS ?= 50000
 OUT ?= out
 NATIVE := $(wildcard qmkd/engine/native/*.[ch])
 
-.PHONY: env native demo test test-all bench regen check sim clean
+.PHONY: install remove env native demo test test-all bench regen check sim clean
 
 env: .venv/.ready
 
@@ -50,16 +50,22 @@ bench: env
 regen: env
 	$(RUN) -m syscalls.derive
 	$(RUN) -m qvm.schema
+	$(RUN) systemd/derive.py
 	$(BIN)/ruff format -q .
 	$(BIN)/ruff check -q --fix .
 
 check: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check -q .
-	$(BIN)/mypy syscalls qvm qmkd runtime harness tests
+	$(BIN)/mypy syscalls qvm qmkd runtime harness tests systemd/install.py systemd/derive.py
 	$(RUN) -m syscalls.derive --check
 	$(RUN) -m qvm.schema --check
+	$(RUN) systemd/derive.py --check
 	$(RUN) -m pytest -q tests/repository
+
+# For packaging, DESTDIR names a folder to install below. As root otherwise, after `make env`.
+install remove:
+	$(RUN) systemd/install.py $@ --destdir $(or $(DESTDIR),/)
 
 sim: env
 	$(RUN) -m tests.simulation --seed $(SEED) --steps $(STEPS)

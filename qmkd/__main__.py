@@ -21,7 +21,7 @@ fault.
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="qmkd", description="Quantum microkernel daemon.", epilog=_EPILOG
     )
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says. Returns the exit status."""
-    given = vars(_parser().parse_args(arguments))
+    given = vars(parser().parse_args(arguments))
     if given["version"]:
         for name, version in daemon.versions().items():
             sys.stdout.write(f"{name} {version}\n")

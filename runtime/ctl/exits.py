@@ -19,6 +19,7 @@ class Exit(IntEnum):
     TIMEOUT = 5
     INVALID_PROGRAM = 6
     DAMAGED = 7
+    UNHEALTHY = 8
     BUG = 70
     INTERRUPTED = 130
 
@@ -32,6 +33,7 @@ MEANING: dict[Exit, str] = {
     Exit.TIMEOUT: "not done in time",
     Exit.INVALID_PROGRAM: "the program is invalid",
     Exit.DAMAGED: "the database or the audit chain is damaged",
+    Exit.UNHEALTHY: "the installation has a fault",
     Exit.BUG: "a fault of qmkctl itself",
     Exit.INTERRUPTED: "interrupted",
 }

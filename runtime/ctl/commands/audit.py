@@ -36,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="verify: a head kept elsewhere; without it, a chain cut off at its end looks whole",
     )
     parser.add_argument(
+        "--head-file",
+        metavar="FILE",
+        type=Path,
+        help="verify: the same, kept in a file; one that holds only `-` holds none",
+    )
+    parser.add_argument(
         "--last",
         metavar="N",
         type=common.integer(1, SHOWN_MAX),
@@ -46,8 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> Exit:
-    if options.head is not None and options.what != "verify":
+    if options.what != "verify" and (options.head or options.head_file):
         raise Trouble(Exit.USAGE, "--head goes with verify alone.")
+    if options.head is None and options.head_file is not None:
+        options.head = _head_in(options.head_file)
     with _lines(options) as lines:
         if options.what == "export":
             for line in lines:
@@ -116,6 +124,16 @@ def _show(entries: deque[Entry], *, as_json: bool) -> None:
         fields = ", ".join(f"{name} {body.fields[name]}" for name in body.fields)
         table.add_row(str(body.number), str(body.epoch), at, body.kind, fields)
     console().print(table)
+
+
+def _head_in(file: Path) -> bytes | None:
+    text = file.read_text(encoding="ascii", errors="replace").strip()
+    if text == "-":
+        return None
+    try:
+        return _hash(text)
+    except ValueError:
+        raise Trouble(Exit.USAGE, f"{file}: there is no head in it.") from None
 
 
 def _hash(text: str) -> bytes:
