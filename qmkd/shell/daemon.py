@@ -15,7 +15,6 @@ import logging
 import os
 import pwd
 import resource
-import select
 import signal
 import socket
 import stat
@@ -114,12 +113,12 @@ def main(config: Config, load: Callable[[], Config] | None = None) -> int:
 
 async def _serve(config: Config, places: Places, load: Callable[[], Config]) -> int:
     hub, tables = Hub(), _tables(config)
-    with _store(config, lambda event: pump.feed(event)) as store:
+    with _store(config, hub, lambda event: pump.feed(event)) as store:
         before = None if store is None else store.load()
         results = Results()
         if store is not None and before is not None:
             results = Results(stored_sizes(before), store.rows, store.fetch)
-            hub.watch(store.fileno(), select.EPOLLIN, lambda events: store.collect())
+            hub.listen(store.bell, store.collect)
         pump = Pump(Kernel(_machine(config, tables), plan), results, openrpc_document(), store)
         if before is not None:
             pump.feed(before)
@@ -134,7 +133,7 @@ async def _serve(config: Config, places: Places, load: Callable[[], Config]) -> 
 
 
 @contextlib.contextmanager
-def _store(config: Config, feed: Callable[[ev.Event], None]) -> Iterator[Store | None]:
+def _store(config: Config, hub: Hub, feed: Callable[[ev.Event], None]) -> Iterator[Store | None]:
     """The database of the state directory, unless the daemon is to keep nothing."""
     if config.durability == "none":
         _log.warning("nothing outlives this daemon", extra={"durability": "none"})
@@ -146,6 +145,7 @@ def _store(config: Config, feed: Callable[[ev.Event], None]) -> Iterator[Store |
             config.durability,
             kept=lambda number: feed(ev.Kept(number)),
             failed=lambda what: feed(ev.KeepFailed(what)),
+            soon=hub.at_end_of_round,
         )
     except CannotOpen as error:
         raise CannotStart(str(error)) from error

@@ -361,7 +361,7 @@ def test_the_file_grows_smaller_when_much_is_deleted(path: Path) -> None:
     keeper.store.keep(Keep(number=2, epoch=0, numbered=0), rows_of)
     keeper.wait(2)
     deadline = monotonic() + 30.0
-    while keeper.store._writer._shrinking and monotonic() < deadline:
+    while keeper.store._writer.shrinking and monotonic() < deadline:
         sleep(0.01)
     keeper.store.close()
     assert path.stat().st_size < large / 2

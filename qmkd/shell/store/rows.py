@@ -33,6 +33,7 @@ from qmkd.shell.store.schema import CHUNK_BYTES, Damaged
 
 CHECKSUM_BYTES: Final = 4
 ROW_BYTES: Final = 64  # what a row takes beside its body, about
+NOTHING_GONE: Final = Gone()
 
 _encode = msgspec.msgpack.Encoder().encode
 Body = TypeVar("Body", bound=msgspec.Struct)
@@ -106,48 +107,66 @@ class Entry:
         self.copies: list[CopyRow | SnapshotRow] = []
         self.size = ROW_BYTES
         for row in keep.rows:
+            # The frequent ones first.
             match row:
-                case SessionRow():
-                    self._add("sessions", row.id, sealed(row))
-                case CapabilityRow():
-                    self._add("capabilities", row.id, sealed(row))
-                case HandleRow():
-                    self._add("handles", row.id, sealed(row))
-                case ChannelRow():
-                    self._add("channels", row.id, sealed(row))
+                case AuditRow():
+                    self._add("audit", row.body, (row.number, row.body, row.hash))
                 case GraphRow():
                     self._add_graph(row)
                 case JobRow():
-                    self._add("jobs", row.number, row.id, row.tenant, row.graph, sealed(row))
+                    body = sealed(row)
+                    self._add("jobs", body, (row.number, row.id, row.tenant, row.graph, body))
                 case SliceRow():
-                    self._add("slices", row.job, row.first, sealed(row))
+                    body = sealed(row)
+                    self._add("slices", body, (row.job, row.first, body))
                     self._add_packed(row, rows_of)
+                case EndRow():
+                    body = sealed(row)
+                    self._add("ends", body, (row.job, body))
+                case SessionRow():
+                    self._add_named("sessions", row)
+                case CapabilityRow():
+                    self._add_named("capabilities", row)
+                case HandleRow():
+                    self._add_named("handles", row)
+                case ChannelRow():
+                    self._add_named("channels", row)
+                case FaultRow():
+                    self._add_named("faults", row)
                 case SnapshotRow():
-                    self._add("snapshots", row.ticket, row.holder, sealed(row))
+                    body = sealed(row)
+                    self._add("snapshots", body, (row.ticket, row.holder, body))
                     if row.of:
                         self.copies.append(row)
                     else:
-                        self._add_bytes(
-                            ("snapshot_bytes", row.ticket), 0, snapshot_of(row.ticket), row.size
-                        )
+                        place = ("snapshot_bytes", row.ticket)
+                        self._add_bytes(place, 0, snapshot_of(row.ticket), row.size)
                 case CheckpointRow():
-                    self._add(
-                        "checkpoints", row.number, row.id, row.tenant, row.job.graph, sealed(row)
-                    )
+                    body, graph = sealed(row), row.job.graph
+                    self._add("checkpoints", body, (row.number, row.id, row.tenant, graph, body))
                 case CopyRow():
                     self.copies.append(row)
-                case EndRow():
-                    self._add("ends", row.job, sealed(row))
-                case FaultRow():
-                    self._add("faults", row.id, sealed(row))
-                case AuditRow():
-                    self._add("audit", row.number, row.body, row.hash)
                 case _:
                     assert_never(row)
 
-    def _add(self, table: str, *values: Any) -> None:
-        self.tables.setdefault(table, []).append(values)
-        self.size += ROW_BYTES + len(values[-1])
+    @property
+    def is_short(self) -> bool:
+        """Whether inserting rows of its tables is all there is to do."""
+        return not (self.regions or self.copies) and self.gone == NOTHING_GONE
+
+    def _add(self, table: str, body: bytes, values: tuple[Any, ...]) -> None:
+        self.size += ROW_BYTES + len(body)
+        rows = self.tables.get(table)
+        if rows is None:
+            self.tables[table] = [values]
+        else:
+            rows.append(values)
+
+    def _add_named(
+        self, table: str, row: SessionRow | CapabilityRow | HandleRow | ChannelRow | FaultRow
+    ) -> None:
+        body = sealed(row)
+        self._add(table, body, (row.id, body))
 
     def _add_graph(self, row: GraphRow) -> None:
         """The graph belongs to the tenants whose jobs came with it."""
@@ -168,16 +187,16 @@ class Entry:
             self._add_bytes(("rows", row.job), first_byte, packed, size)
 
     def _add_bytes(self, place: Place, first_byte: int, content: bytes | Region, size: int) -> None:
-        self.size += size
         if not isinstance(content, bytes):
             assert content.size == size
+            self.size += size
             self.regions.append((place, first_byte, content))
             return
         assert len(content) == size, "rows and snapshots come whole"
         table, whose = place
         for at in range(0, size, CHUNK_BYTES):
             piece = content[at : at + CHUNK_BYTES]
-            self.tables.setdefault(table, []).append((whose, first_byte + at, piece))
+            self._add(table, piece, (whose, first_byte + at, piece))
 
 
 def no_snapshot(ticket: int) -> bytes:

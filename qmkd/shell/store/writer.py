@@ -1,14 +1,16 @@
-"""The store as the daemon uses it: rows go in, a thread writes them, a descriptor rings.
+"""The store as the daemon uses it: rows go in, the disk has them, a descriptor rings.
 
-Everything but the thread's own work is called on the loop and never waits. All that is queued goes
-into one transaction (group commit), so a hundred submissions cost one flush of the disk. When the
-disk fails, nothing is lost or reordered: the thread tries again until it succeeds.
+The one writing connection belongs to the loop or to the writing thread, never to both. The loop
+inserts what has gathered, which touches only memory, and hands the connection over; the thread
+commits, for which it needs the interpreter as good as never, and hands it back. So a hundred
+submissions cost one flush of the disk (group commit), and the loop waits for none. When the disk
+fails, nothing is lost or reordered: the thread tries again until it succeeds.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
+import enum
 import queue
 import sqlite3
 import sys
@@ -18,23 +20,15 @@ from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from qmkd.core.effects import Keep
-from qmkd.core.records import Gone, Recovered
-from qmkd.shell.store import copying, reader
+from qmkd.core.records import Recovered
+from qmkd.shell.bell import Bell
+from qmkd.shell.store import reader
 from qmkd.shell.store.fetcher import Fetched, Fetcher
-from qmkd.shell.store.rows import (
-    Entry,
-    Place,
-    Region,
-    RowsOf,
-    SnapshotOf,
-    graph_values,
-    no_snapshot,
-)
+from qmkd.shell.store.rows import NOTHING_GONE, Entry, RowsOf, SnapshotOf, no_snapshot
 from qmkd.shell.store.schema import (
-    CHUNK_BYTES,
     CannotOpen,
     Durability,
     open_to_read,
@@ -42,24 +36,35 @@ from qmkd.shell.store.schema import (
     sentence,
     what_failed,
 )
+from qmkd.shell.store.statements import Statements
 
 BATCH_BYTES_MAX: Final = 32 << 20  # of one transaction, where a single `Keep` is not larger
+BEGUN_BYTES_MAX: Final = 1 << 20  # of rows that the loop inserts itself: some two milliseconds
 # Who has just been told that rows are durable often brings the next at once. So a transaction waits
 # for as many as there may be, but not for long beside the flush that they save.
 JOIN_SHARE: Final = 0.25  # of the last transaction's time
+JOIN_S_MIN: Final = 0.0005  # less is not worth it
 JOIN_S_MAX: Final = 0.002
-JOIN_S_STEP: Final = 0.0001
 RETRY_S_MIN: Final = 0.25
 RETRY_S_MAX: Final = 2.0
 FLUSH_S_MAX: Final = 5.0  # at the end, for what is queued
 STUCK_S_MAX: Final = 5.0  # beyond it, for the flush under way
 FREE_PAGES_MAX: Final = 256  # in the file before it is made smaller
 FREE_PAGES_TURN: Final = 1024  # given back at once
-# The writing thread needs the interpreter for microseconds between two statements. By default it
-# would wait five milliseconds for it each time the loop is busy, more than a flush takes.
-SWITCH_S: Final = 0.0005
+# The writing thread needs the interpreter for microseconds, before and after it commits. By default
+# it would wait five milliseconds for it while the loop is busy, more than a flush takes.
+SWITCH_S: Final = 0.0001
 
 assert RETRY_S_MIN < RETRY_S_MAX
+assert JOIN_S_MIN < JOIN_S_MAX
+
+
+def _at_once(action: Callable[[], None]) -> None:
+    action()
+
+
+def _never(action: Callable[[], None]) -> None:
+    pass
 
 
 class Store:
@@ -76,22 +81,36 @@ class Store:
         *,
         kept: Callable[[int], None],
         failed: Callable[[str], None],
+        soon: Callable[[Callable[[], None]], None] = _at_once,
     ) -> None:
-        """Open the database, making it or bringing it up to date. Raises CannotOpen."""
-        self._kept, self._failed = kept, failed
+        """Open the database, making it or bringing it up to date. Raises CannotOpen.
+
+        soon: does something once the loop has kept what it is about to keep.
+        """
+        self._kept, self._failed, self._soon = kept, failed, soon
+        self.bell = Bell()  # rung when there is something to `collect`
         with contextlib.ExitStack() as undo:
+            undo.callback(self.bell.close)
             self._db = open_to_write(path, durability)
             undo.callback(self._db.close)
             self._reading = open_to_read(path)
             undo.callback(self._reading.close)
             try:
-                self._writer = _Writer(self._db)
+                self._writer = _Writer(self._db, self.bell.ring)
             except sqlite3.Error as error:
                 raise CannotOpen(sentence(path, error)) from error
             undo.pop_all()
-        self._fetcher = Fetcher(path, self._writer.ring)
+        self._fetcher = Fetcher(path, self.bell.ring)
         self._unkept: deque[Entry] = deque()
+        self._queue: list[Entry] = []  # of these, what the thread has not been handed
         self._backlog = 0
+        self._ours = True  # the writing connection
+        self._settling = False
+        self._handed = 0  # entries, the last time
+        self._handed_at = 0.0
+        self._expected = 0  # entries, if everybody comes again
+        self._join_until = 0.0
+        self._joining = False
         sys.setswitchinterval(min(SWITCH_S, sys.getswitchinterval()))
         self._thread = threading.Thread(target=self._writer.run, name="qmkd-store", daemon=True)
         self._thread.start()
@@ -142,31 +161,77 @@ class Store:
         assert not self._unkept or self._unkept[-1].keep.number < effect.number
         self._unkept.append(entry)
         self._backlog += entry.size
-        self._writer.inbox.put(entry)
+        self._queue.append(entry)
+        self._settle_soon()
+
+    def _settle_soon(self) -> None:
+        if self._ours and not self._settling:
+            self._settling = True
+            self._soon(self._settle)
+
+    def _settle(self) -> None:
+        """Hand over what has gathered."""
+        self._settling = False
+        writer = self._writer
+        if not self._ours or not (self._queue or writer.shrinking):
+            return
+        if self._queue and self._waits_for_more():
+            return
+        batch, self._queue = self._queue, []
+        self._ours = False
+        self._handed, self._handed_at = len(batch), monotonic()
+        writer.inbox.put((batch, bool(batch) and self._begin(batch)))
+
+    def _waits_for_more(self) -> bool:
+        """Whether it is worth to wait; then the thread rings when it no longer is."""
+        left_s = self._join_until - monotonic() if len(self._queue) < self._expected else 0.0
+        if left_s > 0.0 and not self._joining:
+            self._joining = True
+            self._writer.inbox.put(left_s)
+        return left_s > 0.0
+
+    def _begin(self, batch: Sequence[Entry]) -> bool:
+        """Insert what is not large. Returns whether that is done; the thread says why it is not."""
+        if sum(entry.size for entry in batch) > BEGUN_BYTES_MAX:
+            return False
+        try:
+            self._writer.statements.begin(batch)
+        except (sqlite3.Error, MemoryError):
+            self._writer.statements.take_back(batch)
+            return False
+        return True
 
     def fileno(self) -> int:
         """Readable when there is something to `collect`."""
-        return self._writer.bell
+        return self.bell.fd
 
     def collect(self) -> None:
         """Tell what happened. Raises what broke the writing thread, if something did."""
-        try:
-            os.eventfd_read(self._writer.bell)
-        except BlockingIOError:
-            return
+        self.bell.silence()
+        self._joining = False
+        writer = self._writer
         while not self._fetcher.news.empty():
             fetched, error = self._fetcher.news.get_nowait()
             fetched(error)
-        news: list[int | str | BaseException] = []
-        while not self._writer.news.empty():
-            news.append(self._writer.news.get_nowait())
-        for at, one in enumerate(news):
+        while not writer.news.empty():
+            one = writer.news.get_nowait()
             if isinstance(one, BaseException):
                 raise one
-            if isinstance(one, str):
+            if isinstance(one, int):
+                self._done(one)
+            elif isinstance(one, str):
                 self._failed(one)
-            elif at + 1 == len(news) or not isinstance(news[at + 1], int):
-                self._done(one)  # the last of several numbers says it all
+            else:
+                self._take_connection()
+        if self._queue or writer.shrinking:
+            self._settle_soon()
+
+    def _take_connection(self) -> None:
+        self._ours = True
+        now = monotonic()
+        join_s = min(JOIN_S_MAX, JOIN_SHARE * (now - self._handed_at))
+        self._join_until = now + join_s if join_s >= JOIN_S_MIN else now
+        self._expected = self._handed + len(self._queue)
 
     def _done(self, number: int) -> None:
         while self._unkept and self._unkept[0].keep.number <= number:
@@ -188,7 +253,9 @@ class Store:
         Whatever became durable is told as by `collect`.
         """
         self._fetcher.close()
-        self._writer.close(flush_s)
+        self._soon = _never
+        last, self._queue = self._queue, []
+        self._writer.close(last, flush_s)
         self._thread.join(flush_s + STUCK_S_MAX)
         if self._thread.is_alive():
             return False  # the disk does not answer, and closing would wait for it as well
@@ -200,63 +267,88 @@ class Store:
                     region.release()
             self._reading.close()
             self._db.close()  # the last connection: moves the log into the file, and removes it
-            os.close(self._writer.bell)
+            self.bell.close()
         return not self._unkept
 
 
-class _Writer:
-    """The thread's side: everything here but `inbox`, `close` and the bell is the thread's alone.
+_Work = tuple[list[Entry], bool]
 
-    news: a number up to which all is durable, a reason why nothing is, or what broke us.
+
+class _Resting(enum.Enum):
+    """The thread has nothing more to do; the connection is the loop's."""
+
+    RESTING = 0
+
+
+class _Writer:
+    """The thread's side. `statements` belong to whoever has the connection.
+
+    inbox: what is to be written, and whether that is begun; nothing where there is time to make
+    the file smaller; or how long to wait for one of these before we ring. news: a number up to
+    which all is durable, a reason why nothing is, what broke us, or that we rest.
     """
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-        copying.prepare(db)
-        self.inbox: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
-        self.news: queue.SimpleQueue[int | str | BaseException] = queue.SimpleQueue()
+    def __init__(self, db: sqlite3.Connection, ring: Callable[[], None]) -> None:
+        self._db, self._ring = db, ring
+        self.statements = Statements(db)
+        self.inbox: queue.SimpleQueue[_Work | float | None] = queue.SimpleQueue()
+        self.news: queue.SimpleQueue[int | str | BaseException | _Resting] = queue.SimpleQueue()
+        self.shrinking = True  # perhaps the daemon before did not get to it
         self._waiting: deque[Entry] = deque()
         self._told: set[str] = set()
-        self._run = os.urandom(8)  # tells our numbers from those of earlier daemons
-        self._graphs = self._graphs_stored()
-        self._doubtful = 0  # up to this number, rows may be durable though their commit failed
-        self._expected = 1  # entries of the next transaction, if everybody comes again
-        self._write_s = 0.0  # that the last one took
-        self._shrinking = True  # perhaps the daemon before did not get to it
         self._closing = threading.Event()
         self._until = inf
-        self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
-    def close(self, flush_s: float) -> None:
-        """Called on the loop: let the thread finish what is queued, but not for longer."""
+    def close(self, last: list[Entry], flush_s: float) -> None:
+        """Called on the loop: let the thread finish what there is, but not for longer."""
         self._until = monotonic() + flush_s
         self._closing.set()
+        if last:
+            self.inbox.put((last, False))
         self.inbox.put(None)
 
     # --- the thread -----------------------------------------------------------------------------
 
     def run(self) -> None:
         try:
-            while (first := self.inbox.get()) is not None:
-                self._waiting.append(first)
-                self._write_waiting()
+            while (asked := self._next()) is not None:
+                batch, begun = asked
+                if batch:
+                    self._waiting += batch
+                    self._write_waiting(begun)
+                else:
+                    self._shrink()
+                self.news.put(_Resting.RESTING)
+                self._ring()
         except BaseException as error:
-            self._tell(error)
+            self.news.put(error)
+            self._ring()
 
-    def _write_waiting(self) -> None:
-        """Write all that is queued, trying until it is written or closing takes too long."""
-        alone, retry_s = False, RETRY_S_MIN
-        while self._waiting and monotonic() < self._until:
-            self._wait_for_more()
-            # After a failure one by one: a small transaction may fit where a large does not.
-            batch = self._batch(alone=alone)
+    def _next(self) -> _Work | None:
+        """What to do next."""
+        wait_s: float | None = None
+        while True:
             try:
-                started = monotonic()
-                self._write(batch)
-                self._write_s = monotonic() - started
+                asked = self.inbox.get(timeout=wait_s)
+            except queue.Empty:
+                wait_s = None
+                self._ring()
+                continue
+            if not isinstance(asked, float):
+                return asked
+            wait_s = asked
+
+    def _write_waiting(self, begun: bool) -> None:
+        """Write all that is waiting, trying until it is written or closing takes too long."""
+        alone, retry_s = False, RETRY_S_MIN
+        while self._waiting and (begun or monotonic() < self._until):
+            # After a failure one by one: a small transaction may fit where a large does not.
+            batch = list(self._waiting) if begun else self._batch(alone=alone)
+            try:
+                self._write(batch, begun)
             except (sqlite3.Error, MemoryError) as error:
-                self._undo(error)
-                self._doubtful = max(self._doubtful, batch[-1].keep.number)
+                begun = False
+                self._undo(batch, error)
                 self._closing.wait(retry_s)
                 if self._closing.is_set():
                     sleep(RETRY_S_MIN)
@@ -266,32 +358,22 @@ class _Writer:
             self._told.clear()
             for _ in batch:
                 self._waiting.popleft()
-            self._tell(batch[-1].keep.number)
-            self._expected = len(batch) + len(self._waiting) + self.inbox.qsize()
-            self._shrinking = self._shrinking or any(entry.gone != Gone() for entry in batch)
-            if self._shrinking and not self._waiting:
-                self._shrink()
+            self.news.put(batch[-1].keep.number)
+            if self._waiting:
+                self._ring()
+            if any(entry.gone != NOTHING_GONE for entry in batch):
+                self.shrinking = True
 
-    def _tell(self, news: int | str | BaseException) -> None:
-        self.news.put(news)
-        self.ring()
-
-    def ring(self) -> None:
-        os.eventfd_write(self.bell, 1)
-
-    def _wait_for_more(self) -> None:
-        until = monotonic() + min(JOIN_S_MAX, JOIN_SHARE * self._write_s)
-        while len(self._waiting) + self.inbox.qsize() < self._expected and monotonic() < until:
-            sleep(JOIN_S_STEP)
+    def _write(self, batch: Sequence[Entry], begun: bool) -> None:
+        """One transaction."""
+        if begun:
+            self.statements.finish(batch)
+        else:
+            self.statements.write(batch)
+        self.statements.commit()
 
     def _batch(self, *, alone: bool) -> list[Entry]:
         """What goes into the next transaction, the oldest first."""
-        while not self.inbox.empty():
-            entry = self.inbox.get()
-            if entry is None:
-                self.inbox.put(None)  # for `run`, which ends then; nothing comes after it
-                break
-            self._waiting.append(entry)
         batch: list[Entry] = []
         size = 0
         for entry in self._waiting:
@@ -301,172 +383,27 @@ class _Writer:
             batch.append(entry)
         return batch
 
-    def _undo(self, error: sqlite3.Error | MemoryError) -> None:
+    def _undo(self, batch: Sequence[Entry], error: sqlite3.Error | MemoryError) -> None:
         """Take back what the failed transaction did, and say why it failed. Raises our mistakes."""
         what = "out of memory" if isinstance(error, MemoryError) else what_failed(error)
         if what is None:
             raise error
-        if self._db.in_transaction:
-            with contextlib.suppress(sqlite3.Error):
-                self._db.execute("ROLLBACK")
+        self.statements.take_back(batch)
         if what not in self._told:
             self._told.add(what)
-            self._tell(what)
-
-    def _write(self, batch: Sequence[Entry]) -> None:
-        """One transaction, without what an attempt wrote that seemed to have failed."""
-        db = self._db
-        db.execute("BEGIN IMMEDIATE")
-        if batch[0].keep.number <= self._doubtful:
-            self._graphs = self._graphs_stored()
-            run, kept = db.execute("SELECT run, kept FROM counters").fetchone()
-            batch = [entry for entry in batch if run != self._run or entry.keep.number > kept]
-        if batch:
-            for part in _parts(batch):
-                self._insert_graphs(part)
-                for table, (head, values) in _INSERTS.items():
-                    rows = [each for entry in part for each in entry.tables.get(table, ())]
-                    _insert(db, head, values, rows)
-                for entry in part:
-                    for place, first_byte, region in entry.regions:
-                        self._insert_region(place, first_byte, region)
-                    for row in entry.copies:
-                        copying.copy(db, row)
-                self._delete(part)
-            last = batch[-1].keep
-            db.execute(
-                "UPDATE counters SET epoch = ?, numbered = ?, cycle = ?, run = ?, kept = ?",
-                (last.epoch, last.numbered, last.cycle, self._run, last.number),
-            )
-        db.execute("COMMIT")
-
-    def _graphs_stored(self) -> set[tuple[str, bytes]]:
-        return set(self._db.execute("SELECT tenant, digest FROM graphs"))
-
-    def _insert_graphs(self, batch: Sequence[Entry]) -> None:
-        for entry in batch:
-            for tenant, row in entry.graphs:
-                if (tenant, row.digest) not in self._graphs:
-                    self._db.execute(_INSERT_GRAPH, graph_values(tenant, row))
-                    self._graphs.add((tenant, row.digest))
-
-    def _insert_region(self, place: Place, first_byte: int, region: Region) -> None:
-        table, whose = place
-        head, row = _INSERTS[table]
-        for at in range(0, region.size, CHUNK_BYTES):
-            piece = region.read(at, min(CHUNK_BYTES, region.size - at))
-            _insert(self._db, head, row, [(whose, first_byte + at, piece)])
-
-    def _delete(self, part: Sequence[Entry]) -> None:
-        db = self._db
-        sessions = [name for entry in part for name in entry.gone.sessions]
-        capabilities = [name for entry in part for name in entry.gone.capabilities]
-        jobs = [name for entry in part for name in entry.gone.jobs]
-        results = [name for entry in part for name in entry.gone.results]
-        snapshots = [ticket for entry in part for ticket in entry.gone.snapshots]
-        checkpoints = [name for entry in part for name in entry.gone.checkpoints]
-        handles = [name for entry in part for name in entry.gone.handles]
-        channels = [name for entry in part for name in entry.gone.channels]
-        _each(db, "DELETE FROM handles WHERE id IN ({})", handles)
-        _each(db, "DELETE FROM channels WHERE id IN ({})", channels)
-        _each(db, "DELETE FROM sessions WHERE id IN ({})", sessions)
-        _each(db, "DELETE FROM capabilities WHERE id IN ({})", capabilities)
-        faults = [name for entry in part for name in entry.gone.faults]
-        _each(db, "DELETE FROM faults WHERE id IN ({})", faults)
-        mine = "(SELECT number FROM jobs WHERE id IN ({}))"
-        _each(db, f"DELETE FROM slices WHERE job IN {mine}", results)
-        _each(db, f"DELETE FROM rows WHERE job IN {mine}", results)
-        _each(db, "DELETE FROM snapshots WHERE ticket IN ({})", snapshots)
-        _each(db, "DELETE FROM snapshots WHERE holder IN ({})", [*jobs, *checkpoints])
-        graphs = _each(db, "SELECT DISTINCT graph FROM jobs WHERE id IN ({})", jobs)
-        graphs += _each(db, "SELECT DISTINCT graph FROM checkpoints WHERE id IN ({})", checkpoints)
-        _each(db, "DELETE FROM jobs WHERE id IN ({})", jobs)
-        _each(db, "DELETE FROM checkpoints WHERE id IN ({})", checkpoints)
-        unused = _each(
-            db,
-            "SELECT id, tenant, digest FROM graphs WHERE id IN ({}) "
-            "AND NOT EXISTS (SELECT 1 FROM jobs WHERE graph = graphs.id) "
-            "AND NOT EXISTS (SELECT 1 FROM checkpoints WHERE graph = graphs.id)",
-            sorted({graph for (graph,) in graphs}),
-        )
-        _each(db, "DELETE FROM graphs WHERE id IN ({})", [graph for graph, _, _ in unused])
-        self._graphs.difference_update((tenant, digest) for _, tenant, digest in unused)
+            self.news.put(what)
+            self._ring()
 
     def _shrink(self) -> None:
         """While there is nothing else to do, give pages back to the file system."""
         try:
-            while self.inbox.empty():
-                (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
-                if free <= FREE_PAGES_MAX:
-                    self._shrinking = False
-                    return
-                # Each step frees one page; `execute` would make one step.
-                self._db.executescript(f"PRAGMA incremental_vacuum({FREE_PAGES_TURN})")
+            (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
+            if free <= FREE_PAGES_MAX:
+                self.shrinking = False
+                return
+            # Each step frees one page; `execute` would make one step.
+            self._db.executescript(f"PRAGMA incremental_vacuum({FREE_PAGES_TURN})")
         except sqlite3.Error as error:
+            self.shrinking = False
             if what_failed(error) is None:
                 raise
-
-
-# --- statements of many rows --------------------------------------------------------------------
-
-_NUMBER = "(SELECT number FROM jobs WHERE id = ?)"
-_GRAPH = "(SELECT id FROM graphs WHERE tenant = ? AND digest = ?)"
-_INSERT_GRAPH = "INSERT INTO graphs (tenant, digest, body, graph) VALUES (?, ?, ?, ?)"
-_INSERTS: Final = {
-    # A session may be kept again, changed; nothing else is ever written twice.
-    "sessions": ("INSERT OR REPLACE INTO sessions (id, body)", "(?, ?)"),
-    "capabilities": ("INSERT INTO capabilities (id, body)", "(?, ?)"),
-    "handles": ("INSERT INTO handles (id, body)", "(?, ?)"),
-    "channels": ("INSERT INTO channels (id, body)", "(?, ?)"),
-    "jobs": ("INSERT INTO jobs (number, id, graph, body)", f"(?, ?, {_GRAPH}, ?)"),
-    "checkpoints": ("INSERT INTO checkpoints (number, id, graph, body)", f"(?, ?, {_GRAPH}, ?)"),
-    "slices": ("INSERT INTO slices (job, first, body)", f"({_NUMBER}, ?, ?)"),
-    "rows": ("INSERT INTO rows (job, first_byte, bytes)", f"({_NUMBER}, ?, ?)"),
-    "snapshots": ("INSERT INTO snapshots (ticket, holder, body)", "(?, ?, ?)"),
-    "snapshot_bytes": ("INSERT INTO snapshot_bytes (ticket, first_byte, bytes)", "(?, ?, ?)"),
-    "ends": ("INSERT INTO ends (job, body)", f"({_NUMBER}, ?)"),
-    "faults": ("INSERT INTO faults (id, body)", "(?, ?)"),
-    "audit": ("INSERT INTO audit (number, body, hash)", "(?, ?, ?)"),
-}
-_AT_ONCE: Final = (64, 8, 1)  # rows of one statement; few sizes, so that statements are found again
-
-
-def _parts(batch: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-    """Cut a batch where a job whose slices went is run anew, and around copies.
-
-    A part inserts first, deletes then; and what is copied is what is there just then.
-    """
-    start, dropped, copied = 0, set[str](), False
-    for place, entry in enumerate(batch):
-        again = any(values[0] in dropped for values in entry.tables.get("slices", ()))
-        if place > start and (again or copied or entry.copies):
-            yield batch[start:place]
-            start, dropped = place, set()
-        copied = bool(entry.copies)
-        dropped.update(entry.gone.results)
-    yield batch[start:]
-
-
-def _portions(count: int) -> Iterator[slice]:
-    """Cut `count` things into as few as possible of the sizes in _AT_ONCE."""
-    at = 0
-    while at < count:
-        size = next(size for size in _AT_ONCE if size <= count - at)
-        yield slice(at, at + size)
-        at += size
-
-
-def _insert(db: sqlite3.Connection, head: str, row: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    for portion in _portions(len(rows)):
-        some = rows[portion]
-        statement = f"{head} VALUES {', '.join([row] * len(some))}"
-        db.execute(statement, [value for values in some for value in values])
-
-
-def _each(db: sqlite3.Connection, statement: str, names: Sequence[Any]) -> list[Any]:
-    """Execute a statement about all names, a portion at a time, and gather what it gives."""
-    found: list[Any] = []
-    for portion in _portions(len(names)):
-        some = names[portion]
-        found += db.execute(statement.format(", ".join("?" * len(some))), some)
-    return found

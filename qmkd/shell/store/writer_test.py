@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import stat
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from copy import deepcopy
 from multiprocessing import get_context
 from pathlib import Path
@@ -32,7 +32,6 @@ from qmkd.shell.store.conftest import (
     rows_of,
     tell_until_killed,
 )
-from qmkd.shell.store.rows import Entry
 from syscalls.ids import SessionId
 
 
@@ -185,9 +184,9 @@ def test_each_failure_is_told_anew_once_something_was_written(keeper: Keeper, pa
     for number in (1, 2):
         blocker = locked(path)
         keeper.store.keep(session(number), rows_of)
-        ready, _, _ = select.select([keeper.store], [], [], 60.0)
-        assert ready
-        keeper.store.collect()
+        while keeper.said[-1:] != ["locked"]:
+            assert select.select([keeper.store], [], [], 60.0)[0]
+            keeper.store.collect()
         blocker.close()
         keeper.wait(number)
     assert keeper.said == ["locked", 1, "locked", 2]
@@ -241,17 +240,18 @@ def test_a_commit_that_was_durable_though_it_failed_is_not_done_twice(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keeper, story = Keeper(path), Story(8)
-    write, failures = keeper.store._writer._write, [2]
+    statements = keeper.store._writer.statements
+    commit, failures = statements.commit, [2]
 
-    def write_and_fail(batch: Sequence[Entry]) -> None:
-        write(batch)
+    def commit_and_fail() -> None:
+        commit()
         if failures[0]:
             failures[0] -= 1
             error = sqlite3.OperationalError("disk I/O error")
             error.sqlite_errorcode = sqlite3.SQLITE_IOERR
             raise error
 
-    monkeypatch.setattr(keeper.store._writer, "_write", write_and_fail)
+    monkeypatch.setattr(statements, "commit", commit_and_fail)
     keeper.tell(story, 30)
     keeper.wait(30)
     assert keeper.said[0] == "input/output error"
