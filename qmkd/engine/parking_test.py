@@ -22,6 +22,7 @@ from qmkd.engine import batch, engines, messages, run, snapshot
 from qmkd.engine.choose import EXACT
 from qmkd.engine.limits import EXACT_QUBITS_MAX
 from qmkd.engine.messages import Done, Failed, Load, Run
+from qmkd.engine.noise import IDEAL
 from qmkd.engine.slices import Parked, Parking
 from qmkd.engine.snapshot import Unfit
 from qvm.program import VerifiedProgram
@@ -65,6 +66,19 @@ def coded_memory(profile: str, fences: int = 3) -> bytes:
         {"id": "z", "op": "FREE_LQ", "vqs": ["p", "q"]},
     ]
     resources = {"vqs": ["p", "q"], "chs": [], "events": ["m", "n"]}
+    graph = {"version": "0.1", "program": {"nodes": nodes}, "resources": resources}
+    return json.dumps(graph).encode()
+
+
+def a_coin() -> bytes:
+    """One random bit, and no fence."""
+    args = {"n": 1, "profile": "logical:ideal"}
+    nodes = [
+        {"id": "a", "op": "ALLOC_LQ", "vqs": ["q"], "args": args},
+        {"id": "h", "op": "APPLY_H", "vqs": ["q"]},
+        {"id": "m", "op": "MEASURE_Z", "vqs": ["q"], "produces": ["m"]},
+    ]
+    resources = {"vqs": ["q"], "chs": [], "events": ["m"]}
     graph = {"version": "0.1", "program": {"nodes": nodes}, "resources": resources}
     return json.dumps(graph).encode()
 
@@ -150,6 +164,7 @@ def told_of(
             told.reports.append(found)
             return told
         told.parked += 1
+        assert told.parked < 20 * shots, "each run gets on by a fence or a batch"
         told.epochs.add(found.epoch)
         resume = found.snapshot or None
         if found.report is not None:
@@ -283,6 +298,106 @@ def test_a_run_that_parks_always_gets_on_by_a_fence_or_a_batch() -> None:
     batches = -(-1024 // 192) + -(-(1500 - 1024) // 192)
     assert fences > 1
     assert told.parked <= batches * (fences + 1)
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_whole_blocks_are_told_of_when_a_run_parks_and_only_the_torn_one_is_carried_on() -> None:
+    asked = iter([False] * 6 + [True])
+    found = run.run_slice(
+        run.prepare(a_coin()), 1, 0, 3000, "frames", "ideal", True, lambda: False,
+        lambda rows: None, parking=Parking(lambda: next(asked)),
+    )  # fmt: skip
+    assert isinstance(found, Parked)
+    assert found.report is not None
+    assert found.report.shots == SHOT_BLOCK
+    _, body = snapshot.unseal(found.snapshot)
+    assert len(body["packed"]) == 192
+
+
+# --- turning back -----------------------------------------------------------------------------
+
+
+def rounds(measured: bool) -> bytes:
+    """A fence, and many gates behind it, perhaps with a measurement among them."""
+    args = {"n": 2, "profile": "logical:ideal"}
+    nodes: list[dict[str, object]] = [
+        {"id": "a", "op": "ALLOC_LQ", "vqs": ["p", "q"], "args": args},
+        {"id": "h", "op": "APPLY_H", "vqs": ["p"]},
+        {"id": "m", "op": "MEASURE_Z", "vqs": ["p"], "produces": ["m"]},
+        {"id": "f", "op": "FENCE_EPOCH"},
+    ]
+    for at in range(20):
+        guard = {"event": "m", "equals": at % 2}
+        nodes += [
+            {"id": f"h{at}", "op": "APPLY_H", "vqs": ["q"]},
+            {"id": f"s{at}", "op": "APPLY_S", "vqs": ["p"], "guard": guard},
+            {"id": f"c{at}", "op": "APPLY_CNOT", "vqs": ["p", "q"]},
+        ]
+    if measured:
+        nodes.append({"id": "k", "op": "MEASURE_X", "vqs": ["p"], "produces": ["k"]})
+    nodes += [
+        {"id": "g", "op": "FENCE_EPOCH"},
+        {"id": "n", "op": "MEASURE_X", "vqs": ["q"], "produces": ["n"]},
+        {"id": "z", "op": "FREE_LQ", "vqs": ["p", "q"]},
+    ]
+    events = ["m", "n", "k"] if measured else ["m", "n"]
+    resources = {"vqs": ["p", "q"], "chs": [], "events": events}
+    graph = {"version": "0.1", "program": {"nodes": nodes}, "resources": resources}
+    return json.dumps(graph).encode()
+
+
+def turned_back(graph: bytes, after: int, shots: int = 3) -> Parked:
+    """Asked to turn back once so many actions have been run."""
+    run_since = iter(range(1 << 20))
+    now = [False]
+
+    def back() -> bool:
+        now[0] = now[0] or next(run_since) >= after
+        return now[0]
+
+    found = run.run_slice(
+        run.prepare(graph), 7, 0, shots, "tableau", "ideal", True, lambda: False,
+        lambda rows: None, parking=Parking(lambda: now[0], back=back),
+    )  # fmt: skip
+    assert isinstance(found, Parked)
+    return found
+
+
+def test_a_shot_that_turns_back_is_what_it_was_at_the_fence_and_goes_on_with_the_same_bits() -> (
+    None
+):
+    graph = rounds(False)
+    at_fence = snapshot.begin(run.prepare(graph), "tableau", IDEAL, 7, 0, 1)
+    snapshot.run_to_fence(at_fence, 0)
+    state = {**at_fence.save()}
+    whole, rows = run.run_segment(run.prepare(graph), 7, 0, 3, "tableau")
+    for after in (5, 20, 40):
+        found = turned_back(graph, after)
+        assert found.epoch == 1, "the fence before"
+        _, body = snapshot.unseal(found.snapshot)
+        for name, value in state.items():
+            assert np.array_equal(body["run"][name], value), (after, name)
+        parts: list[bytes] = []
+        rest = run.run_slice(
+            run.prepare(graph), 7, 0, 3, "tableau", "ideal", True, lambda: False,
+            lambda packed: parts.append(packed.tobytes()), resume=found.snapshot,  # noqa: B023
+        )  # fmt: skip
+        assert isinstance(rest, SegmentReport)
+        assert (b"".join(parts), rest.counts) == (rows, whole.counts)
+
+
+def test_what_has_no_inverse_is_not_undone_and_the_run_parks_at_the_next_fence() -> None:
+    graph = rounds(True)
+    program = run.prepare(graph)
+    actions = snapshot.begin(program, "tableau", IDEAL, 7, 0, 1).form.fences
+    measured = turned_back(graph, actions[1] - 2)
+    assert measured.epoch == 2
+    assert turned_back(graph, actions[1] - 4).epoch == 1
+
+
+def test_before_its_first_fence_a_shot_that_turns_back_has_not_begun() -> None:
+    found = turned_back(rounds(False), 1)
+    assert found == Parked(None)
 
 
 # --- between workers --------------------------------------------------------------------------

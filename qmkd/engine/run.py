@@ -21,7 +21,7 @@ from qmkd.engine.choose import EXACT
 from qmkd.engine.layout import Packed
 from qmkd.engine.noise import DECODING, IDEAL, NoiseModel
 from qmkd.engine.paired import paired
-from qmkd.engine.prepared import Pause, Poll, Prepared, Rows, Stop, Unable
+from qmkd.engine.prepared import Poll, Prepared, Rows, Stop, Unable
 from qmkd.engine.reports import outcomes_max
 from qmkd.engine.slices import NEVER, DataSink, Parked, Parking, Sink, Slice
 from qvm.lower import lower
@@ -274,7 +274,7 @@ def _runs(
     first: int,
     end: int,
     stop: Stop,
-    pause: Pause,
+    pause: Parking,
     begun: snapshot.Run | None,
 ) -> Iterator[Batch | tableau.Shots | tableau.Shot | None]:
     """Shots [first, end) in portions, each run to its end; the first may have begun elsewhere.
@@ -285,7 +285,9 @@ def _runs(
         return
     if engine == engines.TABLEAU:
         assert begun is None or isinstance(begun, tableau.Shot)
-        yield from tableau.run_shots(program, noise, seed, first, end - first, stop, pause, begun)
+        yield from tableau.run_shots(
+            program, noise, seed, first, end - first, stop, pause, pause.back, begun
+        )
         return
     assert begun is None or isinstance(begun, Batch)
     started = time.thread_time_ns()

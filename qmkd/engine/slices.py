@@ -36,11 +36,18 @@ class Parking:
     """When a run is to park: asked to, or by itself after a while.
 
     asked: whether it is asked to now. after_ns: since this was made; 0 for never. bytes_max: of a
-    snapshot.
+    snapshot. back: whether it is asked to undo what it has run since the last fence.
     """
 
-    def __init__(self, asked: Stop, after_ns: int = 0, bytes_max: int = SNAPSHOT_BYTES_MAX) -> None:
+    def __init__(
+        self,
+        asked: Stop,
+        after_ns: int = 0,
+        bytes_max: int = SNAPSHOT_BYTES_MAX,
+        back: Stop = never,
+    ) -> None:
         self.asked = asked
+        self.back = back
         self.bytes_max = bytes_max
         self._at_ns = time.monotonic_ns() + after_ns if after_ns else 0
 

@@ -83,12 +83,14 @@ def run_shots(
     shots: int,
     stop: Stop,
     pause: Pause = never,
+    back: Stop = never,
     begun: Shot | None = None,
 ) -> Iterator[Shots | Shot | None]:
     """Shots [shot_first, shot_first + shots) in portions; the first may have begun elsewhere.
 
     Where `pause()` is true, what is done comes first, and then the shot that stands at a fence, or
-    None between shots; it goes on when the next is asked for.
+    None between shots; it goes on when the next is asked for. Where `back()` is, the same happens
+    at the fence before, once what was run since is undone, if it has an inverse.
 
     Raises `Unable` where an opcode is no Clifford op, `Stopped` where `stop()` was true at a fence,
     between shots or some time between operations.
@@ -101,11 +103,11 @@ def run_shots(
     for number in range(shot_first, end):
         shot = begun or Shot(program, form, chance, number, Poll(stop))
         begun = None
-        for _ in _fences(shot, pause):
+        for _ in _fences(shot, pause, back):
             if done.shots:
                 yield done
                 done = Shots(program, form, number)
-            yield shot
+            yield shot if shot.done else None
         done.add(shot)
         add_figures(program.notes, shot.counts)
         left, paused = number + 1 < end, pause()
@@ -118,14 +120,18 @@ def run_shots(
             raise Stopped(0)
 
 
-def _fences(shot: Shot, pause: Pause) -> Iterator[None]:
-    """Run it to its end, but for the fences at which `pause()` is true."""
-    for fence in shot.form.fences:
-        if fence > shot.done:
-            shot.run(fence)
+def _fences(shot: Shot, pause: Pause, back: Stop) -> Iterator[None]:
+    """Run it to its end, but for the fences at which it is to be left."""
+    asked, ends = back, (*shot.form.fences, len(shot.form.actions))
+    while not shot.ended:
+        shot.run(next(end for end in ends if end > shot.done), asked)
+        if shot.done in ends:
             if pause() and not shot.ended:
                 yield
-    shot.run()
+            continue
+        asked = never
+        if shot.turn_back():
+            yield
 
 
 class Shots:
@@ -209,15 +215,33 @@ class Shot:
         """Whether all is done."""
         return self.done == len(self.form.actions)
 
-    def run(self, end: int | None = None) -> None:
-        """Go through the actions up to number `end`, or all that are left."""
+    def run(self, end: int | None = None, back: Stop = never) -> None:
+        """Go through the actions up to number `end`, or all that are left, or until `back()`."""
         actions, poll = self.form.actions, self.poll
         end = len(actions) if end is None else end
         for at in range(self.done, end):
             act, arguments = actions[at]
             act(self, *arguments)
+            self.done = at + 1
             poll()
-        self.done = end
+            if back():
+                return
+
+    def turn_back(self) -> bool:
+        """Undo what was run since the last fence, where all of it has an inverse; False where not.
+
+        Before the first fence nothing need be undone: it is a shot that has not begun. Signs and
+        all, the tableau is then what it was, for it says what was done to all states and not to
+        one alone.
+        """
+        last = max((fence for fence in self.form.fences if fence <= self.done), default=0)
+        since = self.form.actions[last : self.done]
+        if last and not all(act in (Shot.gates, Shot.guarded) for act, _ in since):
+            return False
+        for act, (circuit, *conditions) in reversed(since if last else ()):
+            act(self, circuit.inverse(), *conditions)
+        self.done = last
+        return True
 
     def packed(self) -> Packed:
         """The events so far, as a packed row."""

@@ -2,9 +2,10 @@
 
 Blocking and single-threaded: it takes requests from a socket in order, runs them, answers in order.
 STOP_FD is a memfd of STOP_BYTES bytes, mapped shared: while its first word holds a run's ticket,
-that run stops at its next fence, and while its second does, it parks there. The worker trusts no
-size, ends quietly when the daemon does, leaves no core, and is held to a memory bound by the host's
-kernel. `messages.py` has the protocol, `run.py` the work.
+that run stops at its next fence; while its second does, it parks there; and while its third does as
+well, at the fence before, if it can undo what it has run since. The worker trusts no size, ends
+quietly when the daemon does, leaves no core, and is held to a memory bound by the host's kernel.
+`messages.py` has the protocol, `run.py` the work.
 
 Nothing numeric is imported before `main` has set the number of threads.
 """
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     from qmkd.engine.layout import Packed
     from qmkd.engine.prepared import Prepared
 
-STOP_BYTES: Final = 16
+STOP_BYTES: Final = 24
 RECEIVE_BYTES: Final = 1 << 18
 FDS_MAX: Final = 64  # at once in one message, and waiting for their runs
 PROGRAMS_MAX: Final = 256
@@ -356,7 +357,12 @@ class Worker:
             sink,
             run.setting,
             lambda data: known.append(data.tobytes()),
-            Parking(lambda: flag[1] == ticket, run.park_ns, run.snapshot_bytes),
+            Parking(
+                lambda: flag[1] == ticket,
+                run.park_ns,
+                run.snapshot_bytes,
+                lambda: flag[2] == ticket,
+            ),
             None if parked is None else os.pread(parked, os.fstat(parked).st_size, 0),
         )
         rows = b"".join(parts) if file is None else None

@@ -53,7 +53,7 @@ class Workers(Protocol):
 
     def calibrate(self, point: fx.Calibrate) -> None: ...
 
-    def stop(self, worker: int, ticket: int, keep: bool) -> None: ...
+    def stop(self, worker: int, ticket: int, keep: bool, back: bool) -> None: ...
 
     def kill(self, worker: int) -> None: ...
 
@@ -104,7 +104,7 @@ class Pump:
             fx.Calibrate: lambda effect: self.workers.calibrate(effect),
             fx.RunSegment: lambda effect: self.workers.run(effect),
             fx.StopSegment: lambda effect: self.workers.stop(
-                effect.worker, effect.ticket, effect.keep
+                effect.worker, effect.ticket, effect.keep, effect.back
             ),
             fx.DropSnapshot: lambda effect: self.snapshots.drop(effect.ticket),
             fx.CopySnapshot: lambda effect: self.snapshots.copy(effect.source, effect.target),

@@ -1,8 +1,8 @@
 """The worker processes: started before they are needed, watched, stopped, replaced.
 
 All numerics run there (Stim holds the interpreter lock for whole calls), one process per core, each
-a fresh interpreter with a socket to us and two shared words by which a running segment is asked to
-stop, or to park. A worker that breaks the protocol or does not stop is killed; the kernel runs its
+a fresh interpreter with a socket to us and shared words by which a running segment is asked to stop
+or to park. A worker that breaks the protocol or does not stop is killed; the kernel runs its
 segments elsewhere and gets the same bits. Which worker runs what is the kernel's decision; how it
 is run, the engine's (`qmkd/engine/messages.py`).
 """
@@ -44,7 +44,7 @@ READ_BYTES = 256 * 1024
 SAID_BYTES_MAX = 8 * 1024  # of what a worker writes to standard error, per line of ours
 WORKER_ENV = ("PYTHON", "LD_LIBRARY_PATH", "LANG", "LC_")
 HEALTHY_S = 5.0  # a worker that lived so long is replaced at once
-STOP_WORDS = struct.Struct("<QQ")  # the tickets that are to stop, and to park; or 0
+STOP_WORDS = struct.Struct("<QQQ")  # tickets that are to stop, to park, to turn back; or 0
 FDS_WAITING_MAX = 4  # descriptors of a worker whose messages are not whole yet
 DIGEST_BYTES = 32
 BACKOFF_S_MIN = 0.1
@@ -88,14 +88,14 @@ class Worker:
         self.programs: set[int] = set()
         self.tables: set[str] = {""}
         self.running: dict[int, tuple[fx.RunSegment, Rows] | fx.CheckProgram | fx.Calibrate] = {}
-        # Tickets asked to stop and to park, each in the order in which they will be met.
-        self.stopping: tuple[list[int], list[int]] = ([], [])
+        # Tickets for each of the words, in the order in which they will be met.
+        self.stopping: tuple[list[int], list[int], list[int]] = ([], [], [])
         self.fds: deque[int] = deque()  # that came with messages not heard yet
         assert self.process.stdout is not None
         os.set_blocking(self.process.stdout.fileno(), False)
 
     def stop_next(self) -> None:
-        """Point the shared words at the segments that are to stop and to park, if any."""
+        """Point the shared words at the segments that are next, if any."""
         STOP_WORDS.pack_into(
             self.stop_words, 0, *(some[0] if some else 0 for some in self.stopping)
         )
@@ -247,18 +247,18 @@ class Pool:
             worker.tables.add(name)
             self._send(worker, msg.Table(name, self._tables.text(name)))
 
-    def stop(self, number: int, ticket: int, keep: bool = False) -> None:
+    def stop(self, number: int, ticket: int, keep: bool = False, back: bool = False) -> None:
         """Ask a segment to stop, or to park, once the worker is at it."""
         worker = self._workers.get(number)
         if worker is None or ticket not in worker.running:
             return
-        stopping = worker.stopping[keep]
-        if ticket not in stopping:
-            stopping.append(ticket)
-            # Segments run in the order they were sent in.
-            places = {one: place for place, one in enumerate(worker.running)}
-            stopping.sort(key=places.__getitem__)
-            worker.stop_next()
+        # Segments run in the order they were sent in.
+        places = {one: place for place, one in enumerate(worker.running)}
+        for stopping, asked in zip(worker.stopping, (not keep, keep, keep and back), strict=True):
+            if asked and ticket not in stopping:
+                stopping.append(ticket)
+                stopping.sort(key=places.__getitem__)
+        worker.stop_next()
 
     def kill(self, number: int) -> None:
         worker = self._workers.get(number)
