@@ -7,7 +7,7 @@ were left out.
 
 from typing import Annotated, ClassVar, Literal
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from syscalls.errors import AccessDenied, JobNotFound, QuotaExceeded
 from syscalls.fault import Degraded
@@ -16,6 +16,17 @@ from syscalls.job import JobState, Progress, Time
 from syscalls.syscall import Errors, Reply, SessionCall
 
 EventKind = Literal["state", "progress", "degraded", "attestation"]
+
+
+class Attestation(Struct, frozen=True, kw_only=True):
+    """The audit chain as it stood when epochs of a job had become durable.
+
+    Whoever keeps these can hold the chain against them later (`qmkctl audit verify`).
+    """
+
+    number: Annotated[int, Meta(description="Of the chain's last entry then.")]
+    hash: Annotated[str, Meta(description="Its hash, 64 hex digits, which stands for all before.")]
+    epoch: Annotated[int, Meta(description="Of the machine; what closed up to it is durable.")]
 
 
 class JobEvent(Reply, frozen=True, kw_only=True):
@@ -33,6 +44,10 @@ class JobEvent(Reply, frozen=True, kw_only=True):
     degraded: Annotated[
         list[Degraded] | None,
         Meta(description="With kind `degraded`: all that changes how the job runs from now on."),
+    ] = None
+    attestation: Annotated[
+        Attestation | None,
+        Meta(description="With kind `attestation`, which comes where the daemon keeps a chain."),
     ] = None
 
 

@@ -16,11 +16,12 @@ import msgspec
 from qmkd.core import audit
 from qmkd.core.effects import Keep, Reply
 from qmkd.core.events import Origin
-from qmkd.core.limits import BUSY_RETRY_MS, PENDING_MAX
-from qmkd.core.records import Gone, GraphRow, JobRow, Row, SessionRow
+from qmkd.core.limits import BUSY_RETRY_MS, EPOCH_JOBS_MAX, EPOCH_RECORD_NS_MIN, PENDING_MAX
+from qmkd.core.records import Gone, GraphRow, JobRow, Row, SessionRow, SliceRow
 from qmkd.core.state import Job, Parked, Pending, Session, State
 from qmkd.core.waiting import park, unpark
 from syscalls.errors import Busy, KernelError
+from syscalls.ids import JobId
 
 
 def keep(state: State, *rows: Row) -> None:
@@ -48,6 +49,38 @@ def write_down(state: State, kind: str, **fields: str | int | list[str]) -> None
         )
         state.audited, state.audit_head = entry.number, entry.hash
         state.unkept.append(entry)
+
+
+def record_epochs(state: State) -> None:
+    """One entry for the epochs since the last such entry: whose they were, and who lies where.
+
+    Programs, seeds, results and versions are in the entries of those jobs, and of the start.
+    """
+    if not state.worked:
+        return
+    names: list[str] = [*state.worked]
+    placed = [*state.placed]
+    write_down(
+        state,
+        "epochs",
+        cycle=state.horizon,
+        jobs=names[:EPOCH_JOBS_MAX],
+        jobs_all=len(names),
+        placed=[_whereabouts(job) for job in placed[:EPOCH_JOBS_MAX]],
+        placed_all=len(placed),
+        qubits=state.physical,
+        t_rate=state.t_rate,
+        decoder_blocks=state.blocks,
+        capabilities=len(state.capabilities),
+        modes=sorted(mode.value for mode in state.modes),
+    )
+    state.worked, state.recorded_ns = {}, state.now_ns
+
+
+def _whereabouts(job: Job) -> str:
+    """A job and the physical qubits that it holds, as ranges: first, and how many."""
+    runs = ",".join(f"{run.first}+{run.qubits}" for run in job.place or ())
+    return f"{job.id} {runs}"
 
 
 def masked(name: str) -> str:
@@ -110,9 +143,18 @@ def flush(state: State) -> None:
     if not unkept(state):
         assert not state.unsaid, "what waits, waits for something"
         return
+    names = [JobId(row.job) for row in state.unkept if isinstance(row, SliceRow)]
+    worked = {state.jobs[name]: None for name in names}
+    if worked:
+        state.worked |= dict.fromkeys(names)
+        if state.now_ns - state.recorded_ns >= EPOCH_RECORD_NS_MIN:
+            record_epochs(state)
     state.keeps += 1
-    for pending in state.unsaid or (Pending(),):
+    state.unsaid = state.unsaid or [Pending()]
+    state.unsaid[0].worked = tuple(worked)
+    for pending in state.unsaid:
         pending.number, pending.epoch = state.keeps, state.epoch
+        pending.audited, pending.audit_head = state.audited, state.audit_head
         state.pending.append(pending)
     state.out.append(
         Keep(

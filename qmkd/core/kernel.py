@@ -349,6 +349,7 @@ def _shut_down(state: State, event: ShutDown) -> None:
     durable = state.machine.durable
     fate = "jobs_interrupted" if durable else "jobs_cancelled"
     state.out.append(Note("shutting down", {fate: state.live}))
+    keeping.record_epochs(state)
     keeping.write_down(state, "shutting down")
     state.version += 1
     _drain(state)

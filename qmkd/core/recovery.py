@@ -46,7 +46,7 @@ from qmkd.core.records import (
 from qmkd.core.schedule import merge
 from qmkd.core.sessions import close, plan_sweep
 from qmkd.core.state import Checkpoint, Job, Program, Session, Slice, State, Tenant, TimerKind
-from qmkd.core.waiting import answer, set_timer
+from qmkd.core.waiting import announce_attested, answer, set_timer
 from qmkd.core.wording import (
     calibration,
     changed_versions,
@@ -74,11 +74,13 @@ def settle_kept(state: State) -> None:
     """As many answers and endings as fit a step; the rest in another."""
     pending = state.pending
     while pending and pending[0].number <= state.kept:
-        if len(state.out) > SWEEP_EFFECTS_MAX:
+        if len(state.out) + len(state.notices) > SWEEP_EFFECTS_MAX:
             set_timer(state, TimerKind.KEPT, state.now_ns)
             return
         first = pending.popleft()
         state.epoch_kept = first.epoch
+        for job in first.worked:
+            announce_attested(state, job, first)
         if first.job is not None:
             finish(state, first.job)
         if first.parked is not None:

@@ -458,6 +458,7 @@ class Job:
     unwanted: bool = False
     seq: int = 0
     notified_ns: int = 0
+    attested_ns: int = 0
     time_limit: int = 0
     grace: int = 0
     waiting: dict[Parked, None] = field(default_factory=dict)
@@ -515,13 +516,17 @@ class Parked:
 class Pending:
     """What waits until `Keep` number `number` is durable: an answer, or the end of a job.
 
-    epoch: the machine's, which may then be told. parked: None once its connection ended.
+    epoch: the machine's, which may then be told; audited, audit_head: of the chain then. parked:
+    None once its connection ended. worked: jobs whose slices become durable with it.
     """
 
     number: int = 0
     epoch: int = 0
+    audited: int = 0
+    audit_head: bytes = b""
     parked: Parked | None = None
     job: Job | None = None
+    worked: tuple[Job, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -578,7 +583,8 @@ class State:
     that the step under way made or lets go, and what waits for them. keeps, kept: numbers of the
     last `Keep` and of the last that is durable. pending: what waits, oldest first. keep_failed: why
     the store cannot write, empty where it can. audited, audit_head: number and hash of the last
-    entry of the audit chain.
+    entry of the audit chain. worked: jobs whose epochs it is to tell of; recorded_ns: when it last
+    did.
     table: names the table of all points measured here so far. measured: those of this life.
     unmeasurable: those given up, and why. wanted: those that jobs lack, in order; the first is
         measured now, or next.
@@ -659,6 +665,8 @@ class State:
     keep_failed: str = ""
     audited: int = 0
     audit_head: bytes = b""
+    worked: dict[JobId, None] = field(default_factory=dict)
+    recorded_ns: int = 0
     peers: dict[tuple[int, int], tuple[Tenant, ...]] = field(default_factory=dict)
     tally: dict[JobState, int] = field(default_factory=lambda: dict.fromkeys(JobState, 0))
     table: str = ""

@@ -23,6 +23,7 @@ from qmkd.core.state import (
     Job,
     Measuring,
     Parked,
+    Pending,
     Session,
     State,
     Subscription,
@@ -32,7 +33,7 @@ from qmkd.core.state import (
 )
 from qmkd.core.wording import progress, time_text
 from syscalls.errors import Busy, KernelError, QuotaExceeded
-from syscalls.events import EventKind, JobEvent
+from syscalls.events import Attestation, EventKind, JobEvent
 
 # --- timers -------------------------------------------------------------------------------------
 
@@ -198,6 +199,18 @@ def announce_degraded(state: State, job: Job) -> None:
     if (job.subscriptions or job.session.wide) and len(state.notices) < SWEEP_EFFECTS_MAX:
         event = _event(state, job, "degraded")
         _tell(state, job, msgspec.structs.replace(event, degraded=degraded_for(state, (job,))))
+
+
+def announce_attested(state: State, job: Job, kept: Pending) -> None:
+    """Tell subscribers what stands for all that is durable of the job, as often as progress."""
+    due = state.now_ns - job.attested_ns >= PROGRESS_NS_MIN or job.ending is not None
+    if not due or job.final is not None or not (job.subscriptions or job.session.wide):
+        return
+    job.attested_ns = state.now_ns
+    job.seq += 1
+    made = Attestation(number=kept.audited, hash=kept.audit_head.hex(), epoch=kept.epoch)
+    event = _event(state, job, "attestation")
+    _tell(state, job, msgspec.structs.replace(event, attestation=made))
 
 
 def _tell(state: State, job: Job, event: JobEvent) -> None:

@@ -34,6 +34,7 @@ LIKELY: dict[str, Any] = {
     "remedy": "Ask for it with transport `fd`.",
     "counts": {"00": 507, "11": 493},
     "events": {"m0": 1, "m1": 1},
+    "hash": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "digest": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "handles": ["q0", "q1"],
     "profile": "logical:Surface(d=7)",
