@@ -30,6 +30,7 @@ from qmkd.shell.results import ROWS_HELD_BYTES_MAX, Results
 from qmkd.shell.snapshots import SEALS, Snapshots
 from qmkd.shell.tables import Tables
 from qmkd.shell.workers import FDS_WAITING_MAX, START_FAILURES_MAX, Pool, Worker
+from syscalls.results import SHOT_BLOCK
 
 OPTIONS = ("--scheduler=other",)
 READY_S_MAX = 20.0
@@ -173,7 +174,11 @@ def test_a_segment_parked_again_and_again_in_two_workers_has_the_rows_of_an_undi
     parked: list[int] = []
 
     async def story(pool: Pool, heard: trio.MemoryReceiveChannel[ev.Event]) -> None:
-        segment = a_segment(1, shots=shots, shots_total=shots, park_ns=1)
+        total = {"shots_total": shots}
+        pool.run(a_segment(1, shots=SHOT_BLOCK, **total))
+        assert isinstance(await heard.receive(), ev.SegmentDone)
+        left = {"shot_first": SHOT_BLOCK, "shots": shots - SHOT_BLOCK}
+        segment = a_segment(2, park_ns=1, **left, **total)
         while True:
             pool.run(segment)
             told = await heard.receive()
