@@ -316,8 +316,10 @@ def _check_noise(state: State, program: Program, submission: Submission) -> NotA
     _, _, noise = noise_given(state, program, submission).applied.partition(" ")
     model, _, strength = noise.partition(" ")
     for profile in program.summary.profiles:
+        if not profile.distance:
+            continue  # it suffers nothing, and there may be no noise to look up
         known = state.machine.distances(noise).get(profile.code, frozenset())
-        if profile.distance and profile.distance not in known:
+        if profile.distance not in known:
             point = Point(profile.code, profile.distance, model, float(strength))
             why = why_unmeasurable(state, point)
             if why is None:

@@ -16,7 +16,7 @@ import select
 import time
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Literal, Self, TypeVar, Unpack
 
 from runtime.client import operations as ops
 from runtime.client.address import socket_path
@@ -26,11 +26,24 @@ from runtime.client.link import Link
 from runtime.client.operations import PROGRAM_RIGHTS, TIMEOUT_S, PolicyOptions, Progress
 from runtime.client.programs import Program
 from runtime.client.protocol import Settled
+from syscalls.checkpoint import (
+    Checkpoint,
+    CheckpointDropped,
+    Checkpointed,
+    CheckpointKept,
+    CheckpointsListed,
+    DropCheckpoint,
+    ListCheckpoints,
+    Migrate,
+    Migrated,
+    Restore,
+    Restored,
+)
 from syscalls.discover import Discover, OpenrpcDocument
 from syscalls.errors import KernelError
 from syscalls.events import Subscribe, Subscribed
 from syscalls.findings import Finding
-from syscalls.ids import JobId, SessionId
+from syscalls.ids import CheckpointId, JobId, SessionId
 from syscalls.job import Cancel, JobStatus, Planned, Status, Submitted
 from syscalls.session import CloseSession, Session, SessionClosed
 from syscalls.syscall import Reply, Syscall
@@ -174,6 +187,23 @@ class Client:
         """A job of this session, by its id."""
         return Job(self, JobId(job_id), None)
 
+    def restore(self, checkpoint_id: str, timeout: float | None = None) -> Job:
+        """Go on from a checkpoint of this session, as a new job. Needs CAP_CHECKPOINT."""
+        key = CheckpointId(checkpoint_id)
+        call = Restore(session_id=self.session_id, checkpoint_id=key)
+        return self.job(reply_of(self._one(call, timeout), Restored).job_id)
+
+    def checkpoints(self, timeout: float | None = None) -> list[CheckpointKept]:
+        """The session's checkpoints, the oldest first."""
+        call = ListCheckpoints(session_id=self.session_id)
+        return reply_of(self._one(call, timeout), CheckpointsListed).checkpoints
+
+    def drop_checkpoint(self, checkpoint_id: str, timeout: float | None = None) -> None:
+        """Let a checkpoint go."""
+        key = CheckpointId(checkpoint_id)
+        call = DropCheckpoint(session_id=self.session_id, checkpoint_id=key)
+        reply_of(self._one(call, timeout), CheckpointDropped)
+
     def subscribe(self, tell: Progress, job_id: str | None = None) -> None:
         """Hear of a job, or of all jobs of the session, whenever this client waits for anything.
 
@@ -294,6 +324,18 @@ class Job:
         """Stop the job; returns when it is stopped. Raises AlreadyCompleted if it was over."""
         call = Cancel(session_id=self.client.session_id, job_id=self.job_id)
         return reply_of(self.client._one(call, timeout), JobStatus)
+
+    def checkpoint(
+        self, *, how: Literal["forward", "rollback"] = "forward", timeout: float | None = None
+    ) -> Checkpointed:
+        """Keep the job's state at its next fence; it goes on by itself. Needs CAP_CHECKPOINT."""
+        call = Checkpoint(session_id=self.client.session_id, job_id=self.job_id, how=how)
+        return reply_of(self.client._one(call, timeout), Checkpointed)
+
+    def migrate(self, target: str, timeout: float | None = None) -> Migrated:
+        """Move the job to another module at its next fence. Needs CAP_MIGRATE."""
+        call = Migrate(session_id=self.client.session_id, job_id=self.job_id, target=target)
+        return reply_of(self.client._one(call, timeout), Migrated)
 
     def wait_done(
         self, timeout: float | None = None, progress: Progress | None = None

@@ -15,7 +15,7 @@ import os
 import socket as stdlib_socket
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Literal, Self, TypeVar, Unpack
 
 import trio
 
@@ -27,11 +27,24 @@ from runtime.client.link import Link
 from runtime.client.operations import PROGRAM_RIGHTS, TIMEOUT_S, PolicyOptions, Progress
 from runtime.client.programs import Program
 from runtime.client.protocol import Settled
+from syscalls.checkpoint import (
+    Checkpoint,
+    CheckpointDropped,
+    Checkpointed,
+    CheckpointKept,
+    CheckpointsListed,
+    DropCheckpoint,
+    ListCheckpoints,
+    Migrate,
+    Migrated,
+    Restore,
+    Restored,
+)
 from syscalls.discover import Discover, OpenrpcDocument
 from syscalls.errors import KernelError
 from syscalls.events import Subscribe, Subscribed
 from syscalls.findings import Finding
-from syscalls.ids import JobId, SessionId
+from syscalls.ids import CheckpointId, JobId, SessionId
 from syscalls.job import Cancel, JobStatus, Planned, Status, Submitted
 from syscalls.session import CloseSession, Session, SessionClosed
 from syscalls.syscall import Reply, Syscall
@@ -170,6 +183,23 @@ class AsyncClient:
         """A job of this session, by its id."""
         return AsyncJob(self, JobId(job_id), None)
 
+    async def restore(self, checkpoint_id: str, timeout: float | None = None) -> AsyncJob:
+        """As `Client.restore`."""
+        key = CheckpointId(checkpoint_id)
+        call = Restore(session_id=await self.session_id(), checkpoint_id=key)
+        return self.job(reply_of(await self._one(call, timeout), Restored).job_id)
+
+    async def checkpoints(self, timeout: float | None = None) -> list[CheckpointKept]:
+        """As `Client.checkpoints`."""
+        call = ListCheckpoints(session_id=await self.session_id())
+        return reply_of(await self._one(call, timeout), CheckpointsListed).checkpoints
+
+    async def drop_checkpoint(self, checkpoint_id: str, timeout: float | None = None) -> None:
+        """As `Client.drop_checkpoint`."""
+        key = CheckpointId(checkpoint_id)
+        call = DropCheckpoint(session_id=await self.session_id(), checkpoint_id=key)
+        reply_of(await self._one(call, timeout), CheckpointDropped)
+
     async def subscribe(self, tell: Progress, job_id: str | None = None) -> None:
         """Hear of a job, or of all jobs of the session, whenever a task waits for anything.
 
@@ -300,6 +330,20 @@ class AsyncJob:
         """Stop the job; returns when it is stopped. Raises AlreadyCompleted if it was over."""
         call = Cancel(session_id=await self.client.session_id(), job_id=self.job_id)
         return reply_of(await self.client._one(call, timeout), JobStatus)
+
+    async def checkpoint(
+        self, *, how: Literal["forward", "rollback"] = "forward", timeout: float | None = None
+    ) -> Checkpointed:
+        """As `Job.checkpoint`."""
+        session_id = await self.client.session_id()
+        call = Checkpoint(session_id=session_id, job_id=self.job_id, how=how)
+        return reply_of(await self.client._one(call, timeout), Checkpointed)
+
+    async def migrate(self, target: str, timeout: float | None = None) -> Migrated:
+        """As `Job.migrate`."""
+        session_id = await self.client.session_id()
+        call = Migrate(session_id=session_id, job_id=self.job_id, target=target)
+        return reply_of(await self.client._one(call, timeout), Migrated)
 
     async def wait_done(
         self, timeout: float | None = None, progress: Progress | None = None

@@ -1,0 +1,182 @@
+"""Checkpoints, moves and slices that go on, with real daemons that are stopped and killed."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qmkd.shell.store import DATABASE_NAME
+from tests.daemon import Line, running_daemon, short_folder
+
+SHOTS = 200_000
+ROUNDS = 120
+
+
+def fenced(profile: str = "logical:ideal") -> dict[str, Any]:
+    """Rounds on a few qubits with a fence after each; SHOTS shots of it take a second or two."""
+    qubits = [f"q{i}" for i in range(16)]
+    nodes: list[dict[str, Any]] = [
+        {"id": "a", "op": "ALLOC_LQ", "args": {"n": 16, "profile": profile}, "vqs": qubits}
+    ]
+    for i in range(ROUNDS):
+        first, second = qubits[i % 16], qubits[(i + 7) % 16]
+        nodes += [
+            {"id": f"h{i}", "op": "APPLY_H", "vqs": [first]},
+            {"id": f"c{i}", "op": "APPLY_CNOT", "vqs": [first, second]},
+            {"id": f"m{i}", "op": "MEASURE_Z", "vqs": [first], "produces": [f"m{i}"]},
+            {"id": f"e{i}", "op": "FENCE_EPOCH"},
+        ]
+    nodes.append({"id": "f", "op": "FREE_LQ", "vqs": qubits})
+    resources = {"vqs": qubits, "events": [f"m{i}" for i in range(ROUNDS)]}
+    return {"version": "0.1", "program": {"nodes": nodes}, "resources": resources}
+
+
+def opened(line: Line) -> str:
+    rights = ["CAP_ALLOC", "CAP_CHECKPOINT", "CAP_MIGRATE"]
+    return str(line.call("q_negotiate_caps", requested=rights)["session_id"])
+
+
+def refusal(line: Line, method: str, **params: Any) -> tuple[str, str]:
+    """The type and the sentence of a refusal."""
+    error = line.ask(method, **params)["error"]
+    return error["data"]["type"], error["message"]
+
+
+def submitted(line: Line, session: str, **policy: Any) -> str:
+    policy = {"shots": SHOTS, "seed": 5, "counts": False, **policy}
+    asked = {"session_id": session, "graph": fenced(), "policy": policy}
+    return str(line.call("q_submit", **asked)["job_id"])
+
+
+def digest(line: Line, session: str, job: str) -> str:
+    done = line.call("q_wait", session_id=session, job_id=job)
+    assert done["state"] == "COMPLETED", done
+    return str(done["execution_context"]["results_digest"])
+
+
+def begun(line: Line, session: str) -> str:
+    """A job of which something runs and most is still to be run."""
+    for _ in range(20):
+        job = submitted(line, session)
+        while True:
+            status = line.call("q_status", session_id=session, job_id=job)
+            if status["state"] != "QUEUED":
+                break
+            time.sleep(0.002)
+        if status["state"] == "RUNNING":
+            return job
+    raise AssertionError("the jobs are too short for this machine")
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> str:
+    """The digest of the job where nothing comes between."""
+    with running_daemon() as daemon, Line(daemon.socket) as line:
+        session = opened(line)
+        return digest(line, session, submitted(line, session))
+
+
+def test_a_checkpoint_outlives_its_job_and_kill_9_and_gives_the_same_bits(undisturbed: str) -> None:
+    with short_folder() as folder:
+        with running_daemon(folder, status=-signal.SIGKILL) as daemon, Line(daemon.socket) as line:
+            session = opened(line)
+            job = begun(line, session)
+            made = line.call("q_checkpoint", session_id=session, job_id=job)
+            line.call("q_cancel", session_id=session, job_id=job)
+            daemon.stop(signal.SIGKILL)
+        with running_daemon(folder) as again, Line(again.socket) as line:
+            (kept,) = line.call("q_list_checkpoints", session_id=session)["checkpoints"]
+            name = kept["checkpoint_id"]
+            assert name == made["checkpoint_id"]
+            assert kept["size_bytes"] == made["size_bytes"]
+            assert made["epoch"] or made["shots_done"], "it was under way"
+            for _ in range(2):
+                new = line.call("q_restore", session_id=session, checkpoint_id=name)["job_id"]
+                assert digest(line, session, new) == undisturbed
+                done = line.call("q_status", session_id=session, job_id=new)
+                assert done["execution_context"]["restored_from"] == name
+            line.call("q_drop_checkpoint", session_id=session, checkpoint_id=name)
+            kind, _ = refusal(line, "q_restore", session_id=session, checkpoint_id=name)
+            assert kind == "CHECKPOINT_NOT_FOUND"
+
+
+def test_a_restored_job_and_its_first_end_alike_in_a_daemon_that_keeps_nothing(
+    undisturbed: str,
+) -> None:
+    environment = {"QMKD_DURABILITY": "none"}
+    with running_daemon(environment=environment) as daemon, Line(daemon.socket) as line:
+        session = opened(line)
+        job = begun(line, session)
+        made = line.call("q_checkpoint", session_id=session, job_id=job)
+        name = made["checkpoint_id"]
+        new = line.call("q_restore", session_id=session, checkpoint_id=name)["job_id"]
+        assert digest(line, session, job) == digest(line, session, new) == undisturbed
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda each: each.name)
+def test_a_job_goes_on_inside_its_slice_after_the_daemon_ends(
+    undisturbed: str, number: signal.Signals
+) -> None:
+    status = 0 if number == signal.SIGTERM else -number
+    with short_folder() as folder:
+        with running_daemon(folder, status=status) as daemon, Line(daemon.socket) as line:
+            session = opened(line)
+            job = begun(line, session)
+            daemon.stop(number)
+        parked = _parked(folder)
+        with running_daemon(folder) as again, Line(again.socket) as line:
+            assert digest(line, session, job) == undisturbed
+    assert parked or number == signal.SIGKILL, "a shutdown parks what runs"
+
+
+def _parked(folder: Path) -> int:
+    """How many snapshots a daemon that ended has left."""
+    (path,) = folder.rglob(DATABASE_NAME)
+    with sqlite3.connect(path) as db:
+        return int(db.execute("SELECT count(*) FROM snapshots").fetchone()[0])
+
+
+def test_a_damaged_checkpoint_is_refused_and_says_so(undisturbed: str) -> None:
+    with short_folder() as folder:
+        with running_daemon(folder) as daemon, Line(daemon.socket) as line:
+            session = opened(line)
+            job = begun(line, session)
+            name = line.call("q_checkpoint", session_id=session, job_id=job)["checkpoint_id"]
+        (path,) = folder.rglob(DATABASE_NAME)
+        with sqlite3.connect(path) as db:
+            for table in ("snapshot_bytes", "checkpoint_rows"):
+                db.execute(f"UPDATE {table} SET bytes = zeroblob(length(bytes))")
+        db.close()
+        with running_daemon(folder) as again, Line(again.socket) as line:
+            kind, why = refusal(line, "q_restore", session_id=session, checkpoint_id=name)
+            assert kind == "CHECKPOINT_INCOMPATIBLE"
+            assert "it is damaged" in why
+            # Snapshots of the job itself are damaged as well: what stood there begins anew.
+            assert digest(line, session, job) == undisturbed
+
+
+def test_a_job_that_is_moved_back_and_forth_gives_the_same_bits(undisturbed: str) -> None:
+    environment = {"QMKD_MACHINE": "modular"}
+    with running_daemon(environment=environment) as daemon, Line(daemon.socket) as line:
+        session = opened(line)
+        job = begun(line, session)
+        moves = 0
+        for target in itertools.islice(itertools.cycle(("north", "east")), 6):
+            answer = line.ask("q_migrate", session_id=session, job_id=job, target=target)
+            if "error" in answer:
+                assert answer["error"]["data"]["type"] == "ALREADY_COMPLETED"
+                break
+            assert answer["result"]["placement"] == target
+            moves += 1
+        assert moves
+        other = submitted(line, session)
+        kind, why = refusal(line, "q_migrate", session_id=session, job_id=other, target="up")
+        assert kind == "INVALID_PARAMS"
+        assert "one of north, east, south, west" in why
+        assert digest(line, session, job) == undisturbed
