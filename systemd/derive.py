@@ -29,8 +29,8 @@ SEE_ALSO = {
 }
 FILES = {
     "qmkd": {
-        "/etc/qmk/qmkd.toml": "The configuration, for root and for users without one of their own.",
-        "~/.config/qmk/qmkd.toml": "A user's own.",
+        "/etc/qmk/qmkd.toml": "The configuration of the system's daemon.",
+        "~/.config/qmk/qmkd.toml": "That of a user's own.",
         "/run/qmk/qsyscall.sock": "Where the system's daemon listens.",
         "/var/lib/qmkd": "What outlives it.",
     },

@@ -167,11 +167,14 @@ def _hardware(name: str) -> Hardware:
 
 
 def default_files(environment: Mapping[str, str]) -> Sequence[str]:
-    """Where a configuration is looked for when none is named."""
+    """Where a configuration is looked for when none is named: root's is the system's.
+
+    Whose tenants that names are no tenants of a user's own daemon.
+    """
     if os.geteuid() == 0:
         return ("/etc/qmk/qmkd.toml",)
     home = environment.get("XDG_CONFIG_HOME") or _home(environment) + "/.config"
-    return (home + "/qmk/qmkd.toml", "/etc/qmk/qmkd.toml")
+    return (home + "/qmk/qmkd.toml",)
 
 
 def default_socket(environment: Mapping[str, str]) -> str:

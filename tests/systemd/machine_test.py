@@ -18,9 +18,10 @@ import pytest
 
 from qmkd.shell.daemon_test import grinding
 from tests.daemon import Line, example
-from tests.systemd.booted import WAIT_S_MAX, Booted, booted, install, reason
+from tests.systemd.booted import ROOT, WAIT_S_MAX, Booted, booted, install, reason
 
 UNIT = "qmkd.service"
+ALONE = "alone.service"
 CONFIG = "etc/qmk/qmkd.toml"
 WHY_NOT = reason()
 
@@ -36,13 +37,23 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
     config.write_text('workers = 1\nworker_scheduling = "other"\n' + config.read_text())
     dropin = folder / "usr/lib/systemd/system/qmkd.service.d"
     dropin.mkdir(exist_ok=True)
-    (dropin / "test.conf").write_text("[Unit]\nStartLimitBurst=100\n[Service]\nWatchdogSec=4\n")
+    (dropin / "test.conf").write_text("[Unit]\nStartLimitBurst=100\n[Service]\nWatchdogSec=6\n")
+    (folder / "usr/lib/systemd/system" / ALONE).write_text(alone())
     with booted(folder) as machine:
         yield machine
 
 
-def talk(machine: Booted) -> Line:
-    return Line(machine.socket, seconds=WAIT_S_MAX)
+def alone() -> str:
+    """The daemon's unit where an administrator wants no socket unit beside it."""
+    text = (ROOT / "systemd" / UNIT).read_text()
+    text = "".join(line for line in text.splitlines(True) if "qmkd.socket" not in line)
+    text = text.replace("Directory=qmkd\n", "Directory=alone\n").replace("%S/qmkd", "%S/alone")
+    return text.replace("/run/qmk/qsyscall.sock", "/run/alone/q.sock")
+
+
+def talk(machine: Booted, unit: str = UNIT) -> Line:
+    path = machine.socket if unit == UNIT else machine.root / "run/alone/q.sock"
+    return Line(path, seconds=WAIT_S_MAX)
 
 
 def submit(line: Line, session: str, graph: Any, **policy: Any) -> str:
@@ -153,13 +164,19 @@ def test_a_job_goes_on_over_a_restart_and_gives_the_bits_that_it_would_have_give
         assert done(line, session, again)["execution_context"]["results_digest"] == digest
 
 
-def load(machine: Booted, ends: threading.Event, kept: dict[str, str], troubles: list[str]) -> None:
+def load(
+    machine: Booted,
+    unit: str,
+    ends: threading.Event,
+    kept: dict[str, str],
+    troubles: list[str],
+) -> None:
     """Submit one job after the other by new connections; whoever gets no answer asks again."""
     graph, number, session = example("bell"), 0, ""
     while not ends.is_set():
         key = f"{threading.get_ident()}-{number}"
         try:
-            with talk(machine) as line:
+            with talk(machine, unit) as line:
                 session = session or line.session()
                 policy = {"shots": 10, "idempotency_key": key}
                 answer = line.ask("q_submit", session_id=session, graph=graph, policy=policy)
@@ -177,10 +194,11 @@ def load(machine: Booted, ends: threading.Event, kept: dict[str, str], troubles:
 
 
 def restarted_under_load(machine: Booted, unit: str, times: int) -> None:
-    ends, kept = threading.Event(), {}
+    ends = threading.Event()
+    kept: dict[str, str] = {}
     troubles: list[str] = []
     threads = [
-        threading.Thread(target=load, args=(machine, ends, kept, troubles)) for _ in range(6)
+        threading.Thread(target=load, args=(machine, unit, ends, kept, troubles)) for _ in range(6)
     ]
     for thread in threads:
         thread.start()
@@ -195,17 +213,29 @@ def restarted_under_load(machine: Booted, unit: str, times: int) -> None:
         for thread in threads:
             thread.join(WAIT_S_MAX)
     assert not troubles
-    with talk(machine) as line:
+    with talk(machine, unit) as line:
         for job, session in kept.items():
             line.call("q_status", session_id=session, job_id=job)
 
 
+@pytest.mark.slow
 def test_restarts_under_load_refuse_no_connection_and_lose_nothing_acknowledged(
     machine: Booted,
 ) -> None:
     restarted_under_load(machine, UNIT, 2)
 
 
+@pytest.mark.slow
+def test_without_a_socket_unit_the_descriptor_store_keeps_the_socket_over_restarts(
+    machine: Booted,
+) -> None:
+    machine.systemctl("start", ALONE)
+    restarted_under_load(machine, ALONE, 2)
+    machine.systemctl("stop", ALONE)
+    assert not (machine.root / "run/alone").exists()
+
+
+@pytest.mark.slow
 def test_a_stop_ends_in_time_even_with_a_worker_that_hangs(machine: Booted) -> None:
     with talk(machine) as line:
         session = line.session()
@@ -222,6 +252,7 @@ def test_a_stop_ends_in_time_even_with_a_worker_that_hangs(machine: Booted) -> N
         line.call("q_close_session", session_id=session)
 
 
+@pytest.mark.slow
 def test_the_nightly_check_finds_all_well_or_a_chain_that_was_cut_off(machine: Booted) -> None:
     with talk(machine) as line:
         line.session()
@@ -238,7 +269,8 @@ def test_the_nightly_check_finds_all_well_or_a_chain_that_was_cut_off(machine: B
     machine.systemctl("reset-failed", nightly)
 
 
-def test_a_program_is_run_by_its_name_and_a_user_that_only_lives_for_it(machine: Booted) -> None:
+@pytest.mark.slow
+def test_a_program_is_run_by_its_name_as_a_tenant_of_its_own(machine: Booted) -> None:
     programs = machine.root / "etc/qmk/programs"
     source = Path(__file__).parents[2] / "qvm/examples/bell.qvm.json"
     (programs / "bell.qvm.json").write_bytes(source.read_bytes())
@@ -247,6 +279,30 @@ def test_a_program_is_run_by_its_name_and_a_user_that_only_lives_for_it(machine:
     assert '"shots_total":50' in machine.journal("qmk-run@bell.service")
 
 
+@pytest.mark.slow
+def test_a_user_has_a_machine_of_ones_own_in_ones_session(machine: Booted) -> None:
+    machine.run("useradd", "--create-home", "--home-dir", "/var/ada", "ada")
+    uid = machine.run("id", "-u", "ada").stdout.strip()
+    machine.systemctl("start", "dbus.socket", "systemd-logind.service", f"user@{uid}.service")
+
+    def ada(*command: str) -> str:
+        runtime = f"XDG_RUNTIME_DIR=/run/user/{uid}"
+        return machine.run("runuser", "-u", "ada", "--", "env", runtime, *command).stdout
+
+    ada("systemctl", "--user", "start", "qmkd.socket")
+    program = machine.root / "tmp/bell.qvm.json"
+    program.write_bytes((ROOT / "qvm/examples/bell.qvm.json").read_bytes())
+    assert '"COMPLETED"' in ada("qmkctl", "run", "--json", "/tmp/bell.qvm.json")
+    # `require` insists on all that workers give up, so the unit's filter lets them.
+    ada("mkdir", "-p", "/var/ada/.config/qmk")
+    own = machine.root / "var/ada/.config/qmk/qmkd.toml"
+    own.write_text('worker_sandbox = "require"\n')
+    ada("systemctl", "--user", "restart", "qmkd.service")
+    assert '"COMPLETED"' in ada("qmkctl", "run", "--json", "/tmp/bell.qvm.json")
+    ada("systemctl", "--user", "reload", "qmkd.service")
+
+
+@pytest.mark.slow
 def test_the_doctor_finds_no_fault_in_an_installation_that_serves(machine: Booted) -> None:
     with talk(machine) as line:
         line.session()

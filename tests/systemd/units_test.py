@@ -20,6 +20,7 @@ PROGRAMS = "/usr/lib/qmkd/bin/"
 SERVICES = sorted(HERE.glob("*.service"))
 UNITS = sorted(path for path in HERE.iterdir() if path.suffix[1:] in
                ("service", "socket", "target", "slice", "timer"))  # fmt: skip
+VERIFY = ("systemd-analyze", "verify", "--man=no", "--recursive-errors=one")
 # In tenths, as systemd-analyze counts them. The daemon talks to others and needs to know who they
 # are, so it cannot have users of its own (PrivateUsers=).
 EXPOSURE_MAX = {"qmkd.service": 5}
@@ -74,8 +75,7 @@ def test_systemd_finds_nothing_wrong_with_any_unit(installed: Path, tmp_path: Pa
         # A template is judged by an instance of it.
         names = [path.name.replace("@.", "@bell.") for path in work.iterdir()]
         said = subprocess.run(
-            ["systemd-analyze", f"--{scope}", "verify", "--man=no", "--recursive-errors=one"]
-            + names,
+            [*VERIFY, f"--{scope}", *names],
             cwd=work,
             capture_output=True,
             text=True,
