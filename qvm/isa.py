@@ -205,8 +205,20 @@ def _rotation(axis: str) -> Op:
 
 
 CHANNEL_OPTIONS: Final = (
-    Arg(name="fidelity", type=ArgType.NUMBER, required=False, minimum=0.5, maximum=1.0),
-    Arg(name="type", type=ArgType.TEXT, required=False),
+    Arg(
+        name="fidelity",
+        type=ArgType.NUMBER,
+        required=False,
+        minimum=0.5,
+        maximum=1.0,
+        help="of a pair when it is consumed, at the least",
+    ),
+    Arg(
+        name="type",
+        type=ArgType.TEXT,
+        required=False,
+        help="`BBPSSW` or `DEJMPS`: the protocol that purifies; any other text is a remark",
+    ),
 )
 """What OPEN_CHAN may be told, as arguments or inside `opts`."""
 
@@ -308,7 +320,10 @@ TABLE: Final[tuple[Op, ...]] = (
         name="TELEPORT_CNOT",
         family=CORE,
         kind=Kind.UNITARY,
-        help="Controlled X through a consumed Bell pair; the first operand is the control.",
+        help=(
+            "Controlled X, control first, through a Bell pair that is consumed where the qubits "
+            "lie in different modules."
+        ),
         vqs=TWO,
         right=Right.TELEPORT,
         matrix=_CNOT,
