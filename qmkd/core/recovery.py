@@ -259,6 +259,7 @@ def _job(
             status = final_status(state, job, JobState.FAILED, refused)
             end = EndRow(job=job.id, status=status, completed_ns=state.now_ns)
             keep(state, end)
+            let_go(state, Gone(results=(job.id,)))
             slices = ()
         elif not _same(state, row.context, program) or (slices and job.data_total):
             # Decoder data is not kept, and it has to be that of all shots.
