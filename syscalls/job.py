@@ -309,6 +309,9 @@ class NoiseApplied(Struct, frozen=True, kw_only=True):
     requested: str
     applied: str
     why: str = ""
+    times: Annotated[
+        float, Meta(description="How many times as strong as configured, where that had drifted.")
+    ] = 1.0
 
 
 class PairsUsed(Struct, frozen=True, kw_only=True):

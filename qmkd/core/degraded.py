@@ -33,6 +33,12 @@ def cause(fault: Fault) -> str:
             return f"the T factories of {named} are " + ("lost" if lost else f"{times} as slow")
 
 
+def drifted(noise: str, times: float) -> str:
+    """A physical noise, as configured, that many times as strong."""
+    model, _, strength = noise.partition(" ")
+    return noise if times == 1 else f"{model} {float(strength) * times:g}"
+
+
 def concerned_by(state: State, modes: Collection[DegradedMode]) -> list[str]:
     """The faults in force that bring any of these modes."""
     return [

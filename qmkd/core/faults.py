@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from qmkd.core import keeping, quotas
-from qmkd.core.degraded import cause, concerned_by
+from qmkd.core.degraded import cause, concerned_by, drifted
 from qmkd.core.events import Called
 from qmkd.core.jobs import shutting_down
 from qmkd.core.limits import SERIAL_JOBS_MAX
@@ -137,9 +137,9 @@ def _answer(state: State, cycle: int) -> None:
     drift = max(
         (each for each in faults if each.kind is FaultKind.CALIBRATION), key=_strength, default=None
     )
-    state.noise = (state.machine.physical_noise, "")
-    if drift is not None:
-        state.noise = (drifted(state.machine.physical_noise, _strength(drift)), cause(drift))
+    times = 1.0 if drift is None else _strength(drift)
+    noise = drifted(state.machine.physical_noise, times)
+    state.noise = (noise, "" if drift is None else cause(drift), times)
     refit(state, failed(state.hardware, faults), cycle)
     for job in [job for job in state.placed if not may_lie(state, job, job.place or ())]:
         job.moves += 1
@@ -166,12 +166,6 @@ def _answer(state: State, cycle: int) -> None:
 
 def _strength(fault: Fault) -> float:
     return fault.strength or 1.0
-
-
-def drifted(noise: str, times: float) -> str:
-    """A physical noise, as configured, that many times as strong."""
-    model, _, strength = noise.partition(" ")
-    return f"{model} {float(strength) * times:g}"
 
 
 def _give_way(state: State, job: Job, *modes: DegradedMode) -> None:

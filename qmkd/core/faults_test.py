@@ -16,6 +16,7 @@ from qmkd.core.mapping_test import LONG, SHOT, job_of, modules, modules_of, patc
 from qmkd.core.records import AuditRow, FaultRow, Recovered
 from qvm.machine import Factory, Hardware, Link
 from syscalls.audit import AuditBody
+from syscalls.checkpoint import Replay, Replayed
 from syscalls.errors import (
     Busy,
     FaultNotFound,
@@ -331,6 +332,25 @@ def test_jobs_accepted_after_a_drift_have_its_noise_and_others_keep_theirs(
     noise = {job: {run.noise for run in desk.segments(job)} for job in (before, during)}
     assert noise[before] <= {usual}
     assert noise[during] <= {"calibrated uniform 0.002"}
+
+
+def test_a_job_is_repeated_under_the_noise_it_had_also_after_a_drift(make_desk: Make) -> None:
+    desk = made(make_desk, modules(400), calibrated_at=noises)
+    session = desk.open()
+    usual = desk.submit(session, patches(2), shots=9, seed=1)
+    drift = injected(desk, session, FaultKind.CALIBRATION, strength=2.0)
+    drifted = desk.submit(session, patches(2), shots=9, seed=1)
+    desk.run_all()
+    for name in (usual, drifted):
+        again = desk.call(Replay(session_id=session, job_id=name))
+        assert isinstance(again, Replayed), again
+        assert noise_of(desk, session, again.job_id) == noise_of(desk, session, name)
+    desk.call(ClearFault(session_id=session, fault_id=drift))
+    for name in (usual, drifted):
+        again = desk.call(Replay(session_id=session, job_id=name))
+        assert isinstance(again, Replayed), again
+        assert noise_of(desk, session, again.job_id) == noise_of(desk, session, name)
+    assert noise_of(desk, session, usual) != noise_of(desk, session, drifted)
 
 
 def test_fences_are_close_while_the_calibration_drifts(make_desk: Make) -> None:

@@ -600,8 +600,8 @@ class State:
 
     faults: by id, those that are or will be. wrong: those in force at `horizon`; change: when this
     changes next. working: what is left of the machine. modes: what is done about it. noise: what
-    physical qubits suffer, and why it is not what was configured. opened: cycles in which modules
-    came back.
+    physical qubits suffer, why it is not what was configured, how many times as strong. opened:
+    cycles in which modules came back.
     """
 
     machine: Machine
@@ -678,7 +678,7 @@ class State:
     change: int = NEVER
     working: Hardware = field(init=False)
     modes: frozenset[DegradedMode] = frozenset()
-    noise: tuple[str, str] = field(init=False)
+    noise: tuple[str, str, float] = field(init=False)
     opened: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -688,7 +688,7 @@ class State:
         self.limits = (self.inventory.total, t_rate, blocks)
         qubits, t_states, decoding = (Vacancy([(0, limit)]) for limit in self.limits)
         self.vacant = (qubits, t_states, decoding)
-        self.working, self.noise = self.hardware, (self.machine.physical_noise, "")
+        self.working, self.noise = self.hardware, (self.machine.physical_noise, "", 1.0)
         links = {pair(*ends): link for ends, link in self.hardware.links.items()}
         self.links = {ends: Vacancy([(0, link.rate)]) for ends, link in links.items()}
         self.linked = dict.fromkeys(self.links, 0)

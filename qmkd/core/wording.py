@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import msgspec
 
+from qmkd.core.degraded import drifted
 from qmkd.core.limits import MS, SECOND
 from qmkd.core.mapping import blocked, cycles_to_wait, demand_of
 from qmkd.core.ports import Machine, PairError, Plan
@@ -237,13 +238,17 @@ def noise_given(state: State, program: Program, submission: Submission) -> Noise
     made = submission.restores
     earlier = made.job if made is not None else submission.replay_of
     now = noise_applied(program, submission.policy, *state.noise)
-    usual = noise_applied(program, submission.policy, state.machine.physical_noise)
-    if earlier is not None and earlier.context.noise.applied in (now.applied, usual.applied):
-        return earlier.context.noise
-    return now
+    if earlier is None:
+        return now
+    then = earlier.context.noise
+    same = drifted(state.machine.physical_noise, then.times)
+    again = noise_applied(program, submission.policy, same).applied == then.applied
+    return then if again else now
 
 
-def noise_applied(program: Program, policy: Policy, physical: str, drift: str = "") -> NoiseApplied:
+def noise_applied(
+    program: Program, policy: Policy, physical: str, drift: str = "", times: float = 1.0
+) -> NoiseApplied:
     """What a job asks for and what it gets, and why; `applied` is as engines know it."""
     ideal = Noise.IDEAL.value
     if policy.noise is Noise.IDEAL:
@@ -258,7 +263,7 @@ def noise_applied(program: Program, policy: Policy, physical: str, drift: str = 
     why = "; ".join(
         filter(None, ("" if policy.noise is mode else f"{asked} is {mode.value}", drift))
     )
-    return NoiseApplied(requested=asked, applied=f"{mode.value} {physical}", why=why)
+    return NoiseApplied(requested=asked, applied=f"{mode.value} {physical}", why=why, times=times)
 
 
 def brokered_of(program: Program) -> Brokered:
