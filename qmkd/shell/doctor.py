@@ -85,27 +85,29 @@ def _native() -> Findings:
     """In a process of its own: what is broken may break whoever loads it."""
     sources = sorted(source.stem for source in NATIVE.glob("_*.c"))
     names = [*LIBRARIES, *(f"qmkd.engine.native.{stem}" for stem in sources)]
-    code = "import importlib, sys; importlib.import_module(sys.argv[1])"
-    for name in names:
-        done = subprocess.run(
-            [sys.executable, "-c", code, name], capture_output=True, text=True, env=_plain()
-        )
-        if done.returncode:
-            said = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
-            yield Finding(
-                "modules",
-                "fault",
-                f"{name} cannot be loaded: {said[-1]}",
-                "Install again: `make clean env`, then `make install`.",
-            )
-            return
-    yield Finding("modules", "fine", f"All {len(names)} load, with Python {_python()}.")
-
-
-def _plain() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {
-        "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)
-    }
+    code = (
+        "import importlib, sys\n"
+        "for name in sys.argv[1:]:\n"
+        "    print(name, flush=True)\n"
+        "    importlib.import_module(name)"
+    )
+    path = os.pathsep.join(each for each in sys.path if each)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *names],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+    if done.returncode == 0:
+        yield Finding("modules", "fine", f"All {len(names)} load, with Python {_python()}.")
+        return
+    said = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
+    yield Finding(
+        "modules",
+        "fault",
+        f"{done.stdout.split()[-1]} cannot be loaded: {said[-1]}",
+        "Install again: `make clean env`, then `make install`.",
+    )
 
 
 def _python() -> str:

@@ -71,6 +71,14 @@ def test_a_chain_is_verified_against_each_head_it_ever_had(
         status, verified = ran(capsys, "audit", "verify", *where, *head)
         assert status == Exit.OK
         assert "its last, 30." in verified
+    kept = tmp_path / "kept"
+    for text, ends in ((said, Exit.OK), ("-\n", Exit.OK), ("00" * 32, Exit.DAMAGED)):
+        kept.write_text(text)
+        status, _ = ran(capsys, "audit", "verify", *where, "--head-file", str(kept))
+        assert status == ends
+    kept.write_text("no head")
+    status, _ = ran(capsys, "audit", "verify", *where, "--head-file", str(kept))
+    assert status == Exit.USAGE
     status, said = ran(capsys, "audit", "verify", *where, "--head", "00" * 32)
     assert status == Exit.DAMAGED
     assert "cut off or rewritten" in said
