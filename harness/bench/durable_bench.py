@@ -2,7 +2,8 @@
 
 Thirty-two clients each submit a small job, wait for its end, and begin anew. The daemons run at the
 same time and are asked in turns, round by round, because a disk is faster in one second than in the
-next. What the store alone costs is `store_bench.py`.
+next; so is raw SQLite, with one commit for as many jobs. What the store alone costs is
+`store_bench.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from time import perf_counter
 import msgspec
 
 from harness.bench.rows import Row, median_ratio, row
+from harness.bench.store_bench import RawSqlite
 from harness.bench.syscall_bench import bell
 from harness.bench.tools import daemon_command, scratch, server
 from harness.bench.wire import Wire, result_of
@@ -89,6 +91,7 @@ class Crowd:
 def run(quick: bool) -> list[Row]:
     waits: dict[str, list[float]] = {way: [] for way in WAYS}
     rates: dict[str, list[float]] = {way: [] for way in WAYS}
+    commits: list[float] = []
     with scratch() as folder, ExitStack() as ended:
         crowds = {}
         for way in WAYS:
@@ -99,12 +102,17 @@ def run(quick: bool) -> list[Row]:
             crowds[way] = Crowd(folder / f"{way}.sock")
             ended.callback(crowds[way].close)
             crowds[way].round()
+        raw = RawSqlite(folder / "raw.db")
+        ended.callback(raw.db.close)
         for _ in range(ROUNDS_QUICK if quick else ROUNDS):
             for way, crowd in crowds.items():
                 wait, rate = crowd.round()
                 waits[way].append(wait)
                 rates[way].append(rate)
-    rows = []
+            commits.append(CLIENTS / raw(CLIENTS))
+    rows = [
+        row(f"raw SQLite: one commit for {CLIENTS} jobs", 1e3 * statistics.median(commits), "ms")
+    ]
     for way in WAYS:
         rows += [
             row(f"{CLIENTS} clients, durability = {way}: a submission, median",

@@ -96,7 +96,10 @@ class Stored:
     def __init__(self, path: Path, durability: Durability) -> None:
         self._jobs = Jobs()
         self._kept = 0
-        self.store = Store(path, durability, kept=self._done, failed=self._failed)
+        self._put_off: list[Callable[[], None]] = []  # to the end of a round, as `hub.py` does
+        self.store = Store(
+            path, durability, kept=self._done, failed=self._failed, soon=self._put_off.append
+        )
 
     def _done(self, number: int) -> None:
         self._kept = number
@@ -111,13 +114,17 @@ class Stored:
             while asked < self._kept + producers:
                 self.store.keep(self._jobs.next(), lambda job, at, size: b"")
                 asked += 1
-            select.select([self.store], [], [])
-            self.store.collect()
+            self._collect()
         rate = (self._kept - first) / spent
         while self._kept < asked:
-            select.select([self.store], [], [])
-            self.store.collect()
+            self._collect()
         return rate
+
+    def _collect(self) -> None:
+        while self._put_off:
+            self._put_off.pop()()
+        select.select([self.store], [], [])
+        self.store.collect()
 
 
 class RawSqlite:

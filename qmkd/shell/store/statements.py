@@ -29,6 +29,7 @@ class Statements:
         for statement in _DELETING:
             db.execute(statement)
         self._db = db
+        self._unfinished = False  # what was begun
         self._deleted = False  # something, since graphs were inserted last
         self._doubtful = 0  # up to this number, rows may be durable though their commit failed
         self._run = os.urandom(8)  # tells our numbers from those of earlier daemons
@@ -38,12 +39,13 @@ class Statements:
     def begin(self, batch: Sequence[Entry]) -> None:
         """Begin a transaction, and do all of it that is short. Never waits for a lock."""
         self._db.execute("BEGIN IMMEDIATE")
-        self._insert(next(_parts(batch)))
+        self._unfinished = not all(entry.is_short for entry in batch)
+        self._insert(next(_parts(batch)) if self._unfinished else batch)
         self._count(batch)
 
     def finish(self, batch: Sequence[Entry]) -> None:
         """Do the rest of what was begun."""
-        if all(entry.is_short for entry in batch):
+        if not self._unfinished:
             return
         for place, part in enumerate(_parts(batch)):
             if place:
@@ -70,8 +72,13 @@ class Statements:
             self._count(batch)
 
     def commit(self) -> None:
-        """In one statement, so that the interpreter is free while the disk works."""
-        self._db.execute("COMMIT")
+        """With the interpreter free all the while: `execute` would want it several times."""
+        self._db.commit()
+
+    @property
+    def deleted(self) -> bool:
+        """Whether what was finished last took something away."""
+        return self._deleted
 
     def take_back(self, batch: Sequence[Entry]) -> None:
         """Undo what was begun with this batch, as far as it came. It is to be written again."""

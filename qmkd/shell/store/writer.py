@@ -27,7 +27,7 @@ from qmkd.core.records import Recovered
 from qmkd.shell.bell import Bell
 from qmkd.shell.store import reader
 from qmkd.shell.store.fetcher import Fetched, Fetcher
-from qmkd.shell.store.rows import NOTHING_GONE, Entry, RowsOf, SnapshotOf, no_snapshot
+from qmkd.shell.store.rows import Entry, RowsOf, SnapshotOf, no_snapshot
 from qmkd.shell.store.schema import (
     CannotOpen,
     Durability,
@@ -51,9 +51,10 @@ FLUSH_S_MAX: Final = 5.0  # at the end, for what is queued
 STUCK_S_MAX: Final = 5.0  # beyond it, for the flush under way
 FREE_PAGES_MAX: Final = 256  # in the file before it is made smaller
 FREE_PAGES_TURN: Final = 1024  # given back at once
-# The writing thread needs the interpreter for microseconds, before and after it commits. By default
-# it would wait five milliseconds for it while the loop is busy, more than a flush takes.
-SWITCH_S: Final = 0.0001
+# The writing thread needs the interpreter before and after it commits. A thread that waits asks for
+# it only when so long nobody has offered it; a busy loop does with every system call, some 50
+# microseconds apart, and has it back before the thread is awake.
+SWITCH_S: Final = 0.00002
 
 assert RETRY_S_MIN < RETRY_S_MAX
 assert JOIN_S_MIN < JOIN_S_MAX
@@ -361,8 +362,7 @@ class _Writer:
             self.news.put(batch[-1].keep.number)
             if self._waiting:
                 self._ring()
-            if any(entry.gone != NOTHING_GONE for entry in batch):
-                self.shrinking = True
+            self.shrinking = self.shrinking or self.statements.deleted
 
     def _write(self, batch: Sequence[Entry], begun: bool) -> None:
         """One transaction."""
