@@ -129,9 +129,10 @@ def enqueue(state: State, job: Job) -> None:
     quotas.change(job.tenant, state.now_ns)
     if state.machine.durable:
         keep(state, *job_rows(job))
+        made = job.context.restored_from
         write_down(
             state,
-            "job accepted",
+            "job accepted" if made is None else f"job restored from {made}",
             job=job.id,
             tenant=job.tenant.rule.name,
             session=masked(job.session.id),

@@ -91,6 +91,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     physical_qubits: Annotated[int, Meta(ge=1, le=QUBITS_MAX)] = 1_000_000
     physical_noise: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_]+ [0-9.e-]+$")] = "uniform 0.001"
     stop_grace_ms: Annotated[int, Meta(ge=0, le=600_000)] = 2_000
+    park_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 5_000
     log_level: Level = "info"
     log_format: Format = "text"
     limits: Limits = DEFAULTS
@@ -111,6 +112,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             worker_bytes=self.worker_bytes,
             workers_apart=self.worker_tenants == "one",
             durable=self.durability != "none",
+            park_ns=self.park_ms * 1_000_000,
             tenants=rules or (_own_tenant(),),
             versions=versions,
         )
