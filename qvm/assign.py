@@ -9,20 +9,20 @@ answer. What pairs cost is for `channels.py` to say.
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, groupby
 from typing import Final
 
 from qvm.machine import Hardware, Link
-from qvm.program import HELD, PairUse, Summary
+from qvm.program import HELD, Kind, PairUse, Summary
 from qvm.uses import ALONE
 
 TRIES_SPARE: Final = 2_000
 """Modules tried beyond two for each unit."""
 
-Price = Callable[[PairUse, Link], float | None]
-"""Cycles that the pair of a node takes of a link; None where that does not make it."""
+Price = Callable[[Kind, Link], float | None]
+"""Cycles that a pair of this kind takes of a link; None where that does not make it."""
 
 
 def assign(
@@ -47,8 +47,8 @@ class _Units:
     """Blocks that are placed together, and what there is between them.
 
     sizes: qubits of each block; blocks are numbered through all kinds, and behind them what
-    sessions hold. fixed: module of each of these. of: unit -> its blocks.
-    apart, near: for each unit its neighbours, and the nodes between them: by channels, and by
+    sessions hold. fixed: module of each of these. of: unit -> its blocks. size: of it, in qubits.
+    apart, near: for each unit its neighbours, and the pairs between them: by channels, and by
     TELEPORT_CNOT. rest: blocks of no unit, largest first.
     """
 
@@ -80,14 +80,15 @@ class _Units:
             if block not in unit_of:
                 unit_of[block] = len(self.of)
                 self.of.append([block])
-        self.apart: list[dict[int, list[PairUse]]] = [{} for _ in self.of]
-        self.near: list[dict[int, list[PairUse]]] = [{} for _ in self.of]
+        self.apart: list[dict[int, Counter[Kind]]] = [{} for _ in self.of]
+        self.near: list[dict[int, Counter[Kind]]] = [{} for _ in self.of]
         for one, two, use in uses:
             a, b = unit_of[one], unit_of[two]
             if a != b:
                 between = self.apart if use.channel else self.near
-                between[a].setdefault(b, []).append(use)
-                between[b].setdefault(a, []).append(use)
+                between[b][a] = pairs = between[a].setdefault(b, Counter())
+                pairs[use.kind] += 1
+        self.size = [sum(map(self.sizes.__getitem__, blocks)) for blocks in self.of]
         alone = [block for block in range(len(self.sizes)) if block not in unit_of]
         self.rest = sorted(alone, key=lambda block: -self.sizes[block])
 
@@ -107,9 +108,6 @@ class _Units:
         held = {self.fixed[block] for block in blocks if block in self.fixed}
         return len(held) <= 1 and sum(map(self.sizes.__getitem__, blocks)) <= widest
 
-    def size(self, unit: int) -> int:
-        return sum(map(self.sizes.__getitem__, self.of[unit]))
-
     def order(self) -> list[int]:
         """From each unit on to its neighbours; those without any last, largest first."""
         found: dict[int, None] = {}
@@ -121,7 +119,7 @@ class _Units:
                     found[unit] = None
                     waiting += (*self.apart[unit], *self.near[unit])
         left = [unit for unit in range(len(self.of)) if unit not in found]
-        return [*found, *sorted(left, key=lambda unit: -self.size(unit))]
+        return [*found, *sorted(left, key=lambda unit: -self.size[unit])]
 
 
 class _Search:
@@ -166,12 +164,12 @@ class _Search:
 
     def _put(self, unit: int, module: int) -> None:
         self.modules[unit] = module
-        self.free[module] -= self.units.size(unit)
+        self.free[module] -= self.units.size[unit]
         self.used[module] += 1
 
     def _take_back(self, unit: int) -> None:
         module = self.modules.pop(unit)
-        self.free[module] += self.units.size(unit)
+        self.free[module] += self.units.size[unit]
         self.used[module] -= 1
 
     def _within_reach(self) -> set[int]:
@@ -182,14 +180,14 @@ class _Search:
     def _candidates(self, unit: int) -> list[int]:
         """Modules that may hold it, the best first: that with most of those it is near to, then one
         that is in use, then where pairs are cheapest, then the emptiest."""
-        size = self.units.size(unit)
+        size = self.units.size[unit]
         fixed = {self.units.fixed.get(block, -1) for block in self.units.of[unit]} - {-1}
         found = []
         for module in fixed or self._within_reach():
             cost = self._cost(unit, module) if self.free[module] >= size else None
             if cost is not None:
                 near = self.units.near[unit].items()
-                beside = sum(len(uses) for each, uses in near if self.modules.get(each) == module)
+                beside = sum(n.total() for each, n in near if self.modules.get(each) == module)
                 unused = not self.used[module]
                 found.append((-beside, unused, cost, -self.free[module], module))
         return [module for *_, module in sorted(found)]
@@ -198,16 +196,16 @@ class _Search:
         """Cycles of links, by neighbours that have a module; None where it may not be there."""
         cost = 0.0
         for between, apart in ((self.units.apart, True), (self.units.near, False)):
-            for other, uses in between[unit].items():
+            for other, pairs in between[unit].items():
                 there = self.modules.get(other)
                 if there is None or (there == module and not apart):
                     continue
                 link = self.links.get((module, there))
-                for use in uses:
-                    more = None if link is None else self.price(use, link)
+                for kind, number in pairs.items():
+                    more = None if link is None else self.price(kind, link)
                     if more is None:
                         return None
-                    cost += more
+                    cost += number * more
         return cost
 
     def _filled(self) -> list[int] | None:
@@ -216,13 +214,18 @@ class _Search:
         for unit, module in self.modules.items():
             for block in self.units.of[unit]:
                 found[block] = module
-        for block in self.units.rest:
-            room = self._room(self.units.sizes[block])
-            if room is None:
-                return None
-            found[block] = room
-            self.free[room] -= self.units.sizes[block]
-            self.used[room] += 1
+        for size, alike in groupby(self.units.rest, self.units.sizes.__getitem__):
+            blocks = list(alike)
+            while blocks:
+                room = self._room(size)
+                if room is None:
+                    return None
+                number = min(len(blocks), self.free[room] // size)
+                for block in blocks[:number]:
+                    found[block] = room
+                del blocks[:number]
+                self.free[room] -= number * size
+                self.used[room] += number
         return found
 
     def _room(self, size: int) -> int | None:

@@ -31,7 +31,7 @@ from qvm.pairs import (
     purifications,
     werner,
 )
-from qvm.program import PairUse, Span, Summary
+from qvm.program import Kind, Span, Summary
 from qvm.uses import USES_MAX, held_names
 from syscalls.channel import ChannelTerms, RawPairs
 from syscalls.plan import PLAN_ROWS_MAX, PairsRow
@@ -39,6 +39,9 @@ from syscalls.plan import PLAN_ROWS_MAX, PairsRow
 PAIR_FIDELITY: Final = 0.99
 """Of a pair for which nothing was asked, such as that of a TELEPORT_CNOT; or the most that the link
 reaches, if that is less."""
+KINDS_MAX: Final = 256
+"""Of pairs in a program that differ in what is asked of them or in age."""
+KINDS: Final = "kinds of Bell pairs in one program"
 DIGITS: Final = 12
 """Of a chance: exponentials may differ in the last place between machines."""
 
@@ -160,15 +163,14 @@ class NotLinked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TooManyUses(msgspec.Struct, frozen=True, kw_only=True):
-    """More nodes may consume pairs than are kept account of."""
+    """More nodes may consume pairs than are kept account of, or more kinds of pairs."""
 
     uses: int
     most: int = USES_MAX
+    what: str = "uses of Bell pairs in one program"
 
     def __str__(self) -> str:
-        return (
-            f"{self.uses} nodes use channels or teleport between modules; at most {self.most} may"
-        )
+        return f"{self.uses} are more {self.what} than {self.most}, the most there may be"
 
 
 Refusal = Unreachable | NotLinked | TooManyUses
@@ -191,19 +193,32 @@ def broker(
     assert len(held) == len(held_names(summary.handles)), "each lies somewhere"
     if len(hardware.module) == 1 or not (summary.uses or summary.uses_left_out):
         return NOTHING
-    prices = _Prices(summary, hardware, asked or {})
+    summary = _asking(summary, asked or {})
+    kinds = {use.kind for use in summary.uses}
+    if len(kinds) > KINDS_MAX:
+        return TooManyUses(what=KINDS, uses=len(kinds), most=KINDS_MAX)
+    prices = _Prices(summary, hardware)
     modules = assign(summary, hardware, held, prices.price)
     if summary.uses_left_out and not _local(summary, modules):
         return TooManyUses(uses=len(summary.uses) + summary.uses_left_out)
     if modules is not None:
         return _written(summary, hardware, modules, prices)
-    if assign(summary, hardware, held, lambda use, link: 0.0) is not None:
-        return prices.missed()
+    if assign(summary, hardware, held, lambda kind, link: 0.0) is not None:
+        return prices.missed(summary)
     return NotLinked(
         ends=len({end for use in summary.uses if use.channel for end in use.ends}),
         modules=len(hardware.module),
         links=len(hardware.link),
     )
+
+
+def _asking(summary: Summary, asked: Mapping[str, float]) -> Summary:
+    """With what is asked of the sessions' channels."""
+    uses = [
+        use._replace(asked=max(use.asked, asked[use.channel])) if use.channel in asked else use
+        for use in summary.uses
+    ]
+    return msgspec.structs.replace(summary, uses=tuple(uses))
 
 
 def _local(summary: Summary, modules: Mapping[int, Sequence[int]] | None) -> bool:
@@ -213,53 +228,51 @@ def _local(summary: Summary, modules: Mapping[int, Sequence[int]] | None) -> boo
     return len({module for kind in modules.values() for module in kind}) == 1
 
 
+def settled(asked: float, type: str, age: int, link: Link) -> tuple[Purification | None, float]:
+    """The cheapest pair of this link that is as good as asked when it is `age` cycles old, and the
+    fidelity that is reachable. asked: 0 for the usual one. type: as `PairUse` has it."""
+    named = type.upper()
+    protocols = (named,) if named in PROTOCOLS else tuple(PROTOCOLS)
+    ways = purifications(werner(link.fidelity), age, link.lifetime, protocols)
+    reachable = best(ways).fidelity
+    return cheapest(ways, asked or min(PAIR_FIDELITY, reachable)), reachable
+
+
 class _Prices:
     """What pairs cost on each link, each kind of pair once."""
 
-    def __init__(self, summary: Summary, hardware: Hardware, asked: Mapping[str, float]) -> None:
+    def __init__(self, summary: Summary, hardware: Hardware) -> None:
         wants = demand(summary, hardware)
-        self._uses = summary.uses
-        self._links = hardware.link
-        self._asked = asked
+        self._links = {class_of(link): link for link in hardware.link}
         self._cycles, self._steps = wants.cycles, wants.steps
-        self._known: dict[tuple[float, str, int, LinkClass], tuple[Purification | None, float]] = {}
+        self._known: dict[tuple[Kind, float, float | None], tuple[Purification | None, float]] = {}
 
-    def age(self, use: PairUse) -> int:
+    def age(self, kind: Kind) -> int:
         """In cycles: steps take as long as they do in the mean."""
-        return -(-use.age * self._cycles // self._steps)
+        return -(-kind.age * self._cycles // self._steps)
 
-    def asked(self, use: PairUse) -> float:
-        return max(use.asked, self._asked.get(use.channel, 0.0))
-
-    def price(self, use: PairUse, link: Link) -> float | None:
-        found, _ = self.look_up(use, link)
+    def price(self, kind: Kind, link: Link) -> float | None:
+        found, _ = self.look_up(kind, link)
         return None if found is None else found.ladder.raw_pairs * link.cycles
 
-    def look_up(self, use: PairUse, link: Link) -> tuple[Purification | None, float]:
-        """The cheapest pair that is as good as asked, and the fidelity that is reachable."""
-        key = (self.asked(use), use.type, use.age, class_of(link))
+    def look_up(self, kind: Kind, link: Link) -> tuple[Purification | None, float]:
+        """As `settled`."""
+        key = (kind, link.fidelity, link.lifetime)
         if key not in self._known:
-            self._known[key] = self._find(use, link)
+            self._known[key] = settled(kind.asked, kind.type, self.age(kind), link)
         return self._known[key]
 
-    def _find(self, use: PairUse, link: Link) -> tuple[Purification | None, float]:
-        named = use.type.upper()
-        protocols = (named,) if named in PROTOCOLS else tuple(PROTOCOLS)
-        ways = purifications(werner(link.fidelity), self.age(use), link.lifetime, protocols)
-        reachable = best(ways).used.fidelity
-        return cheapest(ways, self.asked(use) or min(PAIR_FIDELITY, reachable)), reachable
-
-    def missed(self) -> Unreachable:
+    def missed(self, summary: Summary) -> Unreachable:
         """The first node whose pair no link makes; or, of those that some link makes that is not
         to be had, the one that asks most."""
+        node_of = {use.kind: use.node for use in reversed(summary.uses) if use.channel}
         reached = {
-            use: max((self.look_up(use, link)[1] for link in self._links), default=0.0)
-            for use in self._uses
-            if use.channel
+            kind: max((self.look_up(kind, link)[1] for link in self._links.values()), default=0.0)
+            for kind in node_of
         }
-        use = max(reached, key=lambda each: self.asked(each) - reached[each])
+        kind = max(reached, key=lambda each: (each.asked - reached[each], -node_of[each]))
         return Unreachable(
-            node=use.node, asked=self.asked(use), reachable=reached[use], age=self.age(use)
+            node=node_of[kind], asked=kind.asked, reachable=reached[kind], age=self.age(kind)
         )
 
 
@@ -301,33 +314,33 @@ def _written(
     used = sorted({module for kind in modules.values() for module in kind})
     group_of = {module: group for group, module in enumerate(used)}
     links = hardware.links
-    alike: dict[tuple[tuple[int, int], float, str, int], list[PairUse]] = {}
+    alike: dict[tuple[tuple[int, int], Kind], list[int]] = {}
     for use in summary.uses:
         one, two = sorted(group_of[modules[kind][block]] for kind, block in use.ends)
         if one != two:
-            alike.setdefault(((one, two), prices.asked(use), use.type, use.age), []).append(use)
+            alike.setdefault(((one, two), use.kind), []).append(use.node)
     between = sorted({groups for groups, *_ in alike})
     terms: list[Terms] = []
     raw_pairs = [0.0] * len(between)
-    for (groups, asked, kind, _), uses in alike.items():
+    for (groups, kind), nodes in alike.items():
         link, crossing = links[used[groups[0]], used[groups[1]]], between.index(groups)
-        found, _ = prices.look_up(uses[0], link)
+        found, _ = prices.look_up(kind, link)
         assert found is not None, "it was assigned to a link that makes such pairs"
-        raw_pairs[crossing] += len(uses) * found.ladder.raw_pairs
+        raw_pairs[crossing] += len(nodes) * found.ladder.raw_pairs
         _, x, y, z = [_rounded(each) for each in found.used.chances]
         terms.append(
             Terms(
-                nodes=tuple(use.node for use in uses),
+                nodes=tuple(nodes),
                 crossing=crossing,
-                asked=asked,
-                type=kind,
+                asked=kind.asked,
+                type=kind.type,
                 protocol=found.protocol,
                 rounds=found.ladder.rounds,
                 raw_pairs=found.ladder.raw_pairs,
                 cycles=found.ladder.cycles(link.cycles),
-                age=prices.age(uses[0]),
+                age=prices.age(kind),
                 made=found.ladder.pair.fidelity,
-                fidelity=found.used.fidelity,
+                fidelity=found.fidelity,
                 x=x,
                 y=y,
                 z=z,

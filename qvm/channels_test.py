@@ -373,3 +373,13 @@ def test_a_plan_shows_the_dearest_kinds_of_pairs_with_their_link() -> None:
     assert {name: getattr(terms, name) for name in shown if name != "link"} == {
         name: value for name, value in shown.items() if name != "link"
     }
+
+
+def test_more_kinds_of_pairs_than_are_told_apart_are_refused() -> None:
+    start = [alloc("a", "b"), opened("x", "a", "b", fidelity=0.9)]
+    many: list[dict[str, object]] = []
+    for wait in range(channels.KINDS_MAX + 1):
+        many += [op("APPLY_H", "a")] * wait + [used("x", "a", "b")]
+    found = broker(summary(*start, *many), PAIR)
+    assert found == TooManyUses(what=channels.KINDS, uses=257, most=256)
+    assert "257 are more kinds" in str(found)

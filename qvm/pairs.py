@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from itertools import takewhile
 from typing import Final, NamedTuple
 
@@ -68,17 +69,30 @@ def rotated(pair: Pair) -> Pair:
     return Pair(pair.none, pair.x, pair.z, pair.y)
 
 
+def kept(cycles: float, lifetime: float | None) -> float:
+    """The chance that memories leave a pair as it was: exp(-cycles / lifetime).
+
+    lifetime: None for memories that keep it for ever.
+    """
+    return 1.0 if lifetime is None else math.exp(-cycles / lifetime)
+
+
 def stored(pair: Pair, cycles: float, lifetime: float | None) -> Pair:
-    """The pair after that many cycles in memories that depolarise it: with the chance
-    exp(-cycles / lifetime) it is as it was, else it is nothing, all four Bell states alike.
+    """The pair after that many cycles in memories that depolarise it: as it was with the chance
+    that it is `kept`, else nothing, all four Bell states alike.
 
     So its fidelity F becomes 1/4 + (F - 1/4) exp(-cycles / lifetime), as in Inesta et al.,
-    arXiv:2502.20240. lifetime: None for memories that keep it for ever.
+    arXiv:2502.20240.
     """
-    if lifetime is None or not cycles:
-        return pair
-    kept = math.exp(-cycles / lifetime)
-    return Pair(*[kept * chance + (1 - kept) / 4 for chance in pair.chances])
+    return _faded(pair, kept(cycles, lifetime))
+
+
+def _faded(pair: Pair, kept: float) -> Pair:
+    return Pair(*[_mixed(chance, kept) for chance in pair.chances])
+
+
+def _mixed(chance: float, kept: float) -> float:
+    return kept * chance + (1 - kept) / 4
 
 
 class Purified(NamedTuple):
@@ -158,11 +172,21 @@ def purify(raw: Pair, protocol: str, fidelity: float) -> Ladder | None:
 
 
 class Purification(NamedTuple):
-    """protocol: one of PROTOCOLS, or RAW. used: the pair as it is when it is consumed."""
+    """protocol: one of PROTOCOLS, or RAW. kept: the chance that storage leaves the pair alone."""
 
     protocol: str
     ladder: Ladder
-    used: Pair
+    kept: float
+
+    @property
+    def used(self) -> Pair:
+        """The pair as it is when it is consumed."""
+        return _faded(self.ladder.pair, self.kept)
+
+    @property
+    def fidelity(self) -> float:
+        """Of the same."""
+        return _mixed(self.ladder.pair.fidelity, self.kept)
 
 
 def purifications(
@@ -173,20 +197,26 @@ def purifications(
 ) -> list[Purification]:
     """All that may be done to raw pairs, up to RAW_PAIRS_MAX, where a pair is consumed when it is
     `age` cycles old."""
+    left = kept(age, lifetime)
     return [
-        Purification(protocol if each.rounds else RAW, each, stored(each.pair, age, lifetime))
+        Purification(protocol if each.rounds else RAW, each, left)
         for protocol in protocols
-        for each in takewhile(lambda each: each.raw_pairs <= RAW_PAIRS_MAX, ladders(raw, protocol))
+        for each in _affordable(raw, protocol)
     ]
+
+
+@lru_cache(maxsize=1024)
+def _affordable(raw: Pair, protocol: str) -> tuple[Ladder, ...]:
+    return tuple(takewhile(lambda each: each.raw_pairs <= RAW_PAIRS_MAX, ladders(raw, protocol)))
 
 
 def cheapest(ways: Sequence[Purification], fidelity: float) -> Purification | None:
     """The one of fewest raw pairs that is at least this good when it is consumed; None where none
     is."""
-    enough = [way for way in ways if way.used.fidelity >= fidelity]
-    return min(enough, key=lambda way: (way.ladder.raw_pairs, -way.used.fidelity), default=None)
+    enough = [way for way in ways if way.fidelity >= fidelity]
+    return min(enough, key=lambda way: (way.ladder.raw_pairs, -way.fidelity), default=None)
 
 
 def best(ways: Sequence[Purification]) -> Purification:
     """The one that makes the best pair; of those alike, the cheapest."""
-    return min(ways, key=lambda way: (-way.used.fidelity, way.ladder.raw_pairs))
+    return min(ways, key=lambda way: (-way.fidelity, way.ladder.raw_pairs))

@@ -132,6 +132,14 @@ class Span(NamedTuple):
     group: int
 
 
+class Kind(NamedTuple):
+    """What pairs that are alike have in common; fields as those of `PairUse`."""
+
+    asked: float
+    type: str
+    age: int
+
+
 class PairUse(NamedTuple):
     """A node that consumes a Bell pair where its ends lie in different modules.
 
@@ -147,6 +155,10 @@ class PairUse(NamedTuple):
     asked: float
     type: str
     age: int
+
+    @property
+    def kind(self) -> Kind:
+        return Kind(self.asked, self.type, self.age)
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):

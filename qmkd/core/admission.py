@@ -271,7 +271,7 @@ def broker_pairs(state: State, session: Session, program: Program) -> Named | Ke
         what = "linked modules, to keep the ends of its channels apart"
         limit, asked = found.modules, max(found.ends, found.modules + 1)
     else:
-        what, limit, asked = "uses of Bell pairs in one program", found.most, found.uses
+        what, limit, asked = found.what, found.most, found.uses
     if asked <= limit:
         return named
     return ResourceExhausted(what=what, limit=limit, in_use=0, asked=asked, waiting_helps=False)

@@ -19,8 +19,8 @@ from qmkd.core.keeping import keep, let_go, masked, write_down
 from qmkd.core.limits import BUSY_RETRY_MS
 from qmkd.core.records import ChannelRow, Gone
 from qmkd.core.state import Capability, Channel, Handle, Job, Session, State
-from qvm.channels import PAIR_FIDELITY, class_of
-from qvm.pairs import PROTOCOLS, Pair, best, cheapest, purifications, stored, werner
+from qvm.channels import class_of, settled
+from qvm.pairs import Pair, stored
 from syscalls.channel import (
     ChanClosed,
     ChannelTerms,
@@ -134,12 +134,8 @@ def _terms(
     if link is None:
         what = "links between the modules of these qubits"
         return ResourceExhausted(what=what, limit=0, in_use=0, asked=1, waiting_helps=False)
-    named = (options.type or "").upper()
-    protocols = (named,) if named in PROTOCOLS else tuple(PROTOCOLS)
-    ways = purifications(werner(link.fidelity), 0, link.lifetime, protocols)
-    reachable = best(ways).used.fidelity
-    asked = options.fidelity or min(PAIR_FIDELITY, reachable)
-    found = cheapest(ways, asked)
+    asked = options.fidelity or 0.0
+    found, reachable = settled(asked, options.type or "", 0, link)
     if found is None:
         return FidelityUnavailable(asked=asked, reachable=reachable)
     raw = RawPairs(cycles=link.cycles, fidelity=link.fidelity, lifetime=link.lifetime)
