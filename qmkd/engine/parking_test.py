@@ -191,19 +191,37 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch.Form, "batch_shots", always, raising=False)
 
 
-@pytest.mark.parametrize("engine", [EVERY, "tableau"])
-@pytest.mark.usefixtures("small_batches")
-def test_slices_parked_wherever_have_the_bits_of_undisturbed_ones(engine: str) -> None:
+def check_programs(engine: str, seeds: range) -> tuple[int, set[int]]:
+    """Random programs; how often they were parked, and in which epochs."""
     parked, epochs, alone = 0, set[int](), engine == "tableau"
-    for seed in range(12 if alone else 60):
+    for seed in seeds:
         magic = not alone and seed % 3 == 0
         shots = random.Random(seed).choice((70, 1024, 1100) if alone else (70, 1024, 1100, 2500))
         graph = with_fences(seed, MAGIC if magic else CLIFFORD)
         told = check(graph, engine, "ideal", shots, chance=0.01 if alone else 0.5)
         parked += told.parked
         epochs |= told.epochs
-    assert parked > (50 if alone else 500)
+    return parked, epochs
+
+
+@pytest.mark.parametrize(("engine", "programs"), [(EVERY, 30), ("tableau", 8)])
+@pytest.mark.usefixtures("small_batches")
+def test_slices_parked_wherever_have_the_bits_of_undisturbed_ones(
+    engine: str, programs: int
+) -> None:
+    parked, epochs = check_programs(engine, range(programs))
+    assert parked > 50
     assert {0, 1, 2, 3} <= epochs, "between batches, and at every fence"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("engine", "programs"), [(EVERY, 400), ("tableau", 80)])
+@pytest.mark.usefixtures("small_batches")
+def test_slices_of_hundreds_of_programs_have_the_bits_of_undisturbed_ones(
+    engine: str, programs: int
+) -> None:
+    parked, _ = check_programs(engine, range(1000, 1000 + programs))
+    assert parked > 10 * programs
 
 
 @pytest.mark.parametrize("noise", ["calibrated", "decoded", "physical"])
