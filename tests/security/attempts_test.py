@@ -35,6 +35,8 @@ from qmkd.core.limits import (
 from qmkd.core.ports import Quota, TenantRule
 from qmkd.core.programs import key_of
 from qmkd.core.records import Recovered
+from qvm.channels import KINDS_MAX
+from qvm.machine import Hardware, Link, Module
 from syscalls.capability import Delegate, Delegated, Revoke, Share
 from syscalls.derive.samples import sample_value
 from syscalls.errors import (
@@ -630,6 +632,34 @@ def _(stage: Stage) -> Any:
         return answer
 
     return until_refused(run, 4)
+
+
+@attempt("exhaust CPU", "by Bell pairs of which no two are alike", ResourceExhausted)
+def _(stage: Stage) -> Any:
+    """Each is looked up on each link; so many ways of asking are not even begun with."""
+    modules = tuple(Module(name=name, qubits=100) for name in "mn")
+    link = Link(between=("m", "n"), cycles=1.0, fidelity=0.97)
+    linked = Stage(hardware=Hardware(name="two", module=modules, link=(link,)))
+    linked.try_submit(linked.open(uid=RICH), unlike_pairs(KINDS_MAX + 1), uid=RICH)
+    linked.run_all()  # a worker verifies it first
+    return linked.replies[linked.calls]
+
+
+def unlike_pairs(kinds: int) -> bytes:
+    pair, channel = ["a", "b"], ["c"]
+    nodes: list[dict[str, Any]] = [
+        {"op": "ALLOC_LQ", "vqs": pair, "args": {"n": 2, "profile": "logical:ideal"}}
+    ]
+    for at in range(kinds):
+        nodes += [
+            {"op": "OPEN_CHAN", "vqs": pair, "chs": channel, "args": {"fidelity": 0.9 + at / 9999}},
+            {"op": "USE_CHAN", "vqs": pair, "chs": channel, "args": {"semantic": "teleport_cnot"}},
+            {"op": "CLOSE_CHAN", "chs": channel},
+        ]
+    nodes = [{"id": str(at), **node} for at, node in enumerate(nodes)]
+    resources = {"vqs": pair, "chs": channel, "events": []}
+    document = {"version": "0.1", "program": {"nodes": nodes}, "resources": resources}
+    return msgspec.json.encode(document)
 
 
 @attempt("exhaust disk", "by results of live jobs", QuotaExceeded)
