@@ -42,6 +42,7 @@ from syscalls.checkpoint import (
 from syscalls.discover import Discover, OpenrpcDocument
 from syscalls.errors import KernelError
 from syscalls.events import Subscribe, Subscribed
+from syscalls.fault import ClearFault, FaultCleared, FaultInjected, FaultKind, InjectFault
 from syscalls.findings import Finding
 from syscalls.ids import CheckpointId, JobId, SessionId
 from syscalls.job import Cancel, JobStatus, Planned, Status, Submitted
@@ -223,6 +224,30 @@ class Client:
             session_id=self.session_id, job_id=key, machine=machine, list_jobs=list_jobs
         )
         return reply_of(self._one(call, None), Telemetry)
+
+    def inject_fault(
+        self,
+        kind: FaultKind,
+        *what: str,
+        strength: float | None = None,
+        after_cycles: int = 0,
+        for_cycles: int | None = None,
+    ) -> FaultInjected:
+        """Behave as if a part of the machine failed. Needs CAP_ADMIN."""
+        call = InjectFault(
+            session_id=self.session_id,
+            kind=kind,
+            what=list(what),
+            strength=strength,
+            after_cycles=after_cycles,
+            for_cycles=for_cycles,
+        )
+        return reply_of(self._one(call, None), FaultInjected)
+
+    def clear_fault(self, fault_id: str) -> FaultCleared:
+        """End an injected fault. Needs CAP_ADMIN."""
+        call = ClearFault(session_id=self.session_id, fault_id=fault_id)
+        return reply_of(self._one(call, None), FaultCleared)
 
     def discover(self) -> OpenrpcDocument:
         """The kernel's own description of its calls. Needs no session."""

@@ -58,6 +58,7 @@ from syscalls.errors import (
     SessionExpired,
 )
 from syscalls.events import Subscribe
+from syscalls.fault import FAULTS_MAX, ClearFault, FaultKind, InjectFault
 from syscalls.ids import CapabilityId, JobId, SessionId, TenantId
 from syscalls.job import Cancel, Status, Submit, Submitted, Wait
 from syscalls.registry import CALLS
@@ -444,6 +445,39 @@ def _(stage: Stage) -> Any:
 @attempt("use another's", "channel, in every call there is", ChannelNotFound)
 def _(stage: Stage) -> Any:
     return everywhere(stage, "channel_id", "chan_" + 32 * "0", ChannelNotFound)
+
+
+@attempt("escalate", "break the machine, or mend it, as no operator", InsufficientCaps)
+def _(stage: Stage) -> Any:
+    break_it = InjectFault(session_id=stage.session, kind=FaultKind.CALIBRATION, strength=2.0)
+    operator = stage.attack(NegotiateCaps(requested=[stage.lent(Right.ADMIN)])).session_id
+    made = stage.attack(msgspec.structs.replace(break_it, session_id=operator))
+    mend_it = ClearFault(session_id=stage.session, fault_id=made.fault_id)
+    answers = [stage.attack(call) for call in (break_it, mend_it)]
+    mended = stage.attack(ClearFault(session_id=operator, fault_id=made.fault_id))
+    assert not isinstance(mended, KernelError)
+    return answers
+
+
+@attempt("exhaust memory", "faults, one more than are counted", QuotaExceeded)
+def _(stage: Stage) -> Any:
+    operator = stage.attack(NegotiateCaps(requested=[stage.lent(Right.ADMIN)])).session_id
+    later = InjectFault(
+        session_id=operator, kind=FaultKind.CALIBRATION, strength=2.0, after_cycles=10**12
+    )
+    return [stage.attack(later) for _ in range(FAULTS_MAX + 1)][-1]
+
+
+@attempt("escalate", "by a graph: too much priority, or priority by an outcome", InvalidGraph)
+def _(stage: Stage) -> Any:
+    high = {"id": "p", "op": "SET_POLICY", "args": {"priority": 101}}
+    guarded = {**high, "args": {"priority": 1}, "guard": {"event": "m0", "equals": 1}}
+    answers = []
+    for node in (high, guarded):
+        graph = json.loads(bell())
+        graph["program"]["nodes"].append(node)
+        answers.append(stage.attack_submit(json.dumps(graph).encode()))
+    return answers
 
 
 @attempt("use another's", "capability: revoke it, in every call there is", CapabilityNotFound)

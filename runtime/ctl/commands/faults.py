@@ -12,15 +12,7 @@ from runtime.client import Client
 from runtime.ctl import options as common
 from runtime.ctl.exits import Exit
 from runtime.ctl.output import console, print_json
-from syscalls.fault import (
-    CYCLES_MAX,
-    STRENGTH_MAX,
-    ClearFault,
-    FaultCleared,
-    FaultInjected,
-    FaultKind,
-    InjectFault,
-)
+from syscalls.fault import CYCLES_MAX, STRENGTH_MAX, FaultKind
 
 HELP = "list what is wrong with the machine; inject faults, to rehearse, and clear them (CAP_ADMIN)"
 
@@ -62,8 +54,7 @@ def execute(options: argparse.Namespace) -> Exit:
         if options.action == "inject":
             _inject(client, options)
         elif options.action == "clear":
-            cleared = client.call(ClearFault(session_id=client.session_id, fault_id=options.fault))
-            assert isinstance(cleared, FaultCleared)
+            cleared = client.clear_fault(options.fault)
             print_json(cleared) if options.json else print(f"Over in cycle {cleared.cycle}.")
         else:
             _list(client, options)
@@ -71,16 +62,13 @@ def execute(options: argparse.Namespace) -> Exit:
 
 
 def _inject(client: Client, options: argparse.Namespace) -> None:
-    call = InjectFault(
-        session_id=client.session_id,
-        kind=FaultKind(options.kind),
-        what=options.what,
+    reply = client.inject_fault(
+        FaultKind(options.kind),
+        *options.what,
         strength=options.strength,
         after_cycles=options.after,
         for_cycles=options.lasts,
     )
-    reply = client.call(call)
-    assert isinstance(reply, FaultInjected)
     print_json(reply) if options.json else print(reply.fault_id)
 
 
