@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path, PurePosixPath
@@ -178,6 +179,7 @@ def _environment(root: Root, python: str) -> PurePosixPath:
 def needed(name: str) -> list[metadata.Distribution]:
     """A distribution and all that it needs, without what it would only need for an extra."""
     found: dict[str, metadata.Distribution] = {}
+    ours = {re.split(r"[^A-Za-z0-9._-]", line)[0].lower() for line in _declared()}
     wanted = [name]
     while wanted:
         key = re.sub(r"[-_.]+", "-", wanted.pop()).lower()
@@ -186,14 +188,20 @@ def needed(name: str) -> list[metadata.Distribution]:
         try:
             found[key] = metadata.distribution(key)
         except metadata.PackageNotFoundError:
-            if key == name:
-                raise Trouble("qmkd is not in this environment: run `make env`") from None
+            if key == name or key in ours:
+                raise Trouble(f"{key} is not in this environment: run `make env`") from None
             continue  # for another platform or another Python
-        for line in found[key].requires or ():
+        for line in (_declared() if key == name else found[key].requires) or ():
             requirement, _, marker = line.partition(";")
             if "extra" not in marker:
                 wanted.append(re.split(r"[^A-Za-z0-9._-]", requirement.strip())[0])
     return list(found.values())
+
+
+def _declared() -> list[str]:
+    """What this checkout needs, even where the environment was made for an earlier one."""
+    with open(CHECKOUT / "pyproject.toml", "rb") as file:
+        return list(tomllib.load(file)["project"]["dependencies"])
 
 
 def _files(distribution: metadata.Distribution) -> Iterator[tuple[Path, str]]:
