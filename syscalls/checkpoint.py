@@ -13,11 +13,13 @@ from syscalls.errors import (
     CheckpointIncompatible,
     CheckpointNotFound,
     DeadlineUnreachable,
+    FidelityUnavailable,
     InsufficientCaps,
     InvalidGraph,
     JobNotFound,
     NoFence,
     NotAvailable,
+    NotBrokered,
     ProgramTooWide,
     QuotaExceeded,
     ResourceExhausted,
@@ -88,6 +90,8 @@ class Restore(SessionCall, frozen=True, kw_only=True):
         DeadlineUnreachable,
         QuotaExceeded,
         ResourceExhausted,
+        FidelityUnavailable,
+        NotBrokered,
         CheckpointIncompatible,
     )
     CHANCE: ClassVar[bool] = True
@@ -200,6 +204,8 @@ class Replay(SessionCall, frozen=True, kw_only=True):
         DeadlineUnreachable,
         QuotaExceeded,
         ResourceExhausted,
+        FidelityUnavailable,
+        NotBrokered,
     )
 
     job_id: JobIdIn

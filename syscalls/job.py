@@ -16,12 +16,14 @@ from syscalls.errors import (
     AccessDenied,
     AlreadyCompleted,
     DeadlineUnreachable,
+    FidelityUnavailable,
     IdempotencyConflict,
     InsufficientCaps,
     InvalidGraph,
     JobNotFound,
     KernelError,
     NotAvailable,
+    NotBrokered,
     ProgramTooWide,
     QuotaExceeded,
     ResourceExhausted,
@@ -171,6 +173,8 @@ class Submit(SessionCall, frozen=True, kw_only=True):
         DeadlineUnreachable,
         QuotaExceeded,
         ResourceExhausted,
+        FidelityUnavailable,
+        NotBrokered,
         NotAvailable,
     )
     CHANCE: ClassVar[bool] = True
@@ -207,6 +211,8 @@ class PlanJob(SessionCall, frozen=True, kw_only=True):
         DeadlineUnreachable,
         QuotaExceeded,
         ResourceExhausted,
+        FidelityUnavailable,
+        NotBrokered,
         NotAvailable,
     )
 

@@ -60,6 +60,7 @@ SERIAL_JOBS_MAX: Final = 1  # that teleport side by side while a link is down
 PARKED_MORE: Final = 4  # times as often a slice parks, while fences are to be close
 SLICE_CYCLES_DRIFTED: Final = EPOCH_CYCLES // 16  # of a slice, while fences are to be close
 BACKFILL_MAX: Final = 8  # of a tenant's waiting jobs, looked at where the first does not fit
+WAITING_MAX: Final = 64  # looked at in all: those do not count that wait for what sessions hold
 PACKED_JOBS_MAX: Final = 128  # beyond so many, jobs are not moved to make room
 ATTEMPTS_MAX: Final = 3
 POINTS_MEASURED_MAX: Final = 256  # in one life of the kernel, those given up among them

@@ -24,6 +24,7 @@ from qmkd.core.limits import (
     OVERTAKEN_MAX,
     PACKED_JOBS_MAX,
     SERIAL_JOBS_MAX,
+    WAITING_MAX,
 )
 from qmkd.core.state import NEVER, Job, State, Tenant
 from qvm.blocks import Inventory, Place, packed, qubits_of
@@ -395,7 +396,10 @@ def _place_next(state: State, placed: list[Job]) -> bool:
     qubits = sum(state.inventory.free)
     for tenant in _fairest(state):
         head = tenant.queued[0][-1]
-        for _, _, _, job in tenant.queued[:BACKFILL_MAX]:
+        looked = 0
+        for _, _, _, job in tenant.queued[:WAITING_MAX]:
+            if looked == BACKFILL_MAX:
+                break
             if demand_of(state, job).qubits > qubits:
                 place: Place | str = _no_room(state, job)
             else:
@@ -413,6 +417,7 @@ def _place_next(state: State, placed: list[Job]) -> bool:
                 passed.append(job)
             if head in passed and head.overtaken >= OVERTAKEN_MAX:
                 return False
+            looked += place not in (HELD, IN_USE)
     return False
 
 

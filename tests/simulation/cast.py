@@ -212,6 +212,36 @@ def graph(qubits: int, events: int, *ops: dict[str, Any], profile: str = "logica
     ).encode()
 
 
+def named(profiles: dict[str, str], ops: list[dict[str, Any]], channels: list[str]) -> bytes:
+    """A program of qubits by these names, each of its profile, and of these channels."""
+    names = list(profiles)
+    nodes: list[dict[str, Any]] = [
+        *(
+            {"op": "ALLOC_LQ", "args": {"n": 1, "profile": profile}, "vqs": [name]}
+            for name, profile in profiles.items()
+        ),
+        *ops,
+        {"op": "MEASURE_Z", "vqs": names[:1], "produces": ["m0"]},
+        {"op": "FREE_LQ", "vqs": names},
+    ]
+    nodes = [{"id": f"n{at}", **node} for at, node in enumerate(nodes)]
+    resources = {"vqs": names, "chs": channels, "events": ["m0"]}
+    return json.dumps(
+        {"version": "0.1", "program": {"nodes": nodes}, "resources": resources}
+    ).encode()
+
+
+def crossing(profile: str) -> bytes:
+    """A program with a channel of its own."""
+    ends = {"vqs": ["q0", "q1"], "chs": ["c"]}
+    ops: list[dict[str, Any]] = [
+        {"op": "OPEN_CHAN", "args": {"fidelity": 0.6}, **ends},
+        {"op": "USE_CHAN", "args": {"semantic": "teleport_cnot"}, **ends},
+        {"op": "FENCE_EPOCH"},
+    ]
+    return named({"q0": profile, "q1": profile}, ops, ["c"])
+
+
 _FENCE = {"op": "FENCE_EPOCH"}
 PLAIN = graph(1, 1)
 PROGRAMS: tuple[bytes, ...] = (
@@ -240,8 +270,11 @@ PROGRAMS: tuple[bytes, ...] = (
     graph(
         2, 2, {"op": "TELEPORT_CNOT", "vqs": ["q0", "q1"]}, _FENCE, profile="logical:Surface(d=3)"
     ),
+    crossing("logical:ideal"),
+    crossing("logical:Surface(d=3)"),
 )
-TELEPORTING = len(PROGRAMS) - 1
+TELEPORTING = len(PROGRAMS) - 3
+CROSSING = (TELEPORTING + 1, TELEPORTING + 2)  # of PROGRAMS, those with channels
 MAGIC = 11  # needs a right that not every tenant has
 CODED = (2, 3)  # of PROGRAMS, two whose qubits are
 SEEN_OFTEN = 11  # of PROGRAMS, the first so many are valid and usual

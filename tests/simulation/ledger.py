@@ -61,6 +61,7 @@ class Ledger:
         self.ended: dict[str, Given] = {}
         self.taken_back: set[str] = set()  # and the asker was told
         self.tables: dict[Origin, set[str]] = {}
+        self.naming: set[str] = set()  # jobs that also need what sessions hold
 
     def crashed(self) -> None:
         """No call is under way any more."""
@@ -147,7 +148,7 @@ class Ledger:
             case Submit(), Submitted() if now:
                 held = self.rights_of(request.session_id, table)
                 assert needed(bytes(request.graph)) <= held
-            case _, JobStatus() if body.error is not None:
+            case _, JobStatus() if body.error is not None and body.job_id not in self.naming:
                 missing = body.error.data.get("missing", [])
                 if body.session_id in self.sessions:
                     assert self.sessions[body.session_id].rights.isdisjoint(missing)

@@ -21,6 +21,7 @@ from qmkd.core.limits import JOB_RETAINED_NS, PROGRESS_NS_MIN, SESSION_IDLE_NS
 from qmkd.core.ports import TenantRule
 from qmkd.core.state import State
 from qvm.program import VerifiedProgram
+from syscalls.channel import ChanClosed, ChanOpened
 from syscalls.checkpoint import (
     Checkpoint,
     CheckpointDropped,
@@ -49,9 +50,11 @@ from syscalls.errors import (
 )
 from syscalls.events import JobEvent, Subscribe, Subscribed
 from syscalls.job import FINAL_STATES, Cancel, JobState, JobStatus, Policy, Submit, Submitted
+from syscalls.qubit import Allocated, Released
 from syscalls.results import ResultsReply
 from syscalls.session import CloseSession, NegotiateCaps, Session, SessionClosed
 from tests.simulation import outcomes
+from tests.simulation.borders import Borders
 from tests.simulation.cast import JOBS_RETAINED, TENANTS, tenant_of, verified
 from tests.simulation.disk import Disk
 from tests.simulation.ledger import Ledger
@@ -109,6 +112,7 @@ class Witness:
     def __init__(self, disk: Disk | None = None) -> None:
         self.disk = disk
         self.ledger = Ledger()
+        self.borders = Borders(self.ledger)
         self.open: dict[Origin, Called] = {}
         self.asked_ns: dict[Origin, int] = {}
         self.arrived: Called | None = None  # in the step under way
@@ -176,6 +180,7 @@ class Witness:
                 case fx.RunSegment():
                     self._run(effect)
                     self.ledger.ran(state, effect)
+                    self.borders.ran(state, effect)
                 case fx.ForgetProgram():
                     self.forgotten.add(effect.program)
                     assert effect.program in self.programs, "workers forget what they were sent"
@@ -224,6 +229,7 @@ class Witness:
         self.rows = {name: rows for name, rows in self.rows.items() if name in known_rows}
         self._check_epoch(state)
         self.ledger.recovered(state)
+        self.borders.recovered(before, state)
         for name, seen in self.sessions.items():
             closed = seen.closed and not seen.expired
             assert not (closed and name in state.sessions), "closed is closed"
@@ -261,6 +267,14 @@ class Witness:
                 assert body.checkpoint_id in self.disk.ever
             case CheckpointDropped():
                 assert body.checkpoint_id not in tables.checkpoints
+            case Allocated():
+                assert {*body.handles} <= self.disk.ever
+            case Released():
+                assert not {*body.handles} & tables.handles.keys()
+            case ChanOpened():
+                assert body.channel_id in self.disk.ever
+            case ChanClosed():
+                assert body.channel_id not in tables.channels
             case JobStatus() if body.state in FINAL_STATES:
                 kept = tables.ends[body.job_id].status
                 assert (kept.state, kept.completed_at) == (body.state, body.completed_at)
@@ -329,7 +343,10 @@ class Witness:
             assert type(body) is request.REPLY
         if event is self.arrived:
             self._check_authority(state, now_ns, event, body)
+        if isinstance(body, JobStatus) and self._names_held(body.job_id):
+            self.ledger.naming.add(body.job_id)
         self.ledger.answered(state, event, body, asked_ns, now=event is self.arrived)
+        self.borders.answered(state, event, body, now=event is self.arrived)
         match body:
             case Session():
                 rule = tenant_of(event.peer)
@@ -371,6 +388,14 @@ class Witness:
                 name = reply.attach or reply.inline or body.job_id
                 assert name == body.job_id
                 assert self.rows[name].sealed, "results travel once they cannot change"
+
+    def _names_held(self, name: str) -> bool:
+        """Whether the job needs, or may need, what sessions hold."""
+        if name not in self.jobs:
+            return True
+        program = verified(bytes(self.jobs[name].request.graph))
+        assert isinstance(program, VerifiedProgram)
+        return bool(program.summary.handles)
 
     def _submitted(self, event: Called, body: Submitted) -> None:
         request = event.request

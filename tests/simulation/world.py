@@ -18,12 +18,12 @@ from qmkd.core import events as ev
 from qmkd.core import faults, invariants, quotas
 from qmkd.core.kernel import Kernel
 from qmkd.core.limits import ENTROPY_BYTES, MS, SECOND, SESSION_IDLE_NS
-from qmkd.core.mapping import over_quota
+from qmkd.core.mapping import HELD, IN_USE, blocked, over_quota
 from qmkd.core.ports import Point, SegmentReport
+from qvm.blocks import Inventory
 from qvm.findings import Findings
 from qvm.program import VerifiedProgram
 from syscalls.capability import Delegate, Delegated, Revoke, Share
-from syscalls.channel import OpenChan
 from syscalls.checkpoint import (
     Checkpoint,
     Checkpointed,
@@ -38,7 +38,7 @@ from syscalls.checkpoint import (
 from syscalls.errors import AuthFailed, KernelError, SessionExpired
 from syscalls.events import Subscribe
 from syscalls.fault import ClearFault, FaultInjected, FaultKind, InjectFault
-from syscalls.ids import CapabilityId, CheckpointId, HandleId, JobId, SessionId, TenantId
+from syscalls.ids import CapabilityId, CheckpointId, JobId, SessionId, TenantId
 from syscalls.job import (
     FINAL_STATES,
     Cancel,
@@ -472,6 +472,8 @@ class Life:
             return self._hand_on(client, session)
         if rng.random() < 0.07:
             return self._keep_or_move(client, session, job)
+        if rng.random() < 0.1:
+            return self.witness.borders.request(rng, client, session)
         if rng.random() < (0.1 if client.peer.uid == cast.OPERATOR else 0.003):
             return self._break_or_mend(session)
         match rng.choices(range(9), (30, 20, 16, 9, 6, 5, 6, 1, 4))[0]:
@@ -505,7 +507,7 @@ class Life:
             return GetMapping(session_id=session, job_id=job)
         if rng.random() < 0.6:
             return Replay(session_id=session, job_id=job)
-        return OpenChan(session_id=session, vq_a=HandleId("a"), vq_b=HandleId("b"))
+        return self.witness.borders.request(rng, client, session)
 
     def _keep_or_move(self, client: Client, session: SessionId, job: JobId) -> Any:
         """Take a checkpoint, go on from one, or move a job."""
@@ -565,7 +567,8 @@ class Life:
                 giver = SessionId(living[name].session)
                 return Revoke(session_id=giver, capability_id=name)
             return Revoke(session_id=session, capability_id=rng.choice(self.given[-12:]))
-        likely = (*(Right.MAGIC,) * 4, *(Right.DELEGATE,) * 3, *(Right.ALLOC,) * 2, Right.ADMIN)
+        often = ((Right.MAGIC, 4), (Right.LINK, 5), (Right.DELEGATE, 3), (Right.ALLOC, 2))
+        likely = [right for right, times in often for _ in range(times)] + [Right.ADMIN]
         rights = {rng.choice(likely) for _ in range(rng.randint(1, 4))}
         share = Share()
         if rng.random() < 0.3:
@@ -573,6 +576,7 @@ class Life:
                 jobs=rng.choice((None, 0, 1, 2)),
                 logical_qubits=rng.choice((None, 1, 3)),
                 t_states_per_minute=rng.choice((None, 20_000)),
+                channels=rng.choice((None, None, 0, 1)),
             )
         return Delegate(
             session_id=session,
@@ -604,7 +608,7 @@ class Life:
         if rng.random() < 0.2:
             number = cast.MAGIC
         elif rng.random() < 0.1:
-            number = cast.TELEPORTING
+            number = rng.choice((cast.TELEPORTING, *cast.CROSSING))
         most = rng.choice((1, 100, 1024, 5_000, 20_000, 60_000))
         exact = rng.random() < 0.03
         noise = rng.choice((Noise.PROFILE,) * 8 + tuple(Noise))
@@ -663,7 +667,8 @@ class Life:
             mended = self._mend() if self.rng.random() < 0.1 else None
             calm = self._due_timer() or mended or self._disk_event(calm=True)
             yield calm or self._work(unlucky=0.0)
-        raise AssertionError("work ends when all workers do well")
+        waits = {str(blocked(state, job)) for job in state.jobs.values() if job.final is None}
+        raise AssertionError(f"work ends when all workers do well: {waits}")
 
     def _injected(self) -> list[str]:
         return [name for name in self.kernel.state.faults if name.startswith(faults.INJECTED)]
@@ -682,10 +687,12 @@ class Life:
         return self.called(operator, ClearFault(session_id=able[0], fault_id=left[0]))
 
     def _given_away(self) -> bool:
-        """Whether all live jobs wait for quota that their tenant has handed on to others."""
+        """Whether all live jobs wait for what their tenant has handed on, or for what is held."""
         live = [job for job in self.kernel.state.jobs.values() if job.final is None]
         idle = all(job.place is None and not job.segments for job in live)
-        return bool(live) and idle and all(over_quota(job) is not None for job in live)
+        taken = (HELD, IN_USE)
+        waits = [over_quota(job) or blocked(self.kernel.state, job) in taken for job in live]
+        return bool(live) and idle and all(waits)
 
     def closing_events(self) -> Iterator[ev.Event]:
         """Every session is closed by whoever opened it, or grows too old."""
@@ -711,11 +718,14 @@ class Life:
             assert not left
         for ended in (state.capabilities, state.expiries, state.lapsed):
             assert not ended
+        for given_back in (state.handles, state.held, state.channels):
+            assert not given_back
+        assert state.inventory.holes == state.fixed.holes == Inventory(state.hardware).holes
         assert state.live == state.parked == state.physical == 0
         assert not any(state.tally.values())
         for tenant in state.tenants.values():
             assert tenant.sessions == tenant.live == tenant.checking == tenant.parked == 0
-            assert tenant.held_bytes == tenant.logical == tenant.physical == 0
+            assert tenant.held_bytes == tenant.logical == tenant.physical == tenant.channels == 0
             assert tenant.rows_live == tenant.kept_bytes == 0
             assert not tenant.keys
             assert not tenant.finished
@@ -732,6 +742,8 @@ class Life:
             assert not tables.faults
             for rows in (tables.sessions, tables.graphs, tables.jobs, tables.slices, tables.ends):
                 assert not rows, "nothing is kept of what nobody may read"
+            assert not tables.handles
+            assert not tables.channels
             assert not tables.snapshots
             assert not tables.checkpoints
 
