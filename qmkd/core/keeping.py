@@ -10,6 +10,7 @@ What is done when the news comes is `recovery.py`, which also makes the state an
 from __future__ import annotations
 
 from hashlib import sha256
+from itertools import chain
 
 import msgspec
 
@@ -22,6 +23,8 @@ from qmkd.core.state import Job, Parked, Pending, Session, State
 from qmkd.core.waiting import park, unpark
 from syscalls.errors import Busy, KernelError
 from syscalls.ids import JobId
+
+_NOTHING = Gone()
 
 
 def keep(state: State, *rows: Row) -> None:
@@ -163,20 +166,17 @@ def flush(state: State) -> None:
             numbered=state.numbered,
             cycle=state.horizon,
             rows=tuple(state.unkept),
-            gone=Gone(
-                sessions=tuple(name for gone in state.gone for name in gone.sessions),
-                capabilities=tuple(name for gone in state.gone for name in gone.capabilities),
-                jobs=tuple(name for gone in state.gone for name in gone.jobs),
-                results=tuple(name for gone in state.gone for name in gone.results),
-                snapshots=tuple(ticket for gone in state.gone for ticket in gone.snapshots),
-                checkpoints=tuple(name for gone in state.gone for name in gone.checkpoints),
-                handles=tuple(name for gone in state.gone for name in gone.handles),
-                channels=tuple(name for gone in state.gone for name in gone.channels),
-                faults=tuple(name for gone in state.gone for name in gone.faults),
-            ),
+            gone=_together(state.gone),
         )
     )
     state.unkept, state.gone, state.unsaid = [], [], []
+
+
+def _together(gone: list[Gone]) -> Gone:
+    if len(gone) <= 1:
+        return gone[0] if gone else _NOTHING
+    fields = Gone.__struct_fields__
+    return Gone(**{name: tuple(chain(*(getattr(each, name) for each in gone))) for name in fields})
 
 
 # --- rows ---------------------------------------------------------------------------------------
