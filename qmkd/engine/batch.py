@@ -421,8 +421,11 @@ class Batch:
         return saved if self.data is None else saved | {"data": rows_of(self.data)}
 
     def load(self, saved: dict[str, Any]) -> None:
-        assert saved["rows"].shape == self.rows.shape, "it is of the same form"
-        self.rows = saved["rows"]
+        rows = saved["rows"]
+        assert rows.shape == self.rows.shape, "it is of the same form"
+        assert rows.dtype == self.rows.dtype
+        assert np.array_equal(rows[FULL], self.rows[FULL]), "it is of as many shots"
+        self.rows = rows
         self.notes, self.counts = figures_in(saved["notes"]), figures_in(saved["counts"])
         if self.data is not None:
             self.data = data_of(saved["data"], self.shots)

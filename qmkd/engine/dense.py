@@ -344,10 +344,20 @@ class State:
         }
 
     def load(self, saved: dict[str, Any]) -> None:
-        self.vectors.width = saved["width"]
-        self.vectors.psi = vectors.aligned(*saved["psi"].shape)
-        self.vectors.psi[:] = saved["psi"]
-        self.of, self.sizes = saved["of"].copy(), saved["sizes"].copy()
+        """What loops in C take for granted is seen to here, since others may have written it."""
+        psi, width, of, sizes = saved["psi"], saved["width"], saved["of"], saved["sizes"]
+        assert (psi.dtype, of.dtype, sizes.dtype) == (np.float64, np.uint32, np.int64)
+        assert 0 <= width <= self.qubits
+        assert psi.shape == (len(sizes), vectors.doubles(width))
+        assert of.shape == self.of.shape
+        assert of.max() < len(sizes)
+        counted = np.zeros_like(sizes)
+        _branches.count(of, self.batch.rows[FULL], counted)
+        assert np.array_equal(counted, sizes)
+        self.vectors.width = width
+        self.vectors.psi = vectors.aligned(*psi.shape)
+        self.vectors.psi[:] = psi
+        self.of, self.sizes = of.copy(), sizes.copy()
 
     def counted(self, row: Words) -> NDArray[np.int64]:
         """Of each branch, how many of its shots are in the row."""

@@ -297,6 +297,7 @@ class Vectors:
 
     def weights(self, qubit: int) -> Floats:
         """shape (branches, 2): of each branch, of its amplitudes with the qubit 0 and 1."""
+        assert 0 <= qubit < self.width
         found: Floats = np.empty((len(self.psi), 2))
         _dense.weights(self.psi, self.width, qubit, found)
         return found

@@ -84,7 +84,9 @@ class Snapshots:
         held = self._held.get(ticket)
         if held is None and self._stored is not None:
             # The store may not have the copy yet, but then it still has what it is a copy of.
-            fd = self._fetch(ticket) or self._fetch(self._copy_of.get(ticket, ticket))
+            fd = self._fetch(ticket)
+            if fd is None and ticket in self._copy_of:
+                fd = self._fetch(self._copy_of[ticket])
             held = None if fd is None else self._held.setdefault(ticket, Held(fd))
         return None if held is None else held.fd
 
