@@ -22,6 +22,7 @@ NAMES = {
     "hostile": "Latency beside hostile clients",
     "jobs": "Jobs end to end",
     "sandbox": "What the sandbox of workers costs",
+    "metrics": "What counting costs",
     "fairness": "Eight tenants on one small machine",
     "engine": "Engines beside raw Stim and other simulators",
     "snapshot": "Runs as values",

@@ -94,6 +94,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     park_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 5_000
     log_level: Level = "info"
     log_format: Format = "text"
+    metrics: bool = True
+    metrics_socket: str = ""
+    metrics_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    metrics_tenants: Annotated[int, Meta(ge=0, le=TENANTS_MAX)] = 32
     limits: Limits = DEFAULTS
     decoder: DecoderTable = DecoderTable()
     tenant: Annotated[list[TenantTable], Meta(max_length=TENANTS_MAX)] = []
@@ -189,6 +193,17 @@ def default_socket(environment: Mapping[str, str]) -> str:
     return runtime + "/qmk/qsyscall.sock"
 
 
+def metrics_path(config: Config, environment: Mapping[str, str]) -> Path:
+    """Where scrapes come in: as configured, else in the service's run-time directory, else beside
+    the daemon's own socket."""
+    if config.metrics_socket:
+        return Path(config.metrics_socket)
+    own = Path(config.socket)
+    if runtime := environment.get("RUNTIME_DIRECTORY", "").partition(":")[0]:
+        return Path(runtime) / "metrics.sock"
+    return own.with_name(f"{own.stem}-metrics.sock")
+
+
 def printed(config: Config) -> str:
     """The configuration as TOML; read back, it gives the same configuration."""
     keys: dict[str, Any] = msgspec.to_builtins(config)
@@ -259,11 +274,13 @@ def _located(sentence: str) -> str:
 
 def _check(config: Config) -> None:
     findings = []
-    for name in ("socket", "state_dir"):
-        if not getattr(config, name).startswith("/"):
+    for name in ("socket", "state_dir", "metrics_socket"):
+        given = getattr(config, name)
+        if not given.startswith("/") and (given or name != "metrics_socket"):
             findings.append(f"$.{name}: expected an absolute path")
-    if len(os.fsencode(config.socket)) > SOCKET_PATH_BYTES_MAX:
-        findings.append(f"$.socket: longer than {SOCKET_PATH_BYTES_MAX} bytes")
+    for name in ("socket", "metrics_socket"):
+        if len(os.fsencode(getattr(config, name))) > SOCKET_PATH_BYTES_MAX:
+            findings.append(f"$.{name}: longer than {SOCKET_PATH_BYTES_MAX} bytes")
     if os.geteuid() == 0 and not _is_user(config.worker_user):
         findings.append(f"$.worker_user: no user {config.worker_user!r}")
     noise = reach.parse_noise(config.physical_noise)

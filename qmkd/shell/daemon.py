@@ -22,12 +22,15 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
+from time import time
 from typing import NamedTuple
 
 import msgspec
 import trio
+from prometheus_client.metrics_core import Metric
 
 from qmkd.core import events as ev
+from qmkd.core.figures import figures
 from qmkd.core.kernel import Kernel
 from qmkd.core.limits import JOBS_RETAINED_MAX
 from qmkd.core.ports import Machine, TenantRule
@@ -35,9 +38,10 @@ from qmkd.engine.choose import plan
 from qmkd.engine.sandbox import NEEDED
 from qmkd.shell import activation
 from qmkd.shell.activation import BadActivation, notify, taken_sockets
-from qmkd.shell.config import Config
+from qmkd.shell.config import Config, metrics_path
 from qmkd.shell.hub import Hub
 from qmkd.shell.limits import BACKLOG, DESCRIPTORS_SPARE, Limits
+from qmkd.shell.metrics import Counts, Outside, Scrapes, families, listeners
 from qmkd.shell.pump import Pump
 from qmkd.shell.reloading import LOCK_NAME, Reloader
 from qmkd.shell.results import ROWS_KEPT_BYTES_MAX, Results
@@ -119,11 +123,16 @@ async def _serve(config: Config, places: Places, load: Callable[[], Config]) -> 
         if store is not None and before is not None:
             results = Results(stored_sizes(before), store.rows, store.fetch)
             hub.listen(store.bell, store.collect)
-        pump = Pump(Kernel(_machine(config, tables), plan), results, openrpc_document(), store)
+        kernel = Kernel(_machine(config, tables), plan)
+        counts = Counts(kernel.step, config.metrics_tenants)
+        counted = counts if config.metrics else kernel
+        pump = Pump(counted, results, openrpc_document(), store)
+        counts.offset_ns = pump.offset_ns
+        watch = _Watch(config, kernel, counts, store)
         if before is not None:
             pump.feed(before)
         try:
-            return await _serve_from(config, places, hub, results, tables, pump, load)
+            return await _serve_from(config, places, hub, results, tables, pump, load, watch)
         finally:
             if store is not None:
                 hub.forget(store.fileno())
@@ -166,6 +175,7 @@ async def _serve_from(
     tables: Tables,
     pump: Pump,
     load: Callable[[], Config],
+    watch: _Watch,
 ) -> int:
     needed = NEEDED if config.worker_sandbox == "require" else ()
     options = _worker_options(config)
@@ -194,6 +204,7 @@ async def _serve_from(
             _quiet_collector()
             for listener in places.listeners:
                 server.listen(listener)
+            await nursery.start(watch.serve, server)
             _log.info("ready", extra={"socket": config.socket, "workers": config.workers})
             serving = f"Serving {config.socket} with {config.workers} workers."
             notify(os.environ, "READY=1", activation.status_line(serving))
@@ -217,6 +228,57 @@ async def _serve_from(
         nursery.cancel_scope.cancel()
     _log.info("stopped")
     return status
+
+
+class _Watch:
+    """What is counted, and how it is told to who scrapes."""
+
+    def __init__(self, config: Config, kernel: Kernel, counts: Counts, store: Store | None) -> None:
+        self._config, self._kernel, self._counts, self._store = config, kernel, counts, store
+        self._scrapes = Scrapes(self._collect)
+        self._versions = versions()
+        self._started_s = time()
+        for rule in kernel.state.machine.tenants:
+            counts.of_tenant(rule.name)
+
+    async def serve(self, server: Server, task_status: trio.TaskStatus[None]) -> None:
+        """Answer scrapes until cancelled, where that is wanted and there is a place to."""
+        self._server = server
+        with contextlib.ExitStack() as places:
+            sockets = self._sockets(places) if self._config.metrics else []
+            task_status.started()
+            if sockets:
+                await self._scrapes.serve(sockets)
+
+    def _sockets(self, places: contextlib.ExitStack) -> list[socket.socket]:
+        path = metrics_path(self._config, os.environ)
+        try:
+            made = listeners(path, self._config.metrics_port)
+        except OSError as error:
+            # Who runs jobs here should not have to stand still for that.
+            where = {"socket": str(path), "port": self._config.metrics_port}
+            why = error.strerror or str(error)
+            _log.error("metrics cannot be scraped", extra={**where, "why": why})
+            return []
+        places.callback(path.unlink, missing_ok=True)
+        return made
+
+    def _collect(self) -> Iterator[Metric]:
+        store, database = self._store, Path(self._config.state_dir) / DATABASE_NAME
+        size = 0
+        for path in (database, database.with_name(f"{DATABASE_NAME}-wal")):
+            with contextlib.suppress(FileNotFoundError):
+                size += path.stat().st_size
+        outside = Outside(
+            versions=self._versions,
+            connections=len(self._server.connections),
+            store_backlog_bytes=0 if store is None else store.backlog_bytes,
+            store_bytes=size,
+            scrapes=self._scrapes.count,
+            scrape_s=self._scrapes.loop_s,
+            started_s=self._started_s,
+        )
+        return families(self._counts, figures(self._kernel.state), outside)
 
 
 def _machine(config: Config, tables: Tables) -> Machine:

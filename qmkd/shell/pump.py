@@ -76,7 +76,7 @@ class Pump:
     """Feeds the kernel and performs its wishes.
 
     `workers` and `connections` are set before anything is fed but what was recovered. store: None
-    for a kernel that keeps nothing.
+    for a kernel that keeps nothing. offset_ns: what steps are told is this beyond `monotonic_ns`.
     """
 
     workers: Workers
@@ -92,7 +92,7 @@ class Pump:
         self._openrpc = msgspec.Raw(msgspec.json.format(openrpc, indent=-1))
         self.snapshots = Snapshots(None if store is None else store.snapshot)
         self._clock = Clock()
-        self._offset_ns = self._clock.offset_ns
+        self.offset_ns = self._clock.offset_ns
         self._events: deque[ev.Event] = deque()
         self._pumping = False
         self.timers = Timers(self._clock, lambda token: self.feed(ev.TimerFired(token)))
@@ -135,7 +135,7 @@ class Pump:
     def _drain(self) -> None:
         while self._events:
             event = self._events.popleft()
-            for effect in self._step(monotonic_ns() + self._offset_ns, event):
+            for effect in self._step(monotonic_ns() + self.offset_ns, event):
                 self._perform[type(effect)](effect)
 
     # --- what the server asks (server.Calls) ----------------------------------------------------
@@ -150,7 +150,7 @@ class Pump:
         # What `feed` would do, with the way of the one plain answer cut short.
         assert not self._pumping, "connections are served one after the other"
         self._pumping = True
-        for effect in self._step(monotonic_ns() + self._offset_ns, event):
+        for effect in self._step(monotonic_ns() + self.offset_ns, event):
             if (
                 type(effect) is Reply
                 and effect.to is origin

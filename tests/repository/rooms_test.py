@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "qmkd.qec": {"msgspec", "numpy", "scipy", "stim", "pymatching", "ldpc", "syscalls", "qvm"},
     "qmkd.shell": {
         "msgspec", "trio", "syscalls", "qvm", "qmkd.core", "qmkd.engine", "qmkd.qec.reach",
+        "prometheus_client",
     },
     "runtime": {"msgspec", "numpy", "trio", "syscalls", "qvm", "policy"},
     "runtime.client": {"msgspec", "numpy", "trio", "syscalls", "qvm", "rich", "matplotlib"},
