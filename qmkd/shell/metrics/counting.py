@@ -95,7 +95,7 @@ class Counts:
     def __init__(self, step: Step, tenants_max: int) -> None:
         self.offset_ns = 0
         self._tenants_max = tenants_max
-        self.calls: dict[tuple[type, type], Times] = {}
+        self.calls: dict[type, dict[type, Times]] = {}  # by call, by answer
         self.work: dict[str, Work] = {}
         self.commits = Times()
         self.keep_failures: Counter[str] = Counter()
@@ -122,13 +122,14 @@ class Counts:
     def _counting(self, step: Step) -> Step:
         """A step that is counted. All that the most common call needs is at hand, in locals."""
         calls, others = self.calls, self._others
+        nothing: dict[type, Times] = {}
 
         def counted(now_ns: int, event: ev.Event) -> list[Effect]:
             effects = step(now_ns, event)
             if type(event) is Called and len(effects) == 1:
                 effect = effects[0]
                 if type(effect) is Reply and effect.to is event.origin:
-                    times = calls.get((type(event.request), type(effect.body)))
+                    times = calls.get(type(event.request), nothing).get(type(effect.body))
                     if times is not None:
                         # As `Times.add`, without a call.
                         ns = monotonic_ns() + self.offset_ns - now_ns
@@ -157,10 +158,7 @@ class Counts:
                 self._keep(effect)
 
     def _answered(self, call: type, answer: type, ns: int) -> None:
-        times = self.calls.get((call, answer))
-        if times is None:
-            times = self.calls[call, answer] = Times()
-        times.add(ns)
+        self.calls.setdefault(call, {}).setdefault(answer, Times()).add(ns)
 
     def _client_gone(self, event: ev.ClientGone) -> None:
         self._late.pop(event.conn, None)  # it is answered no more

@@ -113,16 +113,17 @@ def _calls(counts: Counts) -> Iterator[Metric]:
     answered: list[tuple[Labels, float]] = []
     refused: Counter[str] = Counter()
     by_method: dict[str, Times] = {}
-    for (call, answer), times in sorted(counts.calls.items(), key=_names):
-        code, number = "OK", sum(times.counts)
-        if issubclass(answer, KernelError):
-            code = answer.NAME
-            refused[code] += number
+    for call, answers in sorted(counts.calls.items(), key=_named):
         method = call.METHOD  # type: ignore[attr-defined]
-        answered.append(({"method": method, "code": code}, number))
-        merged = by_method.setdefault(method, Times())
-        merged.counts = [a + b for a, b in zip(merged.counts, times.counts, strict=True)]
-        merged.sum_ns += times.sum_ns
+        merged = by_method[method] = Times()
+        for answer, times in sorted(answers.items(), key=_named):
+            number = sum(times.counts)
+            code = answer.NAME if issubclass(answer, KernelError) else "OK"
+            if code != "OK":
+                refused[code] += number
+            answered.append(({"method": method, "code": code}, number))
+            merged.counts = [a + b for a, b in zip(merged.counts, times.counts, strict=True)]
+            merged.sum_ns += times.sum_ns
     yield _family("qmkd_syscalls", "Calls answered, by what came of them.", "counter", answered)
     yield _family(
         "qmkd_refusals",
@@ -137,8 +138,8 @@ def _calls(counts: Counts) -> Iterator[Metric]:
     )
 
 
-def _names(item: tuple[tuple[type, type], Times]) -> tuple[str, str]:
-    return item[0][0].__name__, item[0][1].__name__
+def _named(item: tuple[type, object]) -> str:
+    return item[0].__name__
 
 
 # --- tenants ------------------------------------------------------------------------------------
