@@ -188,7 +188,9 @@ def load(
         if "result" in answer:
             kept[answer["result"]["job_id"]] = session
             number += 1
-        elif answer["error"]["data"]["type"] != "BUSY":
+        elif answer["error"]["data"]["type"] in ("BUSY", "QUOTA_EXCEEDED"):
+            time.sleep(0.01)  # the jobs before it have to end first
+        else:
             troubles.append(str(answer))
             return
 
