@@ -203,6 +203,24 @@ def blocked(state: State, job: Job) -> str | None:
     return found if isinstance(found, str) else None
 
 
+def held_up(state: State, job: Job) -> bool:
+    """Whether it waits for what sessions hold: it could not be placed if it were the only job."""
+    if job.place is not None:
+        return False
+    need = job.program.summary
+    for account in job.accounts:
+        quota = account.quota
+        blocks = [each for each in state.held.values() if account in each.accounts]
+        channels = sum(account in each.accounts for each in state.channels.values())
+        if (
+            sum(len(each.handles) for each in blocks) + need.asked_logical > quota.logical_qubits
+            or sum(each.run.size for each in blocks) + need.peak_physical > quota.physical_qubits
+            or channels + need.peak_channels > quota.channels
+        ):
+            return True
+    return blocked(state, job) == HELD
+
+
 def hold(state: State, job: Job, place: Place, not_before: int = 0) -> None:
     """From now on these qubits are the job's, and its clock runs."""
     tenant, need = job.tenant, job.program.summary

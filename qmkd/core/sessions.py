@@ -28,6 +28,7 @@ from qmkd.core.limits import (
     SWEEP_EFFECTS_MAX,
     SWEEP_NS_MIN,
 )
+from qmkd.core.mapping import held_up
 from qmkd.core.records import Gone
 from qmkd.core.state import Session, State, Tenant, TimerKind
 from qmkd.core.waiting import answer, end_subscription, set_timer
@@ -62,10 +63,24 @@ def check_session(state: State, peer: Peer, name: SessionId) -> Session | Kernel
     if session is not None and session.tenant in tenants:
         if session.tenant.rule.suspended:
             return TenantSuspended()
-        if session.live or session.checks or state.now_ns - session.touched_ns <= SESSION_IDLE_NS:
+        if _idle_ns(state, session) <= SESSION_IDLE_NS:
             return session
         return SessionExpired()  # the sweep that closes it is on its way
     return _no_session(tenants, name)
+
+
+def _idle_ns(state: State, session: Session) -> int:
+    """For how long nothing has been asked of it and nothing of it was under way.
+
+    Jobs that wait for what sessions hold are given as long again: else sessions that wait for each
+    other would stay for ever.
+    """
+    idle_ns = state.now_ns - session.touched_ns
+    if idle_ns <= SESSION_IDLE_NS or not (session.live or session.checks):
+        return idle_ns
+    if session.checks or not all(held_up(state, job) for job in session.live):
+        return 0
+    return max(1, idle_ns - SESSION_IDLE_NS)
 
 
 def _no_session(tenants: tuple[Tenant, ...], name: SessionId) -> KernelError:
@@ -215,9 +230,10 @@ def sweep(state: State) -> None:
     state.sweep_ns = state.sweep = 0
     due: list[int] = []
     for session in list(state.sessions.values()):
-        if session.live or session.checks:
+        idle_ns = _idle_ns(state, session)
+        if not idle_ns:
             session.touched_ns = state.now_ns
-        if state.now_ns - session.touched_ns <= SESSION_IDLE_NS:
+        if idle_ns <= SESSION_IDLE_NS:
             due.append(session.touched_ns + SESSION_IDLE_NS)
         elif len(state.out) > SWEEP_EFFECTS_MAX:
             due.append(state.now_ns)

@@ -18,6 +18,7 @@ import msgspec
 from qmkd.core import effects as fx
 from qmkd.core.events import Called, Origin
 from qmkd.core.limits import JOB_RETAINED_NS, PROGRESS_NS_MIN, SESSION_IDLE_NS
+from qmkd.core.mapping import held_up
 from qmkd.core.ports import TenantRule
 from qmkd.core.state import State
 from qvm.program import VerifiedProgram
@@ -128,6 +129,7 @@ class Witness:
         self.last_seq: dict[tuple[int, str], int] = {}
         self.last_progress: dict[tuple[int, str], int] = {}
         self.epoch = 0
+        self.stuck: set[str] = set()  # sessions that once waited for what sessions hold
         self.busy: set[str] = set()  # sessions that the last step left with something under way
         self.halts = 0
         self.answers: dict[str, int] = {}
@@ -171,6 +173,10 @@ class Witness:
             if name in self.sessions:
                 self.sessions[name].touched_ns = now_ns
         self.busy = busy
+        waiting = (each for each in state.sessions.values() if each.live)
+        self.stuck |= {
+            str(each.id) for each in waiting if all(held_up(state, job) for job in each.live)
+        }
         for effect in out:
             match effect:
                 case fx.Reply():
@@ -517,13 +523,13 @@ class Witness:
             assert isinstance(body, AuthFailed)
             return
         if isinstance(body, SessionExpired):
-            assert now_ns - seen.touched_ns > SESSION_IDLE_NS
+            assert now_ns - seen.touched_ns > SESSION_IDLE_NS or name in self.stuck
             seen.closed = seen.expired = True
             return
         if isinstance(body, AuthFailed):
             # Expired long ago, and its name no longer remembered; or closed meanwhile.
             over = seen.closing or seen.closed or seen.expired
-            assert now_ns - seen.touched_ns > SESSION_IDLE_NS or over
+            assert now_ns - seen.touched_ns > SESSION_IDLE_NS or over or name in self.stuck
             return
         assert now_ns - seen.touched_ns <= SESSION_IDLE_NS, "an expired session is of no use"
         self._check_job_named(state, seen, request, body)
