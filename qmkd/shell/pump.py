@@ -24,6 +24,7 @@ from qmkd.core import events as ev
 from qmkd.core.effects import Reply
 from qmkd.core.events import Called, Origin
 from qmkd.core.limits import ENTROPY_BYTES
+from qmkd.core.records import SnapshotRow
 from qmkd.shell.clock import Clock, Timers
 from qmkd.shell.connection import Connection
 from qmkd.shell.results import Fetched, Results
@@ -95,6 +96,7 @@ class Pump:
         self.offset_ns = self._clock.offset_ns
         self._events: deque[ev.Event] = deque()
         self._pumping = False
+        self._storing: deque[tuple[int, int]] = deque()  # (number of the `Keep`, ticket)
         self.timers = Timers(self._clock, lambda token: self.feed(ev.TimerFired(token)))
         self.halted = trio.Event()
         self._perform: dict[type, Callable[[Any], None]] = {
@@ -124,6 +126,8 @@ class Pump:
 
     def feed(self, event: ev.Event) -> None:
         """Take one event to the kernel and do what it wishes."""
+        if type(event) is ev.Kept:
+            self._stored(event.number)
         if self._pumping:
             self._events.append(event)
             return
@@ -200,8 +204,16 @@ class Pump:
         else:
             self._reply(effect)
 
+    def _stored(self, number: int) -> None:
+        """All up to this `Keep` is durable."""
+        while self._storing and self._storing[0][0] <= number:
+            self.snapshots.stored(self._storing.popleft()[1])
+
     def _keep(self, effect: fx.Keep) -> None:
         assert self._store is not None, "a kernel that keeps nothing asks for nothing to be kept"
+        for row in effect.rows:
+            if type(row) is SnapshotRow:
+                self._storing.append((effect.number, row.ticket))
         self._store.keep(effect, self._results.region, self.snapshots.region)
 
     def _load(self, effect: fx.LoadGraph) -> None:

@@ -15,6 +15,7 @@ from qmkd.engine.limits import SNAPSHOT_BYTES_MAX
 
 READ_AT_ONCE_BYTES_MAX = 64 * 1024  # larger: the store reads it later
 HELD_BYTES_MAX = 1 << 30  # all together; who asks for more room is given little
+HELD_FREELY_BYTES = 256 << 20  # more than that: what is in the store is not held
 SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 StoredSnapshot = Callable[[int], Iterator[bytes]]
@@ -55,12 +56,25 @@ class Snapshots:
     def __init__(self, stored: StoredSnapshot | None = None) -> None:
         self._held: dict[int, Held] = {}
         self._copy_of: dict[int, int] = {}
+        self._durable: dict[int, None] = {}
         self._stored = stored
 
     def room(self, sharers: int) -> int:
         """Bytes that the next snapshot may have, where so many may come at once."""
-        held = sum(each.size for each in {id(each): each for each in self._held.values()}.values())
-        return min(SNAPSHOT_BYTES_MAX, max(0, HELD_BYTES_MAX - held) // sharers)
+        return min(SNAPSHOT_BYTES_MAX, max(0, HELD_BYTES_MAX - self._held_bytes()) // sharers)
+
+    def _held_bytes(self) -> int:
+        """Copies count once."""
+        return sum({id(each): each.size for each in self._held.values()}.values())
+
+    def stored(self, ticket: int) -> None:
+        """The store has it now, so that it need not be held where there is much."""
+        if ticket in self._held:
+            self._durable[ticket] = None
+        while self._durable and self._held_bytes() > HELD_FREELY_BYTES:
+            oldest = next(iter(self._durable))
+            del self._durable[oldest]
+            self._held.pop(oldest).release()
 
     def hold(self, ticket: int, fd: int) -> None:
         """Take over a descriptor."""
@@ -87,7 +101,9 @@ class Snapshots:
             fd = self._fetch(ticket)
             if fd is None and ticket in self._copy_of:
                 fd = self._fetch(self._copy_of[ticket])
-            held = None if fd is None else self._held.setdefault(ticket, Held(fd))
+            if fd is not None:
+                held = self._held[ticket] = Held(fd)
+                self._durable[ticket] = None
         return None if held is None else held.fd
 
     def region(self, ticket: int) -> bytes | Held:
@@ -101,6 +117,7 @@ class Snapshots:
     def drop(self, ticket: int) -> None:
         """Nobody goes on from it any more."""
         self._copy_of.pop(ticket, None)
+        self._durable.pop(ticket, None)
         held = self._held.pop(ticket, None)
         if held is not None:
             held.release()

@@ -99,6 +99,33 @@ def test_what_only_the_store_has_is_fetched_and_sealed() -> None:
     snapshots.close()
 
 
+def test_what_is_stored_is_not_held_where_much_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshots_module, "HELD_FREELY_BYTES", 12)
+    stored: dict[int, bytes] = {}
+
+    def read(ticket: int) -> Iterator[bytes]:
+        if ticket in stored:
+            yield stored[ticket]
+
+    snapshots = Snapshots(read)
+    fds = []
+    for ticket in range(1, 5):
+        stored[ticket] = b"%d 6 by" % ticket
+        fds.append(a_file(stored[ticket]))
+        snapshots.hold(ticket, fds[-1])
+    snapshots.stored(2)
+    snapshots.stored(9)  # dropped meanwhile
+    assert [is_open(fd) for fd in fds] == [True, False, True, True]
+    snapshots.copy(2, 6)
+    snapshots.stored(3)
+    assert [is_open(fd) for fd in fds] == [True, False, False, True]
+    snapshots.stored(4)
+    assert is_open(fds[3]), "two are no more than may be held freely"
+    for ticket, content in ((2, stored[2]), (6, stored[2]), (3, stored[3])):
+        assert content_of(snapshots, ticket) == content
+    snapshots.close()
+
+
 def test_what_is_damaged_in_the_store_is_not_handed_out() -> None:
     def read(ticket: int) -> Iterator[bytes]:
         yield b"sta"
