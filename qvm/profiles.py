@@ -113,6 +113,13 @@ def _options(text: str | None) -> dict[str, int] | str:
     return found
 
 
+def at_distance(profile: Profile, distance: int) -> Profile:
+    """The profile of the same text as if it named this distance, which its code has."""
+    sized = _sized(profile.asked, profile.code, distance)
+    assert isinstance(sized, Profile)
+    return sized
+
+
 def _sized(text: str, code: str, asked: int) -> Profile | str:
     distance, block = asked, 1
     if code == "SHYPS":

@@ -129,6 +129,14 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
             "noise."
         ),
     ] = False
+    raise_distance: Annotated[
+        bool,
+        Meta(
+            description="While the machine errs more often than it should, run Surface codes at "
+            "the next distance that errs no more than the asked one usually does, if its errors "
+            "are known. It takes more qubits and time; `execution_context.raised` says so."
+        ),
+    ] = False
     debug: Annotated[bool, Meta(description="Keep what is needed to look into the job.")] = False
     idempotency_key: Annotated[
         Annotated[str, Meta(min_length=1, max_length=IDEMPOTENCY_KEY_CHARS_MAX)] | None,
@@ -320,6 +328,14 @@ class NoiseApplied(Struct, frozen=True, kw_only=True):
     ] = 1.0
 
 
+class RaisedCode(Struct, frozen=True, kw_only=True):
+    """A code that the program asks for at one distance and has at a larger one."""
+
+    code: str
+    distance: int
+    to: int
+
+
 class PairsUsed(Struct, frozen=True, kw_only=True):
     """Bell pairs that are alike. nodes: of the program, by number, that use one each. channels: by
     the names that the program has for them; empty for `TELEPORT_CNOT`."""
@@ -350,6 +366,10 @@ class ExecutionContext(Struct, frozen=True, kw_only=True):
             "that of points measured here; where noise was applied."
         ),
     ] = None
+    raised: Annotated[
+        list[RaisedCode],
+        Meta(description="Codes that are larger than the program asks for (`raise_distance`)."),
+    ] = []
     advice: Annotated[
         dict[str, int],
         Meta(

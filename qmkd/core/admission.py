@@ -7,6 +7,7 @@ step, one seen before not at all; a large one goes to a worker (`schedule.py`) a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import NamedTuple
@@ -39,6 +40,7 @@ from qmkd.core.wording import (
 from qvm.blocks import qubits_of
 from qvm.channels import Brokered, NotLinked, Unreachable, broker
 from qvm.program import Summary
+from qvm.raising import RAISABLE, least_distance
 from qvm.verify import verify_bytes
 from syscalls.checkpoint import Replayed, Restored
 from syscalls.decoding import SHOT_COLUMNS_BYTES
@@ -55,7 +57,16 @@ from syscalls.errors import (
 from syscalls.fault import DegradedMode
 from syscalls.findings import FINDINGS_MAX
 from syscalls.ids import ID_BYTES, job_id
-from syscalls.job import Noise, NoiseApplied, PlanJob, Planned, Policy, Submit, Submitted
+from syscalls.job import (
+    Noise,
+    NoiseApplied,
+    PlanJob,
+    Planned,
+    Policy,
+    RaisedCode,
+    Submit,
+    Submitted,
+)
 
 LOOKED_UP = frozenset({Noise.PROFILE, Noise.CALIBRATED})
 """The noise that comes from tables of what was measured before."""
@@ -100,7 +111,7 @@ def take_in(state: State, submission: Submission, origin: Origin) -> Admitted | 
         earlier = _same_key(submission)
         if earlier is not None and earlier.digest == sha256(graph).digest():
             # Verified once as these very bytes, even if the program is no longer kept.
-            program = earlier.program
+            program = earlier.program.base or earlier.program
     if program is None and len(graph) > INLINE_GRAPH_BYTES_MAX:
         return _check_later(state, submission, origin)
     if program is None:
@@ -117,6 +128,7 @@ def take_in(state: State, submission: Submission, origin: Origin) -> Admitted | 
 def admit(state: State, submission: Submission, program: Program) -> Admitted | KernelError:
     """Make a job of a submission with a verified program, or refuse it; or answer with its plan."""
     submission = replace(submission, policy=advised(program.summary, submission.policy))
+    program = programs.enlarged(program, raised(state, submission, program))
     verdict = check_admission(state, submission, program)
     if isinstance(verdict, KernelError):
         return verdict
@@ -141,6 +153,28 @@ def admit(state: State, submission: Submission, program: Program) -> Admitted | 
     if submission.replay_of is not None:
         return Replayed(job_id=job.id, replay_of=submission.replay_of.id)
     return _submitted(job, reused=False)
+
+
+def raised(state: State, submission: Submission, program: Program) -> Sequence[RaisedCode]:
+    """Codes that are to be larger: those of the job that it repeats or goes on from, or, where the
+    policy allows it and the machine's errors have drifted, the next that err no more than usual."""
+    made, policy = submission.restores, submission.policy
+    earlier = made.job if made is not None else submission.replay_of
+    if earlier is not None:
+        return earlier.context.raised
+    noise, _, times = state.noise
+    coded = policy.noise is not Noise.IDEAL and not program.summary.handles
+    if not (policy.raise_distance and coded) or times == 1:
+        return ()
+    strength = float(noise.partition(" ")[2])
+    known = state.machine.distances(noise).get(RAISABLE, frozenset())
+    found = []
+    for code, distance in sorted({(each.code, each.distance) for each in program.summary.profiles}):
+        least = least_distance(distance, strength / times, strength)
+        if code == RAISABLE and least is not None:
+            to = min((each for each in known if each >= least), default=0)
+            found += [RaisedCode(code=code, distance=distance, to=to)] if to > distance else []
+    return found
 
 
 def advised(summary: Summary, policy: Policy) -> Policy:

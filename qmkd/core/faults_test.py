@@ -10,10 +10,11 @@ import pytest
 
 from qmkd.core import effects as fx
 from qmkd.core import events as ev
-from qmkd.core.conftest import ALL, Desk
+from qmkd.core.conftest import ALL, START_NS, Desk
+from qmkd.core.keeping import job_rows, session_row
 from qmkd.core.limits import EPOCH_CYCLES
 from qmkd.core.mapping_test import LONG, SHOT, job_of, modules, modules_of, patches, rules, status
-from qmkd.core.records import AuditRow, FaultRow, Recovered
+from qmkd.core.records import AuditRow, FaultRow, GraphRow, JobRow, Recovered
 from qvm.machine import Factory, Hardware, Link
 from syscalls.audit import AuditBody
 from syscalls.checkpoint import Replay, Replayed
@@ -38,7 +39,7 @@ from syscalls.fault import (
     InjectFault,
 )
 from syscalls.ids import JobId, SessionId
-from syscalls.job import JobState, Noise
+from syscalls.job import JobState, Noise, RaisedCode
 from syscalls.results import SHOT_BLOCK
 from syscalls.rights import Right
 from syscalls.session import NegotiateCaps, Session
@@ -51,10 +52,11 @@ LINK = Link(between=("m0", "m1"), cycles=1.0, fidelity=0.9)
 
 
 def made(make_desk: Make, hardware: Hardware, *weights: int, **machine: Any) -> Desk:
+    before = machine.pop("recovered", None)
     options: dict[str, Any] = {"workers": 1, "physical_qubits": hardware.qubits, **machine}
     desk = make_desk(rules(*(weights or (1,))), hardware=hardware, **options)
     if options.get("durable"):
-        desk.step(Recovered())
+        desk.step(before or Recovered())
     desk.workers(*range(options["workers"]))
     return desk
 
@@ -351,6 +353,71 @@ def test_a_job_is_repeated_under_the_noise_it_had_also_after_a_drift(make_desk: 
         assert isinstance(again, Replayed), again
         assert noise_of(desk, session, again.job_id) == noise_of(desk, session, name)
     assert noise_of(desk, session, usual) != noise_of(desk, session, drifted)
+
+
+def raised_of(desk: Desk, session: SessionId, job: JobId) -> tuple[list[RaisedCode], list[str]]:
+    context = status(desk, session, job).execution_context
+    assert context is not None
+    return context.raised, [each.applied for each in context.profiles]
+
+
+def test_codes_are_raised_where_the_policy_allows_it_and_the_distance_is_known(
+    make_desk: Make,
+) -> None:
+    known = {"uniform 0.002": {"Surface": frozenset({3, 7})}}
+    desk = made(make_desk, modules(900), calibrated_at=lambda noise: known.get(noise, {}))
+    session = desk.open()
+    before = desk.submit(session, patches(2), shots=LONG, raise_distance=True)
+    drift = injected(desk, session, FaultKind.CALIBRATION, strength=2.0)
+    asked = desk.submit(session, patches(2), shots=LONG, raise_distance=True)
+    plain = desk.submit(session, patches(2), shots=LONG)
+    ideal = desk.submit(session, patches(2), shots=9, raise_distance=True, noise=Noise.IDEAL)
+    desk.call(ClearFault(session_id=session, fault_id=drift))
+    after = desk.submit(session, patches(2), shots=LONG, raise_distance=True)
+    larger = [RaisedCode(code="Surface", distance=3, to=7)]
+    assert raised_of(desk, session, asked) == (larger, ["logical:Surface(d=7)"])
+    for job in (before, plain, ideal, after):
+        assert raised_of(desk, session, job) == ([], ["logical:Surface(d=3)"])
+    assert [run.size for run in job_of(desk, asked).place or ()] == [97]
+    assert status(desk, session, asked).peak_resources.physical_qubits in (0, 2 * 97)
+    while not desk.segments(asked):
+        desk.done(desk.segments()[0])
+    (run, *_) = desk.segments(asked)
+    assert run.setting.raised == tuple(larger)
+    assert run.graph == patches(2), "the program is as it was written"
+    assert not desk.segments(plain) or not desk.segments(plain)[0].setting.raised
+
+
+def test_a_raised_job_is_repeated_as_it_was_and_comes_back_after_a_restart(
+    make_desk: Make,
+) -> None:
+    known = {"uniform 0.002": {"Surface": frozenset({5})}}
+    desk = made(make_desk, modules(900), calibrated_at=lambda noise: known.get(noise, {}))
+    session = desk.open()
+    drift = injected(desk, session, FaultKind.CALIBRATION, strength=2.0)
+    job = desk.submit(session, patches(2), shots=9, raise_distance=True, idempotency_key="k")
+    desk.run_all()
+    desk.call(ClearFault(session_id=session, fault_id=drift))
+    same = desk.submit(session, patches(2), shots=9, raise_distance=True, idempotency_key="k")
+    assert same == job
+    again = desk.call(Replay(session_id=session, job_id=job))
+    assert isinstance(again, Replayed)
+    assert raised_of(desk, session, again.job_id) == raised_of(desk, session, job)
+    graph, row = job_rows(desk.state.jobs[job])
+    assert graph.summary == desk.state.jobs[job].program.base.summary  # type: ignore[union-attr]
+    later = made(make_desk, modules(900), durable=True, recovered=recovered(desk, graph, row))
+    back = later.state.jobs[job]
+    assert back.program.raised == tuple(row.context.raised)
+    assert back.program.summary.peak_physical == 2 * 49
+
+
+def recovered(desk: Desk, graph: GraphRow, row: JobRow) -> Recovered:
+    """What a store would hold of this job, not yet run."""
+    graph = msgspec.structs.replace(graph, digest=b"d" * 32)
+    row = msgspec.structs.replace(row, graph=graph.digest)
+    (session,) = desk.state.sessions.values()
+    kept = session_row(session, START_NS)
+    return Recovered(numbered=99, sessions=(kept,), graphs=(graph,), jobs=(row,))
 
 
 def test_fences_are_close_while_the_calibration_drifts(make_desk: Make) -> None:

@@ -199,7 +199,7 @@ def job_rows(job: Job) -> tuple[GraphRow, JobRow]:
     graph = GraphRow(
         digest=program.digest,
         graph=program.graph,
-        summary=program.summary,
+        summary=(program.base or program).summary,
         warnings=tuple(program.warnings),
     )
     row = JobRow(

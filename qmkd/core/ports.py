@@ -14,6 +14,7 @@ from qvm.machine import Hardware, plain
 from qvm.program import Summary
 from syscalls.decoding import AT_ONCE, DecoderFigures, DecoderSpeed
 from syscalls.errors import ProgramTooWide
+from syscalls.job import RaisedCode
 from syscalls.plan import PlanRow
 from syscalls.results import SHOT_BLOCK
 from syscalls.rights import Right
@@ -121,12 +122,14 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 
     decoder: of the machine. decoder_data: keep what decoders knew of each shot. table: names the
     table of points measured here; "" for none. pairs: that nodes consume, in the order of nodes.
+    raised: codes that are larger than the program says.
     """
 
     decoder: DecoderSpeed = AT_ONCE
     decoder_data: bool = False
     table: str = ""
     pairs: tuple[PairError, ...] = ()
+    raised: tuple[RaisedCode, ...] = ()
 
 
 USUAL: Final = Setting()

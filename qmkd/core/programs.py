@@ -6,6 +6,7 @@ stays; the rest is bounded in number and bytes, and goes least recently used fir
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
@@ -16,10 +17,12 @@ from qmkd.core.state import Program, ProgramKey, State, Tenant
 from qmkd.core.wording import profile_applied
 from qvm.isa import OPS, Kind
 from qvm.program import Summary
+from qvm.raising import raised_summary
 from syscalls.findings import Finding
-from syscalls.job import PeakResources
+from syscalls.job import PeakResources, RaisedCode
 from syscalls.results import EventField, row_bytes, values_bytes
 
+RAISED = "raised, while the machine errs more often than it should"
 _UNITARIES = frozenset(op.name for op in OPS.values() if op.kind is Kind.UNITARY)
 
 
@@ -54,6 +57,29 @@ def describe(tenant: Tenant, graph: bytes, summary: Summary, warnings: list[Find
             physical_qubits=summary.peak_physical,
             channels=summary.peak_channels,
         ),
+    )
+
+
+def enlarged(program: Program, raised: Sequence[RaisedCode]) -> Program:
+    """The program with larger codes: another one, of the same bytes. It changes nothing."""
+    base = program.base or program
+    if tuple(raised) == program.raised:
+        return program
+    if not raised:
+        return base
+    length, head, tail = base.key
+    key = length, head, tail + msgspec.json.encode(raised)
+    found = base.tenant.programs.get(key)
+    if found is not None and found.graph == base.graph:
+        return found
+    summary = raised_summary(base.summary, raised)
+    made = describe(base.tenant, base.graph, summary, base.warnings)
+    profiles = [
+        msgspec.structs.replace(now, note=RAISED) if now.applied != then.applied else now
+        for now, then in zip(made.profiles, base.profiles, strict=True)
+    ]
+    return replace(
+        made, key=key, digest=base.digest, base=base, raised=tuple(raised), profiles=profiles
     )
 
 

@@ -164,7 +164,8 @@ def recover(state: State, event: Recovered) -> None:
             let_go(state, Gone(checkpoints=(taken.id,)))
             continue
         graph = graphs[taken.job.graph]
-        job = _made(session, taken.job, _program(session.tenant, graph, made), state.table)
+        program = programs.enlarged(_program(session.tenant, graph, made), taken.job.context.raised)
+        job = _made(session, taken.job, program, state.table)
         _stand(job, slices[taken.id], parked[taken.id])
         enter(Checkpoint(taken, session, job, graph.graph, size_of(job, graph.graph)))
     interrupted = str(state.live)
@@ -250,6 +251,7 @@ def _job(
     end: EndRow | None,
 ) -> None:
     """A job of before: over as it was, or waiting with what is done of it."""
+    program = programs.enlarged(program, row.context.raised)
     job = _made(session, row, program, state.table)
     if end is None:
         job.lent = lenders(session, program.summary.rights)

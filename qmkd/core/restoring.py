@@ -84,7 +84,7 @@ def _program(made: Checkpoint) -> Program:
     found = programs.find(tenant, made.graph)
     if found is None and not program.graph:
         found = programs.describe(tenant, made.graph, program.summary, program.warnings)
-    return found or program
+    return programs.enlarged(found or program, made.job.context.raised)
 
 
 def _check(state: State, made: Checkpoint, event: Called) -> KernelError | None:

@@ -327,6 +327,7 @@ def _send_slice(state: State, job: Job) -> bool:
                 decoder=state.machine.decoder,
                 decoder_data=job.policy.decoder_data,
                 table=job.table,
+                raised=job.program.raised,
                 pairs=job.pairs,
             ),
             resume=0 if parked is None else parked.ticket,

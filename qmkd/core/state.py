@@ -44,6 +44,7 @@ from syscalls.job import (
     PeakResources,
     Policy,
     ProfileApplied,
+    RaisedCode,
 )
 from syscalls.results import EventField
 from syscalls.rights import Right
@@ -223,7 +224,7 @@ class Program:
     its key. digest: SHA-256 of the bytes, once needed. sent: some worker has been given it.
     ns_per_shot: as measured, 0 before. demand: of a machine like `demand_of`, worked out last.
     brokered: what its pairs come to, where the sessions' qubits that it names lie; None before that
-    is known.
+    is known. raised: its codes that are larger than in `base`, the same program as it was written.
     """
 
     number: int
@@ -246,6 +247,8 @@ class Program:
     demand: Demand | None = None
     demand_of: Hardware | None = None
     brokered: Brokered | None = None
+    base: Program | None = None
+    raised: tuple[RaisedCode, ...] = ()
 
 
 @dataclass(slots=True, frozen=True)

@@ -202,6 +202,7 @@ def context(
         program_digest=program.summary.digest,
         profiles=program.profiles,
         noise=noise,
+        raised=list(program.raised),
         advice={
             name: getattr(policy, field)
             for name, field in ADVICE.items()

@@ -26,6 +26,7 @@ from qmkd.engine.reports import outcomes_max
 from qmkd.engine.slices import NEVER, DataSink, Parked, Parking, Sink, Slice
 from qvm.lower import lower
 from qvm.program import VerifiedProgram
+from qvm.raising import raised_lowered
 from qvm.verify import verify_bytes
 from syscalls.results import SHOT_BLOCK
 
@@ -61,11 +62,15 @@ def noise_model(
     """
     if name == "ideal":
         return IDEAL
+    # What is compiled for a model is kept under its name.
+    larger = "".join(f", {each.code} {each.distance} as {each.to}" for each in setting.raised)
     match name.split():
         case ["calibrated", model, strength] if _is_chance(strength):
-            make = partial(_calibrated, name, program, model, float(strength), setting)
+            make = partial(_calibrated, name + larger, program, model, float(strength), setting)
         case ["decoded" | "physical", model, strength] if _is_chance(strength):
-            make = partial(_decoded, name, program, model, float(strength), setting, Poll(stop))
+            make = partial(
+                _decoded, name + larger, program, model, float(strength), setting, Poll(stop)
+            )
         case _:
             raise Unable(f"there is no noise model {name!r}")
     return program.kept((name, setting), lambda: paired(make(), program.lowered, setting.pairs))
@@ -80,7 +85,8 @@ def _calibrated(
     from qmkd.engine.tables import table
 
     named = f"{name}, table {setting.table}" if setting.table else name
-    return CodedNoise(named, program.lowered, TableRates(table(setting.table), model, strength))
+    lowered = raised_lowered(program.lowered, setting.raised)
+    return CodedNoise(named, lowered, TableRates(table(setting.table), model, strength))
 
 
 def _decoded(
@@ -95,7 +101,8 @@ def _decoded(
     rates = TableRates(table(setting.table), model, strength)
     keeps = setting.decoder_data
     kind = PhysicalNoise if name.startswith("physical") else DecodedNoise
-    return kind(name, program.lowered, rates, model, strength, setting.decoder, keeps, poll)
+    lowered = raised_lowered(program.lowered, setting.raised)
+    return kind(name, lowered, rates, model, strength, setting.decoder, keeps, poll)
 
 
 def _is_chance(text: str) -> bool:

@@ -63,6 +63,7 @@ class PolicyOptions(TypedDict, total=False):
     counts: bool
     exact: bool
     decoder_data: bool
+    raise_distance: bool
     debug: bool
     idempotency_key: str | None
 

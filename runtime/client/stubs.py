@@ -11,14 +11,7 @@ from msgspec import Raw
 
 from syscalls.capability import Delegate, Revoke, Share
 from syscalls.channel import ChanOptions, ChanStatus, CloseChan, OpenChan
-from syscalls.checkpoint import (
-    Checkpoint,
-    DropCheckpoint,
-    ListCheckpoints,
-    Migrate,
-    Replay,
-    Restore,
-)
+from syscalls.checkpoint import Checkpoint, DropCheckpoint, ListCheckpoints, Migrate, Replay, Restore
 from syscalls.discover import Discover
 from syscalls.events import Subscribe
 from syscalls.fault import ClearFault, FaultKind, InjectFault

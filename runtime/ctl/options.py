@@ -49,6 +49,11 @@ def add_program(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="keep what decoders knew of each shot, for `qmkctl results --decoder`",
     )
+    parser.add_argument(
+        "--raise-distance",
+        action="store_true",
+        help="larger codes while the machine errs more often than it should",
+    )
 
 
 def policy_of(options: argparse.Namespace) -> PolicyOptions:
@@ -61,6 +66,7 @@ def policy_of(options: argparse.Namespace) -> PolicyOptions:
         "exact": options.exact,
         "noise": options.noise,
         "decoder_data": options.decoder_data,
+        "raise_distance": options.raise_distance,
     }
 
 

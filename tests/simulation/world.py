@@ -626,6 +626,7 @@ class Life:
             timeout_ms=rng.choice((None, None, 30, 1_000)),
             counts=rng.random() < 0.8,
             debug=rng.random() < 0.02,
+            raise_distance=rng.random() < 0.5,
             idempotency_key=rng.choice((None,) * 12 + ("k1", "k2", "k3")),
         )
         return Submit(session_id=session, graph=cast.raw(cast.PROGRAMS[number]), policy=policy)
