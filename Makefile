@@ -51,16 +51,18 @@ regen: env
 	$(RUN) -m syscalls.derive
 	$(RUN) -m qvm.schema
 	$(RUN) systemd/derive.py
+	$(RUN) monitoring/dashboard.py
 	$(BIN)/ruff format -q .
 	$(BIN)/ruff check -q --fix .
 
 check: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check -q .
-	$(BIN)/mypy syscalls qvm qmkd runtime harness tests systemd/install.py systemd/derive.py
+	$(BIN)/mypy syscalls qvm qmkd runtime harness tests systemd/install.py systemd/derive.py monitoring/dashboard.py
 	$(RUN) -m syscalls.derive --check
 	$(RUN) -m qvm.schema --check
 	$(RUN) systemd/derive.py --check
+	$(RUN) monitoring/dashboard.py --check
 	$(RUN) -m pytest -q tests/repository
 
 # For packaging, DESTDIR names a folder to install below. As root otherwise, after `make env`.

@@ -37,7 +37,9 @@ def run(quick: bool) -> list[Row]:
         work = {side: _Times() for side in SIDES}
         for number in range(rounds):
             for side in SIDES if number % 2 else reversed(SIDES):
-                work[side].jobs.append(sides[side].small_jobs(jobs))
+                seconds, cpu = sides[side].small_jobs(jobs)
+                work[side].jobs.append(seconds)
+                work[side].cpu.append(cpu)
         everywhere = os.sched_getaffinity(0)
         pinned_to_one_core(0, CORE)
         for side in SIDES:
@@ -60,6 +62,12 @@ def run(quick: bool) -> list[Row]:
             at_most=1.1,
         ),
         row(
+            "daemon's CPU time of small jobs, metrics / none",
+            median_ratio(on.cpu, off.cpu),
+            "x",
+            at_most=1.1,
+        ),
+        row(
             "daemon's CPU time of null calls (q_status), metrics / none",
             median_ratio(on.one, off.one),
             "x",
@@ -78,6 +86,7 @@ def run(quick: bool) -> list[Row]:
 class _Times:
     def __init__(self) -> None:
         self.jobs: list[float] = []
+        self.cpu: list[float] = []
         self.one: list[float] = []
         self.many: list[float] = []
 
@@ -92,8 +101,11 @@ class _Side:
         params = {"session_id": self._session, "graph": bell(), "policy": policy}
         self._job = wire.call("q_submit", params)["job_id"]
 
-    def small_jobs(self, jobs: int) -> float:
-        return small_jobs(self._wire, self._session, jobs)
+    def small_jobs(self, jobs: int) -> tuple[float, float]:
+        """Seconds, and CPU seconds of the daemon's own process."""
+        before = _cpu_seconds(self.pid)
+        seconds = small_jobs(self._wire, self._session, jobs)
+        return seconds, _cpu_seconds(self.pid) - before
 
     def null_calls(self, calls: int, window: int) -> float:
         """CPU seconds of the daemon's own process."""

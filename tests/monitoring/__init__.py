@@ -1,0 +1,1 @@
+"""The monitoring files against real programs: Prometheus, promtool, a daemon at work."""
