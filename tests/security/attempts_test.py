@@ -23,7 +23,8 @@ import pytest
 
 from qmkd.core import effects as fx
 from qmkd.core import events as ev
-from qmkd.core.conftest import ALL, Desk, bell
+from qmkd.core.conftest import ALL, Desk, bell, planner
+from qmkd.core.kernel import Kernel
 from qmkd.core.limits import (
     CAPABILITIES_MAX,
     PARKED_MAX,
@@ -34,10 +35,11 @@ from qmkd.core.limits import (
 )
 from qmkd.core.ports import Quota, TenantRule
 from qmkd.core.programs import key_of
-from qmkd.core.records import Recovered
+from qmkd.core.records import ChannelRow, HandleRow, Recovered, SessionRow
 from qvm.channels import KINDS_MAX
 from qvm.machine import Hardware, Link, Module
 from syscalls.capability import Delegate, Delegated, Revoke, Share
+from syscalls.channel import ChanOpened, ChanStatus, CloseChan, OpenChan
 from syscalls.derive.samples import sample_value
 from syscalls.errors import (
     AccessDenied,
@@ -46,12 +48,14 @@ from syscalls.errors import (
     CapabilityNotFound,
     ChannelNotFound,
     CheckpointNotFound,
+    HandleNotFound,
     IdempotencyConflict,
     InsufficientCaps,
     InvalidGraph,
     JobNotFound,
     KernelError,
     NotAvailable,
+    NotBrokered,
     ProgramTooWide,
     QuotaExceeded,
     ResourceExhausted,
@@ -59,8 +63,9 @@ from syscalls.errors import (
 )
 from syscalls.events import Subscribe
 from syscalls.fault import FAULTS_MAX, ClearFault, FaultKind, InjectFault
-from syscalls.ids import CapabilityId, JobId, SessionId, TenantId
+from syscalls.ids import CapabilityId, ChannelId, HandleId, JobId, SessionId, TenantId
 from syscalls.job import Cancel, Status, Submit, Submitted, Wait
+from syscalls.qubit import Alloc, Allocated, Release
 from syscalls.registry import CALLS
 from syscalls.rights import Right
 from syscalls.session import CloseSession, NegotiateCaps, Session
@@ -117,6 +122,12 @@ class Stage(Desk):
                 self.kept.append(effect)
                 out += super().step(ev.Kept(effect.number))
         return out
+
+    def restart(self, event: Recovered) -> None:
+        """The daemon starts again, with this on its disk."""
+        self.kernel = Kernel(self.state.machine, planner)
+        self.state, self.timers, self.held = self.kernel.state, {}, {}
+        self.step(event)
 
     def attack(self, request: Any, uid: int = ATTACKER) -> Any:
         return self.call(request, uid=uid)
@@ -418,6 +429,237 @@ def _(stage: Stage) -> Any:
     assert all(end is not None and end.error is not None for end in ends)
     assert {end.error.type for end in ends if end and end.error} == {InsufficientCaps.NAME}
     return stage.try_submit(holds, MAGIC, uid=ATTACKER)
+
+
+# --- cross a border -----------------------------------------------------------------------------
+
+
+class Border:
+    """The victim holds a qubit. The attacker holds one, and is handed CAP_LINK if that is said."""
+
+    def __init__(self, stage: Stage, *, consent: bool = False) -> None:
+        self.stage = stage
+        (self.theirs,) = self.alloc(stage.victim, VICTIM)
+        self.consent = stage.lent(Right.LINK) if consent else CapabilityId("cap_none")
+        rights = ["CAP_ALLOC", "CAP_LINK", "CAP_TELEPORT", self.consent]
+        self.session = stage.attack(NegotiateCaps(requested=rights)).session_id
+        (self.mine,) = self.alloc(self.session, ATTACKER)
+
+    def alloc(self, session: SessionId, uid: int) -> list[HandleId]:
+        call = Alloc(session_id=session, n=1, profile="logical:ideal")
+        reply = self.stage.call(call, uid=uid)
+        assert isinstance(reply, Allocated), reply
+        return reply.handles
+
+    def open(self, **ends: Any) -> Any:
+        ends = {"session_id": self.session, "vq_a": self.mine, "vq_b": self.theirs} | ends
+        return self.stage.attack(OpenChan(**ends))
+
+    def run(
+        self, *ops: dict[str, Any], names: tuple[str, ...] = (), chs: tuple[str, ...] = ()
+    ) -> Any:
+        """A program of these qubits and operations, all of them allocated, through the session."""
+        vqs = list(names or (self.mine, self.theirs))
+        start = {"op": "ALLOC_LQ", "args": {"n": len(vqs), "profile": "logical:ideal"}, "vqs": vqs}
+        nodes = [start, *ops, {"op": "FREE_LQ", "vqs": vqs}]
+        nodes = [{"id": f"n{at}", **node} for at, node in enumerate(nodes)]
+        resources = {"vqs": vqs, "chs": list(chs), "events": ["m"]}
+        document = {"version": "0.1", "program": {"nodes": nodes}, "resources": resources}
+        return self.stage.try_submit(self.session, json.dumps(document).encode(), uid=ATTACKER)
+
+    def over(self, channel: str, *more: dict[str, Any], ends: tuple[str, ...] = ()) -> Any:
+        """A program that opens this channel and teleports a CNOT over it, and more."""
+        both = {"vqs": [self.mine, self.theirs], "chs": [channel]}
+        use = {"op": "USE_CHAN", "args": {"semantic": "teleport_cnot"}, **both}
+        opened = {"op": "OPEN_CHAN", "args": {"fidelity": 0.5}, **both}
+        return self.run(opened, use, *more, names=ends, chs=(channel,))
+
+
+JOINING = ("APPLY_CNOT", "APPLY_CZ", "APPLY_SWAP", "TELEPORT_CNOT", "MEASURE_BELL")
+
+
+@attempt("cross a border", "by every operation on two qubits, between one's own and another's",
+         NotBrokered)  # fmt: skip
+def _(stage: Stage) -> Any:
+    border = Border(stage)
+    ops = [{"op": op, "vqs": [border.mine, border.theirs]} for op in JOINING]
+    ops[-1]["produces"] = ["m"]
+    return [border.run(op) for op in ops]
+
+
+@attempt("cross a border", "by the same, beside or instead of a channel that is brokered",
+         NotBrokered)  # fmt: skip
+def _(stage: Stage) -> Any:
+    border = Border(stage, consent=True)
+    channel = border.open().channel_id
+    assert isinstance(border.over(channel), Submitted)
+    beside = [{"op": op, "vqs": [border.theirs, border.mine]} for op in JOINING[:-1]]
+    plain = {"op": "OPEN_CHAN", "vqs": [border.mine, border.theirs], "chs": ["c"],
+             "args": {"fidelity": 0.5}}  # fmt: skip
+    own = (border.mine, border.theirs, "q")
+    cnot = {"op": "APPLY_CNOT", "vqs": ["q", border.theirs]}
+    return [
+        *(border.over(channel, each) for each in beside),
+        border.run(plain, chs=("c",)),
+        border.over(channel, cnot, ends=own),
+    ]
+
+
+@attempt("cross a border", "by a brokered channel used on other qubits than its ends", NotBrokered)
+def _(stage: Stage) -> Any:
+    border = Border(stage, consent=True)
+    channel = border.open().channel_id
+    ends = (border.mine, border.theirs, "q")
+    astray = [["q", border.theirs], [border.mine, "q"], [border.theirs], [border.mine]]
+    uses = [
+        {"op": "USE_CHAN", "args": {"semantic": "teleport_state"}, "vqs": vqs, "chs": [channel]}
+        for vqs in astray
+    ]
+    again = {"op": "OPEN_CHAN", "vqs": ["q", border.theirs], "chs": [channel],
+             "args": {"fidelity": 0.5}}  # fmt: skip
+    close = {"op": "CLOSE_CHAN", "chs": [channel]}
+    return [
+        *(border.over(channel, use, ends=ends) for use in uses),
+        border.over(channel, close, again, ends=ends),
+    ]
+
+
+@attempt("cross a border", "by opening a channel without the other side's consent", NotBrokered)
+def _(stage: Stage) -> Any:
+    border = Border(stage)
+    itself = stage.delegate(Right.LINK).capability_id
+    rights = ["CAP_ALLOC", "CAP_LINK", itself]
+    session = stage.attack(NegotiateCaps(requested=rights)).session_id
+    (mine,) = border.alloc(session, ATTACKER)
+    return [
+        border.open(),
+        border.open(vq_a=border.theirs, vq_b=border.mine),
+        border.open(vq_a=border.theirs),
+        border.open(session_id=session, vq_a=mine),
+    ]
+
+
+@attempt("cross a border", "by the consent that somebody else was given, handed on", NotBrokered)
+def _(stage: Stage) -> Any:
+    """A delegate of a delegate: the victim trusts the rich, and the rich the attacker."""
+    border = Border(stage)
+    lend = Delegate(
+        session_id=stage.victim,
+        rights=[Right.LINK, Right.DELEGATE],
+        tenant_id=TenantId("rich"),
+    )
+    trusted = stage.call(lend, uid=VICTIM).capability_id
+    rich = stage.call(NegotiateCaps(requested=[trusted]), uid=RICH).session_id
+    lend = Delegate(session_id=rich, rights=[Right.LINK], tenant_id=TenantId("attacker"))
+    handed_on = stage.call(lend, uid=RICH).capability_id
+    rights = ["CAP_ALLOC", "CAP_LINK", handed_on]
+    session = stage.attack(NegotiateCaps(requested=rights))
+    assert handed_on in session.granted
+    (mine,) = border.alloc(session.session_id, ATTACKER)
+    return border.open(session_id=session.session_id, vq_a=mine)
+
+
+@attempt("cross a border", "by the other side's consent without a right of one's own", NotBrokered)
+def _(stage: Stage) -> Any:
+    border = Border(stage, consent=True)
+    rights = ["CAP_ALLOC", border.consent]
+    session = stage.attack(NegotiateCaps(requested=rights)).session_id
+    (mine,) = border.alloc(session, ATTACKER)
+    return border.open(session_id=session, vq_a=mine)
+
+
+@attempt("cross a border", "by guessing qubits; another's and nobody's are answered alike",
+         NotBrokered, HandleNotFound)  # fmt: skip
+def _(stage: Stage) -> Any:
+    border = Border(stage)
+    names = (border.theirs, HandleId("vq_" + 32 * "0"))
+    measured = [{"op": "MEASURE_Z", "vqs": [name], "produces": ["m"]} for name in names]
+    answers = [
+        [border.run(op, names=(name,)) for op, name in zip(measured, names, strict=True)],
+        [border.open(vq_b=name) for name in names],
+        [stage.attack(Release(session_id=border.session, handles=[name])) for name in names],
+    ]
+    for pair in answers:
+        assert len({msgspec.json.encode(answer) for answer in pair}) == 1
+    return [answer for pair in answers for answer in pair]
+
+
+@attempt("cross a border", "by guessing channels; another's and nobody's are answered alike",
+         NotBrokered, ChannelNotFound)  # fmt: skip
+def _(stage: Stage) -> Any:
+    border = Border(stage, consent=True)
+    (other,) = border.alloc(stage.victim, VICTIM)
+    request = OpenChan(session_id=stage.victim, vq_a=border.theirs, vq_b=other)
+    theirs = stage.call(request, uid=VICTIM)
+    assert isinstance(theirs, ChanOpened)
+    names = (theirs.channel_id, ChannelId("chan_" + 32 * "0"))
+    answers = [
+        [border.over(name) for name in names],
+        [stage.attack(ChanStatus(session_id=border.session, channel_id=name)) for name in names],
+        [stage.attack(CloseChan(session_id=border.session, channel_id=name)) for name in names],
+    ]
+    for pair in answers:
+        assert len({msgspec.json.encode(answer) for answer in pair}) == 1
+    return [answer for pair in answers for answer in pair]
+
+
+@attempt("cross a border", "by a channel that is closed", NotBrokered, ChannelNotFound)
+def _(stage: Stage) -> Any:
+    border = Border(stage, consent=True)
+    channel = border.open().channel_id
+    stage.attack(CloseChan(session_id=border.session, channel_id=channel))
+    told = stage.attack(ChanStatus(session_id=border.session, channel_id=channel))
+    return [border.over(channel), told]
+
+
+@attempt("cross a border", "by a channel whose consent is taken back, on a job that runs too",
+         NotBrokered, ChannelNotFound)  # fmt: skip
+def _(stage: Stage) -> Any:
+    border = Border(stage, consent=True)
+    channel = border.open().channel_id
+    job = border.over(channel).job_id
+    stage.call(Revoke(session_id=stage.victim, capability_id=border.consent), uid=VICTIM)
+    for run in stage.segments(job):
+        stage.failed(run, "stopped")
+    end = stage.state.jobs[job].final
+    assert end is not None
+    assert end.error is not None
+    assert end.error.type == InsufficientCaps.NAME
+    told = stage.attack(ChanStatus(session_id=border.session, channel_id=channel))
+    return [border.over(channel), border.open(), told]
+
+
+@attempt("cross a border", "by a name that looks like another's qubit and is a plain one",
+         NotBrokered)  # fmt: skip
+def _(stage: Stage) -> Any:
+    border = Border(stage)
+    loud = border.theirs.upper()
+    cnot = {"op": "APPLY_CNOT", "vqs": [border.mine, loud]}
+    made = border.run(cnot, names=(border.mine, loud))
+    assert isinstance(made, Submitted)
+    assert not stage.state.handles[border.theirs].jobs, "it is a qubit of the attacker's own"
+    return border.run({"op": "APPLY_CNOT", "vqs": [border.mine, border.theirs]})
+
+
+@attempt("exhaust the machine", "by channels, also to oneself", QuotaExceeded)
+def _(stage: Stage) -> Any:
+    border = Border(stage, consent=True)
+    (other,) = border.alloc(border.session, ATTACKER)
+    across = until_refused(lambda _: border.open(), SMALL.channels)
+    closing = [*stage.state.channels]
+    for name in closing:
+        stage.attack(CloseChan(session_id=border.session, channel_id=name))
+    stage.later(60 * 10**9)
+    return [across, until_refused(lambda _: border.open(vq_b=other), SMALL.channels)]
+
+
+@attempt("exhaust the machine", "by qubits that no job needs", QuotaExceeded, ResourceExhausted)
+def _(stage: Stage) -> Any:
+    def take(session: SessionId, uid: int) -> Any:
+        call = Alloc(session_id=session, n=4, profile="logical:ideal")
+        return until_refused(lambda _: stage.call(call, uid=uid), 40)
+
+    return [take(stage.session, ATTACKER), take(stage.open(uid=RICH), RICH)]
 
 
 # --- use another's ------------------------------------------------------------------------------
@@ -770,6 +1012,7 @@ def test_the_list_covers_all_that_the_mission_names() -> None:
     assert aims == {
         "forge", "guess", "replay", "escalate", "use another's", "exhaust memory",
         "exhaust the machine", "exhaust CPU", "exhaust disk", "exhaust the journal",
+        "cross a border",
     }  # fmt: skip
     assert len({(each.aim, each.name) for each in ATTEMPTS}) == len(ATTEMPTS)
 
@@ -782,6 +1025,27 @@ def test_whether_another_submitted_a_program_cannot_be_told_from_the_time_it_tak
     stage.run_all()
     assert isinstance(stage.try_submit(stage.victim, large, uid=VICTIM), Submitted)
     assert stage.try_submit(stage.open(uid=RICH), large, uid=RICH) is None
+
+
+def test_a_channel_that_comes_back_without_its_consent_reaches_nobody() -> None:
+    """After a restart, as if the row of the channel alone had stayed when its consent went."""
+    stage = Stage(durable=True)
+    border = Border(stage, consent=True)
+    channel = border.open().channel_id
+    stage.call(Revoke(session_id=stage.victim, capability_id=border.consent), uid=VICTIM)
+    assert channel in {name for keep in stage.kept for name in keep.gone.channels}
+    rows = [row for keep in stage.kept for row in keep.rows]
+    stage.restart(
+        Recovered(
+            numbered=stage.state.numbered,
+            sessions=tuple(row for row in rows if isinstance(row, SessionRow)),
+            handles=tuple(row for row in rows if isinstance(row, HandleRow)),
+            channels=tuple(row for row in rows if isinstance(row, ChannelRow)),
+        )
+    )
+    assert {border.mine, border.theirs} <= stage.state.handles.keys()
+    told = stage.attack(ChanStatus(session_id=border.session, channel_id=channel))
+    assert (told, border.over(channel)) == (ChannelNotFound(), NotBrokered())
 
 
 # --- the journal --------------------------------------------------------------------------------
