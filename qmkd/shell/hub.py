@@ -6,7 +6,8 @@ service is ours to choose:
 
 - what has just become ready is served first, one turn each;
 - what has used up its turn and has more at hand waits in the background, from where one turn is
-  taken between two looks at the epoll.
+  taken between two looks at the epoll;
+- a bell that another thread rings (`bell.py`) is heard between any two turns.
 
 So a client with one call at hand waits for at most one turn of a client with ten thousand. What a
 turn is, is said in `connection.py`.
