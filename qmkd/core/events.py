@@ -89,9 +89,9 @@ class SegmentParked(msgspec.Struct, frozen=True):
     """The segment stands at a fence, and the rest of it may go on from there, in any worker.
 
     report: of the shots that are done, whole SHOT_BLOCKs from its first on; None for none.
-    epoch: of the fence that the next shots stand at, 0 where they have not begun. size: bytes of
-    the snapshot that the shell holds under this ticket; 0 for none, then the rest begins anew.
-    digest: SHA-256 of it.
+    epoch: that the next shots are in: the fences that they have passed, 0 where they have not
+    begun. size: bytes of the snapshot that the shell holds under this ticket; 0 for none, then the
+    rest begins anew. digest: SHA-256 of it.
     """
 
     worker: int
