@@ -12,6 +12,7 @@ from qmkd.core.degraded import degraded, degraded_for
 from qmkd.core.delegation import listed
 from qmkd.core.effects import Reply
 from qmkd.core.events import Called, Origin
+from qmkd.core.figures import figures
 from qmkd.core.jobs import find_job
 from qmkd.core.limits import MAPPING_BYTES_MAX, MAPPING_QUBITS_MAX, RESULTS_INLINE_BYTES_MAX
 from qmkd.core.state import Handle, Job, Session, State
@@ -249,5 +250,6 @@ def _machine(state: State) -> dict[str, Any]:
         "sessions": len(state.sessions),
         "requests_waiting": state.parked,
         "jobs": {each.value: count for each, count in state.tally.items()},
+        "tenants": [msgspec.to_builtins(each) for each in figures(state).tenants],
         "jobs_live": sum(n for each, n in state.tally.items() if each not in FINAL_STATES),
     }

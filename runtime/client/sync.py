@@ -215,6 +215,15 @@ class Client:
         call = Subscribe(session_id=self.session_id, job_id=key)
         reply_of(self._one(call, None), Subscribed)
 
+    def listen(self, seconds: float) -> bool:
+        """Hear of what is subscribed to, for at most so long; returns once something has come.
+
+        Whether the connection, and with it what is subscribed to, still stands.
+        """
+        if self._link.socket is not None and self._wait_ready(time.monotonic() + seconds):
+            self._link.receive()
+        return self._link.socket is not None
+
     def telemetry(
         self, job_id: str | None = None, *, machine: bool = False, list_jobs: bool = False
     ) -> Telemetry:

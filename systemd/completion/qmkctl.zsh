@@ -20,6 +20,7 @@ _shtab_qmkctl_commands() {
     discover:'list the daemon'"'"'s calls; with --json, its OpenRPC document'
     doctor:'explain what is wrong with the installation'
     estimate:'estimate qubits, time and failure of a program; or the distance for an error rate'
+    events:'tell what happens to the session'"'"'s jobs, or to one job, line by line'
     explain:'say how a program would be run, and what that should cost'
     faults:'list what is wrong with the machine; inject faults, to rehearse, and clear them (CAP_ADMIN)'
     jobs:'list the jobs of qmkctl'"'"'s session'
@@ -30,6 +31,7 @@ _shtab_qmkctl_commands() {
     session:'show or close qmkctl'"'"'s session'
     status:'say where a job stands, or how the daemon is'
     telemetry:'show what the session uses; also a job'"'"'s cost, or the machine'"'"'s figures'
+    top:'show the machine and its tenants, live (needs CAP_ADMIN)'
     verify:'check a program here, without a daemon'
     wait:'wait for a job and show its result; an interrupt leaves the job running'
   )
@@ -227,12 +229,25 @@ _shtab_qmkctl_estimate_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_qmkctl_estimate_defaults_added=0
 
+_shtab_qmkctl_events_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--follow[go on until interrupted, not until the jobs there are now are over]"
+  "--json[write one JSON object]"
+  "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--no-session-cache[open a session for this command alone\; its jobs end with it]"
+  ":this one\; with CAP_ADMIN, of any session:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_events_defaults_added=0
+
 _shtab_qmkctl_explain_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--shots[default\: 1024]:N:"
   "--exact[exact probabilities instead of shots]"
   "--noise[noise]:noise:(ideal profile calibrated decoded physical)"
   "--decoder-data[keep what decoders knew of each shot, for \`qmkctl results --decoder\`]"
+  "--raise-distance[larger codes while the machine errs more often than it should]"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
@@ -337,6 +352,7 @@ _shtab_qmkctl_run_options=(
   "--exact[exact probabilities instead of shots]"
   "--noise[noise]:noise:(ideal profile calibrated decoded physical)"
   "--decoder-data[keep what decoders knew of each shot, for \`qmkctl results --decoder\`]"
+  "--raise-distance[larger codes while the machine errs more often than it should]"
   "--seed[same seed, same bits]:S:"
   {--wait,--no-wait}"[wait for the result (default), or print the job\'s id and leave]"
   "--plot[draw the counts]:OUT.png:"
@@ -387,6 +403,19 @@ _shtab_qmkctl_telemetry_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_qmkctl_telemetry_defaults_added=0
+
+_shtab_qmkctl_top_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--interval[default\: 2]:SECONDS:"
+  "--once[look once, and end]"
+  "--svg[look once, and draw it there]:FILE:"
+  "--json[write one JSON object]"
+  "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--no-session-cache[open a session for this command alone\; its jobs end with it]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_top_defaults_added=0
 
 _shtab_qmkctl_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -439,6 +468,7 @@ _shtab_qmkctl() {
         discover) _arguments -C -s $_shtab_qmkctl_discover_options ;;
         doctor) _arguments -C -s $_shtab_qmkctl_doctor_options ;;
         estimate) _arguments -C -s $_shtab_qmkctl_estimate_options ;;
+        events) _arguments -C -s $_shtab_qmkctl_events_options ;;
         explain) _arguments -C -s $_shtab_qmkctl_explain_options ;;
         faults) _shtab_qmkctl_faults ;;
         jobs) _arguments -C -s $_shtab_qmkctl_jobs_options ;;
@@ -449,6 +479,7 @@ _shtab_qmkctl() {
         session) _arguments -C -s $_shtab_qmkctl_session_options ;;
         status) _arguments -C -s $_shtab_qmkctl_status_options ;;
         telemetry) _arguments -C -s $_shtab_qmkctl_telemetry_options ;;
+        top) _arguments -C -s $_shtab_qmkctl_top_options ;;
         verify) _arguments -C -s $_shtab_qmkctl_verify_options ;;
         wait) _arguments -C -s $_shtab_qmkctl_wait_options ;;
       esac
