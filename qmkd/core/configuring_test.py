@@ -11,6 +11,7 @@ from qmkd.core import effects as fx
 from qmkd.core import events as ev
 from qmkd.core.conftest import ALL, RULES, Desk, bell
 from qmkd.core.limits import MS
+from qmkd.core.mapping import over_quota
 from qmkd.core.ports import Quota, TenantRule
 from qmkd.core.records import AuditRow, Recovered, SessionRow
 from syscalls.capability import Delegate, Delegated, Share
@@ -133,6 +134,24 @@ def test_a_job_larger_than_the_whole_quota_ends_with_its_numbers() -> None:
     assert error is not None
     assert error.type == "QUOTA_EXCEEDED"
     assert error.data["limit"] == 1
+
+
+def test_a_job_gives_way_to_one_of_its_tenant_only_where_the_quota_has_room_for_it_then() -> None:
+    """Else it would be placed again at once, and could give way again, for ever."""
+    desk = Desk()
+    session = desk.open()
+    large = bell(profile="logical:Surface(d=5)")
+    names = [desk.submit(session, graph, shots=300_000) for graph in (bell(), large)]
+    desk.workers(0, 1)
+    used = desk.state.tenants["alice"].physical
+    desk.step(ev.Configured((changed(ALICE, {"physical_qubits": used}), BOB)))
+    names.append(desk.submit(session, large, shots=10, priority=1))
+    smaller, other, urgent = (desk.state.jobs[name] for name in names)
+    assert over_quota(urgent) is not None
+    assert over_quota(urgent, smaller) is not None
+    assert over_quota(urgent, other) is None
+    desk.run_all()
+    assert final(desk, session, names[2]).state is JobState.COMPLETED
 
 
 def test_results_beyond_a_smaller_quota_go_oldest_first(desk: Desk) -> None:

@@ -99,17 +99,24 @@ def want_place(state: State, job: Job) -> None:
 # --- room ---------------------------------------------------------------------------------------
 
 
-def over_quota(job: Job) -> str | None:
-    """What it waits for that others of its tenant, or of its capability, have."""
+def over_quota(job: Job, without: Job | None = None) -> str | None:
+    """What it waits for that others of its tenant, or of its capability, have.
+
+    without: a job that might give its place to it.
+    """
     need = job.program.summary
     for account in job.accounts:
         quota = account.quota
         whose = "tenant's quota" if account is job.tenant else "capability's share"
-        if account.logical + need.asked_logical > quota.logical_qubits:
+        back = without.program.summary if without and account in without.accounts else None
+        logical, physical, channels = (
+            (back.asked_logical, back.peak_physical, back.peak_channels) if back else (0, 0, 0)
+        )
+        if account.logical - logical + need.asked_logical > quota.logical_qubits:
             return f"waiting for logical qubits of the {whose}"
-        if account.physical + need.peak_physical > quota.physical_qubits:
+        if account.physical - physical + need.peak_physical > quota.physical_qubits:
             return f"waiting for physical qubits of the {whose}"
-        if account.channels + need.peak_channels > quota.channels:
+        if account.channels - channels + need.peak_channels > quota.channels:
             return f"waiting for channels of the {whose}"
     return None
 
@@ -486,7 +493,8 @@ def _yields(state: State, job: Job, head: Job) -> bool:
     if reason == IN_USE:
         return any(handle.user is job for handle in head.handles)
     lost = isinstance(reason, Lost)
-    if lost or reason in (None, HELD) or (over_quota(head) is not None and not mine):
+    # A quota that was lowered, or given away, may be too little even then.
+    if lost or reason in (None, HELD) or over_quota(head, job if mine else None) is not None:
         return False
     freed = demand_of(state, job).qubits + sum(state.inventory.free)
     helps = reason != QUBITS or freed >= demand_of(state, head).qubits

@@ -64,8 +64,10 @@ def check(
 def outgrown(job: Job) -> QuotaExceeded | None:
     """The refusal of an accepted job that is larger than all its tenant may have by now."""
     quota, need = job.tenant.rule.quota, job.program.summary
-    return over("logical qubits", quota.logical_qubits, 0, need.asked_logical) or over(
-        "physical qubits", quota.physical_qubits, 0, need.peak_physical
+    return (
+        over("logical qubits", quota.logical_qubits, 0, need.asked_logical)
+        or over("physical qubits", quota.physical_qubits, 0, need.peak_physical)
+        or over("channels", quota.channels, 0, need.peak_channels)
     )
 
 
