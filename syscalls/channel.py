@@ -76,8 +76,8 @@ class ChanOpened(Reply, frozen=True, kw_only=True):
 class OpenChan(SessionCall, frozen=True, kw_only=True):
     """Open a channel between two logical qubits, at least one of them the session's own.
 
-    The other may be another session's if this session holds CAP_LINK by itself and was opened with
-    a CAP_LINK that the other's tenant delegated to it.
+    The other may be another session's if this session holds CAP_LINK by itself and was opened
+    with a CAP_LINK that the other's tenant delegated to it.
     """
 
     METHOD: ClassVar[str] = "q_open_chan"
@@ -103,7 +103,7 @@ class ChanClosed(Reply, frozen=True, kw_only=True):
 
 
 class CloseChan(SessionCall, frozen=True, kw_only=True):
-    """Close a channel that this session opened. `BUSY` while a job that is not over names it."""
+    """Close a channel that the session opened. `BUSY` while a job that is not over names it."""
 
     METHOD: ClassVar[str] = "q_close_chan"
     REPLY: ClassVar[type[Reply]] = ChanClosed

@@ -28,7 +28,7 @@ class Allocated(Reply, frozen=True, kw_only=True):
 class Alloc(SessionCall, frozen=True, kw_only=True):
     """Allocate `n` logical qubits that live until released or until the session closes.
 
-    They are taken now or not at all, and count against the quotas of qubits as those of jobs do.
+    They are taken now or not at all, and count against the quotas of qubits as jobs' do.
     """
 
     METHOD: ClassVar[str] = "q_alloc"
@@ -60,7 +60,8 @@ class Released(Reply, frozen=True, kw_only=True):
 class Release(SessionCall, frozen=True, kw_only=True):
     """Give logical qubits back: all of these, or none.
 
-    Channels that end in them close. `BUSY` while a job of this session that is not over names one.
+    Channels that end in them close. `BUSY` while a job of this session that is not over names
+    one.
     """
 
     METHOD: ClassVar[str] = "q_release"

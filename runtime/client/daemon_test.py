@@ -125,6 +125,30 @@ def test_a_subscription_hears_every_job_to_its_end(daemon: Daemon) -> None:
     assert sorted(over) == sorted(job.job_id for job in jobs)
 
 
+def test_qubits_are_held_and_channels_opened_and_closed(daemon: Daemon) -> None:
+    with Client(daemon.socket) as client:
+        one, two = client.alloc(2, "logical:Surface(d=3)", module="main")
+        opened = client.open_chan(one, two, fidelity=0.9, type="DEJMPS")
+        told = client.chan_status(opened.channel_id)
+        assert (told.vq_a, told.vq_b, told.actual_fidelity) == (one, two, 1.0)
+        client.close_chan(opened.channel_id)
+        with pytest.raises(errors.ChannelNotFound):
+            client.chan_status(opened.channel_id)
+        client.release(one, two)
+        with pytest.raises(errors.HandleNotFound):
+            client.release(one)
+
+
+async def test_tasks_hold_qubits_and_open_channels_too(daemon: Daemon) -> None:
+    async with AsyncClient(daemon.socket) as client:
+        one, two = await client.alloc(2, "logical:ideal")
+        opened = await client.open_chan(one, two)
+        assert (await client.chan_status(opened.channel_id)).uses == 0
+        await client.close_chan(opened.channel_id)
+        await client.release(one, two)
+        assert not (await client.telemetry()).qubits
+
+
 def test_thousands_of_calls_are_pipelined(daemon: Daemon) -> None:
     with Client(daemon.socket) as client:
         job = client.submit(BELL)

@@ -257,7 +257,7 @@ class Calls:
     ) -> Alloc:
         """Allocate `n` logical qubits that live until released or until the session closes.
 
-        They are taken now or not at all, and count against the quotas of qubits as those of jobs do.
+        They are taken now or not at all, and count against the quotas of qubits as jobs' do.
         """
         return Alloc(
             session_id=session_id,
@@ -274,7 +274,8 @@ class Calls:
     ) -> Release:
         """Give logical qubits back: all of these, or none.
 
-        Channels that end in them close. `BUSY` while a job of this session that is not over names one.
+        Channels that end in them close. `BUSY` while a job of this session that is not over names
+        one.
         """
         return Release(
             session_id=session_id,
@@ -291,8 +292,8 @@ class Calls:
     ) -> OpenChan:
         """Open a channel between two logical qubits, at least one of them the session's own.
 
-        The other may be another session's if this session holds CAP_LINK by itself and was opened with
-        a CAP_LINK that the other's tenant delegated to it.
+        The other may be another session's if this session holds CAP_LINK by itself and was opened
+        with a CAP_LINK that the other's tenant delegated to it.
         """
         return OpenChan(
             session_id=session_id,
@@ -307,7 +308,7 @@ class Calls:
         session_id: SessionId,
         channel_id: ChannelId,
     ) -> CloseChan:
-        """Close a channel that this session opened. `BUSY` while a job that is not over names it."""
+        """Close a channel that the session opened. `BUSY` while a job that is not over names it."""
         return CloseChan(
             session_id=session_id,
             channel_id=channel_id,

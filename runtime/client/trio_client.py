@@ -27,6 +27,15 @@ from runtime.client.link import Link
 from runtime.client.operations import PROGRAM_RIGHTS, TIMEOUT_S, PolicyOptions, Progress
 from runtime.client.programs import Program
 from runtime.client.protocol import Settled
+from syscalls.channel import (
+    ChanClosed,
+    ChanOpened,
+    ChanOptions,
+    ChanState,
+    ChanStatus,
+    CloseChan,
+    OpenChan,
+)
 from syscalls.checkpoint import (
     Checkpoint,
     CheckpointDropped,
@@ -45,8 +54,9 @@ from syscalls.errors import KernelError
 from syscalls.events import Subscribe, Subscribed
 from syscalls.fault import ClearFault, FaultCleared, FaultInjected, FaultKind, InjectFault
 from syscalls.findings import Finding
-from syscalls.ids import CheckpointId, JobId, SessionId
+from syscalls.ids import ChannelId, CheckpointId, HandleId, JobId, SessionId
 from syscalls.job import Cancel, JobStatus, Planned, Status, Submitted
+from syscalls.qubit import Alloc, Allocated, Release, Released
 from syscalls.session import CloseSession, Session, SessionClosed
 from syscalls.syscall import Reply, Syscall
 from syscalls.telemetry import GetTelemetry, Telemetry
@@ -210,6 +220,48 @@ class AsyncClient:
         self._listeners.add(key, tell)
         call = Subscribe(session_id=await self.session_id(), job_id=key)
         reply_of(await self._one(call, None), Subscribed)
+
+    async def alloc(
+        self, n: int, profile: str, *, module: str | None = None, timeout: float | None = None
+    ) -> list[HandleId]:
+        """Hold `n` logical qubits until they are released; programs name them by these handles."""
+        call = Alloc(session_id=await self.session_id(), n=n, profile=profile, module=module)
+        return reply_of(await self._one(call, timeout), Allocated).handles
+
+    async def release(self, *handles: str, timeout: float | None = None) -> None:
+        """Give logical qubits back. Raises Busy while a job that is not over names one."""
+        call = Release(
+            session_id=await self.session_id(), handles=[HandleId(name) for name in handles]
+        )
+        reply_of(await self._one(call, timeout), Released)
+
+    async def open_chan(
+        self,
+        vq_a: str,
+        vq_b: str,
+        *,
+        fidelity: float | None = None,
+        type: str | None = None,
+        timeout: float | None = None,
+    ) -> ChanOpened:
+        """Open a channel between two qubits, of which one may be another tenant's by its consent.
+
+        fidelity: the least that will do. type: a protocol of purification, `BBPSSW` or `DEJMPS`.
+        """
+        ends = {"vq_a": HandleId(vq_a), "vq_b": HandleId(vq_b)}
+        options = ChanOptions(fidelity=fidelity, type=type)
+        call = OpenChan(session_id=await self.session_id(), options=options, **ends)
+        return reply_of(await self._one(call, timeout), ChanOpened)
+
+    async def chan_status(self, channel_id: str, timeout: float | None = None) -> ChanState:
+        """How a channel of this session is now."""
+        call = ChanStatus(session_id=await self.session_id(), channel_id=ChannelId(channel_id))
+        return reply_of(await self._one(call, timeout), ChanState)
+
+    async def close_chan(self, channel_id: str, timeout: float | None = None) -> None:
+        """Close a channel. Raises Busy while a job that is not over names it."""
+        call = CloseChan(session_id=await self.session_id(), channel_id=ChannelId(channel_id))
+        reply_of(await self._one(call, timeout), ChanClosed)
 
     async def telemetry(
         self, job_id: str | None = None, *, machine: bool = False, list_jobs: bool = False

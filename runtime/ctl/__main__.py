@@ -13,9 +13,11 @@ from collections.abc import Sequence
 
 from runtime.client import QmkError
 from runtime.ctl.commands import (
+    alloc,
     audit,
     cancel,
     caps,
+    chan,
     checkpoint,
     checkpoints,
     completion,
@@ -28,6 +30,7 @@ from runtime.ctl.commands import (
     faults,
     jobs,
     migrate,
+    release,
     restore,
     results,
     run,
@@ -58,6 +61,9 @@ COMMANDS = {
     "top": top,
     "events": events,
     "caps": caps,
+    "alloc": alloc,
+    "release": release,
+    "chan": chan,
     "faults": faults,
     "verify": verify,
     "estimate": estimate,

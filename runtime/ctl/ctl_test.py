@@ -219,6 +219,27 @@ def test_rights_are_delegated_listed_used_and_revoked(ctl: Ctl) -> None:
     ctl("caps", "delegate", tenant, "CAP_FLY", status=Exit.USAGE)
 
 
+def test_qubits_are_held_and_channels_opened_told_and_closed(ctl: Ctl) -> None:
+    """On a machine of one module, where a channel is local."""
+    one, two = ctl("alloc", "2", "logical:Surface(d=3)").stdout.split()
+    (third,) = object_in(ctl("alloc", "1", "logical:ideal", "--json"))["handles"]
+    told = object_in(ctl("telemetry", "--json"))["qubits"]
+    assert [each["handle"] for each in told] == [one, two, third]
+    channel = ctl("chan", "open", one, two, "--fidelity", "0.9").stdout.strip()
+    other = object_in(ctl("chan", "open", one, third, "--json"))
+    assert other["actual_fidelity"] == 1.0
+    assert "Fidelity 1 after 0 cycles" in ctl("chan", "status", channel).stdout
+    assert object_in(ctl("chan", "status", channel, "--json"))["uses"] == 0
+    assert "Closed." in ctl("chan", "close", channel).stdout
+    assert "No such channel" in ctl("chan", "status", channel, status=Exit.REFUSED).stderr
+    assert "Released: 2." in ctl("release", one, two).stdout
+    assert object_in(ctl("release", third, "--json"))["handles"] == [third]
+    closed = ctl("chan", "close", other["channel_id"], status=Exit.REFUSED).stderr
+    assert "No such channel" in closed
+    assert "no such logical qubit" in ctl("release", one, status=Exit.REFUSED).stderr
+    ctl("alloc", "0", "logical:ideal", status=Exit.USAGE)
+
+
 def test_faults_are_injected_listed_and_cleared(ctl: Ctl) -> None:
     """As an operator would rehearse them; the machine has no other module to move to."""
     assert "Nothing is wrong" in ctl("faults", "list").stdout
