@@ -109,7 +109,8 @@ def run_shots(
                 done = Shots(program, form, number)
             yield shot if shot.done else None
         done.add(shot)
-        add_figures(program.notes, shot.counts)
+        if shot.counts:
+            add_figures(program.notes, shot.counts)
         left, paused = number + 1 < end, pause()
         if not left or paused or (number + 1) % most == 0:
             yield done
@@ -122,16 +123,20 @@ def run_shots(
 
 def _fences(shot: Shot, pause: Pause, back: Stop) -> Iterator[None]:
     """Run it to its end, but for the fences at which it is to be left."""
-    asked, ends = back, (*shot.form.fences, len(shot.form.actions))
-    while not shot.ended:
-        shot.run(next(end for end in ends if end > shot.done), asked)
-        if shot.done in ends:
-            if pause() and not shot.ended:
-                yield
+    ends = shot.form.ends
+    at = 0
+    while at < len(ends):
+        if ends[at] <= shot.done:
+            at += 1
             continue
-        asked = never
-        if shot.turn_back():
-            yield
+        shot.run(ends[at], back)
+        if shot.done == ends[at]:
+            if shot.done < ends[-1] and pause():
+                yield
+        else:
+            back = never
+            if shot.turn_back():
+                yield
 
 
 class Shots:
@@ -153,9 +158,10 @@ class Shots:
 
     def add(self, shot: Shot) -> None:
         """The next, which is done."""
-        assert shot.shot_first == self.shot_first + self.shots
+        assert shot.shot_first == self.shot_first + len(self._rows)
         self._rows.append(shot.row())
-        add_figures(self.counts, shot.counts)
+        if shot.counts:
+            add_figures(self.counts, shot.counts)
         if self._data is not None and shot.data is not None:
             self._data.append(shot.data)
 
@@ -176,7 +182,8 @@ class Shots:
 class Form:
     """A program compiled for this engine.
 
-    fences: places in `actions` just behind each fence. told: events that no program names.
+    fences: places in `actions` just behind each fence. ends: these, and that behind all. told:
+    events that no program names.
     keeps: of each shot what decoders knew.
     """
 
@@ -185,6 +192,7 @@ class Form:
         self.told = told
         self.keeps = keeps
         self.fences = [at + 1 for at, (act, _) in enumerate(actions) if act is Shot.fence]
+        self.ends = sorted({*self.fences, len(actions)})
 
 
 class Shot:
@@ -222,10 +230,11 @@ class Shot:
         for at in range(self.done, end):
             act, arguments = actions[at]
             act(self, *arguments)
-            self.done = at + 1
             poll()
             if back():
+                self.done = at + 1
                 return
+        self.done = end
 
     def turn_back(self) -> bool:
         """Undo what was run since the last fence, where all of it has an inverse; False where not.
