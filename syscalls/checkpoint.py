@@ -152,7 +152,7 @@ class Migrated(Reply, frozen=True, kw_only=True):
 
 
 class Migrate(SessionCall, frozen=True, kw_only=True):
-    """Move a job to another module at its next fence, where it stays. The job goes on by itself."""
+    """Move a job to another module at its next fence, where it stays. It goes on by itself."""
 
     METHOD: ClassVar[str] = "q_migrate"
     REPLY: ClassVar[type[Reply]] = Migrated

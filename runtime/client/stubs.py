@@ -11,7 +11,14 @@ from msgspec import Raw
 
 from syscalls.capability import Delegate, Revoke, Share
 from syscalls.channel import ChanOptions, ChanStatus, CloseChan, OpenChan
-from syscalls.checkpoint import Checkpoint, DropCheckpoint, ListCheckpoints, Migrate, Replay, Restore
+from syscalls.checkpoint import (
+    Checkpoint,
+    DropCheckpoint,
+    ListCheckpoints,
+    Migrate,
+    Replay,
+    Restore,
+)
 from syscalls.discover import Discover
 from syscalls.events import Subscribe
 from syscalls.fault import ClearFault, FaultKind, InjectFault
@@ -224,7 +231,7 @@ class Calls:
         job_id: JobId,
         target: str,
     ) -> Migrate:
-        """Move a job to another module at its next fence, where it stays. The job goes on by itself."""
+        """Move a job to another module at its next fence, where it stays. It goes on by itself."""
         return Migrate(
             session_id=session_id,
             job_id=job_id,

@@ -33,6 +33,7 @@ def stubs() -> str:
     return f"{HEADER}\n{imports}\n\n{head}" + "\n".join(methods)
 
 
+LINE_CHARS_MAX = 100  # as the formatter has it
 RANKS = ("from typing", "from msgspec")
 
 
@@ -49,7 +50,10 @@ def _imports(used: set[tuple[str, str]]) -> list[str]:
             {name for at, name in used if at == module},
             key=lambda name: (not name.isupper(), not name[0].isupper(), name),
         )
-        lines.append(f"from {module} import {', '.join(names)}\n")
+        line = f"from {module} import {', '.join(names)}\n"
+        if len(line) > LINE_CHARS_MAX + 1:
+            line = f"from {module} import (\n" + "".join(f"    {name},\n" for name in names) + ")\n"
+        lines.append(line)
     return lines
 
 
