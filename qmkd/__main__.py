@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--machine", metavar="NAME", help="a shipped machine, or a file (TOML)")
     parser.add_argument("--workers", type=int, metavar="N", help="worker processes")
     parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
-    parser.add_argument("--log-format", metavar="FORMAT", help="text or json")
+    parser.add_argument("--log-format", metavar="FORMAT", help="auto, text, json or journal")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--check-config", action="store_true", help="check, say so, and end")
     what.add_argument("--print-config", action="store_true", help="print what is in force as TOML")

@@ -118,7 +118,7 @@ class _Side:
 @contextlib.contextmanager
 def _side(folder: Path, side: str) -> Iterator[_Side]:
     config = folder / f"{side}.toml"
-    config.write_text(f'metrics = {str(side == "on").lower()}\nworker_scheduling = "other"\n')
+    config.write_text(f'metrics = "{side}"\nworker_scheduling = "other"\n')
     path = folder / f"{side}.sock"
     command = [*daemon_command(folder, side, workers=1), "--config", str(config)]
     with server(command, path) as pid, Wire(path) as wire:

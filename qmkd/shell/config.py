@@ -93,8 +93,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     stop_grace_ms: Annotated[int, Meta(ge=0, le=600_000)] = 2_000
     park_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 5_000
     log_level: Level = "info"
-    log_format: Format = "text"
-    metrics: bool = True
+    log_format: Format = "auto"
+    metrics: Literal["on", "off"] = "on"
     metrics_socket: str = ""
     metrics_port: Annotated[int, Meta(ge=0, le=65535)] = 0
     metrics_tenants: Annotated[int, Meta(ge=0, le=TENANTS_MAX)] = 32

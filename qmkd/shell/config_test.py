@@ -39,7 +39,7 @@ def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> N
     assert config.workers == 7
     assert config.log_level == "error"
     assert config.physical_qubits == 5
-    assert config.log_format == "text"
+    assert config.log_format == "auto"
 
 
 def test_the_file_may_be_named_by_the_environment(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_every_flat_key_can_be_given_by_the_environment() -> None:
     values = {"worker_scheduling": "idle", "log_level": "debug", "log_format": "json"}
     values |= {"physical_noise": "si1000 0.002", "machine": "lab", "physical_qubits": "2000"}
     values |= {"durability": "process", "worker_sandbox": "require", "worker_user": "root"}
-    values |= {"worker_tenants": "one"}
+    values |= {"worker_tenants": "one", "metrics": "off", "metrics_socket": "/tmp/y"}
     values |= dict.fromkeys(("socket", "state_dir"), "/tmp/x") | {"worker_bytes": "99999999"}
     environment = {f"QMKD_{name.upper()}": values.get(name, "3") for name in FLAT}
     config = load({}, HOME | environment)

@@ -125,7 +125,7 @@ async def _serve(config: Config, places: Places, load: Callable[[], Config]) -> 
             hub.listen(store.bell, store.collect)
         kernel = Kernel(_machine(config, tables), plan)
         counts = Counts(kernel.step, config.metrics_tenants)
-        counted = counts if config.metrics else kernel
+        counted = counts if config.metrics == "on" else kernel
         pump = Pump(counted, results, openrpc_document(), store)
         counts.offset_ns = pump.offset_ns
         watch = _Watch(config, kernel, counts, store)
@@ -245,7 +245,7 @@ class _Watch:
         """Answer scrapes until cancelled, where that is wanted and there is a place to."""
         self._server = server
         with contextlib.ExitStack() as places:
-            sockets = self._sockets(places) if self._config.metrics else []
+            sockets = self._sockets(places) if self._config.metrics == "on" else []
             task_status.started()
             if sockets:
                 await self._scrapes.serve(sockets)

@@ -10,9 +10,11 @@
 
 _shtab_qmkctl_commands() {
   local _commands=(
+    alloc:'hold logical qubits, which programs then name by their handles'
     audit:'verify the daemon'"'"'s audit chain, or show or export it'
     cancel:'stop a job, and say where it stopped'
     caps:'delegate rights to another tenant, revoke them, list and use delegated ones'
+    chan:'open, look at and close channels between held qubits'
     checkpoint:'keep a job as it stands at its next fence, and say under which name'
     checkpoints:'list the session'"'"'s checkpoints, or drop some'
     completion:'print a completion script: source <(qmkctl completion bash)'
@@ -25,6 +27,7 @@ _shtab_qmkctl_commands() {
     faults:'list what is wrong with the machine; inject faults, to rehearse, and clear them (CAP_ADMIN)'
     jobs:'list the jobs of qmkctl'"'"'s session'
     migrate:'move a job to another module at its next fence'
+    release:'give held logical qubits back'
     restore:'go on from a checkpoint, as a new job, and say its name'
     results:'show the results of a job that is over, or write them to a file'
     run:'run a program: JSON, or assembly; - reads standard input'
@@ -48,6 +51,15 @@ _shtab_qmkctl_caps_commands() {
   _describe 'qmkctl caps commands' _commands
 }
 
+_shtab_qmkctl_chan_commands() {
+  local _commands=(
+    close:'close it'
+    open:'open a channel; prints its name'
+    status:'how good its pair is now, and how often it was used'
+  )
+  _describe 'qmkctl chan commands' _commands
+}
+
 _shtab_qmkctl_faults_commands() {
   local _commands=(
     clear:'end an injected fault'
@@ -63,6 +75,19 @@ _shtab_qmkctl_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_qmkctl_defaults_added=0
+
+_shtab_qmkctl_alloc_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--module[in which module\; any by default]:NAME:"
+  "--json[write one JSON object]"
+  "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--no-session-cache[open a session for this command alone\; its jobs end with it]"
+  ":how many:"
+  ":such as \'logical\:Surface(d\=7)\':"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_alloc_defaults_added=0
 
 _shtab_qmkctl_audit_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -146,6 +171,49 @@ _shtab_qmkctl_caps_use_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_qmkctl_caps_use_defaults_added=0
+
+_shtab_qmkctl_chan_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_chan_defaults_added=0
+
+_shtab_qmkctl_chan_close_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[write one JSON object]"
+  "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--no-session-cache[open a session for this command alone\; its jobs end with it]"
+  ":CHANNEL:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_chan_close_defaults_added=0
+
+_shtab_qmkctl_chan_open_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--fidelity[the least that will do]:F:"
+  "--type[BBPSSW or DEJMPS]:PROTOCOL:"
+  "--json[write one JSON object]"
+  "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--no-session-cache[open a session for this command alone\; its jobs end with it]"
+  ":HANDLE:"
+  ":HANDLE:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_chan_open_defaults_added=0
+
+_shtab_qmkctl_chan_status_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[write one JSON object]"
+  "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--no-session-cache[open a session for this command alone\; its jobs end with it]"
+  ":CHANNEL:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_chan_status_defaults_added=0
 
 _shtab_qmkctl_checkpoint_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -322,6 +390,17 @@ _shtab_qmkctl_migrate_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_qmkctl_migrate_defaults_added=0
 
+_shtab_qmkctl_release_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[write one JSON object]"
+  "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--no-session-cache[open a session for this command alone\; its jobs end with it]"
+  "(*):HANDLE:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_release_defaults_added=0
+
 _shtab_qmkctl_restore_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[write one JSON object]"
@@ -458,9 +537,11 @@ _shtab_qmkctl() {
       (( CURRENT += 1 ))
       curcontext="${curcontext%:*:*}:_shtab_qmkctl-$line[1]:"
       case $line[1] in
+        alloc) _arguments -C -s $_shtab_qmkctl_alloc_options ;;
         audit) _arguments -C -s $_shtab_qmkctl_audit_options ;;
         cancel) _arguments -C -s $_shtab_qmkctl_cancel_options ;;
         caps) _shtab_qmkctl_caps ;;
+        chan) _shtab_qmkctl_chan ;;
         checkpoint) _arguments -C -s $_shtab_qmkctl_checkpoint_options ;;
         checkpoints) _arguments -C -s $_shtab_qmkctl_checkpoints_options ;;
         completion) _arguments -C -s $_shtab_qmkctl_completion_options ;;
@@ -473,6 +554,7 @@ _shtab_qmkctl() {
         faults) _shtab_qmkctl_faults ;;
         jobs) _arguments -C -s $_shtab_qmkctl_jobs_options ;;
         migrate) _arguments -C -s $_shtab_qmkctl_migrate_options ;;
+        release) _arguments -C -s $_shtab_qmkctl_release_options ;;
         restore) _arguments -C -s $_shtab_qmkctl_restore_options ;;
         results) _arguments -C -s $_shtab_qmkctl_results_options ;;
         run) _arguments -C -s $_shtab_qmkctl_run_options ;;
@@ -508,6 +590,31 @@ _shtab_qmkctl_caps() {
         list) _arguments -C -s $_shtab_qmkctl_caps_list_options ;;
         revoke) _arguments -C -s $_shtab_qmkctl_caps_revoke_options ;;
         use) _arguments -C -s $_shtab_qmkctl_caps_use_options ;;
+      esac
+  esac
+}
+
+_shtab_qmkctl_chan() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->chan'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_qmkctl_chan_defaults_added )); then
+    if (( ${_shtab_qmkctl_chan_options[(I)${(q)one_or_more}*]} +          ${_shtab_qmkctl_chan_options[(I)${(q)remainder}*]} +          ${_shtab_qmkctl_chan_options[(I)${(q)default}]} == 0 )); then
+      _shtab_qmkctl_chan_options+=(': :_shtab_qmkctl_chan_commands' '*::: :->chan')
+    fi
+    _shtab_qmkctl_chan_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_qmkctl_chan_options
+
+  case $state in
+    chan)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_qmkctl_chan-$line[1]:"
+      case $line[1] in
+        close) _arguments -C -s $_shtab_qmkctl_chan_close_options ;;
+        open) _arguments -C -s $_shtab_qmkctl_chan_open_options ;;
+        status) _arguments -C -s $_shtab_qmkctl_chan_status_options ;;
       esac
   esac
 }

@@ -3,11 +3,13 @@
 `Counts.step` stands in the place of `Kernel.step`: it passes events on, and reads the effects. So
 neither the kernel nor the pump knows of it. Calls are counted when they are answered; work, from
 the rows that the kernel keeps, which a daemon with `durability = "none"` has none of. A call costs
-two looks at the clock and a few list cells; names and labels are made when somebody scrapes.
+a look at the clock and a few look-ups; names and labels are made when somebody scrapes. Jobs that
+end are told to the log here too, where their tenants are known.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, deque
 from collections.abc import Callable
 from time import monotonic_ns
@@ -21,6 +23,8 @@ from qmkd.core.events import Called
 from qmkd.core.records import EndRow, GraphRow, JobRow, Recovered, SliceRow
 from syscalls.decoding import DecoderFigures
 from syscalls.job import JobState
+
+_log = logging.getLogger("qmkd.jobs")
 
 FIRST_BITS: Final = 13
 BUCKETS: Final = 13
@@ -76,6 +80,7 @@ class _Shot(msgspec.Struct, frozen=True):
     """What one shot of a live job comes to, and who pays."""
 
     work: Work
+    tenant: str
     epochs: int = 0
     t_states: int = 0
     pairs: int = 0
@@ -205,6 +210,7 @@ class Counts:
         pairs = [(len(one.nodes), one.terms.raw_pairs) for one in job.context.pairs]
         self._shots[job.id] = _Shot(
             self.of_tenant(job.tenant),
+            job.tenant,
             summary.epochs,
             summary.t_states,
             sum(nodes for nodes, _ in pairs),
@@ -233,6 +239,7 @@ class Counts:
         work, status = shot.work, row.status
         error = "" if status.error is None else status.error.type
         work.ended[status.state, error] += 1
+        _tell(row, shot.tenant)
         told = status.telemetry
         work.queued.add(int(told.queue_time_ms * 1e6), row.job)
         if status.started_at is not None:
@@ -248,6 +255,19 @@ class Counts:
                 name = OTHERS
             found = self.work.setdefault(name, Work())
         return found
+
+
+def _tell(row: EndRow, tenant: str) -> None:
+    """Into the log: failures always, all others where it is to hold everything."""
+    status = row.status
+    level, what = logging.DEBUG, "job over"
+    if status.error is not None:
+        level, what = logging.INFO, "job failed"
+    if _log.isEnabledFor(level):
+        about = {"job_id": row.job, "tenant": tenant, "state": status.state.value}
+        if status.error is not None:
+            about |= {"error": status.error.type, "why": status.error.message}
+        _log.log(level, what, extra=about)
 
 
 _ADDED: Final = (
