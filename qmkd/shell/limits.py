@@ -15,7 +15,8 @@ from syscalls.jsonrpc import BATCH_MAX
 BACKLOG = 1024  # connections the host's kernel keeps for us until they are accepted
 ACCEPTS_PER_TURN_MAX = 16
 ACCEPT_PAUSE_S = 0.1  # after running out of descriptors
-DESCRIPTORS_SPARE = 64  # kept free of connections, for workers, results and the log
+SNAPSHOTS_HELD_MAX = 256  # by a descriptor each
+DESCRIPTORS_SPARE = 64 + SNAPSHOTS_HELD_MAX  # kept free of connections; results and the log too
 
 CALLS_PER_TURN_MAX = 16
 TURN_NS_MAX = 100_000

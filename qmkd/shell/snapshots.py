@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 
 from qmkd.engine.limits import SNAPSHOT_BYTES_MAX
+from qmkd.shell.limits import SNAPSHOTS_HELD_MAX
 
 READ_AT_ONCE_BYTES_MAX = 64 * 1024  # larger: the store reads it later
 HELD_BYTES_MAX = 1 << 30  # all together; who asks for more room is given little
@@ -61,17 +62,25 @@ class Snapshots:
 
     def room(self, sharers: int) -> int:
         """Bytes that the next snapshot may have, where so many may come at once."""
-        return min(SNAPSHOT_BYTES_MAX, max(0, HELD_BYTES_MAX - self._held_bytes()) // sharers)
+        files, held = self._in_memory()
+        if files + sharers > SNAPSHOTS_HELD_MAX:
+            return 0
+        return min(SNAPSHOT_BYTES_MAX, max(0, HELD_BYTES_MAX - held) // sharers)
 
-    def _held_bytes(self) -> int:
-        """Copies count once."""
-        return sum({id(each): each.size for each in self._held.values()}.values())
+    def _much(self) -> bool:
+        files, held = self._in_memory()
+        return held > HELD_FREELY_BYTES or files > SNAPSHOTS_HELD_MAX // 2
+
+    def _in_memory(self) -> tuple[int, int]:
+        """How many files, and bytes in them. Copies count once."""
+        sizes = {id(each): each.size for each in self._held.values()}
+        return len(sizes), sum(sizes.values())
 
     def stored(self, ticket: int) -> None:
         """The store has it now, so that it need not be held where there is much."""
         if ticket in self._held:
             self._durable[ticket] = None
-        while self._durable and self._held_bytes() > HELD_FREELY_BYTES:
+        while self._durable and self._much():
             oldest = next(iter(self._durable))
             del self._durable[oldest]
             self._held.pop(oldest).release()

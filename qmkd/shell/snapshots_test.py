@@ -75,6 +75,9 @@ def test_there_is_less_room_the_more_is_held(monkeypatch: pytest.MonkeyPatch) ->
     assert snapshots.room(2) == 0, "the copy is held still"
     snapshots.drop(2)
     assert snapshots.room(2) == 15
+    monkeypatch.setattr(snapshots_module, "SNAPSHOTS_HELD_MAX", 2)
+    assert snapshots.room(1) == 30
+    assert snapshots.room(2) == 0, "each holds a descriptor"
     snapshots.close()
 
 

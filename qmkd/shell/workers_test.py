@@ -28,6 +28,7 @@ from qmkd.shell.hub import Hub
 from qmkd.shell.outbox import Outbox
 from qmkd.shell.results import ROWS_HELD_BYTES_MAX, Results
 from qmkd.shell.snapshots import SEALS, Snapshots
+from qmkd.shell.store.schema import Damaged
 from qmkd.shell.tables import Tables
 from qmkd.shell.workers import FDS_WAITING_MAX, START_FAILURES_MAX, Pool, Worker
 from syscalls.results import SHOT_BLOCK
@@ -208,7 +209,12 @@ def test_a_segment_parked_again_and_again_in_two_workers_has_the_rows_of_an_undi
 
 
 def test_a_segment_parks_when_asked_and_one_that_nothing_is_kept_of_is_unfit(hub: Hub) -> None:
-    results, snapshots = Results(), Snapshots()
+    def stored(ticket: int) -> Iterator[bytes]:
+        if ticket == 7:
+            raise Damaged("its digest is another")
+        yield from ()
+
+    results, snapshots = Results(), Snapshots(stored)
     large = {"shots": 1 << 21, "shots_total": 1 << 21}
 
     async def story(pool: Pool, heard: trio.MemoryReceiveChannel[ev.Event]) -> None:
@@ -221,6 +227,11 @@ def test_a_segment_parks_when_asked_and_one_that_nothing_is_kept_of_is_unfit(hub
         lost = await heard.receive()
         assert isinstance(lost, ev.SegmentFailed)
         assert (lost.ticket, lost.reason) == (2, "unfit")
+        assert "nothing is kept" in lost.message
+        pool.run(a_segment(4, job_id="fourth", resume=7))
+        damaged = await heard.receive()
+        assert isinstance(damaged, ev.SegmentFailed)
+        assert (damaged.reason, damaged.message) == ("unfit", "its digest is another")
         pool.run(a_segment(3, job_id="third"))
         assert isinstance(await heard.receive(), ev.SegmentDone)
 
