@@ -721,7 +721,9 @@ class Life:
             assert not ended
         for given_back in (state.handles, state.held, state.channels):
             assert not given_back
-        assert state.inventory.holes == state.fixed.holes == Inventory(state.hardware).holes
+        for inventory in (state.inventory, state.fixed):
+            holes = [inventory.closed.get(at, each) for at, each in enumerate(inventory.holes)]
+            assert holes == Inventory(state.hardware).holes
         assert state.live == state.parked == state.physical == 0
         assert not any(state.tally.values())
         for tenant in state.tenants.values():
