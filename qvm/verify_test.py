@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import pickle
 import random
 import time
@@ -613,3 +614,72 @@ def test_a_distance_that_the_code_does_not_reach_is_refused() -> None:
     found = check(graph(asking(code_distance=17), alloc))
     assert isinstance(found, list)
     assert found[0].path == f"{N1}.args.profile"
+
+
+# --- what sessions hold -------------------------------------------------------------------------
+
+HELD_A, HELD_B, OPENED = "vq_" + 32 * "a", "vq_" + 32 * "b", "chan_" + 32 * "c"
+
+
+def renamed(node: Json, **names: str) -> Json:
+    """The node with other names of qubits and channels."""
+    changed = {
+        kind: [names.get(each, each) for each in node.get(kind, ())] for kind in ("vqs", "chs")
+    }
+    return {**node, **{kind: each for kind, each in changed.items() if each}}
+
+
+def test_what_sessions_hold_is_named_and_counts_for_nothing_new() -> None:
+    nodes = [renamed(each, a=HELD_A, c=OPENED) for each in (ALLOC, OPEN, USE, CLOSE, FREE)]
+    found = verify_bytes(json.dumps(graph(*nodes)).encode())
+    assert isinstance(found, VerifiedProgram)
+    summary = found.summary
+    (handle,), (channel,) = summary.handles, summary.brokered
+    assert (handle.name, handle.profile.distance, handle.local) == (HELD_A, 3, False)
+    assert (channel.name, channel.ends, channel.astray) == (OPENED, ("b", HELD_A), False)
+    assert (summary.peak_logical, summary.asked_logical) == (2, 1)
+    assert (summary.peak_physical, summary.peak_channels) == (17, 0)
+    assert [each.number for each in summary.blocks] == [1]
+
+
+@pytest.mark.parametrize(
+    ("op", "local"),
+    [
+        ("APPLY_CNOT", True), ("APPLY_CZ", True), ("APPLY_SWAP", True), ("TELEPORT_CNOT", True),
+        ("FENCE_EPOCH", False), ("COND_PAULI", False),
+    ],
+)  # fmt: skip
+def test_a_handle_is_local_where_an_operation_may_entangle_it(op: str, local: bool) -> None:
+    node: Json = {"op": op, "vqs": [HELD_A, HELD_B]}
+    if op == "COND_PAULI":
+        node |= {"args": {"pauli": "X"}, "guard": IF_M}
+    names = {"a": HELD_A, "b": HELD_B}
+    nodes = [renamed(ALLOC, **names), renamed(M, **names), node, renamed(FREE, **names)]
+    found = verify_bytes(json.dumps(graph(*nodes)).encode())
+    assert isinstance(found, VerifiedProgram), found
+    assert [each.local for each in found.summary.handles] == [local, local]
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [
+        {**USE, "vqs": ["b", "x"]},
+        {**USE, "vqs": ["b"], "args": {"semantic": "teleport_state"}},
+        {**OPEN, "vqs": ["b", "x"]},
+    ],
+)
+def test_a_named_channel_is_astray_where_it_joins_others_than_its_ends(stray: Json) -> None:
+    three = {**ALLOC, "vqs": ["a", "b", "x"], "args": {**ALLOC["args"], "n": 3}}
+    again = [CLOSE, stray] if stray["op"] == "OPEN_CHAN" else [stray]
+    nodes = [three, OPEN, USE, *again, CLOSE, {**FREE, "vqs": ["a", "b", "x"]}]
+    found = verify_bytes(json.dumps(graph(*(renamed(each, c=OPENED) for each in nodes))).encode())
+    assert isinstance(found, VerifiedProgram), found
+    assert [each.astray for each in found.summary.brokered] == [True]
+
+
+def test_a_name_that_only_looks_like_a_handle_is_a_plain_one() -> None:
+    for name in (HELD_A.upper(), HELD_A[:-1], HELD_A + "a", "vq_"):
+        nodes = [renamed(each, a=name) for each in (ALLOC, FREE)]
+        found = verify_bytes(json.dumps(graph(*nodes)).encode())
+        assert isinstance(found, VerifiedProgram)
+        assert not found.summary.handles
