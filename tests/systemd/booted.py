@@ -124,23 +124,34 @@ def booted(installed: Path) -> Iterator[Booted]:
         try:
             yield _running(outer)
         finally:
-            outer.send_signal(signal.SIGKILL)
-            outer.wait()
+            for pid in _children(outer):
+                os.kill(pid, signal.SIGKILL)  # with process 1, all others end
+            try:
+                outer.wait(WAIT_S_MAX)
+            finally:
+                outer.kill()
             assert outer.stdout is not None
             outer.stdout.close()
             _remove_groups()
 
 
+def _children(outer: subprocess.Popen[bytes]) -> list[int]:
+    """Process 1 of the machine, as this host numbers it."""
+    try:
+        text = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text()
+    except FileNotFoundError:
+        return []
+    return [int(pid) for pid in text.split()]
+
+
 def _running(outer: subprocess.Popen[bytes]) -> Booted:
-    children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
     deadline = time.monotonic() + WAIT_S_MAX
     while time.monotonic() < deadline:
         if outer.poll() is not None:
             assert outer.stdout is not None
             raise AssertionError(f"the boot failed: {outer.stdout.read().decode()}")
-        pids = children.read_text().split()
-        if pids:
-            machine = Booted(int(pids[0]))
+        for pid in _children(outer):
+            machine = Booted(pid)
             said = machine.run("systemctl", "is-system-running", check=False).stdout.strip()
             if said in ("running", "degraded"):
                 return machine
@@ -150,8 +161,8 @@ def _running(outer: subprocess.Popen[bytes]) -> Booted:
 
 def _remove_groups() -> None:
     """What the machine's systemd left of control groups, innermost first; others are not empty."""
-    for name in GROUPS:
-        for top in [*Path("/sys/fs/cgroup").glob(name), *Path("/sys/fs/cgroup").glob(f"*/{name}")]:
-            for path in sorted(top.rglob("cgroup.procs"), key=lambda p: -len(p.parts)):
-                with contextlib.suppress(OSError):
-                    path.parent.rmdir()
+    root = Path("/sys/fs/cgroup")
+    for top in [path for name in GROUPS for path in (root / name, *root.glob(f"*/{name}"))]:
+        for path in sorted(top.rglob("cgroup.procs"), key=lambda each: -len(each.parts)):
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()
