@@ -11,7 +11,7 @@ import pytest
 from qmkd.core import effects as fx
 from qmkd.core import events as ev
 from qmkd.core.conftest import ALL, RULES, Desk, bell
-from qmkd.core.limits import JOB_RETAINED_NS, SESSION_IDLE_NS
+from qmkd.core.limits import JOB_RETAINED_NS, LONG_NS, SESSION_IDLE_NS, WORKER_LEAD_NS
 from qmkd.core.ports import Quota, SegmentReport
 from qmkd.core.records import CheckpointRow, CopyRow, Recovered, SliceRow, SnapshotRow
 from qvm.machine import Hardware, Link, Module
@@ -497,3 +497,55 @@ def test_a_job_not_begun_is_told_at_once_where_it_will_lie(make_desk: Callable[.
     job = desk.submit(session, shots=SHOTS)
     assert isinstance(migrate(desk, session, job, "right"), Migrated)
     assert {run.module for run in desk.state.jobs[job].place or ()} <= {1}
+
+
+# --- making way ----------------------------------------------------------------------------------
+
+
+def test_a_long_slice_makes_way_for_what_is_more_urgent_and_goes_on_after_it(
+    make_desk: Callable[..., Desk],
+) -> None:
+    desk = make_desk()
+    desk.workers(0)
+    session = desk.open()
+    slow = desk.submit(session, shots=SHOTS, seed=1)
+    desk.submit(session, shots=SHOTS, priority=1)
+    assert not desk.sent(fx.StopSegment), "a short slice is waited for"
+    desk.now_ns += 2 * LONG_NS
+    urgent = desk.submit(session, shots=SHOTS, priority=2)
+    (run,) = desk.segments()
+    assert desk.sent(fx.StopSegment) == [fx.StopSegment(run.worker, run.ticket, True)]
+    park(desk, run)
+    (first,) = desk.segments()
+    assert first.job_id == urgent
+    finish(desk)
+    assert digest_of(desk, slow) == undisturbed()
+
+
+def test_a_long_slice_does_not_make_way_for_what_comes_after_it(
+    make_desk: Callable[..., Desk],
+) -> None:
+    desk = make_desk()
+    desk.workers(0)
+    session = desk.open()
+    desk.submit(session, shots=SHOTS)
+    desk.now_ns += 2 * LONG_NS
+    desk.submit(session, shots=SHOTS)
+    assert not desk.sent(fx.StopSegment)
+
+
+def test_a_tenant_that_had_little_of_the_workers_need_not_wait_for_a_long_slice(
+    make_desk: Callable[..., Desk],
+) -> None:
+    rules = (RULES[0], msgspec.structs.replace(RULES[0], name="dora", uids=frozenset({9})))
+    desk = make_desk(rules=rules)
+    desk.workers(0)
+    alice, dora = desk.open(), desk.open(uid=9)
+    desk.submit(alice, shots=SHOTS)
+    desk.now_ns += 2 * LONG_NS
+    desk.state.tenants["alice"].worker_ns += 2 * WORKER_LEAD_NS
+    desk.submit(dora, shots=SHOTS, uid=9)
+    assert len(desk.sent(fx.StopSegment)) == 0, "who was idle has earned nothing by it"
+    desk.state.tenants["alice"].worker_ns += 2 * WORKER_LEAD_NS
+    desk.submit(dora, shots=SHOTS, uid=9)
+    assert len(desk.sent(fx.StopSegment)) == 1

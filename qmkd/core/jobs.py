@@ -29,9 +29,20 @@ from qmkd.core.limits import (
     MS,
     STOP_GRACE_NS,
 )
-from qmkd.core.mapping import let_place_go, want_place
+from qmkd.core.mapping import has_more, let_place_go, want_place
 from qmkd.core.records import EndRow, Gone
-from qmkd.core.state import Ending, Job, Session, Slice, State, Stop, Tenant, Timer, TimerKind
+from qmkd.core.state import (
+    Ending,
+    Job,
+    Segment,
+    Session,
+    Slice,
+    State,
+    Stop,
+    Tenant,
+    Timer,
+    TimerKind,
+)
 from qmkd.core.waiting import announce, answer, cancel_timer, end_subscription, set_timer
 from qmkd.core.wording import final_status, pair_errors, pairs_audited, time_text
 from syscalls.errors import (
@@ -132,8 +143,9 @@ def enqueue(state: State, job: Job) -> None:
         made = job.context.restored_from
         write_down(
             state,
-            "job accepted" if made is None else f"job restored from {made}",
+            "job accepted" if made is None else "job restored",
             job=job.id,
+            **({} if made is None else {"checkpoint": made}),
             tenant=job.tenant.rule.name,
             session=masked(job.session.id),
             program=job.context.program_digest,
@@ -241,7 +253,7 @@ def has_shots(job: Job) -> bool:
     """Whether a job has shots to hand out now: in nobody's hands, not done, lacking nothing."""
     if job.stop is not None or job.lacks is not None or job.resting:
         return False
-    return bool(job.again) or job.shots_given < job.policy.shots
+    return has_more(job)
 
 
 # --- stopping -----------------------------------------------------------------------------------
@@ -296,7 +308,16 @@ def pause(state: State, job: Job) -> None:
     """The daemon stops, and the job is to go on in the next one: its slices stop at a fence."""
     for parked in list(job.waiting):
         answer(state, parked, shutting_down())
-    _stop_segments(state, job, keep=True)
+    for segment in job.segments.values():
+        stop_at_fence(state, segment)
+    _give_grace(state, job)
+
+
+def stop_at_fence(state: State, segment: Segment, *, back: bool = False) -> None:
+    """Have a slice parked, unless it is to stop already."""
+    if not segment.asked:
+        segment.asked = True
+        state.out.append(StopSegment(segment.worker.number, segment.ticket, True, back))
 
 
 def let_go_of(state: State, given: Slice) -> None:
@@ -318,12 +339,14 @@ def leave(state: State, job: Job) -> None:
     job.again.clear()
 
 
-def _stop_segments(state: State, job: Job, *, keep: bool = False) -> None:
+def _stop_segments(state: State, job: Job) -> None:
     for segment in job.segments.values():
-        if keep and segment.asked:
-            continue
         segment.asked = True
-        state.out.append(StopSegment(segment.worker.number, segment.ticket, keep))
+        state.out.append(StopSegment(segment.worker.number, segment.ticket))
+    _give_grace(state, job)
+
+
+def _give_grace(state: State, job: Job) -> None:
     if job.segments and not job.grace:
         grace_ns = state.grace_ns if state.stopping else STOP_GRACE_NS
         job.grace = set_timer(state, TimerKind.GRACE, state.now_ns + grace_ns, job)

@@ -474,16 +474,27 @@ def goes_on(state: State, job: Job) -> bool:
     """Whether a job at its fence keeps its place; otherwise it has given way to another's."""
     if job.cycle < job.paid_cycle or job.shots_given == job.policy.shots:
         return True
-    if state.crowded:
-        for tenant in [*_fairest(state)[:1], *[job.tenant] * bool(job.tenant.queued)]:
-            if _yields(state, job, tenant.queued[0][-1]):
-                give_way(state, job)
-                return False
+    if would_give_way(state, job, counts=True):
+        give_way(state, job)
+        return False
     _pay(state, job)
     return True
 
 
-def _yields(state: State, job: Job, head: Job) -> bool:
+def has_more(job: Job) -> bool:
+    """Whether anything of it is in nobody's hands and not done."""
+    return bool(job.again) or job.shots_given < job.policy.shots
+
+
+def would_give_way(state: State, job: Job, *, counts: bool = False) -> bool:
+    """Whether a job gives its place to another's at its next fence. counts: it is there now."""
+    if not state.crowded or job.cycle < job.paid_cycle:
+        return False
+    tenants = [*_fairest(state)[:1], *[job.tenant] * bool(job.tenant.queued)]
+    return any(_yields(state, job, tenant.queued[0][-1], counts) for tenant in tenants)
+
+
+def _yields(state: State, job: Job, head: Job, counts: bool) -> bool:
     """Whether the job has to give way: to one of its own tenant that is more urgent, or to a
     tenant that has used less, once that helps or the other was overtaken often enough."""
     mine = head.tenant is job.tenant
@@ -502,7 +513,7 @@ def _yields(state: State, job: Job, head: Job) -> bool:
         helps = helps and any(run.module == head.module for run in job.place or ())
     if helps or head.overtaken >= OVERTAKEN_MAX:
         return True
-    head.overtaken += 1
+    head.overtaken += counts
     return False
 
 

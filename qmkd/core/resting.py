@@ -8,10 +8,10 @@ on by itself. A job that nobody has begun, or that waits for its turn, is at res
 from __future__ import annotations
 
 from qmkd.core.checkpoints import check_more, take
-from qmkd.core.effects import StopSegment
 from qmkd.core.events import Called
-from qmkd.core.jobs import find_job, has_shots, set_ready, want_turn
+from qmkd.core.jobs import find_job, has_shots, set_ready, stop_at_fence, want_turn
 from qmkd.core.limits import BUSY_RETRY_MS
+from qmkd.core.mapping import has_more
 from qmkd.core.moving import find_module, move
 from qmkd.core.state import Job, Parked, Session, State
 from qmkd.core.waiting import check_park, park
@@ -59,8 +59,7 @@ def _find(state: State, session: Session, request: Checkpoint | Migrate) -> Job 
     if refusal is not None:
         return refusal
     fences = job.program.summary.epochs > 1 and not job.policy.exact
-    left = bool(job.again) or job.shots_given < job.policy.shots
-    return job if fences or left or not job.segments else NoFence()
+    return job if fences or has_more(job) or not job.segments else NoFence()
 
 
 def _wish(state: State, job: Job, event: Called, *, back: bool = False) -> None:
@@ -72,9 +71,7 @@ def _wish(state: State, job: Job, event: Called, *, back: bool = False) -> None:
     job.resting = True
     state.resting[job] = None
     for segment in job.segments.values():
-        if not segment.asked:
-            segment.asked = True
-            state.out.append(StopSegment(segment.worker.number, segment.ticket, True, back))
+        stop_at_fence(state, segment, back=back)
 
 
 def settle(state: State) -> None:

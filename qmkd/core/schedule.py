@@ -33,12 +33,14 @@ from qmkd.core.jobs import (
     set_ready,
     settle,
     start,
+    stop_at_fence,
     want_turn,
 )
 from qmkd.core.keeping import keep
 from qmkd.core.limits import (
     ATTEMPTS_MAX,
     LEAF_BYTES,
+    LONG_NS,
     PARKED_MORE,
     POINT_NS_MAX,
     SEGMENT_NS_TARGET,
@@ -50,7 +52,16 @@ from qmkd.core.limits import (
     SLICE_SHOTS_UNMEASURED_MAX,
     WORKER_LEAD_NS,
 )
-from qmkd.core.mapping import demand_of, give_places, goes_on, is_slowed, spend
+from qmkd.core.mapping import (
+    demand_of,
+    give_places,
+    give_way,
+    goes_on,
+    has_more,
+    is_slowed,
+    spend,
+    would_give_way,
+)
 from qmkd.core.ports import SegmentReport, Setting
 from qmkd.core.records import SliceRow, SnapshotRow
 from qmkd.core.state import (
@@ -85,6 +96,9 @@ TOTAL_TOLERANCE = 1e-6  # how far probabilities may be from 1 together
 def dispatch(state: State) -> None:
     """Hand out work until no worker has room or no tenant has work that may start now."""
     _give_places(state)
+    for segment in _long(state) if state.crowded else ():
+        if not has_more(segment.job) and would_give_way(state, segment.job):
+            stop_at_fence(state, segment)
     if not _send_measuring(state):
         return  # it takes a worker for itself: the next that is idle
     turns, passed = state.turns, 0
@@ -106,12 +120,42 @@ def dispatch(state: State) -> None:
             continue
         sent = _send_check(state, unit) if isinstance(unit, Check) else _send_slice(state, unit)
         if not sent:
+            _make_way(state, unit)
             return  # it keeps its turn: smaller work may not overtake it for ever
         turns.rotate(-1)
         if state.horizon >= state.change:
             catch_up(state)
             _give_places(state)
         passed = 0
+
+
+def _long(state: State) -> list[Segment]:
+    """Slices that take long, by what was predicted or by now, and could stop at a fence."""
+    held = [unit for worker in state.workers for unit in worker.held.values()]
+    since_ns = state.now_ns - LONG_NS
+    return [
+        unit
+        for unit in held
+        if isinstance(unit, Segment)
+        and not unit.asked
+        and not unit.job.policy.exact
+        and (unit.ns > LONG_NS or unit.since_ns < since_ns)
+    ]
+
+
+def _make_way(state: State, unit: Check | Job) -> None:
+    """What waits for a worker need not wait for a long slice of what is less urgent: of the same
+    tenant's job that comes after it, or of a tenant that had much more of the workers."""
+    tenant = unit.tenant if isinstance(unit, Job) else unit.submission.session.tenant
+    for segment in _long(state):
+        other = segment.job
+        if other.tenant is tenant:
+            after = not isinstance(unit, Job) or unit.rank < other.rank
+        else:
+            after = tenant.worker_ns + WORKER_LEAD_NS < other.tenant.worker_ns
+        if after:
+            stop_at_fence(state, segment)
+            return
 
 
 def _next_unit(state: State, tenant: Tenant) -> Check | Job | None:
@@ -598,6 +642,8 @@ def segment_parked(state: State, event: SegmentParked) -> None:
     if parked is not given.parked:
         let_go_of(state, given)
     _go_on_with(state, job, replace(rest, parked=parked))
+    if job.place is not None and has_shots(job) and would_give_way(state, job):
+        give_way(state, job)
 
 
 def _snapshot(job: Job, rest: Slice, event: SegmentParked) -> SnapshotRow:

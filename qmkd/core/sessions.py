@@ -234,7 +234,7 @@ def sweep(state: State) -> None:
         if not idle_ns:
             session.touched_ns = state.now_ns
         if idle_ns <= SESSION_IDLE_NS:
-            due.append(session.touched_ns + SESSION_IDLE_NS)
+            due.append(state.now_ns + SESSION_IDLE_NS - idle_ns)
         elif len(state.out) > SWEEP_EFFECTS_MAX:
             due.append(state.now_ns)
         else:

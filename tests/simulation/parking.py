@@ -29,20 +29,27 @@ def address(seed: int, first: int, shots: int, epoch: int) -> bytes:
 
 
 def parked(
-    rng: random.Random, unit: fx.RunSegment, report: Callable[[fx.RunSegment], SegmentReport]
+    rng: random.Random,
+    unit: fx.RunSegment,
+    report: Callable[[fx.RunSegment], SegmentReport],
+    stood: int,
 ) -> ev.SegmentParked | None:
-    """Some whole blocks are done, and the next may stand at a fence; None where it goes on."""
+    """Some whole blocks are done, and the next may stand at a fence; None where it goes on.
+
+    stood: the epoch at which its first shots stood; it gets further, or goes on.
+    """
     program = cast.verified(unit.graph)
     assert isinstance(program, VerifiedProgram)
     blocks = rng.randint(0, (unit.shots - 1) // SHOT_BLOCK)
     epochs = program.summary.epochs
     done = blocks * SHOT_BLOCK
-    if unit.engine == cast.EXACT or not (done or epochs > 1):
+    first = 1 if done else stood + 1
+    if unit.engine == cast.EXACT or not (done or first < epochs):
         return None
     said = report(msgspec.structs.replace(unit, shots=done)) if done else None
-    if epochs == 1 or rng.random() < 0.3:
+    if epochs == 1 or (done and rng.random() < 0.3):
         return ev.SegmentParked(unit.worker, unit.ticket, said)  # too large, or between batches
-    epoch = rng.randint(1, epochs - 1)
+    epoch = rng.randint(first, epochs - 1)
     digest = address(unit.seed, unit.shot_first + done, unit.shots - done, epoch)
     return ev.SegmentParked(unit.worker, unit.ticket, said, epoch, SIZE, digest)
 

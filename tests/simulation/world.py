@@ -373,7 +373,8 @@ class Life:
             return ev.SegmentFailed(unit.worker, unit.ticket, "unfit", "its digest is another")
         # A segment stops by itself after a while.
         if chance < 0.8 if keep else chance < 0.05 and unit.park_ns:
-            event = parked(self.rng, unit, lambda part: self._report(part, 0.0))
+            stood = int(self.snapshots.find(unit.resume).split()[-1]) if unit.resume else 0
+            event = parked(self.rng, unit, lambda part: self._report(part, 0.0), stood)
             if event is not None:
                 return event
         if self.rng.random() < unlucky / 2:
