@@ -120,6 +120,21 @@ def test_jobs_leave_a_failed_module_at_their_fence_and_come_back_to_it_later(
     assert job_of(desk, two).cycle - job_of(desk, two).held_cycles >= ends, "none ran there before"
 
 
+def test_nobody_has_run_on_a_module_before_it_came_back(make_desk: Make) -> None:
+    """Even where as many qubits as it needs were free elsewhere all the time, but apart."""
+    ends = 200 * BLOCK
+    broken = fault(FaultKind.MODULE, "m0", to_cycle=ends)
+    desk = made(make_desk, modules(40, 54, 54, fault=(broken,)))
+    session = desk.open()
+    for _ in range(2):
+        desk.submit(session, patches(2), shots=LONG)
+    late = desk.submit(session, patches(2), shots=SHOT_BLOCK)
+    assert desk.state.inventory.free == [0, 20, 20]
+    run_to(desk, ends)
+    assert modules_of(desk, late) == [0]
+    assert job_of(desk, late).cycle - job_of(desk, late).held_cycles >= ends
+
+
 def test_what_fits_nowhere_else_waits_with_a_reason_and_starves_nobody(make_desk: Make) -> None:
     broken = fault(FaultKind.MODULE, "m1", from_cycle=100 * BLOCK)
     desk = made(make_desk, modules(40, 60, fault=(broken,)), 1, 1)
@@ -253,6 +268,7 @@ def test_an_overloaded_decoder_throttles_jobs_with_most_to_decode_first(make_des
     run_to(desk, begins)
     assert (job_of(desk, light).place is None, job_of(desk, heavy).place is None) == (False, True)
     assert waits_for(desk, session, heavy) == "waiting for the decoder of the machine"
+    assert not job_of(desk, light).concerned, "the heaviest is enough"
     (mode,) = telemetry(desk, session).degraded
     assert mode.mode is DegradedMode.THROTTLE
     assert mode.since_cycle == begins
@@ -405,9 +421,17 @@ def test_a_raised_job_is_repeated_as_it_was_and_comes_back_after_a_restart(
     assert raised_of(desk, session, again.job_id) == raised_of(desk, session, job)
     graph, row = job_rows(desk.state.jobs[job])
     assert graph.summary == desk.state.jobs[job].program.base.summary  # type: ignore[union-attr]
-    later = made(make_desk, modules(900), durable=True, recovered=recovered(desk, graph, row))
+    later = made(
+        make_desk,
+        modules(900),
+        durable=True,
+        versions={"x": "another"},
+        recovered=recovered(desk, graph, row),
+    )
     back = later.state.jobs[job]
-    assert back.program.raised == tuple(row.context.raised)
+    assert back.program.raised == tuple(back.context.raised) == tuple(row.context.raised)
+    assert back.context.versions == {"x": "another"}
+    assert back.context.noise == row.context.noise, "it is the record's, not the machine's of now"
     assert back.program.summary.peak_physical == 2 * 49
 
 
