@@ -203,6 +203,7 @@ def revoke(state: State, top: Capability) -> int:
     else:
         del top.parent.children[top]
     ended = [top]
+    users: dict[Session, None] = {}
     for each in ended:  # it grows meanwhile: every capability brings those below it
         ended.extend(each.children)
         del state.capabilities[each.row.id]
@@ -213,8 +214,10 @@ def revoke(state: State, top: Capability) -> int:
             del state.expiries[at]
         for user in each.users:
             del user.lent[each]
-            holding.lapse(state, user)
+            users[user] = None
             state.lapsed += [job for job in user.live if each in job.lent]
+    for user in users:
+        holding.lapse(state, user)
     state.version += 1
     return len(ended)
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import signal
+import socket
 import sqlite3
 import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from qmkd.shell.store import DATABASE_NAME
+from syscalls.results import SHOT_BLOCK
 from tests.daemon import Line, running_daemon, short_folder
 
 SHOTS = 200_000
@@ -60,6 +64,21 @@ def digest(line: Line, session: str, job: str) -> str:
     return str(done["execution_context"]["results_digest"])
 
 
+def leaves(path: Path, session: str, job: str) -> str:
+    """The digest of the packed rows as they are sent: as results digests are defined."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(path))
+        params = {"session_id": session, "job_id": job, "format": "packed", "transport": "fd"}
+        call = {"jsonrpc": "2.0", "id": 1, "method": "q_results", "params": params}
+        sock.sendall(msgspec.json.encode(call) + b"\n")
+        _, (fd,), _, _ = socket.recv_fds(sock, 1 << 20, 1)
+    with open(fd, "rb") as file:
+        rows = file.read()
+    size = len(rows) // SHOTS * SHOT_BLOCK
+    blocks = (hashlib.sha256(rows[at : at + size]).digest() for at in range(0, len(rows), size))
+    return hashlib.sha256(b"".join(blocks)).hexdigest()
+
+
 def begun(line: Line, session: str) -> str:
     """A job of which something runs and most is still to be run."""
     for _ in range(20):
@@ -99,6 +118,9 @@ def test_a_checkpoint_outlives_its_job_and_kill_9_and_gives_the_same_bits(undist
             for _ in range(2):
                 new = line.call("q_restore", session_id=session, checkpoint_id=name)["job_id"]
                 assert digest(line, session, new) == undisturbed
+                assert leaves(again.socket, session, new) == undisturbed, (
+                    "its rows are those digested"
+                )
                 done = line.call("q_status", session_id=session, job_id=new)
                 assert done["execution_context"]["restored_from"] == name
             line.call("q_drop_checkpoint", session_id=session, checkpoint_id=name)

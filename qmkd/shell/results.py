@@ -9,6 +9,7 @@ much a tenant may keep is decided by the kernel; the layout of a row is in `sysc
 from __future__ import annotations
 
 import base64
+import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -223,7 +224,7 @@ class Results:
         if self._read_stored is not None:
             if size:
                 self._stored[target] = size
-                self._copy_of[target] = self._copy_of.get(source, source)
+                self._copy_of[target] = source
             return
         if source in self._lacking:
             self._lacking[target] = self._lacking[source]
@@ -307,16 +308,25 @@ class Results:
         assert self._read_stored is not None
         rows = Rows(self._stored[job_id])
         try:
-            stored = self._read_stored(job_id)
-            # The store may not have a copy yet, but then it still has what it is a copy of.
-            if (first := next(stored, None)) is not None:
-                rows.put(chain((first,), stored))
-            elif job_id in self._copy_of:
-                rows.put(self._read_stored(self._copy_of[job_id]))
+            rows.put(self._found(job_id, rows.size))
         except BaseException:
             rows.close()
             raise
         return rows
+
+    def _found(self, job_id: str, size: int) -> Iterator[tuple[int, bytes]]:
+        """Stored rows; or, as long as the store has no copy yet, those that it is a copy of."""
+        assert self._read_stored is not None
+        name: str | None = job_id
+        while name is not None:
+            stored = self._read_stored(name)
+            first = next(stored, None)
+            if first is not None:
+                return chain((first,), stored)
+            name = self._copy_of.get(name)
+        if size:
+            raise OSError(errno.EIO, "rows that were stored are not in the store")
+        return iter(())
 
 
 def _memory_file(size: int) -> int:

@@ -335,3 +335,22 @@ def test_a_copy_of_what_is_stored_is_read_where_the_store_has_it() -> None:
             stored["job"] = stored.pop("ckpt_1")
             results.drop("ckpt_1")
         assert results.rows("job", 10).held == b"one two\0\0\0"
+
+
+def test_a_copy_of_a_copy_is_read_wherever_the_store_has_it_by_then() -> None:
+    content = {"job": b"rows"}
+    results = Results(
+        {"job": 4}, lambda name: iter([(0, content[name])] if name in content else [])
+    )
+    results.copy("job", "checkpoint")
+    content["checkpoint"] = content.pop("job")
+    results.drop("job")
+    results.copy("checkpoint", "new")
+    results.seal("new")
+    assert base64.b64decode(results.base64("new")) == b"rows"
+    results.copy("checkpoint", "newer")
+    del content["checkpoint"]
+    results.seal("newer")
+    with pytest.raises(OSError, match="not in the store"):
+        results.base64("newer")
+    results.close()

@@ -94,7 +94,7 @@ class Snapshots:
         """What goes on from `target` goes on from what `source` stands for."""
         held = self._held.get(source)
         if held is None:
-            self._copy_of[target] = self._copy_of.get(source, source)
+            self._copy_of[target] = source
         else:
             held.users += 1
             self._held[target] = held
@@ -107,9 +107,10 @@ class Snapshots:
         held = self._held.get(ticket)
         if held is None and self._stored is not None:
             # The store may not have the copy yet, but then it still has what it is a copy of.
-            fd = self._fetch(ticket)
-            if fd is None and ticket in self._copy_of:
-                fd = self._fetch(self._copy_of[ticket])
+            fd, one = self._fetch(ticket), ticket
+            while fd is None and one in self._copy_of:
+                one = self._copy_of[one]
+                fd = self._fetch(one)
             if fd is not None:
                 held = self._held[ticket] = Held(fd)
                 self._durable[ticket] = None
