@@ -108,6 +108,10 @@ def test_a_checkpoint_outlives_its_job_and_kill_9_and_gives_the_same_bits(undist
             job = begun(line, session)
             made = line.call("q_checkpoint", session_id=session, job_id=job)
             line.call("q_cancel", session_id=session, job_id=job)
+            asked = {"session_id": session, "checkpoint_id": made["checkpoint_id"]}
+            new = line.call("q_restore", **asked)["job_id"]
+            assert digest(line, session, new) == undisturbed
+            assert leaves(daemon.socket, session, new) == undisturbed
             daemon.stop(signal.SIGKILL)
         with running_daemon(folder) as again, Line(again.socket) as line:
             (kept,) = line.call("q_list_checkpoints", session_id=session)["checkpoints"]
