@@ -48,12 +48,11 @@ def reason() -> str:
     return ""
 
 
-def install(destdir: Path) -> None:
-    """As an administrator does, but for links to the modules instead of copies."""
-    subprocess.run(
-        [sys.executable, INSTALLER, "install", "--link", "--destdir", destdir, "--python", PYTHON],
-        check=True,
-    )
+def install(destdir: Path, *, linked: bool = True) -> None:
+    """As an administrator does; linked: but for links to the modules instead of copies."""
+    more = ["--link"] if linked else []
+    places = ["--destdir", destdir, "--python", PYTHON]
+    subprocess.run([sys.executable, INSTALLER, "install", *more, *places], check=True)
 
 
 class Booted:

@@ -133,10 +133,12 @@ def test_no_unit_is_the_only_one_without_a_directive_of_the_sandbox() -> None:
         assert settings["CapabilityBoundingSet"] == ""
 
 
+@pytest.mark.slow
 @same_python
 def test_what_is_installed_runs_and_nothing_of_it_is_left_after_removal(tmp_path: Path) -> None:
     root = tmp_path / "root"
-    install(root)
+    install(root, linked=False)
+    assert list(root.glob("usr/lib/qmkd/lib/python3*/site-packages/qmkd/core/__pycache__/*.pyc"))
     (root / "etc/qmk/qmkd.toml").write_text("# mine\n")
     install(root)
     assert (root / "etc/qmk/qmkd.toml").read_text() == "# mine\n", "configuration is left alone"
