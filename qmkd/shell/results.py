@@ -324,9 +324,9 @@ class Results:
             if first is not None:
                 return chain((first,), stored)
             name = self._copy_of.get(name)
-        if size:
-            raise OSError(errno.EIO, "rows that were stored are not in the store")
-        return iter(())
+        if size and job_id in self._copy_of:
+            raise OSError(errno.EIO, "rows that were to be copied are not in the store")
+        return iter(())  # of a job that begins anew
 
 
 def _memory_file(size: int) -> int:

@@ -351,6 +351,6 @@ def test_a_copy_of_a_copy_is_read_wherever_the_store_has_it_by_then() -> None:
     results.copy("checkpoint", "newer")
     del content["checkpoint"]
     results.seal("newer")
-    with pytest.raises(OSError, match="not in the store"):
+    with pytest.raises(OSError, match="to be copied"):
         results.base64("newer")
     results.close()
