@@ -51,7 +51,7 @@ def reason() -> str:
 def install(destdir: Path, *, linked: bool = True) -> None:
     """As an administrator does; linked: but for links to the modules instead of copies."""
     more = ["--link"] if linked else []
-    places = ["--destdir", destdir, "--python", PYTHON]
+    places = ["--destdir", str(destdir), "--python", PYTHON]
     subprocess.run([sys.executable, INSTALLER, "install", *more, *places], check=True)
 
 
