@@ -8,7 +8,7 @@ step, so there is never one whose parent is no more. A capability ends by q_revo
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 
 import msgspec
 
@@ -196,14 +196,22 @@ def take_back(state: State, session: Session, event: Called) -> Revoked | Kernel
     return Revoked(capability_id=named.row.id, revoked=revoke(state, named))
 
 
-def revoke(state: State, top: Capability) -> int:
-    """End a capability and all below it. Returns how many those are. Their jobs stop soon."""
+def revoke(state: State, *tops: Capability) -> int:
+    """End capabilities and all below them. Returns how many those are. Their jobs stop soon."""
+    users: dict[Session, None] = {}
+    ended = sum(_end(state, top, users) for top in tops if top.row.id in state.capabilities)
+    for user in users:
+        holding.lapse(state, user)
+    state.version += 1
+    return ended
+
+
+def _end(state: State, top: Capability, users: dict[Session, None]) -> int:
     if top.parent is None:
         _set_aside(state, top.giver.tenant, top.row.share, -1)
     else:
         del top.parent.children[top]
     ended = [top]
-    users: dict[Session, None] = {}
     for each in ended:  # it grows meanwhile: every capability brings those below it
         ended.extend(each.children)
         del state.capabilities[each.row.id]
@@ -216,16 +224,14 @@ def revoke(state: State, top: Capability) -> int:
             del user.lent[each]
             users[user] = None
             state.lapsed += [job for job in user.live if each in job.lent]
-    for user in users:
-        holding.lapse(state, user)
-    state.version += 1
     return len(ended)
 
 
 def expire(state: State) -> None:
     """End what has expired. The first thing of a step, so that nothing expired is ever seen."""
-    while state.expiries and state.expiries[0][0] <= state.now_ns:
-        revoke(state, state.expiries[0][2])
+    if state.expiries and state.expiries[0][0] <= state.now_ns:
+        due = bisect_right(state.expiries, state.now_ns, key=lambda each: each[0])
+        revoke(state, *(each for _, _, each in state.expiries[:due]))
 
 
 def settle(state: State) -> None:

@@ -200,8 +200,7 @@ def close(state: State, session: Session) -> SessionClosed:
             forget(state, job)
     for subscription in list(session.subscriptions):
         end_subscription(state, subscription)
-    while session.given:
-        revoke(state, next(iter(session.given)))
+    revoke(state, *session.given)
     for handle in list(session.handles):
         holding.close(state, handle)
     for each in session.lent:
