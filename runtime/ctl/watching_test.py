@@ -58,6 +58,7 @@ def test_top_shows_the_machine_and_every_tenant(
     drawn = "".join(ElementTree.parse(picture).getroot().itertext()).replace("\xa0", " ")
     assert "epoch" in drawn
     assert "a second" in drawn
+    assert "url(http" not in picture.read_text().replace('"', "")
 
 
 def test_top_shows_degraded_modes_modules_and_no_rate_of_a_daemon_that_began_anew() -> None:

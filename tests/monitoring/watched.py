@@ -21,7 +21,7 @@ from tests.daemon import Daemon, Line, example, running_daemon
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "monitoring"
 START_S_MAX = 30.0
-CHOICES = {"$instance": ".*", "$tenant": ".*", "$__rate_interval": "1m"}
+CHOICES = {"$instance": ".*", "$tenant": ".*"}
 
 TENANT = '[[tenant]]\nname = "ops"\nuids = [{}]\n'
 DECODER = "[decoder]\nround_ns = 1000\nwindow_ns = 3000\nevent_ns = 500\n"
@@ -34,11 +34,16 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def watched(folder: Path, interval: str = "200ms") -> Iterator[tuple[Daemon, str]]:
-    """A daemon, and the address of a Prometheus with our rules that scrapes it."""
+def watched(
+    folder: Path, interval: str = "200ms", tenants: str = "", keys: str = ""
+) -> Iterator[tuple[Daemon, str]]:
+    """A daemon, and the address of a Prometheus with our rules that scrapes it.
+
+    tenants: tables of the configuration, beside that of the tenant `ops`. keys: more of its keys.
+    """
     ours, theirs = free_port(), free_port()
     tenant = TENANT.format(Path("/proc/self").stat().st_uid)
-    config = f"metrics_port = {ours}\n{DECODER}{tenant}"
+    config = f"metrics_port = {ours}\n{keys}{DECODER}{tenant}{tenants}"
     text = (MONITORING / "prometheus.yml").read_text()
     text = text.replace("127.0.0.1:9464", f"127.0.0.1:{ours}").replace("15s", interval)
     (folder / "prometheus.yml").write_text(text)
@@ -73,10 +78,10 @@ def _ready(address: str) -> bool:
 
 
 def work(line: Line, session: str, seed: int) -> None:
-    """Jobs of two kinds, and a refusal."""
+    """Jobs under two kinds of noise, and a refusal."""
+    graph = example("bell")
     for noise in ("ideal", "decoded"):
         policy = {"shots": 500, "seed": seed, "noise": noise}
-        graph = example("bell")
         who = {"session_id": session}
         job = line.call("q_submit", **who, graph=graph, policy=policy)["job_id"]
         line.call("q_wait", **who, job_id=job)
@@ -95,9 +100,9 @@ def ask(address: str, path: str, **query: str) -> Any:
     return body["data"]
 
 
-def chosen(expression: str) -> str:
+def chosen(expression: str, window: str = "1m") -> str:
     """A dashboard's query with every variable at its widest."""
-    for name, value in CHOICES.items():
+    for name, value in {**CHOICES, "$__rate_interval": window}.items():
         expression = expression.replace(name, value)
     assert "$" not in expression, expression
     return expression

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import io
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -89,7 +91,9 @@ def draw(path: Path, shown: RenderableType) -> None:
         raise Trouble(Exit.USAGE, f"{path}: the picture is an SVG, so call it *.svg.")
     drawing = Console(record=True, width=SVG_COLUMNS, file=io.StringIO(), force_terminal=True)
     drawing.print(shown)
-    drawing.save_svg(str(path), title="qmkctl top", unique_id="top")
+    # Without the fonts that whoever looks at it would fetch from somewhere.
+    plain = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    drawing.save_svg(str(path), title="qmkctl top", code_format=plain, unique_id="top")
 
 
 def view(looks: list[dict[str, Any]]) -> RenderableType:
