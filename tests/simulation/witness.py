@@ -233,6 +233,7 @@ class Witness:
             known_rows |= {str(one.row.id) for one in made if one.job.shots_done}
         assert known_rows <= self.rows.keys(), "rows are where slices are"
         self.rows = {name: rows for name, rows in self.rows.items() if name in known_rows}
+        self._check_standing(state)
         self._check_epoch(state)
         self.ledger.recovered(state)
         self.borders.recovered(before, state)
@@ -256,6 +257,21 @@ class Witness:
                 assert not lost or trimmed, "an acknowledged job outlives the daemon"
             elif job.final is not None:
                 self._status(known.final)
+
+    def _check_standing(self, state: State) -> None:
+        """What stood at a fence goes on from there, unless what computes has changed."""
+        assert self.disk is not None
+        tables, versions = self.disk.tables, state.machine.versions
+        slices = {
+            str(job.id): job.again
+            for job in state.jobs.values()
+            if job.final is None and tables.jobs[job.id].context.versions == versions
+        }
+        for tenant in state.tenants.values():
+            slices |= {str(key): made.job.again for key, made in tenant.checkpoints.items()}
+        for holder, again in slices.items():
+            kept = {row.ticket for row in tables.snapshots.values() if row.holder == holder}
+            assert kept == {given.parked.ticket for given in again if given.parked is not None}
 
     def _check_durable(self, request: Any, body: Any) -> None:
         """What is acknowledged is on the disk."""

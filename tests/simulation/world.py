@@ -711,7 +711,8 @@ class Life:
             yield ev.ClientGone(client.conn)
         while state.sessions:
             self.now_ns += SESSION_IDLE_NS
-            yield self._due_timer() or self._disk_event(calm=True) or self._work(unlucky=0.0)
+            due = self._due_timer() if self.rng.random() < 0.7 else None  # others have turns too
+            yield due or self._disk_event(calm=True) or self._work(unlucky=0.0)
 
     def check_as_at_the_start(self) -> None:
         """Nothing is left of all that was."""
