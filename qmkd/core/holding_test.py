@@ -267,9 +267,12 @@ def test_a_right_that_ends_takes_the_qubits_along_and_stops_who_names_them(desk:
     given = desk.call(lend)
     assert isinstance(given, Delegated)
     taker = desk.call(NegotiateCaps(requested=[given.capability_id]), uid=2).session_id
+    capability = desk.state.capabilities[given.capability_id]
+    (first,) = alloc(desk, taker, uid=2)
+    release(desk, taker, first, uid=2)
+    assert (capability.logical, capability.physical) == (0, 0)
     (handle,) = alloc(desk, taker, uid=2)
     job = desk.submit(taker, naming(handle), uid=2)
-    capability = desk.state.capabilities[given.capability_id]
     assert (capability.logical, capability.physical) == (1, 17)
     desk.call(Revoke(session_id=giver, capability_id=given.capability_id))
     assert desk.state.physical == 17, "until the job has stopped"

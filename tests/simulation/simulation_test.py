@@ -10,13 +10,16 @@ from syscalls.errors import (
     AuthFailed,
     Busy,
     CapabilityNotFound,
+    ChannelNotFound,
     DeadlineUnreachable,
+    HandleNotFound,
     IdempotencyConflict,
     InsufficientCaps,
     InternalError,
     InvalidGraph,
     JobNotFound,
     NotAvailable,
+    NotBrokered,
     NotCompleted,
     ProgramTooWide,
     QuotaExceeded,
@@ -38,14 +41,16 @@ assert SEEDS * STEPS >= 1_000_000
 
 # What the kernel can refuse in this build, and what can become of a job.
 REFUSALS = (
-    AccessDenied, AlreadyCompleted, AuthFailed, Busy, CapabilityNotFound, DeadlineUnreachable,
-    IdempotencyConflict, InsufficientCaps, InternalError, InvalidGraph, JobNotFound, NotAvailable,
-    NotCompleted, ProgramTooWide, QuotaExceeded, ResourceExhausted, ResultsDropped,
+    AccessDenied, AlreadyCompleted, AuthFailed, Busy, CapabilityNotFound, ChannelNotFound,
+    DeadlineUnreachable, HandleNotFound, IdempotencyConflict, InsufficientCaps, InternalError,
+    InvalidGraph, JobNotFound, NotAvailable, NotBrokered, NotCompleted, ProgramTooWide, QuotaExceeded, ResourceExhausted, ResultsDropped,
     ResultsTooLarge, SessionExpired, TenantSuspended, Timeout,
 )  # fmt: skip
 FAILURES = (
     InsufficientCaps, InternalError, NotAvailable, ResourceExhausted, Timeout, WorkerLost,
 )  # fmt: skip
+SELDOM = (NotBrokered, QuotaExceeded)
+"""After a restart on another machine, which has not what a job named or would have held."""
 
 
 def replay(seed: int, steps: int) -> dict[str, int]:
@@ -72,7 +77,8 @@ def test_the_world_meets_every_refusal_and_every_end_of_a_job() -> None:
     refused = {kind.split()[1] for kind in met if kind.startswith("q_")}
     assert {error.NAME for error in REFUSALS} <= refused
     ends = {kind for kind in met if not kind.startswith("q_")}
-    assert ends == {"COMPLETED", "CANCELLED", *(f"FAILED {error.NAME}" for error in FAILURES)}
+    always = {"COMPLETED", "CANCELLED", *(f"FAILED {error.NAME}" for error in FAILURES)}
+    assert always <= ends <= always | {f"FAILED {error.NAME}" for error in SELDOM}
 
 
 def test_the_same_seed_makes_the_same_world() -> None:
