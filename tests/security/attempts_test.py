@@ -40,6 +40,7 @@ from qvm.channels import KINDS_MAX
 from qvm.machine import Hardware, Link, Module
 from syscalls.capability import Delegate, Delegated, Revoke, Share
 from syscalls.channel import ChanOpened, ChanStatus, CloseChan, OpenChan
+from syscalls.checkpoint import Checkpoint, Checkpointed, DropCheckpoint, Migrate
 from syscalls.derive.samples import sample_value
 from syscalls.errors import (
     AccessDenied,
@@ -85,6 +86,7 @@ SMALL = Quota(
     t_states_per_minute=100,
     cpu_ms_per_minute=1_000,
     changes_per_minute=40,
+    checkpoints=4,
 )
 RULES = (
     TenantRule(name="victim", uids=frozenset({VICTIM})),
@@ -681,7 +683,37 @@ def _(stage: Stage) -> Any:
 
 @attempt("use another's", "checkpoint, in every call there is", CheckpointNotFound)
 def _(stage: Stage) -> Any:
-    return everywhere(stage, "checkpoint_id", "ckpt_" + 32 * "0", CheckpointNotFound)
+    job = stage.submit(stage.victim, uid=VICTIM)
+    stage.call(Checkpoint(session_id=stage.victim, job_id=job), uid=VICTIM)
+    number = stage.calls
+    for run in stage.segments(job):
+        del stage.held[run.ticket]
+        stage.step(ev.SegmentParked(run.worker, run.ticket, None, 1, 10, bytes(32)))
+    taken = stage.replies[number]
+    assert isinstance(taken, Checkpointed), taken
+    odd = everywhere(stage, "checkpoint_id", taken.checkpoint_id, CheckpointNotFound)
+    return odd + everywhere(stage, "checkpoint_id", "ckpt_" + 32 * "0", CheckpointNotFound)
+
+
+@attempt("use another's", "job, to keep it or to move it", JobNotFound)
+def _(stage: Stage) -> Any:
+    keep = stage.attack(Checkpoint(session_id=stage.session, job_id=stage.job))
+    move = stage.attack(Migrate(session_id=stage.session, job_id=stage.job, target="main"))
+    assert not stage.sent(fx.StopSegment)
+    return [keep, move]
+
+
+@attempt("exhaust disk", "by checkpoints", QuotaExceeded)
+def _(stage: Stage) -> Any:
+    stage.lose(0)
+    stage.lose(1)
+    job = stage.submit(stage.session, uid=ATTACKER)
+    call = Checkpoint(session_id=stage.session, job_id=job)
+    by_number = until_refused(lambda _: stage.attack(call), SMALL.checkpoints)
+    for name in list(stage.state.tenants["attacker"].checkpoints):
+        stage.attack(DropCheckpoint(session_id=stage.session, checkpoint_id=name))
+    assert not stage.state.tenants["attacker"].checkpoint_bytes
+    return [by_number, until_refused(lambda _: stage.attack(call), SMALL.changes_per_minute)]
 
 
 @attempt("use another's", "channel, in every call there is", ChannelNotFound)
