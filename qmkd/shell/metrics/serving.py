@@ -23,7 +23,7 @@ from prometheus_client.metrics_core import Metric
 
 SAMPLES_PER_TURN: Final = 16
 HEAD_BYTES_MAX: Final = 8 * 1024
-REQUEST_S_MAX: Final = 5.0
+REQUEST_S_MAX: Final = 30.0  # from connecting to having all of the answer
 CLIENTS_MAX: Final = 8  # more are turned away
 OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 PLAIN: Final = "text/plain; version=0.0.4; charset=utf-8"
