@@ -198,23 +198,3 @@ class Inventory:
 def _preference(whole: int, hole: Hole) -> tuple[bool, int, int]:
     first, free = hole
     return (False, free, first) if free >= whole else (True, -free, first)
-
-
-Asked = tuple[Need, Collection[int]]
-"""What a program needs, and modules where more of it lies."""
-
-
-def packed(inventory: Inventory, needs: Iterable[Asked]) -> list[Place] | None:
-    """Places for all of these, best fit, largest first, and taken; None if it fails.
-
-    On an empty machine of one module it fails only where they are too large together.
-    """
-    listed = list(needs)
-    places: list[Place] = [()] * len(listed)
-    for at in sorted(range(len(listed)), key=lambda each: -qubits_of(listed[each][0])):
-        found = inventory.find(*listed[at])
-        if found is None:
-            return None
-        inventory.take(found)
-        places[at] = found
-    return places

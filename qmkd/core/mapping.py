@@ -27,7 +27,7 @@ from qmkd.core.limits import (
     WAITING_MAX,
 )
 from qmkd.core.state import NEVER, Job, State, Tenant
-from qvm.blocks import Inventory, Place, packed, qubits_of
+from qvm.blocks import Inventory, Place, qubits_of
 from qvm.cycles import Demand, demand, earliest
 from qvm.machine import Hardware
 from qvm.places import Pair, crossed, find_apart
@@ -447,27 +447,42 @@ def _place_next(state: State, placed: list[Job]) -> bool:
 
 
 def _make_room(state: State, job: Job) -> bool:
-    """Place a job by moving others, where enough is free but lies apart."""
+    """Place a job by moving others, where enough is free but lies apart.
+
+    Who was moved on purpose stays in its module, and who uses links stays where it lies.
+    """
     qubits = sum(state.inventory.free)
     if qubits_of(job.program.summary.blocks) > qubits or len(state.placed) >= PACKED_JOBS_MAX:
         return False
-    there, inventory = list(state.placed), state.fixed.copy()
-    if any(one.module is not None or lies_apart(one) for one in (*there, job)):
-        return False  # who was moved on purpose stays where it is, and so does who uses links
-    asked = [(one.program.summary.blocks, modules_of(one)) for one in (*there, job)]
-    places = packed(inventory, asked)
-    if places is None:
-        return False
-    inventory.give(places[-1])  # `hold` takes it
+    inventory, moving = state.fixed.copy(), [job]
+    for one in state.placed:
+        if lies_apart(one):
+            inventory.take(one.place or ())
+        else:
+            moving.append(one)
+    places: dict[Job, Place] = {}
+    for one in sorted(moving, key=_to_pack):
+        place = _find(state, inventory, one, pairs_free(state))
+        if place is None:
+            return False
+        inventory.take(place)
+        places[one] = place
+    own = places.pop(job)
+    inventory.give(own)  # `hold` takes it
     state.inventory = inventory
     fence = 0
-    for one, place in zip(there, places, strict=False):
+    for one, place in places.items():
         if place != one.place:
             one.place = place
             one.moves += 1
             fence = max(fence, one.cycle)  # it moves at the fence after what it was handed out
-    hold(state, job, places[-1], fence)
+    hold(state, job, own, fence)
     return True
+
+
+def _to_pack(job: Job) -> tuple[bool, bool, int]:
+    """Who may lie in fewer places goes first, then the largest."""
+    return not lies_apart(job), job.module is None, -qubits_of(job.program.summary.blocks)
 
 
 def goes_on(state: State, job: Job) -> bool:

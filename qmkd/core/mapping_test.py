@@ -8,17 +8,23 @@ from typing import Any
 
 import pytest
 
+from qmkd.core import effects as fx
+from qmkd.core import events as ev
 from qmkd.core import mapping
+from qmkd.core.channels_test import crossing
 from qmkd.core.conftest import Desk, bell
 from qmkd.core.limits import EPOCH_CYCLES, OVERTAKEN_MAX
 from qmkd.core.ports import Quota, TenantRule
+from qmkd.core.records import Recovered
 from qmkd.core.state import Job
 from qvm.blocks import qubits_of
 from qvm.machine import Factory, Hardware, Link, Module
+from syscalls.checkpoint import Migrate, Migrated
 from syscalls.errors import InsufficientCaps, ResourceExhausted
 from syscalls.ids import JobId, SessionId
 from syscalls.job import Cancel, JobState, JobStatus, Noise, Status
 from syscalls.results import SHOT_BLOCK
+from syscalls.session import NegotiateCaps
 from syscalls.telemetry import GetMapping, GetTelemetry, Mapping
 
 SHOT = 9  # cycles of a program made by `patches`: three steps (H, measure, free) of three cycles
@@ -79,6 +85,23 @@ def status(desk: Desk, session: SessionId, job: JobId, uid: int = 1) -> JobStatu
 
 def modules_of(desk: Desk, name: JobId) -> list[int]:
     return sorted({run.module for run in job_of(desk, name).place or ()})
+
+
+def at_rest(make_desk: Make, hardware: Hardware, **options: Any) -> Desk:
+    """No worker has anything: jobs only lie somewhere."""
+    return make_desk(
+        rules(1), hardware=hardware, physical_qubits=hardware.qubits, workers=1, **options
+    )
+
+
+def cancel(desk: Desk, session: SessionId, *jobs: JobId) -> None:
+    for job in jobs:
+        desk.call(Cancel(session_id=session, job_id=job))
+
+
+def kept(desk: Desk) -> None:
+    for keep in desk.sent(fx.Keep):
+        desk.step(ev.Kept(keep.number))
 
 
 # --- places -------------------------------------------------------------------------------------
@@ -145,6 +168,76 @@ def test_jobs_are_moved_where_enough_is_free_but_lies_apart(make_desk: Make) -> 
     stayed = [job_of(desk, job) for job in jobs if job not in alone]
     assert sum(job.moves for job in stayed) == 1
     assert job_of(desk, wide).cycle >= max(job.cycle for job in stayed if job.moves)
+
+
+def test_who_was_moved_on_purpose_stays_in_its_module_and_all_others_make_room(
+    make_desk: Make,
+) -> None:
+    desk = at_rest(make_desk, modules(85, 17))
+    session = desk.open()
+    jobs = [desk.submit(session, patches(1)) for _ in range(6)]
+    assert [modules_of(desk, job) for job in jobs] == [[1]] + 5 * [[0]]
+    cancel(desk, session, jobs[1])
+    desk.call(Migrate(session_id=session, job_id=jobs[0], target="m0"))
+    cancel(desk, session, jobs[2], jobs[4])
+    wide = desk.submit(session, patches(1, distance=5))
+    assert modules_of(desk, wide) == [0]
+    assert modules_of(desk, jobs[0]) == [0]
+    assert sum(modules_of(desk, job) == [1] for job in jobs) == 1
+
+
+def test_who_is_to_lie_in_one_module_is_made_room_for_there(make_desk: Make) -> None:
+    desk = at_rest(make_desk, modules(85, 85))
+    session = desk.open()
+    jobs = [desk.submit(session, patches(1)) for _ in range(10)]
+    wide = desk.submit(session, patches(1, distance=5))
+    desk.call(Migrate(session_id=session, job_id=wide, target="m1"))
+    cancel(desk, session, *jobs[1:5:2], *jobs[6:10:2])
+    assert modules_of(desk, wide) == [1]
+
+
+def test_who_uses_links_stays_where_it_lies_and_all_others_make_room(make_desk: Make) -> None:
+    links = tuple(
+        Link(between=ends, cycles=10.0, fidelity=0.9) for ends in (("m0", "m1"), ("m1", "m2"))
+    )
+    desk = at_rest(make_desk, modules(60, 60, 60, link=links))
+    session = desk.open()
+    apart = desk.submit(session, crossing(fidelity=0.9))
+    lies = job_of(desk, apart).place
+    (third,) = {0, 1, 2} - {*modules_of(desk, apart)}
+    jobs = [desk.submit(session, patches(1)) for _ in range(7)]
+    for module in range(3):
+        cancel(desk, session, next(job for job in jobs if modules_of(desk, job) == [module]))
+    wide = desk.submit(session, patches(1, distance=5))
+    assert modules_of(desk, wide) == [third]
+    assert job_of(desk, apart).place == lies
+    assert all(modules_of(desk, job) != [third] for job in jobs)
+
+
+def test_who_needs_links_is_made_room_for_beside_them(make_desk: Make) -> None:
+    link = Link(between=("m0", "m1"), cycles=10.0, fidelity=0.9)
+    desk = at_rest(make_desk, modules(34, 34, link=(link,)))
+    session = desk.open()
+    jobs = [desk.submit(session, patches(1)) for _ in range(4)]
+    cancel(desk, session, *jobs[:2])
+    apart = desk.submit(session, crossing(fidelity=0.9))
+    assert modules_of(desk, apart) == [0, 1]
+
+
+def test_a_wish_for_the_module_where_a_job_lies_already_changes_nothing(make_desk: Make) -> None:
+    desk = at_rest(make_desk, modules(34, 34), durable=True)
+    desk.step(Recovered())
+    desk.call(NegotiateCaps(requested=["CAP_ALLOC", "CAP_MIGRATE"]))
+    kept(desk)
+    session = desk.replies[desk.calls].session_id
+    desk.try_submit(session, patches(1))
+    kept(desk)
+    job = desk.replies[desk.calls].job_id
+    (here,) = modules_of(desk, job)
+    told = desk.call(Migrate(session_id=session, job_id=job, target=f"m{here}"))
+    assert told == Migrated(job_id=job, placement=f"m{here}", epoch=0)
+    assert not desk.sent(fx.Keep)
+    assert job_of(desk, job).module is None
 
 
 # --- other resources ----------------------------------------------------------------------------

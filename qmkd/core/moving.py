@@ -65,6 +65,10 @@ def move(state: State, job: Job, parked: Parked) -> None:
     assert isinstance(request, Migrate)
     module = find_module(state, job, request.target)
     assert not isinstance(module, KernelError), "a machine does not change"
+    done = Migrated(job_id=job.id, placement=request.target, epoch=stands_at(job))
+    if _lies(job, module):
+        answer_when_kept(state, parked, done)
+        return
     if job.place is None:
         state.stirred = state.contested = True
     else:
@@ -76,8 +80,14 @@ def move(state: State, job: Job, parked: Parked) -> None:
     job.module = module
     state.version += 1
     write_down(state, "job moved", job=job.id, module=request.target)
-    done = Migrated(job_id=job.id, placement=request.target, epoch=stands_at(job))
     answer_when_kept(state, parked, done)
+
+
+def _lies(job: Job, module: int) -> bool:
+    """Whether the job lies there already, or is to: then nothing changes."""
+    if job.place is None:
+        return job.module == module
+    return {run.module for run in job.place} <= {module}
 
 
 def _place(state: State, job: Job, module: int, name: str, *, alive: bool) -> Place | KernelError:
@@ -85,8 +95,8 @@ def _place(state: State, job: Job, module: int, name: str, *, alive: bool) -> Pl
     assert job.place is not None
     modules = {run.module for run in job.place}
     apart = _apart(state.working, module, name, modules) if alive else None
-    if apart is not None or modules <= {module}:
-        return apart or job.place
+    if apart is not None:
+        return apart
     need, inventory = job.program.summary.blocks, state.inventory
     inventory.give(job.place)
     found = inventory.find(need, modules_of(job), module)
