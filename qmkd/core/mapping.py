@@ -442,7 +442,7 @@ def _place_next(state: State, placed: list[Job]) -> bool:
                 passed.append(job)
             if head in passed and head.overtaken >= OVERTAKEN_MAX:
                 return False
-            looked += place not in (HELD, IN_USE)
+            looked += _owed(job, place)
     return False
 
 

@@ -23,6 +23,7 @@ from qmkd.core.events import KeepFailed, Kept
 from qmkd.core.jobs import (
     cancel,
     enlist,
+    fail,
     finish,
     free_key,
     keep_finished,
@@ -255,6 +256,9 @@ def _job(
     job = _made(session, row, program, state.table)
     if end is None:
         job.lent = lenders(session, program.summary.rights)
+        named = broker_pairs(state, session, program)
+        if not isinstance(named, KernelError):
+            job.handles, job.channels = named
         refused = _take_up(state, job)
         if refused is not None:
             job.completed_ns = state.now_ns
@@ -275,7 +279,10 @@ def _job(
     if end is None:
         assert job.shots_done < job.policy.shots, "the last slice and the end are kept together"
         enlist(state, job)
-        state.lapsed.append(job)  # some of what it ran by may have ended meanwhile
+        if isinstance(named, KernelError):
+            fail(state, job, named)  # what it named is no more, or has other links
+        else:
+            state.lapsed.append(job)  # some of what it ran by may have ended meanwhile
     else:
         _over(state, job, end)
 
@@ -285,10 +292,6 @@ def _take_up(state: State, job: Job) -> KernelError | None:
 
     With other versions of what computes, its bits may be others: it gets another context.
     """
-    named = broker_pairs(state, job.session, job.program)
-    if isinstance(named, KernelError):
-        return named
-    job.handles, job.channels = named
     shots = EXACT if job.policy.exact else job.policy.shots
     noise = job.context.noise.applied
     plan = state.planner(job.program.summary, shots, noise, job.policy.decoder_data)

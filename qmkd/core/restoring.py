@@ -88,7 +88,8 @@ def _program(made: Checkpoint) -> Program:
 
 
 def _check(state: State, made: Checkpoint, event: Called) -> KernelError | None:
-    program, submission = _program(made), _submission(made, event, state.now_ns)
+    program = programs.enlarged(_program(made), made.job.context.raised)
+    submission = _submission(made, event, state.now_ns)
     verdict = check_admission(state, submission, program)
     if isinstance(verdict, KernelError):
         return verdict
@@ -100,7 +101,7 @@ def _check(state: State, made: Checkpoint, event: Called) -> KernelError | None:
         reason = f"its noise was {then.noise.applied}; the machine's would make it {now.applied}"
     elif not reason and verdict.plan.engine != then.engine:
         reason = f"the engine {then.engine} ran it, and {verdict.plan.engine} would"
-    elif not reason and then.pairs != pairs_used(_program(made)):
+    elif not reason and then.pairs != pairs_used(program):
         reason = "its Bell pairs were others than the machine makes now"
     return CheckpointIncompatible(reason=reason) if reason else None
 

@@ -43,8 +43,9 @@ assert SEEDS * STEPS >= 1_000_000
 REFUSALS = (
     AccessDenied, AlreadyCompleted, AuthFailed, Busy, CapabilityNotFound, ChannelNotFound,
     DeadlineUnreachable, HandleNotFound, IdempotencyConflict, InsufficientCaps, InternalError,
-    InvalidGraph, JobNotFound, NotAvailable, NotBrokered, NotCompleted, ProgramTooWide, QuotaExceeded, ResourceExhausted, ResultsDropped,
-    ResultsTooLarge, SessionExpired, TenantSuspended, Timeout,
+    InvalidGraph, JobNotFound, NotAvailable, NotBrokered, NotCompleted, ProgramTooWide,
+    QuotaExceeded, ResourceExhausted, ResultsDropped, ResultsTooLarge, SessionExpired,
+    TenantSuspended, Timeout,
 )  # fmt: skip
 FAILURES = (
     InsufficientCaps, InternalError, NotAvailable, ResourceExhausted, Timeout, WorkerLost,
