@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from qmkd.core.state import Capability, Job, Session, State, Tenant
-from syscalls.errors import InsufficientCaps
+from syscalls.errors import InsufficientCaps, NotBrokered
 from syscalls.ids import CapabilityId
 from syscalls.rights import Right
 
@@ -55,12 +55,18 @@ def check_rights(
     return InsufficientCaps(required=required, missing=missing) if missing else None
 
 
-def check_job(job: Job) -> InsufficientCaps | None:
-    """Whether the job still has every right that its program needs, by what it was accepted on."""
-    for right, held in ((Right.ALLOC, job.handles), (Right.LINK, job.channels)):
-        if not all(each.open for each in held):
+def check_job(job: Job) -> InsufficientCaps | NotBrokered | None:
+    """Whether the job still has every right that its program needs, by what it was accepted on, and
+    all that it names of what sessions hold."""
+    refusal = check_rights(job.session, job.program.summary.rights, job.lent)
+    there = all(each.open for each in job.handles) and all(each.open for each in job.channels)
+    if refusal is not None or there:
+        return refusal
+    own = [each for each in job.handles if each.session is job.session]
+    for right, held in ((Right.ALLOC, own), (Right.LINK, job.channels)):
+        if not all(job.session.lent.keys() >= {*each.lent} for each in held):
             return InsufficientCaps(required=[right.value], missing=[right.value])
-    return check_rights(job.session, job.program.summary.rights, job.lent)
+    return NotBrokered()
 
 
 def lenders(session: Session, needed: Iterable[str]) -> tuple[Capability, ...]:

@@ -51,7 +51,8 @@ FAILURES = (
     InsufficientCaps, InternalError, NotAvailable, ResourceExhausted, Timeout, WorkerLost,
 )  # fmt: skip
 SELDOM = (NotBrokered, QuotaExceeded)
-"""After a restart on another machine, which has not what a job named or would have held."""
+"""After a restart on another machine, which has not what a job named or would have held; or where
+the far side of a channel gives its qubit back."""
 
 
 def replay(seed: int, steps: int) -> dict[str, int]:
