@@ -161,6 +161,7 @@ class Migrate(SessionCall, frozen=True, kw_only=True):
         JobNotFound,
         AccessDenied,
         AlreadyCompleted,
+        QuotaExceeded,
         ResourceExhausted,
         NoFence,
     )

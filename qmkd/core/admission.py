@@ -16,13 +16,13 @@ import msgspec
 
 from qmkd.core import holding, keeping, programs, quotas
 from qmkd.core.calibrating import why_unmeasurable
-from qmkd.core.capabilities import check_rights, lenders
+from qmkd.core.capabilities import check_call, check_rights, lenders
 from qmkd.core.checkpoints import carry_on
 from qmkd.core.effects import Note
 from qmkd.core.events import Called, Origin, ProgramChecked
 from qmkd.core.faults import concern
 from qmkd.core.holding import Named
-from qmkd.core.jobs import enqueue, shutting_down, want_turn
+from qmkd.core.jobs import enqueue, want_turn
 from qmkd.core.limits import CHECK_NS_PER_BYTE, INLINE_GRAPH_BYTES_MAX, PAIR_KINDS_MAX
 from qmkd.core.ports import EXACT, Plan, Point
 from qmkd.core.quotas import over
@@ -42,7 +42,7 @@ from qvm.channels import Brokered, NotLinked, Unreachable, broker
 from qvm.program import Summary
 from qvm.raising import RAISABLE, least_distance
 from qvm.verify import verify_bytes
-from syscalls.checkpoint import Replayed, Restored
+from syscalls.checkpoint import Replay, Replayed, Restore, Restored
 from syscalls.decoding import SHOT_COLUMNS_BYTES
 from syscalls.errors import (
     DeadlineUnreachable,
@@ -67,6 +67,7 @@ from syscalls.job import (
     Submit,
     Submitted,
 )
+from syscalls.syscall import SessionCall
 
 LOOKED_UP = frozenset({Noise.PROFILE, Noise.CALIBRATED})
 """The noise that comes from tables of what was measured before."""
@@ -91,7 +92,7 @@ def submit(state: State, session: Session, event: Called) -> Admitted | KernelEr
     request = event.request
     assert isinstance(request, (Submit, PlanJob))
     if state.stopping:
-        return shutting_down()
+        return keeping.shutting_down()
     if request.policy.debug:
         return NotAvailable(feature="policy.debug", remedy="Leave it out.")
     graph = bytes(request.graph)
@@ -144,7 +145,8 @@ def admit(state: State, submission: Submission, program: Program) -> Admitted | 
     made = submission.restores
     if made is not None:
         carry_on(state, job, made.job, made.row.id, job.id)
-        job.rows, job.owed = bool(job.shots_done), job.shots_given - job.shots_done
+        job.inherited, job.owed = job.shots_done, job.shots_given - job.shots_done
+        job.rows = bool(job.shots_done)
     enqueue(state, job)
     if job.context.noise.applied.endswith(f" {state.noise[0]}"):
         concern(state, job, DegradedMode.RAISE_DISTANCE)
@@ -248,7 +250,8 @@ def check_admission(
     session, policy, summary = submission.session, submission.policy, program.summary
     named = broker_pairs(state, session, program)
     refusal = (
-        _check_available(program, policy)
+        check_call(session, _call_of(submission))
+        or _check_available(program, policy)
         or _check_noise(state, program, submission)
         or check_rights(session, summary.rights)
         or _check_same_noise(state, submission, program)
@@ -275,7 +278,7 @@ def check_admission(
         )
     handles = () if isinstance(named, KernelError) else named.handles
     refusal = (
-        check_quota(state, session, policy, program, plan, policy.shots)
+        check_quota(state, session, policy, program, plan, policy.shots - _inherited(submission))
         or quotas.check_change(session.tenant, state.now_ns)
         or check_machine(state, program, plan, handles)
     )
@@ -309,6 +312,19 @@ def broker_pairs(state: State, session: Session, program: Program) -> Named | Ke
     if asked <= limit:
         return named
     return ResourceExhausted(what=what, limit=limit, in_use=0, asked=asked, waiting_helps=False)
+
+
+def _call_of(submission: Submission) -> type[SessionCall]:
+    """Whose rights are looked at again here: programs are read and verified in between."""
+    if submission.restores is not None:
+        return Restore
+    return Submit if submission.replay_of is None else Replay
+
+
+def _inherited(submission: Submission) -> int:
+    """Shots that are done already, for a job that has them from a checkpoint."""
+    made = submission.restores
+    return 0 if made is None or made.job.data_total else made.job.shots_done
 
 
 def _same_key(submission: Submission) -> Job | None:
@@ -489,7 +505,7 @@ def refuse_checks(state: State, tenant: Tenant, sessions: list[Session]) -> None
     for session in sessions:
         for check in list(session.checks):
             if check.parked is not None:
-                answer(state, check.parked, shutting_down())
+                answer(state, check.parked, keeping.shutting_down())
     for check in tenant.checks:
         end_check(state, check)
     tenant.checks.clear()

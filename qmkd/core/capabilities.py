@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from qmkd.core.state import Capability, Job, Session, State, Tenant
-from syscalls.errors import InsufficientCaps, NotBrokered
+from syscalls.errors import InsufficientCaps, KernelError, NotBrokered, TenantSuspended
 from syscalls.ids import CapabilityId
 from syscalls.rights import Right
+from syscalls.syscall import SessionCall
 
 _RIGHTS: dict[str, Right] = {right.value: right for right in Right}
 
@@ -53,6 +54,14 @@ def check_rights(
     rights, required = rights_of(session, lent), sorted(needed)
     missing = [name for name in required if _RIGHTS[name] not in rights]
     return InsufficientCaps(required=required, missing=missing) if missing else None
+
+
+def check_call(session: Session, call: SessionCall | type[SessionCall]) -> KernelError | None:
+    """Whether the session may make this call: looked at when it is made, and where what it asks for
+    is done later, again then."""
+    if session.tenant.rule.suspended:
+        return TenantSuspended()
+    return None if call.NEEDS is None else check_rights(session, [call.NEEDS.value])
 
 
 def check_job(job: Job) -> InsufficientCaps | NotBrokered | None:

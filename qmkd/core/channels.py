@@ -309,6 +309,6 @@ def leave(job: Job) -> None:
         del channel.jobs[job]
     for use in job.program.summary.uses:
         used = names.get(ChannelId(use.channel))
-        if used is not None and job.shots_done:
-            used.uses += job.shots_done
+        if used is not None and job.shots_done > job.inherited:
+            used.uses += job.shots_done - job.inherited
             used.made_cycle = max(used.made_cycle, job.cycle)

@@ -17,7 +17,6 @@ from collections.abc import Iterable
 from qmkd.core import keeping, quotas
 from qmkd.core.degraded import cause, concerned_by, drifted
 from qmkd.core.events import Called
-from qmkd.core.jobs import shutting_down
 from qmkd.core.limits import SERIAL_JOBS_MAX
 from qmkd.core.mapping import (
     demand_of,
@@ -240,8 +239,6 @@ def _write(state: State, what: str, session: Session, name: str) -> None:
 
 
 def _check_change(state: State, session: Session) -> KernelError | None:
-    if state.stopping:
-        return shutting_down()
     return keeping.refusal(state) or quotas.check_change(session.tenant, state.now_ns)
 
 

@@ -18,9 +18,16 @@ import msgspec
 from qmkd.core import holding, programs, quotas
 from qmkd.core.capabilities import rights_of
 from qmkd.core.effects import DropResults, DropSnapshot, KillWorker, SealResults, StopSegment
-from qmkd.core.keeping import end_later, job_rows, keep, let_go, masked, write_down
+from qmkd.core.keeping import (
+    end_later,
+    job_rows,
+    keep,
+    let_go,
+    masked,
+    shutting_down,
+    write_down,
+)
 from qmkd.core.limits import (
-    BUSY_RETRY_MS,
     COUNTS_KEY_BYTES,
     EVENT_BYTES,
     EVENTS_FREE_MAX,
@@ -48,7 +55,6 @@ from qmkd.core.wording import final_status, pair_errors, pairs_audited, time_tex
 from syscalls.errors import (
     AccessDenied,
     AlreadyCompleted,
-    Busy,
     JobNotFound,
     KernelError,
     Timeout,
@@ -136,7 +142,7 @@ def find_job(
 def enqueue(state: State, job: Job) -> None:
     """Take up a job that admission has allowed: it waits for its turn."""
     enlist(state, job)
-    quotas.meter(job, state.now_ns, job.policy.shots)
+    quotas.meter(job, state.now_ns, job.policy.shots - job.inherited)
     quotas.change(job.tenant, state.now_ns)
     if state.machine.durable:
         keep(state, *job_rows(job))
@@ -350,11 +356,6 @@ def _give_grace(state: State, job: Job) -> None:
     if job.segments and not job.grace:
         grace_ns = state.grace_ns if state.stopping else STOP_GRACE_NS
         job.grace = set_timer(state, TimerKind.GRACE, state.now_ns + grace_ns, job)
-
-
-def shutting_down() -> Busy:
-    """The answer to whoever brings new work, or waits for work, during a shutdown."""
-    return Busy(what="the kernel is shutting down", retry_after_ms=BUSY_RETRY_MS)
 
 
 def lack_no_more(state: State, job: Job) -> None:

@@ -102,14 +102,19 @@ def gathered(state: State) -> int:
 
 
 def refusal(state: State) -> Busy | None:
-    """Why nothing new may be taken on: the store is behind, or cannot write."""
+    """Why nothing new may be taken on: the store is behind, or cannot write, or all is to end."""
     if state.keep_failed:
         why = f"records cannot be written ({state.keep_failed})"
     elif len(state.pending) >= PENDING_MAX:
         why = f"{PENDING_MAX} changes wait to be written"
     else:
-        return None
+        return shutting_down() if state.stopping else None
     return Busy(what=why, retry_after_ms=BUSY_RETRY_MS)
+
+
+def shutting_down() -> Busy:
+    """The answer to whoever brings new work, or waits for work, during a shutdown."""
+    return Busy(what="the kernel is shutting down", retry_after_ms=BUSY_RETRY_MS)
 
 
 def answer_when_kept(state: State, parked: Parked, body: msgspec.Struct | KernelError) -> None:

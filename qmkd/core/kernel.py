@@ -24,7 +24,7 @@ import msgspec
 from qmkd.core import channels, delegation, faults, holding, keeping, resting
 from qmkd.core.admission import refuse_checks, submit
 from qmkd.core.calibrating import too_long
-from qmkd.core.capabilities import check_rights
+from qmkd.core.capabilities import check_call
 from qmkd.core.checkpoints import q_drop_checkpoint, q_list_checkpoints
 from qmkd.core.configuring import configured
 from qmkd.core.effects import Effect, Halt, Note, Reply, SetTimer
@@ -47,7 +47,7 @@ from qmkd.core.events import (
     WorkerGone,
     WorkerReady,
 )
-from qmkd.core.jobs import cancel, find_job, fire, pause, shutting_down
+from qmkd.core.jobs import cancel, find_job, fire, pause
 from qmkd.core.limits import EFFECTS_PER_STEP_MAX, ENTROPY_BYTES, MS, check_machine
 from qmkd.core.ports import Machine, Planner
 from qmkd.core.reading import q_get_mapping, q_get_telemetry, q_results, q_status
@@ -179,8 +179,6 @@ def _answer(state: State, event: Called) -> Answer:
     request = event.request
     if request.CHANCE:
         assert len(event.entropy) == ENTROPY_BYTES, "the shell brings fresh random bytes"
-        if state.stopping:
-            return shutting_down()
         if (behind := keeping.refusal(state)) is not None:
             return behind
     if not isinstance(request, SessionCall):
@@ -194,11 +192,8 @@ def _answer(state: State, event: Called) -> Answer:
     handler = _CALLS.get(type(request))
     if handler is None:
         return NotAvailable(feature=request.METHOD)
-    if request.NEEDS is not None:
-        refusal = check_rights(session, [request.NEEDS.value])
-        if refusal is not None:
-            return refusal
-    return handler(state, session, event)
+    refusal = check_call(session, request)
+    return handler(state, session, event) if refusal is None else refusal
 
 
 def _q_wait(state: State, session: Session, event: Called) -> JobStatus | KernelError | None:
@@ -223,7 +218,7 @@ def _check_wait(state: State, session: Session, request: Wait) -> Job | KernelEr
     if isinstance(job, KernelError) or job.final is not None:
         return job
     if state.stopping and state.machine.durable:
-        return shutting_down()
+        return keeping.shutting_down()
     return check_park(job.tenant) or job
 
 

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from qmkd.core.checkpoints import snapshots, stands_at
 from qmkd.core.keeping import answer_when_kept, write_down
 from qmkd.core.mapping import advance, demand_of, lies_apart, modules_of
+from qmkd.core.quotas import change, check_change
 from qmkd.core.state import Job, Parked, State
 from qmkd.core.waiting import answer
 from qvm.blocks import Place, qubits_of
@@ -66,8 +67,12 @@ def move(state: State, job: Job, parked: Parked) -> None:
     module = find_module(state, job, request.target)
     assert not isinstance(module, KernelError), "a machine does not change"
     done = Migrated(job_id=job.id, placement=request.target, epoch=stands_at(job))
-    if _lies(job, module):
+    if lies_there(job, module):
         answer_when_kept(state, parked, done)
+        return
+    refused = check_change(job.tenant, state.now_ns)
+    if refused is not None:
+        answer(state, parked, refused)
         return
     if job.place is None:
         state.stirred = state.contested = True
@@ -78,12 +83,13 @@ def move(state: State, job: Job, parked: Parked) -> None:
             return
         _settle_in(state, job, place)
     job.module = module
+    change(job.tenant, state.now_ns)
     state.version += 1
     write_down(state, "job moved", job=job.id, module=request.target)
     answer_when_kept(state, parked, done)
 
 
-def _lies(job: Job, module: int) -> bool:
+def lies_there(job: Job, module: int) -> bool:
     """Whether the job lies there already, or is to: then nothing changes."""
     if job.place is None:
         return job.module == module

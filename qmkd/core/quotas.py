@@ -135,6 +135,7 @@ def hold_qubits(job: Job, sign: int = 1) -> None:
 
 def give_back(job: Job, now_ns: int) -> None:
     """A job is over. Shots that no worker was given were never run, so they do not count."""
-    meter(job, now_ns, min(job.metered, job.shots_given))
+    given = job.shots_given - job.inherited if job.started_ns else 0
+    meter(job, now_ns, min(job.metered, given))
     for account in job.accounts:
         account.live -= 1

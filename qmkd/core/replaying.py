@@ -13,8 +13,8 @@ import msgspec
 from qmkd.core.admission import Admitted, take_in
 from qmkd.core.effects import LoadGraph
 from qmkd.core.events import Called, GraphLoaded
-from qmkd.core.jobs import find_job, shutting_down
-from qmkd.core.keeping import say
+from qmkd.core.jobs import find_job
+from qmkd.core.keeping import refusal, say
 from qmkd.core.state import Job, Parked, Session, State, Submission
 from qmkd.core.waiting import answer, check_park, park, unpark
 from qmkd.core.wording import changed_versions
@@ -42,9 +42,9 @@ def replay(state: State, session: Session, event: Called) -> Admitted | KernelEr
         return take_in(state, submission, event.origin)
     if not state.machine.durable:
         return ResultsDropped()
-    refusal = check_park(session.tenant)
-    if refusal is not None:
-        return refusal
+    full = check_park(session.tenant)
+    if full is not None:
+        return full
     parked = Parked(event.origin, session.tenant, load=submission)
     park(state, parked)
     ticket = state.number()
@@ -68,8 +68,8 @@ def graph_loaded(state: State, event: GraphLoaded) -> None:
     submission = parked.load
     if submission is None:
         return  # nobody waits for it any more
-    if state.stopping:
-        answer(state, parked, shutting_down())
+    if (behind := refusal(state)) is not None:
+        answer(state, parked, behind)
     elif not submission.session.open:
         answer(state, parked, AuthFailed())
     elif not event.graph:

@@ -7,15 +7,18 @@ on by itself. A job that nobody has begun, or that waits for its turn, is at res
 
 from __future__ import annotations
 
-from qmkd.core.checkpoints import check_more, take
+from qmkd.core.capabilities import check_call
+from qmkd.core.checkpoints import check_more, stands_at, take
 from qmkd.core.events import Called
 from qmkd.core.jobs import find_job, has_shots, set_ready, stop_at_fence, want_turn
+from qmkd.core.keeping import refusal
 from qmkd.core.limits import BUSY_RETRY_MS
 from qmkd.core.mapping import has_more
-from qmkd.core.moving import find_module, move
+from qmkd.core.moving import find_module, lies_there, move
+from qmkd.core.quotas import check_change
 from qmkd.core.state import Job, Parked, Session, State
-from qmkd.core.waiting import check_park, park
-from syscalls.checkpoint import Checkpoint, Migrate
+from qmkd.core.waiting import answer, check_park, park
+from syscalls.checkpoint import Checkpoint, Migrate, Migrated
 from syscalls.errors import AlreadyCompleted, Busy, KernelError, NoFence
 
 
@@ -26,13 +29,13 @@ def q_checkpoint(state: State, session: Session, event: Called) -> KernelError |
     job = _find(state, session, request)
     if isinstance(job, KernelError):
         return job
-    refusal = check_more(state, job.tenant)
-    if refusal is None:
+    refused = check_more(state, job.tenant)
+    if refused is None:
         _wish(state, job, event, back=request.how == "rollback")
-    return refusal
+    return refused
 
 
-def q_migrate(state: State, session: Session, event: Called) -> KernelError | None:
+def q_migrate(state: State, session: Session, event: Called) -> Migrated | KernelError | None:
     """q_migrate. None: the answer comes once the job is at rest."""
     request = event.request
     assert isinstance(request, Migrate)
@@ -42,8 +45,12 @@ def q_migrate(state: State, session: Session, event: Called) -> KernelError | No
     module = find_module(state, job, request.target)
     if isinstance(module, KernelError):
         return module
-    _wish(state, job, event)
-    return None
+    if lies_there(job, module):  # nothing is to be done, so nothing is written down
+        return Migrated(job_id=job.id, placement=request.target, epoch=stands_at(job))
+    refused = refusal(state) or check_change(job.tenant, state.now_ns)
+    if refused is None:
+        _wish(state, job, event)
+    return refused
 
 
 def _find(state: State, session: Session, request: Checkpoint | Migrate) -> Job | KernelError:
@@ -55,9 +62,9 @@ def _find(state: State, session: Session, request: Checkpoint | Migrate) -> Job 
     if any(parked.wish is not None for parked in job.waiting):
         why = "something else is to be done with this job at its next fence"
         return Busy(what=why, retry_after_ms=BUSY_RETRY_MS)
-    refusal = check_park(job.tenant)
-    if refusal is not None:
-        return refusal
+    full = check_park(job.tenant)
+    if full is not None:
+        return full
     fences = job.program.summary.epochs > 1 and not job.policy.exact
     return job if fences or has_more(job) or not job.segments else NoFence()
 
@@ -84,10 +91,20 @@ def settle(state: State) -> None:
         del state.resting[job]
         for parked in wishes:
             if not over:
-                assert parked.wish is not None
-                is_move = isinstance(parked.wish.request, Migrate)
-                (move if is_move else take)(state, job, parked)
+                _perform(state, job, parked)
         job.resting = False
         if not over and has_shots(job):
             set_ready(state, job, True)
             want_turn(state, job.tenant)
+
+
+def _perform(state: State, job: Job, parked: Parked) -> None:
+    """Do it, unless it may not be done any more."""
+    assert parked.wish is not None
+    request = parked.wish.request
+    assert isinstance(request, Checkpoint | Migrate)
+    refused = refusal(state) or check_call(job.session, request)
+    if refused is not None:
+        answer(state, parked, refused)
+    else:
+        (move if isinstance(request, Migrate) else take)(state, job, parked)

@@ -13,7 +13,6 @@ from qmkd.core.admission import Admitted, admit, check_admission
 from qmkd.core.checkpoints import find, snapshots
 from qmkd.core.effects import VerifyCheckpoint
 from qmkd.core.events import Called, CheckpointVerified
-from qmkd.core.jobs import shutting_down
 from qmkd.core.keeping import refusal, say
 from qmkd.core.state import Checkpoint, Job, Parked, Program, Session, State, Submission
 from qmkd.core.waiting import answer, check_park, park, unpark
@@ -29,11 +28,12 @@ def q_restore(state: State, session: Session, event: Called) -> Admitted | Kerne
     made = find(session, request.checkpoint_id)
     if isinstance(made, KernelError):
         return made
-    refused = _check(state, made, event)
+    program = _program(made)
+    refused = _check(state, made, event, program)
     if refused is not None:
         return refused
     if not state.machine.durable:
-        return _restore(state, made, event)
+        return _restore(state, made, event, program)
     refused = check_park(session.tenant)
     if refused is not None:
         return refused
@@ -55,21 +55,19 @@ def verified(state: State, event: CheckpointVerified) -> None:
     request = called.request
     assert isinstance(request, Restore)
     session = state.sessions.get(request.session_id)
-    if state.stopping:
-        answer(state, parked, shutting_down())
+    if (behind := refusal(state)) is not None:
+        answer(state, parked, behind)
     elif session is None:
         answer(state, parked, AuthFailed())
     elif isinstance(made := find(session, request.checkpoint_id), KernelError):
         answer(state, parked, made)
+    elif (refused := _check(state, made, called, program := _program(made))) is not None:
+        answer(state, parked, refused)
     elif event.why:
         answer(state, parked, CheckpointIncompatible(reason=f"it is damaged: {event.why}"))
-    elif (behind := refusal(state)) is not None:
-        answer(state, parked, behind)
-    elif (refused := _check(state, made, called)) is not None:
-        answer(state, parked, refused)
     else:
         unpark(state, parked)
-        say(state, parked.origin, _restore(state, made, called))
+        say(state, parked.origin, _restore(state, made, called, program))
 
 
 def _submission(made: Checkpoint, event: Called, now_ns: int) -> Submission:
@@ -87,8 +85,7 @@ def _program(made: Checkpoint) -> Program:
     return programs.enlarged(found or program, made.job.context.raised)
 
 
-def _check(state: State, made: Checkpoint, event: Called) -> KernelError | None:
-    program = programs.enlarged(_program(made), made.job.context.raised)
+def _check(state: State, made: Checkpoint, event: Called, program: Program) -> KernelError | None:
     submission = _submission(made, event, state.now_ns)
     verdict = check_admission(state, submission, program)
     if isinstance(verdict, KernelError):
@@ -106,5 +103,7 @@ def _check(state: State, made: Checkpoint, event: Called) -> KernelError | None:
     return CheckpointIncompatible(reason=reason) if reason else None
 
 
-def _restore(state: State, made: Checkpoint, event: Called) -> Admitted | KernelError:
-    return admit(state, _submission(made, event, state.now_ns), _program(made))
+def _restore(
+    state: State, made: Checkpoint, event: Called, program: Program
+) -> Admitted | KernelError:
+    return admit(state, _submission(made, event, state.now_ns), program)

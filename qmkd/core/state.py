@@ -391,7 +391,7 @@ class Job:
     since_cycle: since when it waits. waited_cycles, held_cycles: in all. due_cycle: orders the
         jobs of a tenant. overtaken: how often another was placed before it. moves: of its blocks.
     module: the only one where it may lie, once it was moved there. owed: shots that it has from a
-        checkpoint as handed out and not done, and has not spent cycles on.
+        checkpoint as handed out and not done, and has not spent cycles on. inherited: those done.
     seq: number of its last event. final: its status, once it is over.
     """
 
@@ -456,6 +456,7 @@ class Job:
     moves: int = 0
     module: int | None = None
     owed: int = 0
+    inherited: int = 0
     stop: Stop | None = None
     ending: Ending | None = None
     unwanted: bool = False
