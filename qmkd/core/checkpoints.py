@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from qmkd.core.effects import CopyResults, CopySnapshot, DropResults, DropSnapshot
+from qmkd.core.effects import CopyResults, CopySnapshot, DropResults, DropSnapshots
 from qmkd.core.events import Called
 from qmkd.core.keeping import answer_when_kept, job_rows, keep, let_go, masked, write_down
 from qmkd.core.limits import COUNTS_KEY_BYTES, LEAF_BYTES
@@ -190,7 +190,8 @@ def q_list_checkpoints(state: State, session: Session, event: Called) -> Checkpo
 
 def drop(state: State, made: Checkpoint) -> None:
     """Know nothing of a checkpoint any more. Jobs that went on from it have copies of their own."""
-    state.out += [DropSnapshot(row.ticket) for row in snapshots(made.job)]
+    if rows := snapshots(made.job):
+        state.out.append(DropSnapshots(tuple(row.ticket for row in rows)))
     if made.job.shots_done:
         state.out.append(DropResults(made.row.id))
     let_go(state, Gone(checkpoints=(made.row.id,)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -10,8 +11,15 @@ import pytest
 
 from qmkd.core import effects as fx
 from qmkd.core import events as ev
+from qmkd.core.checkpoints import enter, snapshots
 from qmkd.core.conftest import ALL, RULES, Desk, bell
-from qmkd.core.limits import JOB_RETAINED_NS, LONG_NS, SESSION_IDLE_NS, WORKER_LEAD_NS
+from qmkd.core.limits import (
+    CHECKPOINTS_MAX,
+    JOB_RETAINED_NS,
+    LONG_NS,
+    SESSION_IDLE_NS,
+    WORKER_LEAD_NS,
+)
 from qmkd.core.ports import Quota, SegmentReport
 from qmkd.core.records import CheckpointRow, CopyRow, Recovered, SliceRow, SnapshotRow
 from qvm.machine import Hardware, Link, Module
@@ -100,9 +108,9 @@ def test_a_parked_slice_goes_on_from_where_it_stood(desk: Desk) -> None:
     park(desk, run, done=2048)
     (rest,) = desk.segments()
     assert (rest.resume, rest.shot_first, rest.shots) == (run.ticket, 2048, SHOTS - 2048)
-    assert not desk.sent(fx.DropSnapshot)
+    assert not desk.sent(fx.DropSnapshots)
     finish(desk)
-    assert desk.sent(fx.DropSnapshot) == [fx.DropSnapshot(run.ticket)]
+    assert desk.sent(fx.DropSnapshots) == [fx.DropSnapshots((run.ticket,))]
     assert digest_of(desk, job) == undisturbed()
 
 
@@ -120,15 +128,17 @@ def test_a_snapshot_serves_until_its_slice_is_done_or_stands_elsewhere(desk: Des
     park(desk, run)
     (again,) = desk.segments()
     desk.lose(again.worker)
-    assert not desk.sent(fx.DropSnapshot), "whoever comes after a lost worker needs it"
+    assert not desk.sent(fx.DropSnapshots), "whoever comes after a lost worker needs it"
     (again,) = desk.segments()
     assert again.resume == run.ticket
     park(desk, again, size=0)
-    assert not desk.sent(fx.DropSnapshot), "it got no further, so the snapshot is as good as before"
+    assert not desk.sent(fx.DropSnapshots), (
+        "it got no further, so the snapshot is as good as before"
+    )
     (third,) = desk.segments()
     assert third.resume == run.ticket
     park(desk, third, done=1024)
-    assert desk.sent(fx.DropSnapshot) == [fx.DropSnapshot(run.ticket)]
+    assert desk.sent(fx.DropSnapshots) == [fx.DropSnapshots((run.ticket,))]
 
 
 def test_an_unfit_snapshot_is_dropped_and_the_slice_begins_anew(desk: Desk) -> None:
@@ -137,7 +147,7 @@ def test_an_unfit_snapshot_is_dropped_and_the_slice_begins_anew(desk: Desk) -> N
     park(desk, run, done=1024)
     (rest,) = desk.segments()
     desk.failed(rest, "unfit")
-    assert desk.sent(fx.DropSnapshot) == [fx.DropSnapshot(run.ticket)]
+    assert desk.sent(fx.DropSnapshots) == [fx.DropSnapshots((run.ticket,))]
     (anew,) = desk.segments()
     assert (anew.resume, anew.shot_first) == (0, 1024)
     finish(desk)
@@ -158,7 +168,7 @@ def test_a_job_fails_whose_worker_parks_what_is_no_whole_blocks(desk: Desk, shot
     assert final is not None
     assert final.error is not None
     assert final.error.type == "INTERNAL_ERROR"
-    assert fx.DropSnapshot(run.ticket) in desk.out
+    assert fx.DropSnapshots((run.ticket,)) in desk.out
 
 
 def test_a_cancelled_job_leaves_no_snapshot(desk: Desk) -> None:
@@ -169,7 +179,7 @@ def test_a_cancelled_job_leaves_no_snapshot(desk: Desk) -> None:
     (rest,) = desk.segments()
     desk.call(Cancel(session_id=session, job_id=job))
     park(desk, rest)
-    dropped = {effect.ticket for effect in desk.sent(fx.DropSnapshot)}
+    dropped = {each for effect in desk.sent(fx.DropSnapshots) for each in effect.tickets}
     assert dropped == {run.ticket, rest.ticket}
     assert desk.state.jobs[job].final is not None
 
@@ -320,7 +330,7 @@ def test_a_dropped_checkpoint_is_no_more_and_jobs_that_went_on_are_not_touched(d
     assert dropped == CheckpointDropped(
         checkpoint_id=made.checkpoint_id, size_bytes=made.size_bytes
     )
-    assert len(desk.sent(fx.DropSnapshot)) == 1
+    assert len(desk.sent(fx.DropSnapshots)) == 1
     assert restored(desk, session, made.checkpoint_id) == CheckpointNotFound()
     finish(desk)
     assert digest_of(desk, new.job_id) == undisturbed()
@@ -351,6 +361,32 @@ def test_a_checkpoint_grows_too_old_as_a_finished_job_does(desk: Desk) -> None:
     desk.watched = False
     desk.later(JOB_RETAINED_NS + SESSION_IDLE_NS)
     assert not desk.state.tenants["alice"].checkpoints
+
+
+def test_a_session_closes_in_one_step_with_as_many_checkpoints_as_may_be(
+    make_desk: Callable[..., Desk],
+) -> None:
+    quota = Quota(checkpoints=CHECKPOINTS_MAX, changes_per_minute=10**6, checkpoint_bytes=1 << 40)
+    rule = msgspec.structs.replace(RULES[0], quota=quota)
+    desk = make_desk(rules=(rule,), workers=16)
+    desk.workers(*range(16))
+    desk.watched = False
+    session = desk.open()
+    job = desk.submit(session, shots=10**6)
+    assert len(desk.segments()) == 16
+    assert checkpoint(desk, session, job) is None
+    while runs := desk.segments():
+        if job not in desk.state.jobs or not desk.state.jobs[job].resting:
+            break
+        park(desk, runs[0])
+    (first,) = desk.state.tenants["alice"].checkpoints.values()
+    assert len(snapshots(first.job)) == 16
+    for at in range(1, CHECKPOINTS_MAX):
+        row = msgspec.structs.replace(first.row, id=CheckpointId(f"ckpt_{at:032x}"))
+        enter(replace(first, row=row))
+    desk.call(CloseSession(session_id=session))
+    assert not desk.state.tenants["alice"].checkpoints
+    assert len(desk.out) < 3 * CHECKPOINTS_MAX
 
 
 # --- what is durable -----------------------------------------------------------------------------

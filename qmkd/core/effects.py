@@ -100,10 +100,10 @@ class StopSegment(msgspec.Struct, frozen=True, gc=False):
     back: bool = False
 
 
-class DropSnapshot(msgspec.Struct, frozen=True, gc=False):
-    """Nothing goes on from the snapshot of this ticket any more."""
+class DropSnapshots(msgspec.Struct, frozen=True, gc=False):
+    """Nothing goes on from the snapshots of these tickets any more; at least one."""
 
-    ticket: int
+    tickets: tuple[int, ...]
 
 
 class CopySnapshot(msgspec.Struct, frozen=True, gc=False):
@@ -206,7 +206,7 @@ Effect = (
     | RunSegment
     | Calibrate
     | StopSegment
-    | DropSnapshot
+    | DropSnapshots
     | CopySnapshot
     | KillWorker
     | ForgetProgram

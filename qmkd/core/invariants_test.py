@@ -9,7 +9,7 @@ import pytest
 
 from qmkd.core import invariants
 from qmkd.core.conftest import Desk, bell
-from qmkd.core.limits import INLINE_GRAPH_BYTES_MAX, JOBS_LIVE_MAX, check_machine
+from qmkd.core.limits import CHECKPOINTS_MAX, INLINE_GRAPH_BYTES_MAX, JOBS_LIVE_MAX, check_machine
 from qmkd.core.ports import Machine, Quota, TenantRule
 from qmkd.core.state import State
 from syscalls.job import JobState, Wait
@@ -107,8 +107,9 @@ def test_an_idle_worker_beside_waiting_work_is_noticed(make_desk: Callable[..., 
         Machine(workers=1000),
         Machine(physical_qubits=0),
         Machine(tenants=(TenantRule(name="a", uids=frozenset()),) * 2),
-        Machine(
-            tenants=(TenantRule(name="a", uids=frozenset(), quota=Quota(jobs=JOBS_LIVE_MAX + 1)),)
+        *(
+            Machine(tenants=(TenantRule(name="a", uids=frozenset(), quota=quota),))
+            for quota in (Quota(jobs=JOBS_LIVE_MAX + 1), Quota(checkpoints=CHECKPOINTS_MAX + 1))
         ),
     ],
 )

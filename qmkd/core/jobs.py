@@ -17,7 +17,7 @@ import msgspec
 
 from qmkd.core import holding, programs, quotas
 from qmkd.core.capabilities import rights_of
-from qmkd.core.effects import DropResults, DropSnapshot, KillWorker, SealResults, StopSegment
+from qmkd.core.effects import DropResults, DropSnapshots, KillWorker, SealResults, StopSegment
 from qmkd.core.keeping import (
     end_later,
     job_rows,
@@ -37,7 +37,7 @@ from qmkd.core.limits import (
     STOP_GRACE_NS,
 )
 from qmkd.core.mapping import has_more, let_place_go, want_place
-from qmkd.core.records import EndRow, Gone
+from qmkd.core.records import EndRow, Gone, SnapshotRow
 from qmkd.core.state import (
     Ending,
     Job,
@@ -326,22 +326,23 @@ def stop_at_fence(state: State, segment: Segment, *, back: bool = False) -> None
         state.out.append(StopSegment(segment.worker.number, segment.ticket, True, back))
 
 
-def let_go_of(state: State, given: Slice) -> None:
-    """Nothing of the job goes on from where this slice stood."""
-    row = given.parked
-    if row is None:
+def let_go_of(state: State, *given: Slice) -> None:
+    """Nothing of the job goes on from where these slices stood."""
+    tickets = tuple(each.parked.ticket for each in given if each.parked is not None)
+    if not tickets:
         return
-    state.out.append(DropSnapshot(row.ticket))
-    if row in state.unkept:
+    state.out.append(DropSnapshots(tickets))
+    rows = [row for row in state.unkept if isinstance(row, SnapshotRow) and row.ticket in tickets]
+    for row in rows:
         state.unkept.remove(row)  # it came in this very step
-    else:
-        let_go(state, Gone(snapshots=(row.ticket,)))
+    known = {*tickets} - {row.ticket for row in rows}
+    if known:
+        let_go(state, Gone(snapshots=tuple(sorted(known))))
 
 
 def leave(state: State, job: Job) -> None:
     """What was to be run again is not."""
-    for given in job.again:
-        let_go_of(state, given)
+    let_go_of(state, *job.again)
     job.again.clear()
 
 

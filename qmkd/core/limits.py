@@ -68,6 +68,7 @@ POINTS_MEASURED_MAX: Final = 256  # in one life of the kernel, those given up am
 POINT_NS: Final = 20 * SECOND  # to measure one, about
 POINT_NS_MAX: Final = 300 * SECOND  # then its worker is ended
 JOBS_LIVE_MAX: Final = 1024  # the largest `Quota.jobs`
+CHECKPOINTS_MAX: Final = 1024  # the largest `Quota.checkpoints`
 
 # --- results ------------------------------------------------------------------------------------
 
@@ -87,20 +88,26 @@ JOB_RETAINED_NS: Final = 24 * 3600 * SECOND
 EFFECTS_PER_STEP_MAX: Final = 1 << 16
 SWEEP_EFFECTS_MAX: Final = 4096  # a sweep goes on in another step once it made that many
 
-_EFFECTS_PER_JOB: Final = 5  # seal or drop, forget the program, three timers
+_SEGMENTS_MAX: Final = WORKERS_MAX * SEGMENTS_PER_WORKER_MAX  # and slices of a job at a fence
+_EFFECTS_PER_JOB: Final = 6  # seal or drop, drop snapshots, forget the program, three timers
+_EFFECTS_PER_CHECKPOINT: Final = 2  # its rows and its snapshots are dropped
+_EFFECTS_TO_TAKE: Final = 2 + _SEGMENTS_MAX  # a checkpoint: its answer, copies of rows, snapshots
 
 # Closing a session, or one tenant's part of a shutdown, stops, notifies and answers all at once.
 _CLOSE_EFFECTS: Final = (
     JOBS_RETAINED_MAX
     + 2 * PARKED_MAX
     + JOBS_LIVE_MAX * (2 * SUBSCRIPTIONS_MAX + _EFFECTS_PER_JOB)
-    + 2 * WORKERS_MAX * SEGMENTS_PER_WORKER_MAX
+    + CHECKPOINTS_MAX * _EFFECTS_PER_CHECKPOINT
+    + 2 * _SEGMENTS_MAX
 )
-assert _CLOSE_EFFECTS + WORKERS_MAX * SEGMENTS_PER_WORKER_MAX <= EFFECTS_PER_STEP_MAX
-# A lost worker may end all jobs it held, of as many tenants, and answer all who waited for them.
+assert _CLOSE_EFFECTS + _SEGMENTS_MAX <= EFFECTS_PER_STEP_MAX
+# A lost worker may end all jobs it held, of as many tenants, and answer all who waited for them; or
+# bring as many to rest, of which checkpoints are to be taken.
 assert (
-    SEGMENTS_PER_WORKER_MAX * (2 * PARKED_MAX + 2 * SUBSCRIPTIONS_MAX + _EFFECTS_PER_JOB)
-    + WORKERS_MAX * SEGMENTS_PER_WORKER_MAX
+    SEGMENTS_PER_WORKER_MAX
+    * (2 * PARKED_MAX + 2 * SUBSCRIPTIONS_MAX + _EFFECTS_PER_JOB + _EFFECTS_TO_TAKE)
+    + _SEGMENTS_MAX
     <= EFFECTS_PER_STEP_MAX
 )
 assert SWEEP_EFFECTS_MAX + _CLOSE_EFFECTS <= EFFECTS_PER_STEP_MAX
@@ -123,4 +130,6 @@ def check_machine(machine: Machine) -> None:
     names = [rule.name for rule in machine.tenants]
     assert len(names) == len(set(names)), "tenant names are unique"
     for rule in machine.tenants:
-        assert 0 <= rule.quota.jobs <= JOBS_LIVE_MAX, f"{rule.name}: quota of jobs"
+        quota = rule.quota
+        assert 0 <= quota.jobs <= JOBS_LIVE_MAX, f"{rule.name}: quota of jobs"
+        assert 0 <= quota.checkpoints <= CHECKPOINTS_MAX, f"{rule.name}: quota of checkpoints"

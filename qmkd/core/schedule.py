@@ -14,7 +14,7 @@ from qmkd.core.admission import end_check, give_up_check, settle_check
 from qmkd.core.calibrating import lack, lost, over
 from qmkd.core.capabilities import check_job
 from qmkd.core.decoding import decoders_together
-from qmkd.core.effects import Calibrate, CheckProgram, DropSnapshot, KillWorker, Note, RunSegment
+from qmkd.core.effects import Calibrate, CheckProgram, DropSnapshots, KillWorker, Note, RunSegment
 from qmkd.core.events import (
     Calibrated,
     ProgramChecked,
@@ -660,7 +660,7 @@ def _snapshot(job: Job, rest: Slice, event: SegmentParked) -> SnapshotRow:
 
 def _forget_parked(state: State, event: SegmentParked) -> None:
     if event.size:
-        state.out.append(DropSnapshot(event.ticket))
+        state.out.append(DropSnapshots((event.ticket,)))
 
 
 def calibrated(state: State, event: Calibrated) -> None:

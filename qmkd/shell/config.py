@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta
 
-from qmkd.core.limits import JOBS_LIVE_MAX, WORKERS_MAX
+from qmkd.core.limits import CHECKPOINTS_MAX, JOBS_LIVE_MAX, WORKERS_MAX
 from qmkd.core.ports import Machine, Quota, TenantRule
 from qmkd.engine.sandbox import Level as Held
 from qmkd.qec import reach
@@ -47,8 +47,9 @@ class QuotaTable(Quota, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for name in self.__struct_fields__:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} may not be negative")
-        if self.jobs > JOBS_LIVE_MAX:
-            raise ValueError(f"jobs may not exceed {JOBS_LIVE_MAX}")
+        for name, most in (("jobs", JOBS_LIVE_MAX), ("checkpoints", CHECKPOINTS_MAX)):
+            if getattr(self, name) > most:
+                raise ValueError(f"{name} may not exceed {most}")
 
 
 class TenantTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -108,7 +108,7 @@ class Pump:
             fx.StopSegment: lambda effect: self.workers.stop(
                 effect.worker, effect.ticket, effect.keep, effect.back
             ),
-            fx.DropSnapshot: lambda effect: self.snapshots.drop(effect.ticket),
+            fx.DropSnapshots: self._drop_snapshots,
             fx.CopySnapshot: lambda effect: self.snapshots.copy(effect.source, effect.target),
             fx.KillWorker: lambda effect: self.workers.kill(effect.worker),
             fx.ForgetProgram: lambda effect: self.workers.forget(effect.program),
@@ -209,6 +209,10 @@ class Pump:
         while self._storing and self._storing[0][0] <= number:
             self.snapshots.stored(self._storing.popleft()[1])
 
+    def _drop_snapshots(self, effect: fx.DropSnapshots) -> None:
+        for ticket in effect.tickets:
+            self.snapshots.drop(ticket)
+
     def _keep(self, effect: fx.Keep) -> None:
         assert self._store is not None, "a kernel that keeps nothing asks for nothing to be kept"
         for row in effect.rows:
@@ -257,7 +261,7 @@ def _no_rows(error: OSError) -> KernelError:
 
 assert set(fx.Effect.__args__) == {
     fx.Reply, fx.Notify, fx.CheckProgram, fx.Calibrate, fx.RunSegment, fx.StopSegment,
-    fx.DropSnapshot, fx.CopySnapshot, fx.KillWorker, fx.ForgetProgram, fx.SealResults,
+    fx.DropSnapshots, fx.CopySnapshot, fx.KillWorker, fx.ForgetProgram, fx.SealResults,
     fx.DropResults, fx.CopyResults, fx.Keep, fx.LoadGraph, fx.VerifyCheckpoint, fx.SetTimer,
     fx.CancelTimer, fx.Note, fx.Halt,
 }, "every effect is performed"  # fmt: skip

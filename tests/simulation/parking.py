@@ -83,8 +83,9 @@ class Snapshots:
             case fx.CopySnapshot():
                 assert effect.target not in self.held
                 self.held[effect.target] = self.find(effect.source)
-            case fx.DropSnapshot():
-                self.held.pop(effect.ticket, None)
+            case fx.DropSnapshots():
+                for ticket in effect.tickets:
+                    self.held.pop(ticket, None)
             case fx.Keep():
                 for row in effect.rows:
                     if isinstance(row, SnapshotRow):
