@@ -172,30 +172,19 @@ def restore(state: State, row: ChannelRow) -> None:
     """After a restart: as it was, unless an end, a right or the link is no more what it was."""
     ends = tuple(state.handles[name] for name in row.ends if name in state.handles)
     lent = tuple(state.capabilities[name] for name in row.lent if name in state.capabilities)
-    if len(ends) < 2 or len(lent) < len(row.lent) or not _stands(state, row, ends, lent):
-        let_go(state, Gone(channels=(row.id,)))
+    consent = lent[-1] if lent and row.consent is not None else None
+    if len(ends) < 2:
+        why = "one of its qubits is no more"
+    elif len(lent) < len(row.lent) or _lapsed(ends[0].session, lent, consent):
+        why = "a right by which it was opened has ended"
+    elif not _linked(state, row, *ends):
+        why = "its link is no more what it was"
+    else:
+        _enter(state, row, (ends[0], ends[1]), lent)
         return
-    _enter(state, row, (ends[0], ends[1]), lent)
-
-
-def _stands(
-    state: State, row: ChannelRow, ends: tuple[Handle, ...], lent: tuple[Capability, ...]
-) -> bool:
-    near, far = ends
-    session = near.session
-    consent = None if far.session is session else _consent(session, far)
-    options = ChanOptions(fidelity=row.asked or None)
-    return (
-        (consent is None) == (far.session is session)
-        and _lent(session, consent) == lent
-        and check_rights(session, [LINK]) is None
-        and _linked(state, row, near, far)
-        and all(
-            account.channels < account.quota.channels
-            for account in quotas.accounts_of(session.tenant, lent)
-        )
-        and not isinstance(_terms(state, near, far, options), KernelError)
-    )
+    let_go(state, Gone(channels=(row.id,)))
+    names = {"channel": masked(row.id), "session": masked(row.session)}
+    write_down(state, "channel lost", **names, why=why)
 
 
 def _linked(state: State, row: ChannelRow, near: Handle, far: Handle) -> bool:
@@ -258,12 +247,13 @@ def opened_by(session: Session) -> list[Channel]:
 
 def lapse(session: Session) -> list[Channel]:
     """Those of a session whose rights are no longer what they were opened by."""
-    return [
-        each
-        for each in opened_by(session)
-        if not {*each.lent} <= session.lent.keys()
-        or check_rights(session, [LINK], [one for one in each.lent if one is not each.consent])
-    ]
+    return [each for each in opened_by(session) if _lapsed(session, each.lent, each.consent)]
+
+
+def _lapsed(session: Session, lent: tuple[Capability, ...], consent: Capability | None) -> bool:
+    others = [one for one in lent if one is not consent]
+    held = session.lent.keys() >= {*lent}
+    return not held or check_rights(session, [LINK], others) is not None
 
 
 # --- telling ------------------------------------------------------------------------------------

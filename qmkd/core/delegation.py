@@ -100,16 +100,19 @@ def restore(state: State, row: CapabilityRow) -> None:
     """After a restart: as it was, unless policy or time has ended what it comes from, or itself."""
     giver = state.sessions.get(row.giver)
     parent = state.capabilities.get(row.parent) if row.parent else None
-    orphan = giver is None or (row.parent is not None and parent is None)
-    expired = 0 < row.expires_ns <= state.now_ns
-    if giver is None or orphan or expired:
-        let_go(state, Gone(capabilities=(row.id,)))
+    if giver is None or (row.parent is not None and parent is None):
+        why = "what it comes from is no more"
+    elif 0 < row.expires_ns <= state.now_ns:
+        why = "it has expired"
+    elif not row.rights <= (parent.row.rights if parent else giver.granted):
+        why = "its giver has not all of the rights any more"
+    elif _check_share(parent or giver.tenant, row.share) is not None:
+        why = "its share is more than there is"
+    else:
+        _enter(state, row, giver, parent)
         return
-    held = parent.row.rights if parent else giver.granted
-    if not row.rights <= held or _check_share(parent or giver.tenant, row.share) is not None:
-        let_go(state, Gone(capabilities=(row.id,)))
-        return
-    _enter(state, row, giver, parent)
+    let_go(state, Gone(capabilities=(row.id,)))
+    write_down(state, "capability lost", capability=row.id, session=masked(row.giver), why=why)
 
 
 def _check_delegate(

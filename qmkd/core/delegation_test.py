@@ -15,7 +15,16 @@ from qmkd.core import events as ev
 from qmkd.core.conftest import ALL, Desk, bell
 from qmkd.core.limits import CAPABILITIES_MAX, DELEGATIONS_MAX, MS, SECOND
 from qmkd.core.ports import Quota, TenantRule
-from qmkd.core.records import AuditRow, CapabilityRow, GraphRow, JobRow, Recovered, SessionRow
+from qmkd.core.records import (
+    AuditRow,
+    CapabilityRow,
+    ChannelRow,
+    GraphRow,
+    HandleRow,
+    JobRow,
+    Recovered,
+    SessionRow,
+)
 from syscalls.capability import Delegate, Delegated, Revoke, Revoked, Share
 from syscalls.errors import (
     CapabilityNotFound,
@@ -388,11 +397,16 @@ def test_jobs_wait_for_qubits_of_the_share(court: Court) -> None:
 class Lasting(Court):
     """A court that keeps its rows, whatever goes, and is told at once that they are durable."""
 
-    def __init__(self, before: list[Any] | None = None) -> None:
-        super().__init__(RULES, durable=True)
+    def __init__(
+        self,
+        before: list[Any] | None = None,
+        rules: tuple[TenantRule, ...] = RULES,
+        **machine: Any,
+    ) -> None:
+        super().__init__(rules, durable=True, **machine)
         self.rows: list[Any] = []
         kinds = {"sessions": SessionRow, "capabilities": CapabilityRow, "graphs": GraphRow}
-        kinds |= {"jobs": JobRow}
+        kinds |= {"jobs": JobRow, "handles": HandleRow, "channels": ChannelRow}
         of: dict[str, Any] = {
             name: tuple(r for r in before or () if isinstance(r, k)) for name, k in kinds.items()
         }

@@ -169,32 +169,19 @@ def restore(state: State, row: HandleRow) -> None:
     profile = parse_profile(row.profile)
     assert isinstance(profile, Profile), "it was one when it was kept"
     lent = tuple(state.capabilities[name] for name in row.lent if name in state.capabilities)
-    gone = session is None or len(lent) < len(row.lent)
-    if session is None or gone or not _fits(state, row, session, profile, lent):
-        let_go(state, Gone(handles=(row.id,)))
-        return
-    _enter(state, row, session, profile, lent)
-
-
-def _fits(
-    state: State,
-    row: HandleRow,
-    session: Session,
-    profile: Profile,
-    lent: tuple[Capability, ...],
-) -> bool:
     run = Run(row.module, 0, row.first, profile.block_physical, 1)
-    mate = state.held.get(row.first)
-    size = 0 if mate else run.size
-    if lenders(session, [Right.ALLOC.value]) != lent:
-        return False
-    if mate is None and not state.inventory.is_free(run):
-        return False
-    return all(
-        account.logical < account.quota.logical_qubits
-        and account.physical + size <= account.quota.physical_qubits
-        for account in quotas.accounts_of(session.tenant, lent)
-    )
+    if session is None:
+        why = "its session is no more"
+    elif len(lent) < len(row.lent) or _lapsed(session, lent):
+        why = "the right by which it was allocated has ended"
+    elif row.first not in state.held and not state.inventory.is_free(run):
+        why = "its place is no more"
+    else:
+        _enter(state, row, session, profile, lent)
+        return
+    let_go(state, Gone(handles=(row.id,)))
+    names = [masked(row.id)]
+    write_down(state, "qubits lost", session=masked(row.session), handles=names, why=why)
 
 
 # --- giving back --------------------------------------------------------------------------------
@@ -238,9 +225,14 @@ def lapse(state: State, session: Session) -> None:
     for channel in channels.lapse(session):
         channels.close(state, channel)
     for handle in list(session.handles):
-        held = {*handle.lent} <= session.lent.keys()
-        if not held or check_rights(session, [Right.ALLOC.value], handle.lent) is not None:
+        if _lapsed(session, handle.lent):
             close(state, handle)
+
+
+def _lapsed(session: Session, lent: tuple[Capability, ...]) -> bool:
+    """Whether the right has ended by which it holds something."""
+    held = session.lent.keys() >= {*lent}
+    return not held or check_rights(session, [Right.ALLOC.value], lent) is not None
 
 
 def _settle(state: State, handle: Handle) -> None:

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from qmkd.core import channels, faults, holding, programs
-from qmkd.core.admission import broker_pairs, check_machine, check_quota, data_bytes, row_bytes
+from qmkd.core import channels, faults, holding, programs, quotas
+from qmkd.core.admission import broker_pairs, check_machine, data_bytes, row_bytes
 from qmkd.core.capabilities import lenders
 from qmkd.core.checkpoints import drop, enter, size_of
 from qmkd.core.delegation import restore
@@ -31,7 +31,7 @@ from qmkd.core.jobs import (
     trim,
     without_results,
 )
-from qmkd.core.keeping import keep, let_go, refusal, write_down
+from qmkd.core.keeping import keep, let_go, masked, refusal, write_down
 from qmkd.core.limits import SLICE_SHOTS_UNMEASURED_MAX, SWEEP_EFFECTS_MAX
 from qmkd.core.ports import EXACT, Plan
 from qmkd.core.records import (
@@ -172,10 +172,27 @@ def recover(state: State, event: Recovered) -> None:
     interrupted = str(state.live)
     for tenant in state.tenants.values():
         trim(state, tenant)
+        tenant.lowered = _holds_more(tenant)
     write_down(state, "started", jobs_interrupted=interrupted, **state.machine.versions)
     if state.sessions:
         plan_sweep(state, state.now_ns)
     state.version += 1
+
+
+def _holds_more(tenant: Tenant) -> bool:
+    """Whether its quota was lowered meanwhile: it keeps what it has, as after a reload."""
+    quota = tenant.quota
+    return (
+        tenant.sessions > quota.sessions
+        or tenant.live > quota.jobs
+        or tenant.logical > quota.logical_qubits
+        or tenant.physical > quota.physical_qubits
+        or tenant.channels > quota.channels
+        or tenant.held_bytes > quota.queued_bytes
+        or tenant.rows_live + tenant.kept_bytes > quota.result_bytes
+        or len(tenant.checkpoints) > quota.checkpoints
+        or tenant.checkpoint_bytes > quota.checkpoint_bytes
+    )
 
 
 def _program(tenant: Tenant, graph: GraphRow, made: dict[tuple[str, bytes], Program]) -> Program:
@@ -193,11 +210,11 @@ def _over_ns(end: EndRow | None) -> float:
 
 
 def _session(state: State, row: SessionRow) -> None:
-    """Open again, with what its tenant may still be granted, unless the tenant is no more or may
-    not have so many."""
+    """Open again, with what its tenant may still be granted, unless the tenant is no more."""
     tenant = state.tenants.get(row.tenant)
-    if tenant is None or tenant.sessions >= tenant.rule.quota.sessions:
+    if tenant is None:
         let_go(state, Gone(sessions=(row.id,)))
+        write_down(state, "session lost", session=masked(row.id), why=f"no tenant {row.tenant}")
         return
     granted = frozenset(Right(name) for name in row.granted) & tenant.rule.grantable
     state.sessions[row.id] = Session(row.id, tenant, granted, state.now_ns)
@@ -266,6 +283,7 @@ def _job(
             end = EndRow(job=job.id, status=status, completed_ns=state.now_ns)
             keep(state, end)
             let_go(state, Gone(results=(job.id,)))
+            write_down(state, "job fail", job=job.id, results="")
             slices = ()
         elif not _same(state, row.context, program) or (slices and job.data_total):
             # Decoder data is not kept, and it has to be that of all shots.
@@ -297,9 +315,11 @@ def _take_up(state: State, job: Job) -> KernelError | None:
     plan = state.planner(job.program.summary, shots, noise, job.policy.decoder_data)
     if isinstance(plan, KernelError):
         return plan
-    refused = check_quota(
-        state, job.session, job.policy, job.program, plan, metered=0
-    ) or check_machine(state, job.program, plan, job.handles)
+    refused = (
+        quotas.outgrown(job)
+        or _over_share(state, job, plan)
+        or check_machine(state, job.program, plan, job.handles)
+    )
     if refused is not None:
         return refused
     if not _same(state, job.context, job.program):
@@ -310,6 +330,15 @@ def _take_up(state: State, job: Job) -> KernelError | None:
         # Points that were measured since serve others: what this job needs is as it was.
         job.context = calibration(job.context, state.machine, state.table)
     job.plan = msgspec.structs.replace(plan, engine=job.context.engine)
+    return None
+
+
+def _over_share(state: State, job: Job, plan: Plan) -> KernelError | None:
+    """Where a right has ended it may run by another capability, which has a share of its own."""
+    for account in quotas.accounts_of(job.tenant, job.lent)[1:]:
+        refused = quotas.check(account, state.now_ns, job.program.summary, plan, 0)
+        if refused is not None:
+            return refused
     return None
 
 
