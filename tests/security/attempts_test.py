@@ -703,6 +703,23 @@ def _(stage: Stage) -> Any:
     return [keep, move]
 
 
+@attempt("escalate", "have a job kept by a right that ends before its fence", InsufficientCaps)
+def _(stage: Stage) -> Any:
+    roomy = Stage(durable=stage.state.machine.durable, workers=3)
+    roomy.workers(2)  # the victim keeps the others busy
+    lent = roomy.lent(Right.CHECKPOINT)
+    session = roomy.attack(NegotiateCaps(requested=["CAP_ALLOC", lent])).session_id
+    job = roomy.submit(session, uid=ATTACKER, shots=900)
+    assert roomy.attack(Checkpoint(session_id=session, job_id=job)) is None
+    asked = roomy.calls
+    roomy.call(Revoke(session_id=roomy.victim, capability_id=lent), uid=VICTIM)
+    (run,) = roomy.segments(job)
+    del roomy.held[run.ticket]
+    roomy.step(ev.SegmentParked(run.worker, run.ticket, None, 1, 10, bytes(32)))
+    assert not roomy.state.tenants["attacker"].checkpoints
+    return roomy.replies[asked]
+
+
 @attempt("exhaust disk", "by checkpoints", QuotaExceeded)
 def _(stage: Stage) -> Any:
     stage.lose(0)
@@ -1016,6 +1033,27 @@ def _(stage: Stage) -> Any:
     by_jobs = until_refused(job, SMALL.changes_per_minute)
     stage.later(60 * 10**9)
     return [by_jobs, until_refused(capability, SMALL.changes_per_minute)]
+
+
+@attempt("exhaust the journal", "by moving a job to and fro", QuotaExceeded)
+def _(stage: Stage) -> Any:
+    modules = Module(name="left", qubits=100), Module(name="right", qubits=100)
+    link = Link(between=("left", "right"), cycles=10.0, fidelity=0.9)
+    machine = Hardware(name="two", module=modules, link=(link,))
+    linked = Stage(hardware=machine, durable=stage.state.machine.durable)
+    linked.lose(0)
+    linked.lose(1)
+    job = linked.submit(linked.session, uid=ATTACKER)
+
+    def move(at: int) -> Any:
+        target = modules[at % 2].name
+        return linked.attack(Migrate(session_id=linked.session, job_id=job, target=target))
+
+    audited = linked.state.audited
+    refused = until_refused(move, SMALL.changes_per_minute)
+    most = SMALL.changes_per_minute if linked.state.machine.durable else 0
+    assert linked.state.audited - audited <= most
+    return refused
 
 
 @pytest.mark.parametrize("durable", [False, True], ids=["memory", "durable"])
