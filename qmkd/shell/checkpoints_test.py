@@ -7,6 +7,7 @@ import itertools
 import signal
 import socket
 import sqlite3
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 
 from qmkd.shell.store import DATABASE_NAME
 from syscalls.results import SHOT_BLOCK
+from tests import daemon as daemon_module
 from tests.daemon import Line, running_daemon, short_folder
 
 SHOTS = 200_000
@@ -159,6 +161,89 @@ def test_a_job_goes_on_inside_its_slice_after_the_daemon_ends(
         with running_daemon(folder) as again, Line(again.socket) as line:
             assert digest(line, session, job) == undisturbed
     assert parked or number == signal.SIGKILL, "a shutdown parks what runs"
+
+
+# A daemon whose threads begin to read what is stored once a file `open` is there. It says by files
+# of its own that one has come so far, and that the loop itself has read packed rows.
+GATED = """
+import pathlib, runpy, sys, time
+from qmkd.shell.store import fetcher, reader
+
+gate = pathlib.Path({!r})
+
+def gated(read):
+    def reads(*asked):
+        (gate / "asked").touch()
+        while not (gate / "open").exists():
+            time.sleep(0.005)
+        return read(*asked)
+    return reads
+
+def said(read):
+    def reads(*asked):
+        (gate / "read").touch()
+        return read(*asked)
+    return reads
+
+fetcher.packed_rows = gated(reader.packed_rows)
+fetcher.snapshot_pieces = gated(reader.snapshot_pieces)
+reader.packed_rows = said(reader.packed_rows)
+sys.argv[0] = "qmkd"
+runpy.run_module("qmkd", run_name="__main__")
+"""
+
+
+class Gate:
+    """Of a daemon that is started while it is there."""
+
+    def __init__(self, folder: Path, patched: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        folder.mkdir()
+        code = GATED.format(str(folder))
+        patched.setattr(
+            daemon_module, "command", lambda *flags: [sys.executable, "-c", code, *flags]
+        )
+
+    def wait(self, name: str) -> None:
+        until = time.monotonic() + 20.0
+        while not (self.folder / name).exists():
+            assert time.monotonic() < until
+            time.sleep(0.005)
+
+
+def test_everybody_is_answered_while_a_job_waits_for_what_it_goes_on_from(
+    undisturbed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is opened only once all that is asked meanwhile is answered, or the daemon ends."""
+    with short_folder() as folder:
+        with running_daemon(folder) as daemon, Line(daemon.socket) as line:
+            session = opened(line)
+            jobs = [begun(line, session), submitted(line, session, seed=6)]
+        assert _parked(folder)
+        gate = Gate(folder / "gate1", monkeypatch)
+        with running_daemon(folder) as daemon:
+            gate.wait("asked")
+            before = len(daemon.log)
+            daemon.process.send_signal(signal.SIGTERM)
+            until = time.monotonic() + 20.0
+            while "qmkd: stopped" not in daemon.log[before:]:
+                assert time.monotonic() < until, daemon.log
+                time.sleep(0.005)
+            (gate.folder / "open").touch()
+            assert daemon.process.wait(20) == 0
+        gate = Gate(folder / "gate2", monkeypatch)
+        with running_daemon(folder) as daemon, Line(daemon.socket) as line:
+            gate.wait("asked")
+            with Line(daemon.socket) as other:
+                theirs = opened(other)
+                assert other.call("q_get_telemetry", session_id=theirs)["jobs"] is not None
+            for job in jobs[1:]:
+                ended = line.call("q_cancel", session_id=session, job_id=job)
+                assert ended["state"] == "CANCELLED"
+            (gate.folder / "open").touch()
+            assert digest(line, session, jobs[0]) == undisturbed
+            assert not (gate.folder / "read").exists(), "nobody asked for its rows"
+            assert leaves(daemon.socket, session, jobs[0]) == undisturbed
 
 
 def _parked(folder: Path) -> int:

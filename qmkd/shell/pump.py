@@ -11,7 +11,7 @@ import errno
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from time import monotonic_ns
 from typing import Any, Protocol
@@ -27,11 +27,11 @@ from qmkd.core.limits import ENTROPY_BYTES
 from qmkd.core.records import SnapshotRow
 from qmkd.shell.clock import Clock, Timers
 from qmkd.shell.connection import Connection
-from qmkd.shell.results import Fetched, Results
+from qmkd.shell.results import Dropped, Fetched, Results
 from qmkd.shell.snapshots import Snapshots
 from qmkd.shell.store.rows import RowsOf, SnapshotOf
 from syscalls.discover import Discover
-from syscalls.errors import Busy, InternalError, KernelError
+from syscalls.errors import Busy, InternalError, KernelError, ResultsDropped
 from syscalls.events import JobEvent
 from syscalls.results import ResultsReply
 from syscalls.syscall import Syscall
@@ -66,7 +66,7 @@ class Store(Protocol):
 
     def keep(self, effect: fx.Keep, rows_of: RowsOf, snapshot_of: SnapshotOf) -> None: ...
 
-    def snapshot(self, ticket: int) -> Iterator[bytes]: ...
+    def fetch_snapshot(self, tickets: tuple[int, ...], fd: int, fetched: Fetched) -> None: ...
 
     def graph(self, job_id: str) -> bytes: ...
 
@@ -91,7 +91,7 @@ class Pump:
         self._store = store
         # An answer is one line, so the document in it must not hold line breaks.
         self._openrpc = msgspec.Raw(msgspec.json.format(openrpc, indent=-1))
-        self.snapshots = Snapshots(None if store is None else store.snapshot)
+        self.snapshots = Snapshots(None if store is None else store.fetch_snapshot)
         self._clock = Clock()
         self.offset_ns = self._clock.offset_ns
         self._events: deque[ev.Event] = deque()
@@ -250,10 +250,12 @@ class Pump:
 
 
 def _no_rows(error: OSError) -> KernelError:
-    """Rows that are there cannot be handed out; why, for the log and for the caller."""
+    """Rows that were there cannot be handed out; why, for the log and for the caller."""
     if error.errno in (errno.EMFILE, errno.ENFILE):
         _log.warning("no descriptor for results", extra={"why": error.strerror})
         return Busy(what="no descriptor is free", retry_after_ms=1000)
+    if isinstance(error, Dropped):
+        return ResultsDropped()
     reference = f"rows-{monotonic_ns()}"
     _log.error("results cannot be read", extra={"reference": reference, "why": error.strerror})
     return InternalError(reference=reference)

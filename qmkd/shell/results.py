@@ -2,8 +2,9 @@
 
 Rows of a small job lie in this process; those of a large one in a memory file that workers write
 into at the place of each shot. Once sealed, rows never change; clients get descriptors of their own
-that can only be read. What earlier daemons left is read from the store when somebody needs it. How
-much a tenant may keep is decided by the kernel; the layout of a row is in `syscalls.results`.
+that can only be read. What is in the store already, of an earlier daemon or of before a checkpoint,
+stays there until the job is complete and somebody asks for its rows. How much a tenant may keep is
+decided by the kernel; the layout of a row is in `syscalls.results`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain
 from typing import Final, Literal
 
 ROWS_HELD_BYTES_MAX = 64 * 1024  # larger while running: in a memory file
@@ -80,15 +80,13 @@ class Rows:
             self.held = os.pread(self.fd, self.size, 0)
             self.close()
 
-    def put(self, pieces: Iterable[tuple[int, bytes]]) -> None:
-        """Put back what is stored: (first byte, bytes)."""
-        assert not self.sealed
+    def put(self, pieces: Iterable[tuple[int, bytes]]) -> int:
+        """Put back what is stored: (first byte, bytes). How many bytes that were."""
+        found = 0
         for first_byte, piece in pieces:
-            assert first_byte + len(piece) <= self.size, "rows end where the job's rows end"
-            if self.fd is None:
-                self.write(first_byte, piece)
-            else:
-                os.pwrite(self.fd, piece, first_byte)
+            self.write(first_byte, piece)
+            found += len(piece)
+        return found
 
     def copied(self) -> Rows:
         """Others, which hold the same and may be written to. Raises OSError."""
@@ -139,6 +137,10 @@ class Region:
         self._rows.release()
 
 
+class Dropped(OSError):
+    """The rows went while they were fetched."""
+
+
 StoredRows = Callable[[str], Iterator[tuple[int, bytes]]]
 """job -> its stored rows, (first byte, bytes) piece by piece. Raises OSError where damaged."""
 
@@ -146,7 +148,7 @@ Fetched = Callable[[OSError | None], None]
 """Told later: the rows are there, or why they are not."""
 
 FetchStored = Callable[[str, int, Fetched], None]
-"""(job, descriptor, whom to tell): its stored rows are written into the file."""
+"""(job, descriptor, whom to tell): its stored rows are written into the file, and fill it."""
 
 
 class Results:
@@ -154,8 +156,8 @@ class Results:
 
     Only those of events are ever stored; decoder data ends with the daemon.
 
-    stored: job -> bytes of all its rows, for those that an earlier daemon left in the store.
-    read_stored: how to get them there. fetch_stored: how to get those that are large.
+    stored: job -> bytes of all its rows, for those of which an earlier daemon left some in the
+    store. read_stored: how to get them there. fetch_stored: how to get those that are large.
     """
 
     def __init__(
@@ -166,24 +168,22 @@ class Results:
     ) -> None:
         self._rows: dict[tuple[str, Kind], Rows] = {}
         self._stored = dict(stored or {})
-        self._copy_of: dict[str, str] = {}
         self._lacking: dict[str, OSError] = {}
         self._read_stored = read_stored
         self._fetch_stored = fetch_stored
         self._fetching: dict[str, tuple[Rows, list[Fetched]]] = {}
 
     def rows(self, job_id: str, size: int, kind: Kind = "packed") -> Rows:
-        """Where the job's rows go, with those in place that are stored; made at its first segment.
+        """Where the job's rows go, with nothing in place of those that are stored; made at its
+        first segment.
 
-        Raises OSError out of descriptors, or where stored rows are damaged.
+        Raises OSError out of descriptors, or where rows that came before could not be copied.
         """
         if job_id in self._lacking:
             raise self._lacking[job_id]
         rows = self._rows.get((job_id, kind))
         if rows is None:
-            stored = kind == "packed" and job_id in self._stored
-            rows = self._load(job_id) if stored else Rows(size)
-            self._rows[job_id, kind] = rows
+            rows = self._rows[job_id, kind] = Rows(size)
         assert rows.size == size, "a job's rows have one size"
         return rows
 
@@ -196,9 +196,12 @@ class Results:
         return bytes(rows.held[first_byte : first_byte + size])
 
     def seal(self, job_id: str) -> None:
-        """All of the job's rows are there."""
-        here = (job_id, "packed") in self._rows
-        assert here or job_id in self._stored, "what is sealed has rows, here or in the store"
+        """All of the job's rows are there, and durable where there is a store."""
+        stored = job_id in self._stored
+        assert stored or (job_id, "packed") in self._rows, "what is sealed has rows, here or there"
+        if stored and (job_id, "packed") in self._rows:
+            # The store has the rows from before as well, which are not in here.
+            self._rows.pop((job_id, "packed")).close()
         for kind in KINDS:
             if (job_id, kind) in self._rows:
                 self._rows[job_id, kind].seal()
@@ -206,7 +209,6 @@ class Results:
     def drop(self, job_id: str) -> None:
         """Forget the job's rows, if there are any. Descriptors handed out stay readable."""
         self._stored.pop(job_id, None)
-        self._copy_of.pop(job_id, None)
         self._lacking.pop(job_id, None)
         for kind in KINDS:
             rows = self._rows.pop((job_id, kind), None)
@@ -224,7 +226,6 @@ class Results:
         if self._read_stored is not None:
             if size:
                 self._stored[target] = size
-                self._copy_of[target] = source
             return
         if source in self._lacking:
             self._lacking[target] = self._lacking[source]
@@ -288,6 +289,8 @@ class Results:
             self._rows[job_id, "packed"] = rows
         else:
             rows.close()
+            if job_id not in self._stored:
+                error = Dropped(errno.ENOENT, "the rows were dropped meanwhile")
         for fetched in waiting:
             fetched(error)
         if error is None and job_id not in self._stored:
@@ -304,29 +307,16 @@ class Results:
         return rows
 
     def _load(self, job_id: str) -> Rows:
-        """The stored rows of a job, at their places. Raises OSError."""
+        """The stored rows of a complete job, at their places. Raises OSError."""
         assert self._read_stored is not None
         rows = Rows(self._stored[job_id])
         try:
-            rows.put(self._found(job_id, rows.size))
+            if rows.put(self._read_stored(job_id)) != rows.size:
+                raise OSError(errno.EIO, "rows that were stored are not in the store")
         except BaseException:
             rows.close()
             raise
         return rows
-
-    def _found(self, job_id: str, size: int) -> Iterator[tuple[int, bytes]]:
-        """Stored rows; or, as long as the store has no copy yet, those that it is a copy of."""
-        assert self._read_stored is not None
-        name: str | None = job_id
-        while name is not None:
-            stored = self._read_stored(name)
-            first = next(stored, None)
-            if first is not None:
-                return chain((first,), stored)
-            name = self._copy_of.get(name)
-        if size and job_id in self._copy_of:
-            raise OSError(errno.EIO, "rows that were to be copied are not in the store")
-        return iter(())  # of a job that begins anew
 
 
 def _memory_file(size: int) -> int:

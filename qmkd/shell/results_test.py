@@ -14,6 +14,7 @@ from qmkd.shell.results import (
     ROWS_HELD_BYTES_MAX,
     ROWS_KEPT_BYTES_MAX,
     ROWS_READ_BYTES_MAX,
+    Dropped,
     Region,
     Results,
 )
@@ -101,6 +102,10 @@ def test_decoder_data_lies_beside_the_rows_and_goes_with_them() -> None:
 # --- with a store -------------------------------------------------------------------------------
 
 
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
 def content_of(size: int) -> bytes:
     return bytes(i * 7 % 251 for i in range(size))
 
@@ -135,19 +140,31 @@ def test_rows_of_an_earlier_daemon_are_read_once_when_somebody_asks(size: int) -
 
 
 @pytest.mark.parametrize("size", SIZES[1:])
-def test_a_live_job_goes_on_where_its_stored_rows_end(size: int) -> None:
-    half = size // 2
-    shelf = Shelf(size, upto=half)
+def test_a_job_that_goes_on_leaves_what_is_stored_where_it_is_until_somebody_asks(
+    size: int,
+) -> None:
+    shelf, before = Shelf(size), open_descriptors()
     results = Results({"job": size}, shelf.read)
-    rest = content_of(size)[half:]
+    half = size // 2
     rows = results.rows("job", size)
-    if rows.fd is None:
-        rows.write(half, rest)
-    else:
-        os.pwrite(rows.fd, rest, half)
+    rows.write(half, content_of(size)[half:])
+    region = results.region("job", half, size - half)
+    content = region if isinstance(region, bytes) else region.read(0, region.size)
+    assert content == content_of(size)[half:]
+    if isinstance(region, Region):
+        region.release()
     results.seal("job")
+    assert (shelf.reads, open_descriptors()) == (0, before)
     assert base64.b64decode(results.base64("job")) == content_of(size)
     results.close()
+
+
+def test_rows_that_are_not_all_stored_are_not_handed_out() -> None:
+    results, before = Results({"job": 10}, Shelf(10, upto=9).read), open_descriptors()
+    results.seal("job")
+    with pytest.raises(OSError, match="not in the store"):
+        results.base64("job")
+    assert open_descriptors() == before
 
 
 class Fetching:
@@ -222,6 +239,16 @@ def test_rows_dropped_while_they_are_fetched_reach_those_who_asked_before() -> N
     assert got == [shelf.content]
     with pytest.raises(KeyError):
         results.descriptor("job")
+
+
+def test_who_asked_for_rows_that_went_before_they_were_fetched_is_told_so() -> None:
+    results, fetching, _ = large()
+    told: list[OSError | None] = []
+    assert results.fetch("job", told.append)
+    results.drop("job")
+    fetching.asked[0][2](OSError(errno.EIO, "missing"))
+    (error,) = told
+    assert isinstance(error, Dropped)
 
 
 def test_damaged_rows_are_not_handed_out_and_leave_nothing_behind() -> None:
@@ -320,37 +347,15 @@ def test_who_asks_for_a_copy_that_could_not_be_made_is_told_why(
     results.close()
 
 
-def test_a_copy_of_what_is_stored_is_read_where_the_store_has_it() -> None:
-    """Its own, or, as long as it is not written, that of which it is a copy."""
-    stored: dict[str, bytes] = {"ckpt_1": b"one two"}
-
-    def read(name: str) -> Iterator[tuple[int, bytes]]:
-        if name in stored:
-            yield 0, stored[name]
-
-    for written in (False, True):
-        results = Results({"ckpt_1": 10}, read)
-        results.copy("ckpt_1", "job")
-        if written:
-            stored["job"] = stored.pop("ckpt_1")
-            results.drop("ckpt_1")
-        assert results.rows("job", 10).held == b"one two\0\0\0"
-
-
-def test_a_copy_of_a_copy_is_read_wherever_the_store_has_it_by_then() -> None:
-    content = {"job": b"rows"}
-    results = Results(
-        {"job": 4}, lambda name: iter([(0, content[name])] if name in content else [])
-    )
-    results.copy("job", "checkpoint")
-    content["checkpoint"] = content.pop("job")
-    results.drop("job")
-    results.copy("checkpoint", "new")
-    results.seal("new")
-    assert base64.b64decode(results.base64("new")) == b"rows"
-    results.copy("checkpoint", "newer")
-    del content["checkpoint"]
-    results.seal("newer")
-    with pytest.raises(OSError, match="to be copied"):
-        results.base64("newer")
-    results.close()
+def test_a_copy_of_what_is_stored_is_read_under_its_own_name_once_it_is_complete() -> None:
+    stored: dict[str, bytes] = {"first": b"one two"}
+    results = Results({"first": 10}, lambda name: iter([(0, stored[name])]))
+    results.copy("first", "ckpt_1")
+    results.drop("first")
+    results.copy("ckpt_1", "job")
+    results.drop("ckpt_1")
+    results.rows("job", 10).write(7, b"six")
+    assert results.region("job", 7, 3) == b"six"
+    stored["job"] = stored.pop("first") + b"six"
+    results.seal("job")
+    assert base64.b64decode(results.base64("job")) == b"one twosix"

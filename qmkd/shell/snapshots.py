@@ -2,14 +2,15 @@
 
 The daemon never reads one: it holds the descriptor under the ticket of the segment that was parked,
 hands it to the worker that goes on, and to the store. One that only the store has is fetched from
-there when a segment is to go on from it. What is in one is `qmkd/engine/snapshot.py`'s business.
+there, by a thread, when a segment is to go on from it. What is in one is the business of
+`qmkd/engine/snapshot.py`.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from qmkd.engine.limits import SNAPSHOT_BYTES_MAX
 from qmkd.shell.limits import SNAPSHOTS_HELD_MAX
@@ -19,9 +20,12 @@ HELD_BYTES_MAX = 1 << 30  # all together; who asks for more room is given little
 HELD_FREELY_BYTES = 256 << 20  # more than that: what is in the store is not held
 SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
-StoredSnapshot = Callable[[int], Iterator[bytes]]
-"""ticket -> the snapshot that is stored, piece by piece; nothing where there is none. Raises
-OSError where it is damaged."""
+Fetched = Callable[[OSError | None], None]
+"""Told later: the snapshot is there, or why it is not."""
+
+FetchStored = Callable[[tuple[int, ...], int, Fetched], None]
+"""(tickets, descriptor, whom to tell): the stored snapshot of the first of them that there is one
+of is written into the file."""
 
 
 class Held:
@@ -52,13 +56,14 @@ class Held:
 
 
 class Snapshots:
-    """By ticket. stored: how to get those that an earlier daemon left; None where nothing lasts."""
+    """By ticket. fetch_stored: gets those that only the store has; None where nothing lasts."""
 
-    def __init__(self, stored: StoredSnapshot | None = None) -> None:
+    def __init__(self, fetch_stored: FetchStored | None = None) -> None:
         self._held: dict[int, Held] = {}
         self._copy_of: dict[int, int] = {}
         self._durable: dict[int, None] = {}
-        self._stored = stored
+        self._fetching: dict[int, list[Fetched]] = {}
+        self._fetch_stored = fetch_stored
 
     def room(self, sharers: int) -> int:
         """Bytes that the next snapshot may have, where so many may come at once."""
@@ -80,6 +85,9 @@ class Snapshots:
         """The store has it now, so that it need not be held where there is much."""
         if ticket in self._held:
             self._durable[ticket] = None
+        self._hold_less()
+
+    def _hold_less(self) -> None:
         while self._durable and self._much():
             oldest = next(iter(self._durable))
             del self._durable[oldest]
@@ -99,21 +107,41 @@ class Snapshots:
             held.users += 1
             self._held[target] = held
 
-    def descriptor(self, ticket: int) -> int | None:
-        """The descriptor, which stays ours; None where there is none, here or in the store.
+    def fetch(self, ticket: int, fetched: Fetched) -> bool:
+        """Begin to fetch what a segment is to go on from, if only the store may have it.
 
-        Raises OSError out of descriptors, or where what is stored is damaged.
+        Returns whether `fetched` will be told, unless it is dropped before; while it is, and only
+        if without an error, `descriptor` has it at hand. Raises OSError out of descriptors.
         """
+        if ticket in self._held or self._fetch_stored is None:
+            return False
+        if ticket in self._fetching:
+            self._fetching[ticket].append(fetched)
+            return True
+        # The store may not have the copy yet, but then it still has what it is a copy of.
+        tickets = [ticket]
+        while tickets[-1] in self._copy_of:
+            tickets.append(self._copy_of[tickets[-1]])
+        fd = os.memfd_create("qmk-snapshot", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self._fetching[ticket] = [fetched]
+        self._fetch_stored(tuple(tickets), fd, lambda error: self._fetched(ticket, fd, error))
+        return True
+
+    def _fetched(self, ticket: int, fd: int, error: OSError | None) -> None:
+        waiting = self._fetching.pop(ticket, None)
+        if waiting is None or error is not None:
+            os.close(fd)
+        else:
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+            self.hold(ticket, fd)
+            self._durable[ticket] = None
+        for fetched in waiting or ():
+            fetched(error)
+        self._hold_less()
+
+    def descriptor(self, ticket: int) -> int | None:
+        """The descriptor, which stays ours; None where it is not at hand."""
         held = self._held.get(ticket)
-        if held is None and self._stored is not None:
-            # The store may not have the copy yet, but then it still has what it is a copy of.
-            fd, one = self._fetch(ticket), ticket
-            while fd is None and one in self._copy_of:
-                one = self._copy_of[one]
-                fd = self._fetch(one)
-            if fd is not None:
-                held = self._held[ticket] = Held(fd)
-                self._durable[ticket] = None
         return None if held is None else held.fd
 
     def region(self, ticket: int) -> bytes | Held:
@@ -127,6 +155,7 @@ class Snapshots:
     def drop(self, ticket: int) -> None:
         """Nobody goes on from it any more."""
         self._copy_of.pop(ticket, None)
+        self._fetching.pop(ticket, None)
         self._durable.pop(ticket, None)
         held = self._held.pop(ticket, None)
         if held is not None:
@@ -134,20 +163,6 @@ class Snapshots:
 
     def close(self) -> None:
         """Drop all."""
+        self._fetching.clear()
         for ticket in list(self._held):
             self.drop(ticket)
-
-    def _fetch(self, stored: int) -> int | None:
-        """A memory file of what the store has under this ticket."""
-        assert self._stored is not None
-        fd = os.memfd_create("qmk-snapshot", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        try:
-            size = sum(os.write(fd, piece) for piece in self._stored(stored))
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
-        except BaseException:
-            os.close(fd)
-            raise
-        if size:
-            return fd
-        os.close(fd)
-        return None

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from select import EPOLLIN, EPOLLOUT
 from time import monotonic
 
+import msgspec
 import trio
 
 from qmkd.core import effects as fx
@@ -88,9 +89,12 @@ class Worker:
         self.programs: set[int] = set()
         self.tables: set[str] = {""}
         self.running: dict[int, tuple[fx.RunSegment, Rows] | fx.CheckProgram | fx.Calibrate] = {}
+        # What is not sent before what it goes on from is fetched.
+        self.waiting: dict[int, fx.RunSegment] = {}
         # Tickets for each of the words, in the order in which they will be met.
         self.stopping: tuple[list[int], list[int], list[int]] = ([], [], [])
-        self.fds: deque[int] = deque()  # that came with messages not heard yet
+        # That came with messages not heard yet; None: there was no room for it here.
+        self.fds: deque[int | None] = deque()
         assert self.process.stdout is not None
         os.set_blocking(self.process.stdout.fileno(), False)
 
@@ -103,7 +107,8 @@ class Worker:
     def close(self) -> None:
         self.outbox.clear()
         for fd in self.fds:
-            os.close(fd)
+            if fd is not None:
+                os.close(fd)
         self.stop_words.close()
         os.close(self.stop_fd)
         os.close(self.pidfd)
@@ -170,18 +175,42 @@ class Pool:
     # --- what the kernel wishes ----------------------------------------------------------------
 
     def run(self, segment: fx.RunSegment) -> None:
-        """Run shots; a program that the worker does not hold is sent first."""
+        """Run shots, once what they go on from is here; a program that the worker does not hold is
+        sent first."""
         worker = self._workers.get(segment.worker)
         if worker is None or not worker.connected:
             return  # WorkerGone is on its way
         size = segment.shots_total * segment.row_bytes
         try:
-            rows = self._results.rows(segment.job_id, size)
-            self._send_run(worker, segment, rows)
+            if self._is_fetched(worker, segment):
+                rows = self._results.rows(segment.job_id, size)
+                self._send_run(worker, segment, rows)
         except _Lost as lost:
             self._fail(worker, segment.ticket, "unfit", str(lost))
         except OSError as error:
             self._fail(worker, segment.ticket, "results", str(error.strerror))
+
+    def _is_fetched(self, worker: Worker, segment: fx.RunSegment) -> bool:
+        """Whether what the segment goes on from need not be fetched, or is now. Raises `_Lost`."""
+        if not segment.resume:
+            return True
+
+        def fetched(error: OSError | None) -> None:
+            # It may have been stopped meanwhile; or its worker is gone, and the kernel told.
+            if worker.waiting.pop(segment.ticket, None) is None or not worker.connected:
+                return
+            if error is None:
+                self.run(segment)
+            else:
+                self._fail(worker, segment.ticket, "unfit", error.strerror or str(error))
+
+        try:
+            begun = self._snapshots.fetch(segment.resume, fetched)
+        except OSError as error:
+            raise _Lost(error.strerror or str(error)) from error
+        if begun:
+            worker.waiting[segment.ticket] = segment
+        return not begun
 
     def _send_run(self, worker: Worker, segment: fx.RunSegment, rows: Rows) -> None:
         """Raises OSError out of descriptors, `_Lost` where nothing is there to go on from."""
@@ -217,10 +246,7 @@ class Pool:
         if rows.fd is not None:
             yield rows.fd
         if segment.resume:
-            try:
-                fd = self._snapshots.descriptor(segment.resume)
-            except OSError as error:
-                raise _Lost(error.strerror or str(error)) from error
+            fd = self._snapshots.descriptor(segment.resume)
             if fd is None:
                 raise _Lost(f"nothing is kept of ticket {segment.resume}")
             yield fd
@@ -250,6 +276,9 @@ class Pool:
     def stop(self, number: int, ticket: int, keep: bool = False, back: bool = False) -> None:
         """Ask a segment to stop, or to park, once the worker is at it."""
         worker = self._workers.get(number)
+        if worker is not None and worker.waiting.pop(ticket, None) is not None:
+            self._fail(worker, ticket, "stopped", "it had not begun")
+            return
         if worker is None or ticket not in worker.running:
             return
         # Segments run in the order they were sent in.
@@ -397,7 +426,13 @@ class Pool:
         except OSError:
             data, fds, flags = b"", [], 0
         worker.fds += fds
-        if flags & socket.MSG_CTRUNC or len(worker.fds) > FDS_WAITING_MAX:
+        cut = bool(flags & socket.MSG_CTRUNC)
+        if cut and len(fds) < FDS_WAITING_MAX:
+            # There was room for it in the message, so it is we who are out of descriptors.
+            _log.warning("no descriptor for a snapshot", extra={"worker": worker.number})
+            worker.fds.append(None)
+            cut = False
+        if cut or len(worker.fds) > FDS_WAITING_MAX:
             _log.error("worker sent too many descriptors", extra={"worker": worker.number})
             data = b""
         if not data:
@@ -468,8 +503,8 @@ class Pool:
         shots = 0 if parked.report is None else parked.report.shots
         if shots % SHOT_BLOCK or not (0 <= shots < asked.shots):
             raise _Unasked(f"{shots} shots done of {asked.shots}")
-        if parked.size:
-            self._hold(worker, parked)
+        if parked.size and not self._holds(worker, parked):
+            parked = msgspec.structs.replace(parked, epoch=0, size=0, digest=b"")
         if shots and not self._taken_in(worker, asked, rows, parked, shots):
             self._snapshots.drop(parked.ticket)
             return
@@ -478,11 +513,16 @@ class Pool:
         )
         self._feed(event)
 
-    def _hold(self, worker: Worker, parked: msg.Parked) -> None:
-        """Whoever goes on from a snapshot is to find in it what it has now."""
+    def _holds(self, worker: Worker, parked: msg.Parked) -> bool:
+        """Hold the snapshot. False where it could not come here, and the rest begins anew.
+
+        Whoever goes on from it is to find in it what it has now.
+        """
         if not worker.fds:
             raise _Unasked("a snapshot without its descriptor")
         fd = worker.fds.popleft()
+        if fd is None:
+            return False
         try:
             sealed = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
             size = os.fstat(fd).st_size
@@ -493,6 +533,7 @@ class Pool:
             os.close(fd)
             raise _Unasked("a snapshot that is not a sealed file of its size")
         self._snapshots.hold(parked.ticket, fd)
+        return True
 
     def _taken_in(
         self,

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import resource
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from hashlib import sha256
@@ -27,7 +28,7 @@ from qmkd.shell import workers
 from qmkd.shell.hub import Hub
 from qmkd.shell.outbox import Outbox
 from qmkd.shell.results import ROWS_HELD_BYTES_MAX, Results
-from qmkd.shell.snapshots import SEALS, Snapshots
+from qmkd.shell.snapshots import SEALS, Fetched, Snapshots
 from qmkd.shell.store.schema import Damaged
 from qmkd.shell.tables import Tables
 from qmkd.shell.workers import FDS_WAITING_MAX, START_FAILURES_MAX, Pool, Worker
@@ -209,12 +210,10 @@ def test_a_segment_parked_again_and_again_in_two_workers_has_the_rows_of_an_undi
 
 
 def test_a_segment_parks_when_asked_and_one_that_nothing_is_kept_of_is_unfit(hub: Hub) -> None:
-    def stored(ticket: int) -> Iterator[bytes]:
-        if ticket == 7:
-            raise Damaged("its digest is another")
-        yield from ()
+    def fetch(tickets: tuple[int, ...], fd: int, fetched: Fetched) -> None:
+        hub.later(lambda: fetched(Damaged("its digest is another")))
 
-    results, snapshots = Results(), Snapshots(stored)
+    results, snapshots = Results(), Snapshots()
     large = {"shots": 1 << 21, "shots_total": 1 << 21}
 
     async def story(pool: Pool, heard: trio.MemoryReceiveChannel[ev.Event]) -> None:
@@ -228,6 +227,7 @@ def test_a_segment_parks_when_asked_and_one_that_nothing_is_kept_of_is_unfit(hub
         assert isinstance(lost, ev.SegmentFailed)
         assert (lost.ticket, lost.reason) == (2, "unfit")
         assert "nothing is kept" in lost.message
+        snapshots._fetch_stored = fetch
         pool.run(a_segment(4, job_id="fourth", resume=7))
         damaged = await heard.receive()
         assert isinstance(damaged, ev.SegmentFailed)
@@ -238,6 +238,59 @@ def test_a_segment_parks_when_asked_and_one_that_nothing_is_kept_of_is_unfit(hub
     with_pool(hub, results, snapshots, 1, story)
     snapshots.close()
     results.close()
+
+
+def test_a_segment_is_held_back_until_what_it_goes_on_from_is_fetched(hub: Hub) -> None:
+    """Meanwhile it can be stopped, its worker can end, and others run."""
+    asked: list[tuple[int, Fetched]] = []
+    results, snapshots = Results(), Snapshots(lambda _, fd, told: asked.append((fd, told)))
+    shots = {"shots_total": 100_000}
+
+    async def story(pool: Pool, heard: trio.MemoryReceiveChannel[ev.Event]) -> None:
+        pool.run(a_segment(1, park_ns=1, shots=100_000, **shots))
+        parked = await heard.receive()
+        assert isinstance(parked, ev.SegmentParked)
+        fd = snapshots.descriptor(1)
+        assert fd is not None
+        content = os.pread(fd, parked.size, 0)
+        snapshots.drop(1)
+        done = 0 if parked.report is None else parked.report.shots
+        left = {"resume": 1, "shot_first": done, "shots": 100_000 - done, **shots}
+
+        for ticket, keep in ((2, True), (3, False)):
+            pool.run(a_segment(ticket, **left))
+            pool.stop(0, ticket, keep=keep)
+            assert await heard.receive() == stopped(ticket)
+        pool.run(a_segment(4, job_id="other"))
+        assert isinstance(await heard.receive(), ev.SegmentDone)
+        pool.run(a_segment(5, **left))
+        pool.kill(0)
+        assert await heard.receive() == ev.WorkerGone(0)
+        assert isinstance(await heard.receive(), ev.WorkerReady)
+        pool.run(a_segment(6, **left))
+        assert not pool._workers[0].running, "nothing was sent"
+
+        ((fd, told),) = asked
+        os.write(fd, content)
+        told(None)
+        assert list(pool._workers[0].running) == [6]
+        finished = await heard.receive()
+        assert isinstance(finished, ev.SegmentDone)
+        assert finished.ticket == 6
+
+    def stopped(ticket: int) -> ev.SegmentFailed:
+        return ev.SegmentFailed(0, ticket, "stopped", "it had not begun")
+
+    before = open_descriptors()
+    with_pool(hub, results, snapshots, 1, story)
+    results.seal("job")
+    fd = results.descriptor("job")
+    _, rows = run.run_segment(run.prepare(with_fences()), 3, 0, 100_000, "frames")
+    assert os.pread(fd, 2 * 100_000, 0) == rows
+    os.close(fd)
+    snapshots.close()
+    results.close()
+    assert open_descriptors() == before
 
 
 SEALED = b"a snapshot"
@@ -258,6 +311,30 @@ def a_file(sealed: bool) -> int:
     return fd
 
 
+def in_its_place(hub: Hub, pool: Pool) -> socket.socket:
+    """A socket that speaks for the worker, whose own is closed."""
+    worker = pool._workers[0]
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    hub.forget(worker.sock.fileno())
+    worker.sock.close()
+    worker.sock, worker.outbox = ours, Outbox(ours)
+    hub.watch(ours.fileno(), EPOLLIN, lambda events: pool._moved(worker, events))
+    return theirs
+
+
+def say_parked(
+    theirs: socket.socket, ticket: int, changes: dict[str, Any], files: tuple[bool, ...]
+) -> None:
+    """With files that are sealed or not."""
+    fds = [a_file(sealed) for sealed in files]
+    digest = sha256(SEALED).digest()
+    parked = msg.Parked(ticket, None, None, **{"digest": digest, **changes})
+    socket.send_fds(theirs, [msg.frame(parked)], fds)
+    for fd in fds:
+        os.close(fd)
+
+
 def test_a_worker_that_lies_about_a_snapshot_is_ended_and_nothing_of_it_is_kept(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,29 +343,52 @@ def test_a_worker_that_lies_about_a_snapshot_is_ended_and_nothing_of_it_is_kept(
         monkeypatch.setattr(workers, name, 0.01)
     snapshots = Snapshots()
 
-    def lie(pool: Pool, ticket: int, changes: dict[str, Any], files: tuple[bool, ...]) -> None:
-        worker = pool._workers[0]
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        hub.forget(worker.sock.fileno())
-        worker.sock.close()
-        worker.sock, worker.outbox = ours, Outbox(ours)
-        hub.watch(ours.fileno(), EPOLLIN, lambda events: pool._moved(worker, events))
-        pool.run(a_segment(ticket))
-        fds = [a_file(sealed) for sealed in files]
-        digest = sha256(SEALED).digest()
-        parked = msg.Parked(ticket, None, None, **{"digest": digest, **changes})
-        socket.send_fds(theirs, [msg.frame(parked)], fds)
-        for fd in (*fds, theirs.detach()):
-            os.close(fd)
-
     async def story(pool: Pool, heard: trio.MemoryReceiveChannel[ev.Event]) -> None:
         for ticket, (changes, files) in enumerate(LIES.values(), 1):
-            lie(pool, ticket, changes, files)
+            theirs = in_its_place(hub, pool)
+            pool.run(a_segment(ticket))
+            say_parked(theirs, ticket, changes, files)
+            theirs.close()
             assert await heard.receive() == ev.WorkerGone(0)
             assert snapshots.descriptor(ticket) is None
             assert isinstance(await heard.receive(), ev.WorkerReady)
 
     before = open_descriptors()
     with_pool(hub, Results(), snapshots, 1, story)
+    assert open_descriptors() == before
+
+
+def test_a_snapshot_that_no_descriptor_is_left_for_is_lost_and_the_worker_not_blamed(
+    hub: Hub,
+) -> None:
+    snapshots = Snapshots()
+
+    async def story(pool: Pool, heard: trio.MemoryReceiveChannel[ev.Event]) -> None:
+        theirs = in_its_place(hub, pool)
+        truth: tuple[dict[str, Any], tuple[bool, ...]] = (
+            {"size": len(SEALED), "epoch": 3},
+            (True,),
+        )
+        for ticket in (1, 2, 3):
+            pool.run(a_segment(ticket))
+        say_parked(theirs, 1, *truth)
+        say_parked(theirs, 2, *truth)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        try:
+            pool._moved(pool._workers[0], EPOLLIN)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert await heard.receive() == ev.SegmentParked(0, 1, None)
+        digest = sha256(SEALED).digest()
+        assert await heard.receive() == ev.SegmentParked(0, 2, None, 3, len(SEALED), digest)
+        assert snapshots.descriptor(1) is None
+        assert snapshots.descriptor(2) is not None
+        say_parked(theirs, 3, {"size": 0, "digest": b""}, ())
+        assert await heard.receive() == ev.SegmentParked(0, 3, None)
+        theirs.close()
+
+    before = open_descriptors()
+    with_pool(hub, Results(), snapshots, 1, story)
+    snapshots.close()
     assert open_descriptors() == before

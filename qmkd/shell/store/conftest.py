@@ -44,6 +44,7 @@ from qmkd.core.records import (
 from qmkd.shell.results import ROWS_HELD_BYTES_MAX
 from qmkd.shell.snapshots import READ_AT_ONCE_BYTES_MAX
 from qmkd.shell.store import Durability, Store
+from qmkd.shell.store.reader import snapshot_pieces
 from qvm.program import Summary, VerifiedProgram
 from qvm.verify import verify_bytes
 from syscalls.capability import Share
@@ -561,7 +562,7 @@ def assert_holds(store: Store, story: Story) -> None:
         wanted = sum(row.report.shots * row.row_bytes for row in slices)
         assert wanted == sum(len(piece) for _, piece in pieces)
     for ticket, row in story.snapshots.items():
-        content = b"".join(store.snapshot(ticket))
+        content = b"".join(snapshot_pieces(store._reading, ticket))
         assert (len(content), sha256(content).digest()) == (row.size, row.digest)
 
 

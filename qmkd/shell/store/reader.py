@@ -214,10 +214,17 @@ def slice_pieces(db: sqlite3.Connection, row: SliceRow) -> Iterator[tuple[int, b
         raise Damaged(f"{row.job}, shots from {row.first}: packed rows do not fit their leaves")
 
 
-def snapshot_pieces(db: sqlite3.Connection, ticket: int) -> Iterator[bytes]:
-    """A snapshot, piece by piece; nothing where there is none. Raises Damaged before its end."""
-    with _one_moment(db, f"snapshot {ticket}"):
-        yield from snapshot_bytes(db, ticket)
+def snapshot_pieces(db: sqlite3.Connection, *tickets: int) -> Iterator[bytes]:
+    """The snapshot of the first ticket that there is one of, piece by piece; nothing where there is
+    none. Raises Damaged before its end."""
+    with _one_moment(db, f"snapshot {tickets[0]}"):
+        for ticket in tickets:
+            found = False
+            for piece in snapshot_bytes(db, ticket):
+                found = True
+                yield piece
+            if found:
+                return
 
 
 def snapshot_bytes(db: sqlite3.Connection, ticket: int) -> Iterator[bytes]:

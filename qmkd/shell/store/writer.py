@@ -102,6 +102,8 @@ class Store:
                 raise CannotOpen(sentence(path, error)) from error
             undo.pop_all()
         self._fetcher = Fetcher(path, self.bell.ring)
+        # Of its own: a segment that goes on does not wait for large rows that somebody else wants.
+        self._snapshots = Fetcher(path, self.bell.ring)
         self._unkept: deque[Entry] = deque()
         self._queue: list[Entry] = []  # of these, what the thread has not been handed
         self._backlog = 0
@@ -131,12 +133,10 @@ class Store:
         """As `rows`, but into an open file and by a thread; `fetched` is told by `collect`."""
         self._fetcher.fetch(job_id, fd, fetched)
 
-    def snapshot(self, ticket: int) -> Iterator[bytes]:
-        """The snapshot of that ticket, piece by piece; the last comes once it is proven whole.
-
-        Nothing where there is none. Raises Damaged.
-        """
-        return reader.snapshot_pieces(self._reading, ticket)
+    def fetch_snapshot(self, tickets: tuple[int, ...], fd: int, fetched: Fetched) -> None:
+        """Have the snapshot of the first of these tickets that there is one of written into an open
+        file, by a thread; `fetched` is told by `collect`."""
+        self._snapshots.snapshot(tickets, fd, fetched)
 
     def verify(self, checkpoint: str, snapshots: tuple[int, ...], verified: Fetched) -> None:
         """See, by a thread, that what is stored of a checkpoint is whole; `collect` tells."""
@@ -211,9 +211,10 @@ class Store:
         self.bell.silence()
         self._joining = False
         writer = self._writer
-        while not self._fetcher.news.empty():
-            fetched, error = self._fetcher.news.get_nowait()
-            fetched(error)
+        for fetcher in (self._fetcher, self._snapshots):
+            while not fetcher.news.empty():
+                fetched, error = fetcher.news.get_nowait()
+                fetched(error)
         while not writer.news.empty():
             one = writer.news.get_nowait()
             if isinstance(one, BaseException):
@@ -254,6 +255,7 @@ class Store:
         Whatever became durable is told as by `collect`.
         """
         self._fetcher.close()
+        self._snapshots.close()
         self._soon = _never
         last, self._queue = self._queue, []
         self._writer.close(last, flush_s)

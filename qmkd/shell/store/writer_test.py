@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import resource
 import select
@@ -11,6 +12,7 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from copy import deepcopy
+from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
 from random import Random
@@ -22,7 +24,7 @@ from hypothesis import strategies as st
 
 from qmkd.core.effects import Keep
 from qmkd.core.records import SessionRow
-from qmkd.shell.store import Store
+from qmkd.shell.store import Damaged, Store
 from qmkd.shell.store.conftest import (
     ACK,
     Keeper,
@@ -94,14 +96,45 @@ def test_rows_are_fetched_into_a_file_by_a_thread(keeper: Keeper) -> None:
     told: list[OSError | None] = []
     files = {name: os.memfd_create("rows") for name in story.slices}
     for name, fd in files.items():
+        os.ftruncate(fd, sum(len(piece) for _, piece in keeper.store.rows(name)))
         keeper.store.fetch(name, fd, told.append)
-    while len(told) < len(files):
+    larger = os.memfd_create("rows")
+    os.ftruncate(larger, 1 << 30)
+    keeper.store.fetch(next(iter(files)), larger, told.append)
+    while len(told) <= len(files):
         select.select([keeper.store], [], [])
         keeper.store.collect()
-    assert told == [None] * len(files)
+    os.close(larger)
+    assert told[:-1] == [None] * len(files)
+    assert isinstance(told[-1], Damaged), "rows that are not all there are not handed out"
     for name, fd in files.items():
         for at, piece in keeper.store.rows(name):
             assert os.pread(fd, len(piece), at) == piece
+        os.close(fd)
+
+
+def test_a_snapshot_is_fetched_into_a_file_by_a_thread_from_the_first_that_is_there(
+    keeper: Keeper,
+) -> None:
+    story = Story(1)
+    keeper.tell(story, 150)
+    keeper.wait(150)
+    told: dict[int, OSError | None] = {}
+    missing = max(story.snapshots) + 1
+    files = {ticket: os.memfd_create("snapshot") for ticket in (missing, *story.snapshots)}
+    for ticket, fd in files.items():
+        keeper.store.fetch_snapshot(
+            (missing + 1, ticket, missing), fd, functools.partial(told.__setitem__, ticket)
+        )
+    while len(told) < len(files):
+        select.select([keeper.store], [], [])
+        keeper.store.collect()
+    assert isinstance(told.pop(missing), OSError)
+    assert set(told.values()) == {None}
+    for ticket, row in story.snapshots.items():
+        content = os.pread(files[ticket], row.size + 1, 0)
+        assert (len(content), sha256(content).digest()) == (row.size, row.digest)
+    for fd in files.values():
         os.close(fd)
 
 
