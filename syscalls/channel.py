@@ -127,7 +127,7 @@ class ChanState(Reply, frozen=True, kw_only=True):
         int, Meta(description="Machine cycles for which the pair that waits has been kept.")
     ] = 0
     raw_pairs: Annotated[
-        float, Meta(description="Raw pairs that were taken of the link, in the mean.")
+        float, Meta(description="Mean number taken of the link, since the daemon started.")
     ] = 0.0
     terms: ChannelTerms = ChannelTerms()
 

@@ -2,7 +2,7 @@
 
 The kernel asks for rows to be written or to go with one effect, `Keep`; all rows of one `Keep`
 become durable together, and those of an earlier one never later. It reads them back once, as
-`Recovered`, before its first step. What a row looks like on the disk is `qmkd/shell/store.py`.
+`Recovered`, before its first step. What a row looks like on the disk is in `qmkd/shell/store/`.
 
 A row says what cannot be computed again: what was asked, by whom, with which seed, what came of it.
 Counters, queues and plans are made anew from that.
