@@ -170,3 +170,23 @@ def test_a_restored_job_gives_back_what_no_worker_was_given(make_desk: Callable[
     desk.call(Cancel(session_id=session, job_id=begun))
     desk.failed(desk.segments()[0], "stopped")
     assert level(account, desk.now_ns) == before + run.shots - 1024
+
+
+def test_a_cancelled_job_lets_all_go_at_once_that_stood_at_a_fence(
+    make_desk: Callable[..., Desk],
+) -> None:
+    desk = durable_desk(make_desk, workers=3)
+    desk.workers(2)
+    session = told(desk, NEGOTIATION).session_id
+    job = durable_job(desk, session, shots=200_000)
+    *stand, _ = runs = desk.segments(job)
+    assert len(runs) == 3
+    assert checkpoint(desk, session, job) is None
+    for run in stand:
+        park(desk, run)
+    keep_all(desk)
+    desk.call(Cancel(session_id=session, job_id=job))
+    tickets = tuple(run.ticket for run in stand)
+    assert desk.sent(fx.DropSnapshots) == [fx.DropSnapshots(tickets)]
+    (kept,) = desk.sent(fx.Keep)
+    assert kept.gone.snapshots == tickets
