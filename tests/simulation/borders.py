@@ -10,12 +10,14 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Sequence
+from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 from qmkd.core import effects as fx
 from qmkd.core.events import Called
 from qmkd.core.state import State
 from qvm.program import Summary, VerifiedProgram
+from syscalls.capability import Delegate, Revoke, Share
 from syscalls.channel import (
     ChanClosed,
     ChanOpened,
@@ -26,9 +28,11 @@ from syscalls.channel import (
     OpenChan,
 )
 from syscalls.errors import ChannelNotFound, HandleNotFound, NotBrokered
-from syscalls.ids import ChannelId, HandleId, SessionId
+from syscalls.ids import CapabilityId, ChannelId, HandleId, SessionId, TenantId
 from syscalls.job import Policy, Submit, Submitted
 from syscalls.qubit import Alloc, Allocated, Release, Released
+from syscalls.rights import Right
+from syscalls.session import NegotiateCaps
 from tests.simulation import cast
 from tests.simulation.ledger import Ledger
 
@@ -186,26 +190,26 @@ class Borders:
 
     # --- what clients ask -----------------------------------------------------------------------
 
-    def request(self, rng: random.Random, client: Client, session: SessionId) -> Any:
+    def request(self, rng: random.Random, client: Client, session: SessionId, state: State) -> Any:
         """Hold, give back, link, or run a program there; mostly of what is one's own."""
-        own = [name for name, one in self.qubits.items() if one.session in client.sessions]
-        own = [name for name in own if not self.qubits[name].given_back][-6:]
+        known = list(self.qubits.items())[-40:]
+        held = [name for name, _ in known if name in state.handles or rng.random() < 0.03]
+        own = [name for name in held if self.qubits[name].session in client.sessions]
+        if rng.random() < 0.8 and (found := self._unlinked(rng, client, held, state)):
+            return self._link(rng, *found)
         if own and rng.random() < 0.9:
             session = SessionId(self.qubits[rng.choice(own)].session)
         mine = [name for name in own if self.qubits[name].session == session]
-        every = [name for name, one in self.qubits.items() if not one.given_back][-12:]
-        if not mine or rng.random() < 0.15:
-            return Alloc(
-                session_id=session,
-                n=rng.choice((1, 1, 2, 3)),
-                profile=rng.choice((IDEAL, IDEAL, SURFACE, "logical:SHYPS(d=2)", "logical:none")),
-                module=rng.choice((None, "m0", "m1", "m1", "m2", "main")),
-            )
-        one = rng.choice(mine)
-        other = rng.choice((*every, *mine, NOBODYS))
-        links = [name for name, each in self.channels.items() if each.session == session]
-        link = ChannelId(rng.choice((*(links[-3:] or ["chan_none"]), *[*self.channels][-1:])))
-        match rng.choices(range(6), (2, 4, 2, 1, 4, 5))[0]:
+        if not mine or rng.random() < (0.3 if len(mine) < 3 else 0.1):
+            return self._hold(rng, session, [each.name for each in state.hardware.module])
+        if rng.random() < 0.1:
+            return self._consent(rng, client, session)
+        one, other = rng.choice(mine), rng.choice((*held[-12:], *mine, NOBODYS))
+        open_now = [name for name in self.channels if name in state.channels]
+        links = [name for name in open_now if self.channels[name].session == session]
+        every = [*links[-3:], *links[-3:], *[*self.channels][-1:]] or ["chan_none"]
+        link = ChannelId(rng.choice(every))
+        match rng.choices(range(6), (2, 2, 2, 1, 4, 9))[0]:
             case 0:
                 some = rng.sample(mine, rng.randint(1, len(mine)))
                 names = [HandleId(name) for name in some]
@@ -213,10 +217,7 @@ class Borders:
                     names.append(HandleId(other))
                 return Release(session_id=session, handles=names)
             case 1:
-                options = ChanOptions(fidelity=rng.choice((None, 0.8, 0.95, 1.0)))
-                ends = [HandleId(one), HandleId(other)]
-                rng.shuffle(ends)
-                return OpenChan(session_id=session, vq_a=ends[0], vq_b=ends[1], options=options)
+                return self._link(rng, session, one, other)
             case 2:
                 return ChanStatus(session_id=session, channel_id=link)
             case 3:
@@ -224,12 +225,83 @@ class Borders:
             case 4:
                 graph = self._program(rng, [one, *[other] * (rng.random() < 0.5)])
             case _:
-                ends2 = self.channels[link].ends if link in self.channels else (one, other)
+                ends = self.channels[link].ends if link in self.channels else (one, other)
                 if rng.random() < 0.2:
-                    ends2 = (one, other)
-                graph = self._program(rng, ends2, link)
+                    ends = (one, other)
+                graph = self._program(rng, ends, link)
         policy = Policy(shots=rng.choice((1, 100, 5_000)), seed=rng.randrange(2**64))
         return Submit(session_id=session, graph=cast.raw(graph), policy=policy)
+
+    def _hold(self, rng: random.Random, session: SessionId, modules: list[str]) -> Alloc:
+        return Alloc(
+            session_id=session,
+            n=rng.choice((1, 2, 2, 3)),
+            profile=rng.choice((*[IDEAL] * 8, SURFACE, "logical:SHYPS(d=2)", "logical:")),
+            module=rng.choice((None, *modules)) if rng.random() < 0.95 else "m2",
+        )
+
+    def _link(self, rng: random.Random, session: str, one: str, other: str) -> OpenChan:
+        ends = [HandleId(one), HandleId(other)]
+        rng.shuffle(ends)
+        options = ChanOptions(fidelity=rng.choice((None, None, 0.8, 0.95, 1.0)))
+        return OpenChan(session_id=SessionId(session), vq_a=ends[0], vq_b=ends[1], options=options)
+
+    def _consent(self, rng: random.Random, client: Client, session: SessionId) -> Any:
+        """Let another tenant link to what the session's tenant holds, take that up, or end it."""
+        living = self.ledger.living
+        tenant = self.ledger.sessions[session].tenant
+        given = [name for name, each in living.items() if each.session in client.sessions]
+        offered = [
+            name for name, each in living.items() if each.tenant == tenant and LINK in each.rights
+        ]
+        match rng.randrange(3):
+            case 0 if given:
+                name = CapabilityId(rng.choice(given))
+                giver = SessionId(living[name].session)
+                return Revoke(session_id=giver, capability_id=name)
+            case 1 if offered:
+                rights = [Right.ALLOC, Right.LINK, Right.TELEPORT, Right.DELEGATE]
+                return NegotiateCaps(requested=[*rights, *offered[-3:]])
+        others = [rule.name for rule in cast.TENANTS if rule.name != tenant]
+        return Delegate(
+            session_id=session,
+            rights=[Right.LINK],
+            tenant_id=TenantId(rng.choice(others)),
+            share=Share(),
+            expires_after_ms=rng.choice((None, None, None, 5_000)),
+        )
+
+    def _unlinked(
+        self, rng: random.Random, client: Client, held: list[str], state: State
+    ) -> tuple[str, str, str] | None:
+        """One within reach that a link joins, but no channel yet; rather one of two sessions."""
+        joined = {ends for each in state.channels.values() for ends in permutations(each.row.ends)}
+        fresh = [
+            each
+            for each in self._within_reach(client, held)
+            if each[1:] not in joined and (self._linked(state, *each[1:]) or rng.random() < 0.03)
+        ]
+        across = [each for each in fresh if self.qubits[each[2]].session != each[0]]
+        chosen = across if across and rng.random() < 0.7 else fresh
+        return rng.choice(chosen) if chosen else None
+
+    def _linked(self, state: State, *ends: str) -> bool:
+        there = [state.handles.get(HandleId(end)) for end in ends]
+        modules = [each.block.run.module for each in there if each is not None]
+        return len(state.hardware.module) == 1 or tuple(modules) in state.hardware.links
+
+    def _within_reach(self, client: Client, held: list[str]) -> list[tuple[str, str, str]]:
+        """(session, a qubit of it, another) that a client may join, as far as it can know."""
+        found = []
+        for session in client.sessions:
+            if LINK not in self.ledger.rights_of(session, {*self.ledger.living}):
+                continue
+            near = [name for name in held if self.qubits[name].session == session]
+            owners = {self.qubits[name].tenant for name in held} if near else set()
+            willing = {tenant for tenant in owners if self._consents(session, tenant)}
+            far = [name for name in held if self.qubits[name].tenant in willing]
+            found += [(session, a, b) for a in near for b in {*near, *far} if a != b]
+        return sorted(found)
 
     def _program(self, rng: random.Random, names: Sequence[str], channel: str = "") -> bytes:
         """One that names these qubits, each by its profile or another, and perhaps joins them."""

@@ -390,9 +390,8 @@ class Witness:
                 if seen is not None and mine and not seen.unwanted:
                     assert now_ns - seen.taken_ns > JOB_RETAINED_NS, "it is there"
             case CheckpointIncompatible():
-                assert body.reason.startswith(("it is damaged", "x was", "its Bell pairs were")), (
-                    body.reason
-                )
+                known_reasons = ("it is damaged", "x was", "its Bell pairs were", "its noise was")
+                assert body.reason.startswith(known_reasons), body.reason
                 assert self.disk is not None
             case CheckpointsListed():
                 for one in body.checkpoints:

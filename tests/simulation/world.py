@@ -22,6 +22,7 @@ from qmkd.core.mapping import HELD, IN_USE, blocked, over_quota
 from qmkd.core.ports import Point, SegmentReport
 from qvm.blocks import Inventory
 from qvm.findings import Findings
+from qvm.machine import Hardware
 from qvm.program import VerifiedProgram
 from syscalls.capability import Delegate, Delegated, Revoke, Share
 from syscalls.checkpoint import (
@@ -97,8 +98,12 @@ class Life:
         version = rng.choice(("1", "1", "1", "2"))
         self.tables: dict[str, frozenset[Point]] = before.tables if before else {"": frozenset()}
         table = max(self.tables, key=lambda name: len(self.tables[name]))
-        hardware = rng.choice(cast.HARDWARE)
-        machine = cast.machine(rng.randint(1, 3), self.disk is not None, version, hardware, table)
+        self.hardware: Hardware = rng.choice(cast.HARDWARE)
+        if before is not None and rng.random() < 0.6:
+            self.hardware = before.hardware
+        machine = cast.machine(
+            rng.randint(1, 3), self.disk is not None, version, self.hardware, table
+        )
         self.kernel = Kernel(machine, cast.planner)
         self.witness: Witness = before.witness if before else Witness(self.disk)
         self.witness.configured(cast.TENANTS)
@@ -468,13 +473,15 @@ class Life:
         rng = self.rng
         session, job = self._known(client)
         if rng.random() < (0.04 if client.sessions else 0.4):
+            if len(client.sessions) > 2 and rng.random() < 0.5:
+                return CloseSession(session_id=client.sessions[0])
             return self._negotiate(client)
         if rng.random() < 0.06:
             return self._hand_on(client, session)
         if rng.random() < 0.07:
             return self._keep_or_move(client, session, job)
-        if rng.random() < 0.1:
-            return self.witness.borders.request(rng, client, session)
+        if rng.random() < 0.18:
+            return self.witness.borders.request(rng, client, session, self.kernel.state)
         if rng.random() < (0.1 if client.peer.uid == cast.OPERATOR else 0.003):
             return self._break_or_mend(session)
         match rng.choices(range(9), (30, 20, 16, 9, 6, 5, 6, 1, 4))[0]:
@@ -508,7 +515,7 @@ class Life:
             return GetMapping(session_id=session, job_id=job)
         if rng.random() < 0.6:
             return Replay(session_id=session, job_id=job)
-        return self.witness.borders.request(rng, client, session)
+        return self.witness.borders.request(rng, client, session, self.kernel.state)
 
     def _keep_or_move(self, client: Client, session: SessionId, job: JobId) -> Any:
         """Take a checkpoint, go on from one, or move a job."""
