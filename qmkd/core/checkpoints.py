@@ -37,8 +37,8 @@ _IDENTITY: Final = (
     "created_at", "checked_ns", "row_bytes", "row_total", "data_total", "table",
 )  # fmt: skip
 _PROGRESS: Final = (
-    "shots_given", "shots_done", "counts", "counts_omitted", "probabilities", "first_row", "leaves",
-    "data_leaves", "cpu_ns", "spent", "decoder",
+    "shots_given", "shots_done", "counts", "counts_omitted", "probabilities", "first_row", "cpu_ns",
+    "spent", "decoder",
 )  # fmt: skip
 
 
@@ -110,7 +110,7 @@ def _parts(job: Job, names: Iterable[str]) -> dict[str, Any]:
     """Fields of a job; what may grow is copied."""
     found = {name: getattr(job, name) for name in names}
     for name, each in found.items():
-        if isinstance(each, dict | bytearray):
+        if isinstance(each, dict):
             found[name] = each.copy()
     return found
 
@@ -127,10 +127,18 @@ def carry_on(
         return
     for name, value in _parts(earlier, _PROGRESS).items():
         setattr(job, name, value)
+    job.leaves = known_leaves(earlier)
     if earlier.shots_done:
         state.out.append(CopyResults(source, target))
         keep(state, CopyRow(source=source, target=target))
     job.again = [_copied(state, given, target) for given in earlier.again]
+
+
+def known_leaves(job: Job) -> bytearray:
+    """Its leaves without the zeros at the end, which stand for shots that are yet to be run: of
+    those there may be far more than a checkpoint counts for."""
+    given = LEAF_BYTES * -(-job.shots_given // SHOT_BLOCK)
+    return job.leaves[:given].rstrip(b"\0")
 
 
 def _copied(state: State, given: Slice, holder: JobId | CheckpointId) -> Slice:

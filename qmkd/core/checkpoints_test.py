@@ -353,6 +353,24 @@ def test_checkpoints_count_against_a_quota_in_number_and_bytes(
         assert isinstance(checkpoint(desk, session, job), Checkpointed), "dropping makes room"
 
 
+def test_a_checkpoint_holds_what_is_done_however_much_there_is_to_do(
+    make_desk: Callable[..., Desk],
+) -> None:
+    desk = make_desk()
+    desk.workers(0)
+    session = desk.open()
+    job = desk.submit(session, shots=1024 * 100_000)
+    assert checkpoint(desk, session, job) is None
+    number, run = desk.calls, desk.segments()[0]
+    park(desk, run, done=2048)
+    (made,) = desk.state.tenants["alice"].checkpoints.values()
+    assert made.job.leaves == leaves(0, 2048)
+    new = restored(desk, session, desk.replies[number].checkpoint_id)
+    desk.call(Cancel(session_id=session, job_id=job))
+    desk.failed(desk.segments()[0], "stopped")
+    assert desk.state.jobs[new.job_id].leaves == leaves(0, 2048).ljust(32 * 100_000, b"\0")
+
+
 def test_a_checkpoint_grows_too_old_as_a_finished_job_does(desk: Desk) -> None:
     session = desk.open()
     desk.submit(session, shots=SHOTS)

@@ -220,7 +220,10 @@ def start(state: State, job: Job) -> None:
     assert job.place is not None
     job.started_ns = state.now_ns
     job.started_at = time_text(state.now_ns)
-    if not job.shots_done:
+    if job.shots_done:
+        whole = LEAF_BYTES * -(-job.policy.shots // SHOT_BLOCK)
+        job.leaves = job.leaves.ljust(whole, b"\0")  # a checkpoint has but those of shots done
+    else:
         open_results(job)
     _move(state, job, Move.START)
     if job.policy.timeout_ms is not None:

@@ -16,7 +16,7 @@ import msgspec
 from qmkd.core import channels, faults, holding, programs, quotas
 from qmkd.core.admission import broker_pairs, check_machine, data_bytes, row_bytes
 from qmkd.core.capabilities import lenders
-from qmkd.core.checkpoints import drop, enter, size_of
+from qmkd.core.checkpoints import drop, enter, known_leaves, size_of
 from qmkd.core.delegation import restore
 from qmkd.core.effects import Note
 from qmkd.core.events import KeepFailed, Kept
@@ -52,7 +52,6 @@ from qmkd.core.wording import (
     calibration,
     changed_versions,
     context,
-    final_status,
     pairs_used,
     time_text,
 )
@@ -168,6 +167,7 @@ def recover(state: State, event: Recovered) -> None:
         program = programs.enlarged(_program(session.tenant, graph, made), taken.job.context.raised)
         job = _made(session, taken.job, program, state.table)
         _stand(job, slices[taken.id], parked[taken.id])
+        job.leaves = known_leaves(job)
         enter(Checkpoint(taken, session, job, graph.graph, size_of(job, graph.graph)))
     interrupted = str(state.live)
     for tenant in state.tenants.values():
@@ -271,21 +271,13 @@ def _job(
     """A job of before: over as it was, or waiting with what is done of it."""
     program = programs.enlarged(program, row.context.raised)
     job = _made(session, row, program, state.table)
+    refused = None
     if end is None:
         job.lent = lenders(session, program.summary.rights)
-        named = broker_pairs(state, session, program)
-        if not isinstance(named, KernelError):
-            job.handles, job.channels = named
         refused = _take_up(state, job)
         if refused is not None:
-            job.completed_ns = state.now_ns
-            status = final_status(state, job, JobState.FAILED, refused)
-            end = EndRow(job=job.id, status=status, completed_ns=state.now_ns)
-            keep(state, end)
-            let_go(state, Gone(results=(job.id,)))
-            write_down(state, "job fail", job=job.id, results="")
-            slices = ()
-        elif not _same(state, row.context, program) or (slices and job.data_total):
+            job.lent = ()  # it counts against no share that has no room for it
+        if not _same(state, row.context, program) or (slices and job.data_total):
             # Decoder data is not kept, and it has to be that of all shots.
             let_go(state, Gone(results=(job.id,)))
             slices = ()
@@ -297,8 +289,8 @@ def _job(
     if end is None:
         assert job.shots_done < job.policy.shots, "the last slice and the end are kept together"
         enlist(state, job)
-        if isinstance(named, KernelError):
-            fail(state, job, named)  # what it named is no more, or has other links
+        if refused is not None:
+            fail(state, job, refused)
         else:
             state.lapsed.append(job)  # some of what it ran by may have ended meanwhile
     else:
@@ -310,16 +302,16 @@ def _take_up(state: State, job: Job) -> KernelError | None:
 
     With other versions of what computes, its bits may be others: it gets another context.
     """
+    named = broker_pairs(state, job.session, job.program)
+    if isinstance(named, KernelError):
+        return named  # what it named is no more, or has other links
+    job.handles, job.channels = named
     shots = EXACT if job.policy.exact else job.policy.shots
     noise = job.context.noise.applied
     plan = state.planner(job.program.summary, shots, noise, job.policy.decoder_data)
     if isinstance(plan, KernelError):
         return plan
-    refused = (
-        quotas.outgrown(job)
-        or _over_share(state, job, plan)
-        or check_machine(state, job.program, plan, job.handles)
-    )
+    refused = _over_share(state, job, plan) or check_machine(state, job.program, plan, job.handles)
     if refused is not None:
         return refused
     if not _same(state, job.context, job.program):
