@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from typing import Annotated, Final
 
 import msgspec
@@ -62,7 +63,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return pair_rate(self.cycles)
 
 
-class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """A machine.
 
     cycle_ns: one round of syndrome extraction. modules: their order numbers the physical qubits.
@@ -79,12 +80,12 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     decoder_blocks: Positive | None = None
     fault: Annotated[tuple[Fault, ...], Meta(max_length=FAULTS_MAX)] = ()
 
-    @property
+    @cached_property
     def qubits(self) -> int:
         """All physical qubits, those of factories among them."""
         return sum(each.qubits for each in self.module)
 
-    @property
+    @cached_property
     def spare(self) -> tuple[int, ...]:
         """Of each module, the qubits that no factory takes."""
         taken = {each.name: 0 for each in self.module}
@@ -92,14 +93,14 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             taken[factory.module] += factory.number * factory.qubits
         return tuple(each.qubits - taken[each.name] for each in self.module)
 
-    @property
+    @cached_property
     def t_rate(self) -> int | None:
         """T states per million cycles, of all factories together; None without limit."""
         if not self.factory:
             return None
         return int(sum(each.number * MILLION / each.cycles for each in self.factory))
 
-    @property
+    @cached_property
     def links(self) -> dict[tuple[int, int], Link]:
         """By the numbers of its two modules, in either order."""
         place = {each.name: at for at, each in enumerate(self.module)}
@@ -107,7 +108,7 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         there = dict(zip(ends, self.link, strict=True))
         return there | {(b, a): each for (a, b), each in there.items()}
 
-    @property
+    @cached_property
     def neighbours(self) -> tuple[frozenset[int], ...]:
         """Of each module, by number, those that a link leads to."""
         links = self.links

@@ -62,7 +62,7 @@ from qmkd.core.state import (
     Worker,
 )
 from qvm.machine import failed, working
-from qvm.places import pair
+from qvm.places import Pair, pair
 from qvm.program import HELD
 from syscalls.fault import MODES, DegradedMode
 from syscalls.job import FINAL_STATES, JobState
@@ -329,7 +329,10 @@ def _check_channels(state: State, handles: dict[Handle, None]) -> None:
 
 def _check_accounts(state: State) -> None:
     """Every job counts where it should, and nowhere else, and what is lent out is set aside."""
-    held: dict[Account, list[Job]] = defaultdict(list)
+    live: Counter[Account] = Counter()
+    logical: Counter[Account] = Counter()
+    physical: Counter[Account] = Counter()
+    links: Counter[Account] = Counter()
     for job in state.jobs.values():
         if job.final is None:
             assert job.accounts[0] is job.tenant
@@ -339,19 +342,22 @@ def _check_accounts(state: State) -> None:
             assert all(each.parent is None or each.parent in shares for each in shares)
             held_on = job.stop or job.ending or job in state.lapsed
             assert held_on or check_job(job) is None, "a job has its rights"
+            need = job.program.summary
             for account in job.accounts:
-                held[account].append(job)
+                live[account] += 1
+                if job.place is not None:
+                    logical[account] += need.asked_logical
+                    physical[account] += need.peak_physical
+                    links[account] += need.peak_channels
+    for block in state.held.values():
+        for account in block.accounts:
+            logical[account] += len(block.handles)
+            physical[account] += block.run.size
+    for channel in state.channels.values():
+        links.update(channel.accounts)
     for account in (*state.tenants.values(), *state.capabilities.values()):
-        running = [job for job in held[account] if job.place is not None]
-        assert account.live == len(held[account])
-        mine = [block for block in state.held.values() if account in block.accounts]
-        logical = sum(one.program.summary.asked_logical for one in running)
-        assert account.logical == logical + sum(len(block.handles) for block in mine)
-        physical = sum(one.program.summary.peak_physical for one in running)
-        assert account.physical == physical + sum(block.run.size for block in mine)
-        opened = sum(account in channel.accounts for channel in state.channels.values())
-        planned = sum(one.program.summary.peak_channels for one in running)
-        assert account.channels == planned + opened
+        counted = account.live, account.logical, account.physical, account.channels
+        assert counted == (live[account], logical[account], physical[account], links[account])
         if not (isinstance(account, Tenant) and account.lowered):
             assert account.live <= account.quota.jobs
             assert account.logical <= account.quota.logical_qubits
@@ -524,14 +530,14 @@ def _could_run(state: State, tenant: Tenant) -> bool:
 def _check_places(state: State) -> None:
     """No physical qubit is two jobs', or a factory's; nothing is left that somebody waits for."""
     inventory, end = state.inventory, 0
+    held = [block.run for block in state.held.values()]
+    every = [run for job in state.placed for run in job.place or ()] + held
     for number, (module, spare) in enumerate(
         zip(state.hardware.module, state.hardware.spare, strict=True)
     ):
         apart = inventory.closed.get(number, []) + inventory.holes[number]
         holes = [(first, first + size) for first, size in apart]
-        held = [block.run for block in state.held.values()]
-        runs = [run for job in state.placed for run in job.place or ()] + held
-        runs = [run for run in runs if run.module == number]
+        runs = [run for run in every if run.module == number]
         outside = spare - sum(run.qubits for run in held if run.module == number)
         closed = number in inventory.closed
         assert state.fixed.free[number] == (0 if closed else outside)
@@ -550,13 +556,15 @@ def _check_places(state: State) -> None:
     assert state.blocks == sum(each.blocks for each in wants)
     assert state.working.decoder_blocks is None or state.blocks <= state.working.decoder_blocks
     assert tuple(each.free for each in state.vacant) == free(state)
+    linked, spare_pairs = Counter[Pair](), pairs_free(state)
+    for job in state.placed:
+        for ends, rate in job.links:
+            linked[ends] += rate
     for ends, taken in state.linked.items():
-        assert taken == sum(
-            rate for job in state.placed for each, rate in job.links if each == ends
-        )
+        assert taken == linked[ends]
         link = state.working.links.get(ends)
         assert taken <= (0 if link is None else link.rate), "links make no more than they do"
-        assert state.links[ends].free == pairs_free(state).get(ends, 0)
+        assert state.links[ends].free == spare_pairs.get(ends, 0)
     offered = inventory.total * (state.horizon - state.began)
     assert state.used <= offered, "no qubit works twice in a cycle"
     for job in state.placed:
@@ -679,7 +687,8 @@ def _check_faults(state: State) -> None:
     assert state.faults or state.change == NEVER
     faults = state.wrong.values()
     assert state.inventory.closed.keys() == failed(state.hardware, faults)
-    assert state.working == working(state.hardware, faults)
+    left = working(state.hardware, faults) if faults else state.hardware
+    assert state.working == left
     assert state.inventory.neighbours == state.working.neighbours
     assert state.modes == {mode for each in faults for mode in MODES[each.kind]}
     together = sum(teleports(job) for job in state.placed)

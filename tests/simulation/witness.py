@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections import deque
 from enum import Enum
+from functools import cache
 from hashlib import sha256
 from typing import Any
 
@@ -173,7 +174,9 @@ class Witness:
             if name in self.sessions:
                 self.sessions[name].touched_ns = now_ns
         self.busy = busy
-        waiting = (each for each in state.sessions.values() if each.live)
+        waiting = [
+            each for each in state.sessions.values() if each.live and each.id not in self.stuck
+        ]
         self.stuck |= {
             str(each.id) for each in waiting if all(held_up(state, job) for job in each.live)
         }
@@ -653,7 +656,10 @@ def fingerprint(state: State) -> list[Any]:
             flat.append(("again", number))
             continue
         numbers[id(value)] = len(numbers)
-        for field in dataclasses.fields(value):
-            if field.name not in _UNSEEN:
-                queue.append(getattr(value, field.name))
+        queue.extend(getattr(value, name) for name in _seen(value.__class__))
     return flat
+
+
+@cache
+def _seen(kind: type) -> tuple[str, ...]:
+    return tuple(each.name for each in dataclasses.fields(kind) if each.name not in _UNSEEN)
