@@ -31,7 +31,7 @@ from qmkd.core.jobs import (
     trim,
     without_results,
 )
-from qmkd.core.keeping import keep, let_go, masked, refusal, write_down
+from qmkd.core.keeping import let_go, masked, refusal, write_down
 from qmkd.core.limits import SLICE_SHOTS_UNMEASURED_MAX, SWEEP_EFFECTS_MAX
 from qmkd.core.ports import EXACT, Plan
 from qmkd.core.records import (
