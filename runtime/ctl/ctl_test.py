@@ -481,3 +481,21 @@ def test_many_samples_come_as_a_mapped_descriptor_and_agree_with_the_counts(
         uncounted = client.run(Path(BELL), shots=200_000, seed=3, noise="ideal", counts=False)
         assert uncounted.status.counts is None
         assert uncounted.counts == result.counts
+
+
+def test_a_job_is_repeated_by_name_and_one_that_is_over_holds_no_qubits(ctl: Ctl) -> None:
+    first = object_in(ctl("run", BELL, "--shots", "100", "--json"))
+    again = object_in(ctl("replay", first["job_id"], "--json"))
+    assert again["replay_of"] == first["job_id"]
+    assert object_in(ctl("wait", again["job_id"], "--json"))["counts"] == first["counts"]
+    assert "holds no physical qubits" in ctl("mapping", first["job_id"]).stdout
+    assert object_in(ctl("mapping", first["job_id"], "--json"))["mapping"] == {}
+    ctl("mapping", "job_none", status=Exit.REFUSED)
+
+
+def test_wrong_usage_says_what_to_type(ctl: Ctl, tmp_path: Path) -> None:
+    said = ctl("caps", "delegate", "root", "CAP_MAGIK", status=Exit.USAGE).stderr
+    assert "choose from 'CAP_ALLOC', " in said
+    none = str(tmp_path / "none")
+    assert "qmkctl doctor" in ctl("jobs", "--socket", none, status=Exit.UNREACHABLE).stderr
+    assert "Name a program" in ctl("estimate", status=Exit.USAGE).stderr

@@ -155,7 +155,7 @@ def test_settings_with_faults_are_refused_with_their_places(
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ((), "counts or an error"),
+        ((), "Name a program"),
         (("--counts", "{"), "not JSON"),
         (("--counts", COUNTS, "program.qvm"), "not both"),
         (("--plot", "out.svg"), "name a program"),

@@ -45,12 +45,21 @@ def print_json(value: Any) -> None:
 def print_error(error: Exception, *, as_json: bool) -> None:
     """Why it did not work, on standard error."""
     if not as_json:
-        sys.stderr.write(f"qmkctl: {error}\n")
+        sys.stderr.write(f"qmkctl: {_sentence(error)}\n")
         return
     body: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
     if isinstance(error, errors.Refused):
         body |= {"code": error.code, "type": error.error.name, "data": error.data}
     sys.stderr.write(msgspec.json.encode({"error": body}).decode() + "\n")
+
+
+def _sentence(error: Exception) -> str:
+    """What a person reads: where it helps, with what to do next."""
+    if isinstance(error, errors.Unreachable):
+        return f"{error}\nqmkctl: `qmkctl doctor` says what to do; --socket names another socket."
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}."
+    return str(error)
 
 
 def pairs(title: str, rows: list[tuple[str, object]]) -> Table:
@@ -61,10 +70,17 @@ def pairs(title: str, rows: list[tuple[str, object]]) -> Table:
     table.add_column(overflow="fold")
     for name, value in rows:
         if isinstance(value, dict):
-            value = ", ".join(f"{each} {value[each]}" for each in value)
+            value = _flat(value)
+        elif isinstance(value, list):
+            lines = [_flat(each) if isinstance(each, dict) else str(each) for each in value]
+            value = "\n".join(lines)
         if value is not None:
             table.add_row(name, str(value))
     return table
+
+
+def _flat(value: dict[str, Any]) -> str:
+    return ", ".join(f"{each} {value[each]}" for each in value)
 
 
 def status_table(status: JobStatus) -> Table:

@@ -31,7 +31,7 @@ def check(options: argparse.Namespace) -> tuple[str, bool]:
         _command("check", options, *more), stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
     if done.returncode == CANNOT_LOOK or not done.stdout:
-        raise Trouble(Exit.USAGE, done.stderr.strip())
+        raise Trouble(Exit.USAGE, _with_advice(done.stderr.strip(), options))
     return done.stdout, done.returncode == 0
 
 
@@ -51,7 +51,15 @@ def audit_lines(options: argparse.Namespace) -> Iterator[Iterator[bytes]]:
         said = process.stderr.read().decode(errors="replace").strip()
     if said:
         looked = process.returncode != CANNOT_LOOK
-        raise Trouble(Exit.DAMAGED if looked else Exit.USAGE, said)
+        if looked:
+            raise Trouble(Exit.DAMAGED, said)
+        raise Trouble(Exit.USAGE, _with_advice(said, options))
+
+
+def _with_advice(said: str, options: argparse.Namespace) -> str:
+    if options.state_dir is not None:
+        return said
+    return f"{said}\nqmkctl: --state-dir, or QMKD_STATE_DIR, names the daemon's state directory."
 
 
 def _command(what: str, options: argparse.Namespace, *more: str) -> list[str]:

@@ -26,8 +26,10 @@ _shtab_qmkctl_commands() {
     explain:'say how a program would be run, and what that should cost'
     faults:'list what is wrong with the machine; inject faults, to rehearse, and clear them (CAP_ADMIN)'
     jobs:'list the jobs of qmkctl'"'"'s session'
+    mapping:'say which physical qubits carry a job'"'"'s virtual ones (CAP_DEBUG)'
     migrate:'move a job to another module at its next fence'
     release:'give held logical qubits back'
+    replay:'run a job again from its record, with the same bits, and say the new job'"'"'s name'
     restore:'go on from a checkpoint, as a new job, and say its name'
     results:'show the results of a job that is over, or write them to a file'
     run:'run a program: JSON, or assembly; - reads standard input'
@@ -347,7 +349,7 @@ _shtab_qmkctl_faults_inject_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--strength[how many times worse]:X:"
   "--after[not at once]:CYCLES:"
-  "--for[CYCLES]:CYCLES:"
+  "--for[end after so many of the machine\'s cycles\; until cleared by default]:CYCLES:"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
@@ -378,6 +380,17 @@ _shtab_qmkctl_jobs_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_qmkctl_jobs_defaults_added=0
 
+_shtab_qmkctl_mapping_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[write one JSON object]"
+  "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--no-session-cache[open a session for this command alone\; its jobs end with it]"
+  ":JOB:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_mapping_defaults_added=0
+
 _shtab_qmkctl_migrate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[write one JSON object]"
@@ -400,6 +413,17 @@ _shtab_qmkctl_release_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_qmkctl_release_defaults_added=0
+
+_shtab_qmkctl_replay_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[write one JSON object]"
+  "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--no-session-cache[open a session for this command alone\; its jobs end with it]"
+  ":JOB:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_replay_defaults_added=0
 
 _shtab_qmkctl_restore_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -553,8 +577,10 @@ _shtab_qmkctl() {
         explain) _arguments -C -s $_shtab_qmkctl_explain_options ;;
         faults) _shtab_qmkctl_faults ;;
         jobs) _arguments -C -s $_shtab_qmkctl_jobs_options ;;
+        mapping) _arguments -C -s $_shtab_qmkctl_mapping_options ;;
         migrate) _arguments -C -s $_shtab_qmkctl_migrate_options ;;
         release) _arguments -C -s $_shtab_qmkctl_release_options ;;
+        replay) _arguments -C -s $_shtab_qmkctl_replay_options ;;
         restore) _arguments -C -s $_shtab_qmkctl_restore_options ;;
         results) _arguments -C -s $_shtab_qmkctl_results_options ;;
         run) _arguments -C -s $_shtab_qmkctl_run_options ;;

@@ -121,9 +121,13 @@ def _show(entries: deque[Entry], *, as_json: bool) -> None:
         table.add_column(name, no_wrap=name != "with")
     for body in bodies:
         at = datetime.fromtimestamp(body.at_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        fields = ", ".join(f"{name} {body.fields[name]}" for name in body.fields)
+        fields = ", ".join(f"{name} {_shown(body.fields[name])}" for name in body.fields)
         table.add_row(str(body.number), str(body.epoch), at, body.kind, fields)
     console().print(table)
+
+
+def _shown(value: object) -> str:
+    return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _head_in(file: Path) -> bytes | None:

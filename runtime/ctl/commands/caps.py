@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_terms(action: argparse.ArgumentParser) -> None:
     action.add_argument("tenant", metavar="TENANT")
-    action.add_argument("right", metavar="CAP_NAME", nargs="+", choices=[*Right])
+    action.add_argument("right", metavar="CAP_NAME", nargs="+", choices=[*map(str, Right)])
     seconds = common.integer(1, EXPIRY_MS_MAX // 1000)
     action.add_argument("--expires", metavar="S", type=seconds, help="end after so many seconds")
     for name in Share.__struct_fields__:

@@ -161,6 +161,8 @@ def question(options: argparse.Namespace) -> dict[str, Any]:
         asked["counts"] = _json(options.counts.encode(), "--counts")
     elif options.plot is not None:
         raise Trouble(Exit.USAGE, "--plot draws a program's frontier: name a program or --counts.")
+    elif options.error_wanted is None:
+        raise Trouble(Exit.USAGE, "Name a program, or give --counts or --error-wanted.")
     if options.settings is not None:
         replaced = [n for n in ("qubit", "scheme", "code", "p", "round_ns") if n in asked]
         if replaced:

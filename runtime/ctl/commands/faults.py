@@ -34,12 +34,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_terms(action: argparse.ArgumentParser) -> None:
-    action.add_argument("kind", metavar="KIND", choices=[*FaultKind], help=", ".join(FaultKind))
+    kinds = [*map(str, FaultKind)]
+    action.add_argument("kind", metavar="KIND", choices=kinds, help=", ".join(kinds))
     action.add_argument("what", metavar="MODULE", nargs="*", help="a module, or a link's two")
     cycles = common.integer(0, CYCLES_MAX)
     action.add_argument("--strength", metavar="X", type=_times, help="how many times worse")
     action.add_argument("--after", metavar="CYCLES", type=cycles, default=0, help="not at once")
-    action.add_argument("--for", metavar="CYCLES", dest="lasts", type=common.integer(1, CYCLES_MAX))
+    action.add_argument(
+        "--for",
+        metavar="CYCLES",
+        dest="lasts",
+        type=common.integer(1, CYCLES_MAX),
+        help="end after so many of the machine's cycles; until cleared by default",
+    )
 
 
 def _times(text: str) -> float:

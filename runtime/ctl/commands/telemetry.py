@@ -12,7 +12,8 @@ from runtime.ctl.output import console, pairs, print_json
 from runtime.ctl.plans import plan_tables
 
 BY_PLAN = ("plan", "cpu_ns", "spent_ns")  # shown as tables of their own
-LISTED = ("degraded", "faults", "tenants")  # by `qmkctl faults list` and `qmkctl top`
+LISTED = ("degraded", "faults", "tenants", "worker_sandboxes")
+"""By `qmkctl faults list`, `qmkctl top` and `qmkctl status --daemon`."""
 HELP = "show what the session uses; also a job's cost, or the machine's figures"
 
 
