@@ -94,7 +94,10 @@ def client_of(
 
 def seconds(text: str) -> float:
     """A number of seconds, for argparse."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds") from None
     if not 0 < value <= SECONDS_MAX:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and {SECONDS_MAX} seconds")
     return value

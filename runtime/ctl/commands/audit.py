@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--head",
         metavar="HEX",
-        type=_hash,
+        type=_head,
         help="verify: a head kept elsewhere; without it, a chain cut off at its end looks whole",
     )
     parser.add_argument(
@@ -140,8 +140,17 @@ def _head_in(file: Path) -> bytes | None:
         raise Trouble(Exit.USAGE, f"{file}: there is no head in it.") from None
 
 
+def _head(text: str) -> bytes:
+    """A head, for argparse."""
+    try:
+        return _hash(text)
+    except ValueError:
+        digits = 2 * HASH_BYTES
+        raise argparse.ArgumentTypeError(f"{text!r} is no head: {digits} hex digits") from None
+
+
 def _hash(text: str) -> bytes:
-    """A hash in hex, for argparse."""
+    """A hash in hex. Raises ValueError."""
     value = bytes.fromhex(text)
     if len(value) != HASH_BYTES:
         raise ValueError("not a hash")

@@ -50,7 +50,10 @@ def _add_terms(action: argparse.ArgumentParser) -> None:
 
 
 def _times(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
     if not 1 < value <= STRENGTH_MAX:
         raise argparse.ArgumentTypeError(f"not above 1 and up to {STRENGTH_MAX:g}: {text}")
     return value
