@@ -88,31 +88,20 @@ def other_rules(rng: random.Random) -> tuple[TenantRule, ...]:
     return tuple(_other(rng, rule) for rule in TENANTS if rng.random() < 0.85)
 
 
-def lower_rules(rng: random.Random) -> tuple[TenantRule, ...]:
-    """Such as a daemon may be started again with: the same tenants, with less of a quota."""
-    return tuple(
-        msgspec.structs.replace(rule, quota=_lower(rng, rule.quota, 0.5)) for rule in TENANTS
-    )
-
-
 def _other(rng: random.Random, rule: TenantRule) -> TenantRule:
-    return msgspec.structs.replace(
-        rule,
-        quota=_lower(rng, rule.quota, 0.1),
-        suspended=rule.suspended or rng.random() < 0.15,
-        weight=rng.choice((1, 1, 3)),
-    )
-
-
-def _lower(rng: random.Random, quota: Quota, chance: float) -> Quota:
     names = ("logical_qubits", "physical_qubits", "jobs", "queued_bytes", "result_bytes")
     meters = ("sessions", "t_states_per_minute", "cpu_ms_per_minute", "changes_per_minute")
     less = {
-        name: getattr(quota, name) * rng.randint(0, 4) // 4
-        for name in (*names, *meters, "channels", "checkpoints", "checkpoint_bytes")
-        if rng.random() < chance
+        name: getattr(rule.quota, name) * rng.randint(1, 4) // 4
+        for name in names + meters
+        if rng.random() < 0.1
     }
-    return msgspec.structs.replace(quota, **less)
+    return msgspec.structs.replace(
+        rule,
+        quota=msgspec.structs.replace(rule.quota, **less),
+        suspended=rule.suspended or rng.random() < 0.15,
+        weight=rng.choice((1, 1, 3)),
+    )
 
 
 PEERS = (
@@ -176,7 +165,6 @@ HARDWARE += (
     ),
 )
 """Machines on which two coded programs do not fit at once; one of which often fails."""
-OFTEN = (3, 1, 3, 2)  # on which there can be channels, oftener
 
 
 def calibrated(noise: str) -> dict[str, frozenset[int]]:
@@ -190,7 +178,6 @@ def machine(
     version: str = "1",
     hardware: Hardware = HARDWARE[0],
     table: str = "",
-    tenants: tuple[TenantRule, ...] = TENANTS,
 ) -> Machine:
     """One of these, and the daemon's other settings."""
     return Machine(
@@ -202,7 +189,7 @@ def machine(
         workers=workers,
         worker_bytes=1_000,
         workers_apart=hardware is HARDWARE[1],
-        tenants=tenants,
+        tenants=TENANTS,
         versions={"x": version},
         durable=durable,
         calibration="shipped",

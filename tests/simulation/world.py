@@ -98,17 +98,15 @@ class Life:
         version = rng.choice(("1", "1", "1", "2"))
         self.tables: dict[str, frozenset[Point]] = before.tables if before else {"": frozenset()}
         table = max(self.tables, key=lambda name: len(self.tables[name]))
-        self.hardware: Hardware = rng.choices(cast.HARDWARE, cast.OFTEN)[0]
+        self.hardware: Hardware = rng.choice(cast.HARDWARE)
         if before is not None and rng.random() < 0.6:
             self.hardware = before.hardware
-        less = before is not None and rng.random() < 0.3
-        rules = cast.lower_rules(rng) if less else cast.TENANTS
         machine = cast.machine(
-            rng.randint(1, 3), self.disk is not None, version, self.hardware, table, rules
+            rng.randint(1, 3), self.disk is not None, version, self.hardware, table
         )
         self.kernel = Kernel(machine, cast.planner)
         self.witness: Witness = before.witness if before else Witness(self.disk)
-        self.witness.configured(rules)
+        self.witness.configured(cast.TENANTS)
         self.processes = [Process() for _ in self.kernel.state.workers]
         self.timers: dict[int, int] = {}
         self.fired: list[int] = []
