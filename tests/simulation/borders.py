@@ -205,11 +205,8 @@ class Borders:
         if rng.random() < 0.1:
             return self._consent(rng, client, session)
         one, other = rng.choice(mine), rng.choice((*held[-12:], *mine, NOBODYS))
-        open_now = [name for name in self.channels if name in state.channels]
-        links = [name for name in open_now if self.channels[name].session == session]
-        every = [*links[-3:], *links[-3:], *[*self.channels][-1:]] or ["chan_none"]
-        link = ChannelId(rng.choice(every))
-        match rng.choices(range(6), (2, 2, 2, 1, 4, 9))[0]:
+        opener, link = self._open_link(rng, client, session, state)
+        match rng.choices(range(6), (2, 2, 2, 1, 4, 15 if link in state.channels else 1))[0]:
             case 0:
                 some = rng.sample(mine, rng.randint(1, len(mine)))
                 names = [HandleId(name) for name in some]
@@ -219,15 +216,17 @@ class Borders:
             case 1:
                 return self._link(rng, session, one, other)
             case 2:
-                return ChanStatus(session_id=session, channel_id=link)
+                return ChanStatus(session_id=opener, channel_id=link)
             case 3:
-                return CloseChan(session_id=session, channel_id=link)
+                return CloseChan(session_id=opener, channel_id=link)
             case 4:
                 graph = self._program(rng, [one, *[other] * (rng.random() < 0.5)])
             case _:
-                ends = self.channels[link].ends if link in self.channels else (one, other)
-                if rng.random() < 0.2:
-                    ends = (one, other)
+                session = opener
+                known_ends = link in self.channels and rng.random() < 0.9
+                ends = [*self.channels[link].ends] if known_ends else [one, other]
+                if rng.random() < 0.9:  # one's own comes first, and is what is measured
+                    ends.sort(key=lambda end: not self._is(state, end, session))
                 graph = self._program(rng, ends, link)
         policy = Policy(shots=rng.choice((1, 100, 5_000)), seed=rng.randrange(2**64))
         return Submit(session_id=session, graph=cast.raw(graph), policy=policy)
@@ -284,6 +283,21 @@ class Borders:
         across = [each for each in fresh if self.qubits[each[2]].session != each[0]]
         chosen = across if across and rng.random() < 0.7 else fresh
         return rng.choice(chosen) if chosen else None
+
+    def _open_link(
+        self, rng: random.Random, client: Client, session: SessionId, state: State
+    ) -> tuple[SessionId, ChannelId]:
+        """A channel that a client has, with the session that opened it; or one that it has not."""
+        known = [name for name in self.channels if name in state.channels]
+        links = [name for name in known if self.channels[name].session in client.sessions]
+        across = [name for name in links if self._crosses(self.channels[name])]
+        if not links or rng.random() < 0.1:
+            return session, ChannelId(rng.choice([*self.channels][-1:] or ["chan_none"]))
+        name = rng.choice(across if across and rng.random() < 0.5 else links)
+        return SessionId(self.channels[name].session), ChannelId(name)
+
+    def _crosses(self, channel: Opened) -> bool:
+        return len({self.qubits[end].session for end in channel.ends}) > 1
 
     def _linked(self, state: State, *ends: str) -> bool:
         there = [state.handles.get(HandleId(end)) for end in ends]

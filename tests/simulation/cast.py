@@ -359,7 +359,7 @@ _BOUNDS: tuple[tuple[tuple[Any, ...], str, Any], ...] = (
     ((schedule,), "COUNTS_KEYS_MAX", outcomes.COUNTS_KEYS_MAX),
     ((schedule,), "SLICE_SHOTS_UNMEASURED_MAX", 4096),
     ((schedule,), "SLICE_SHOTS_MAX", 8192),
-    ((reading,), "RESULTS_INLINE_BYTES_MAX", 4_000),
+    ((reading,), "RESULTS_INLINE_BYTES_MAX", 1_500),
 )
 
 

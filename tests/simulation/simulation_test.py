@@ -36,6 +36,7 @@ from tests.simulation.world import run
 SEEDS = 20
 SEEDS_LONG = 200
 STEPS = 50_000
+CHANNELS_MIN = 30  # opened in a run of so many steps; 50 to 250 usually
 
 assert SEEDS * STEPS >= 1_000_000
 
@@ -78,6 +79,7 @@ def test_the_world_meets_every_refusal_and_every_end_of_a_job() -> None:
     met = replay(SEEDS + SEEDS_LONG, STEPS)
     refused = {kind.split()[1] for kind in met if kind.startswith("q_")}
     assert {error.NAME for error in REFUSALS} <= refused
+    assert met["q_open_chan ChanOpened"] >= CHANNELS_MIN
     ends = {kind for kind in met if not kind.startswith("q_")}
     always = {"COMPLETED", "CANCELLED", *(f"FAILED {error.NAME}" for error in FAILURES)}
     assert always <= ends <= always | {f"FAILED {error.NAME}" for error in SELDOM}
