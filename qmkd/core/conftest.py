@@ -11,7 +11,7 @@ import pytest
 
 from qmkd.core import effects as fx
 from qmkd.core import events as ev
-from qmkd.core import invariants, ports
+from qmkd.core import ports
 from qmkd.core.kernel import Kernel
 from qmkd.core.limits import ENTROPY_BYTES, SECOND
 from qmkd.core.ports import Machine, Plan, Quota, SegmentReport, TenantRule
@@ -22,6 +22,7 @@ from syscalls.ids import JobId, SessionId
 from syscalls.job import PlanJob, Policy, Submit, Submitted
 from syscalls.rights import Right
 from syscalls.session import NegotiateCaps, Session
+from tests.simulation import invariants
 
 START_NS = 1_700_000_000 * SECOND
 WIDTH_MAX = 30

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from qmkd.core import invariants
 from qmkd.core.conftest import Desk, bell
 from qmkd.core.limits import CHECKPOINTS_MAX, INLINE_GRAPH_BYTES_MAX, JOBS_LIVE_MAX, check_machine
 from qmkd.core.ports import Machine, Quota, TenantRule
 from qmkd.core.state import State
 from syscalls.job import JobState, Wait
+from tests.simulation import invariants
 
 
 def busy(make_desk: Callable[..., Desk]) -> State:

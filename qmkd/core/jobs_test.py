@@ -224,8 +224,8 @@ def test_quotas_and_counters_are_given_back_over_ten_thousand_jobs(desk: Desk) -
 def test_the_oldest_finished_jobs_are_forgotten_beyond_their_number(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for room in ("jobs", "invariants"):
-        monkeypatch.setattr(f"qmkd.core.{room}.JOBS_RETAINED_MAX", 2)
+    for room in ("qmkd.core.jobs", "tests.simulation.invariants"):
+        monkeypatch.setattr(f"{room}.JOBS_RETAINED_MAX", 2)
     session = desk.open()
     names = []
     for _ in range(3):

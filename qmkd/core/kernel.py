@@ -7,8 +7,8 @@ ends, `schedule` where it runs, `faults` what is done where the machine fails, `
 is measured for a job first, `waiting` who is answered later, `resting` what is done with a job
 between two slices: `checkpoints` and `moving`, `restoring` what goes on from a checkpoint,
 `keeping` what is made durable before it is said, `recovery` what is known after a restart,
-`configuring` how tenants get other rules, `reading` what only reads, `invariants` what is true
-after every step.
+`configuring` how tenants get other rules, `reading` what only reads. What is true after every
+step is `tests/simulation/invariants.py`.
 
 A call is refused before anything is changed: a refusal has no effects but its reply, and the
 state's version is the same as before. Both are asserted on every refusal.

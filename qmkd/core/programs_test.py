@@ -58,8 +58,8 @@ def test_a_refused_submission_leaves_no_program(desk: Desk) -> None:
 def test_the_least_recently_used_program_goes_first(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for room in ("programs", "invariants"):
-        monkeypatch.setattr(f"qmkd.core.{room}.PROGRAMS_CACHED_MAX", 2)
+    for room in ("qmkd.core.programs", "tests.simulation.invariants"):
+        monkeypatch.setattr(f"{room}.PROGRAMS_CACHED_MAX", 2)
     session = desk.open()
     first = number_of(desk, session, bell())
     second = number_of(desk, session, bell(1))
@@ -70,8 +70,8 @@ def test_the_least_recently_used_program_goes_first(
 
 
 def test_cached_programs_are_bounded_in_bytes(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    for room in ("programs", "invariants"):
-        monkeypatch.setattr(f"qmkd.core.{room}.PROGRAM_BYTES_CACHED_MAX", 2 * len(bell()))
+    for room in ("qmkd.core.programs", "tests.simulation.invariants"):
+        monkeypatch.setattr(f"{room}.PROGRAM_BYTES_CACHED_MAX", 2 * len(bell()))
     session = desk.open()
     for padding in range(5):
         number_of(desk, session, bell(padding))

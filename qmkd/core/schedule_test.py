@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from qmkd.core import effects as fx
 from qmkd.core import events as ev
-from qmkd.core import invariants
 from qmkd.core.conftest import Desk, bell
 from qmkd.core.limits import (
     ATTEMPTS_MAX,
@@ -29,6 +28,7 @@ from syscalls.job import SHOTS_MAX, Cancel, JobState, JobStatus, Status
 from syscalls.registry import JOB_FAILURES
 from syscalls.results import SHOT_BLOCK
 from syscalls.session import CloseSession
+from tests.simulation import invariants
 
 
 def one_worker(make_desk: Callable[..., Desk]) -> Desk:
@@ -431,8 +431,8 @@ def test_work_that_nobody_waits_for_any_more_is_not_begun(make_desk: Callable[..
 def test_a_program_is_forgotten_by_workers_once_it_is_neither_used_nor_cached(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for room in ("programs", "invariants"):
-        monkeypatch.setattr(f"qmkd.core.{room}.PROGRAMS_CACHED_MAX", 1)
+    for room in ("qmkd.core.programs", "tests.simulation.invariants"):
+        monkeypatch.setattr(f"{room}.PROGRAMS_CACHED_MAX", 1)
     session = desk.open()
     desk.submit(session, bell())
     (run,) = desk.segments()

@@ -1,8 +1,8 @@
 """What the kernel knows: plain mutable records, and nothing that decides.
 
 Records refer to one another directly; each counter beside them says what a walk over the records
-would find, and `invariants.py` holds the two against each other. Read `kernel.py` for the way an
-event takes, and the modules it names for each part.
+would find, and `tests/simulation/invariants.py` holds the two against each other. Read `kernel.py`
+for the way an event takes, and the modules it names for each part.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from qmkd.core import (
     calibrating,
     delegation,
     faults,
-    invariants,
     jobs,
     keeping,
     mapping,
@@ -40,7 +39,7 @@ from syscalls.errors import ProgramTooWide
 from syscalls.fault import Fault, FaultKind
 from syscalls.findings import Finding
 from syscalls.rights import Right
-from tests.simulation import outcomes
+from tests.simulation import invariants, outcomes
 
 WIDTH_MAX = 4
 EXACT = "exact"

@@ -15,7 +15,7 @@ import msgspec
 
 from qmkd.core import effects as fx
 from qmkd.core import events as ev
-from qmkd.core import faults, invariants, quotas
+from qmkd.core import faults, quotas
 from qmkd.core.kernel import Kernel
 from qmkd.core.limits import ENTROPY_BYTES, MS, SECOND, SESSION_IDLE_NS
 from qmkd.core.mapping import HELD, IN_USE, blocked, over_quota
@@ -55,7 +55,7 @@ from syscalls.results import Results
 from syscalls.rights import Right
 from syscalls.session import CloseSession, NegotiateCaps, Session
 from syscalls.telemetry import GetMapping, GetTelemetry
-from tests.simulation import cast, outcomes
+from tests.simulation import cast, invariants, outcomes
 from tests.simulation.disk import WRONG, Disk
 from tests.simulation.parking import Snapshots, parked
 from tests.simulation.witness import Witness, fingerprint

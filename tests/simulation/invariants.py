@@ -2,7 +2,7 @@
 
 Each counter is held against a walk over the records that it counts, each reference against the
 one that leads back, each bound against what it bounds. The simulation calls this after every step,
-a daemon when configured to; the cheap assertions on the way are elsewhere and always on.
+and so do the tests of the core; the cheap assertions on the way are in the core and always on.
 """
 
 from __future__ import annotations
