@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from tests.conformance import __main__ as command
 from tests.conformance.cases import HERE, cases, requirements
+from tests.conformance.catching import CONFIG, TENANTS
 from tests.conformance.chance import FALSE_ALARMS_MAX, unlikely
 from tests.conformance.notation import graph
 from tests.conformance.patterns import mismatch
@@ -21,22 +21,7 @@ from tests.daemon import Daemon, running_daemon
 
 KNOWN = requirements()
 CASES = cases(KNOWN)
-TENANTS = ("first", "second")
-CONFIG = "".join(
-    f"""
-[[tenant]]
-name = "{name}"
-uids = [{os.getuid()}]
-grantable = ["CAP_ALLOC", "CAP_LINK", "CAP_TELEPORT", "CAP_MAGIC", "CAP_CHECKPOINT", "CAP_MIGRATE",
-             "CAP_DELEGATE", "CAP_DEBUG", "CAP_ADMIN"]
-[tenant.quota]
-jobs = 12
-logical_qubits = 40
-channels = 3
-"""
-    for name in TENANTS
-)
-OURS = ("conformance_test", "wire_test", "mutants", "mutants_test")
+OURS = ("conformance_test", "wire_test", "mutants", "mutants_test", "catching")
 """What in this folder is about our daemon; the rest knows nothing of it."""
 
 

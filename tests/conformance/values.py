@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 from tests.conformance.notation import graph
@@ -56,8 +58,18 @@ def chunk(given: Any, kept: Variables) -> bytes:
     return made.encode()
 
 
+@cache
+def _shared() -> dict[str, list[str]]:
+    """Programs that several cases use, by name."""
+    path = Path(__file__).parent / "cases" / "programs.json"
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
 def _program(given: Any, kept: Variables) -> Any:
+    """The graph of some lines, of `{"caps", "lines"}`, or of a shared program's name."""
     caps = None
+    if isinstance(given, str):
+        given = _shared()[given]
     if isinstance(given, dict):
         caps, given = given["caps"], given["lines"]
     return graph(value(given, kept), caps)
