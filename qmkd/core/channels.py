@@ -236,6 +236,7 @@ def close(state: State, channel: Channel) -> None:
         state, "channel closed", channel=masked(channel.row.id), session=masked(channel.session.id)
     )
     state.lapsed += channel.jobs
+    state.stirred = state.contested = True  # somebody may wait for channels of the quota
     state.version += 1
 
 

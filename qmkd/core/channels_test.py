@@ -195,6 +195,17 @@ def test_channels_of_programs_count_while_they_run(desk: Desk) -> None:
     )
 
 
+def test_a_channel_that_is_closed_lets_who_waited_for_quota_run(desk: Desk) -> None:
+    session = desk.open(uid=2)
+    left, right = two_ends(desk, session, uid=2)
+    for _ in range(3):
+        last = open_chan(desk, session, left, right, uid=2).channel_id
+    waits = desk.submit(session, crossing(), uid=2)
+    assert not desk.segments()
+    desk.call(CloseChan(session_id=session, channel_id=last), uid=2)
+    assert [run.job_id for run in desk.segments()] == [waits]
+
+
 # --- channels that sessions open ----------------------------------------------------------------
 
 

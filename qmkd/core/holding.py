@@ -243,6 +243,7 @@ def _settle(state: State, handle: Handle) -> None:
     del block.handles[handle]
     for account in block.accounts:
         account.logical -= 1
+    state.stirred = state.contested = True  # by its quota alone somebody may fit now
     if block.handles:
         return
     run = block.run
@@ -253,7 +254,6 @@ def _settle(state: State, handle: Handle) -> None:
     state.fixed.give((run,))
     settle_vacancies(state, state.cycle)
     del state.held[run.first]
-    state.stirred = state.contested = True
 
 
 # --- jobs that name them ------------------------------------------------------------------------

@@ -118,6 +118,18 @@ def test_qubits_of_a_block_are_given_back_with_the_last_of_them(desk: Desk) -> N
     assert held(desk) == (block, 1, block)
 
 
+def test_a_qubit_given_back_lets_who_waited_for_quota_run_though_its_block_stays_held() -> None:
+    quota = Quota(logical_qubits=6, physical_qubits=1000)
+    desk = Desk((TenantRule(name="bob", uids=frozenset({2}), quota=quota),))
+    desk.workers(0, 1)
+    session = desk.open(uid=2)
+    handles = alloc(desk, session, 5, "logical:SHYPS(d=2)", uid=2)  # four to a block
+    job = desk.submit(session, uid=2)  # of two qubits
+    assert not desk.segments()
+    release(desk, session, handles[0], uid=2)
+    assert [run.job_id for run in desk.segments()] == [job]
+
+
 def test_a_program_that_names_handles_runs_there_and_takes_no_others(desk: Desk) -> None:
     session = desk.open()
     handles = alloc(desk, session, 2)
