@@ -72,9 +72,12 @@ def _ordered(recovered: Recovered) -> Recovered:
         recovered,
         sessions=tuple(sorted(recovered.sessions, key=lambda row: row.id)),
         capabilities=tuple(sorted(recovered.capabilities, key=lambda row: row.id)),
+        handles=tuple(sorted(recovered.handles, key=lambda row: row.id)),
+        channels=tuple(sorted(recovered.channels, key=lambda row: row.id)),
         graphs=tuple(sorted(recovered.graphs, key=lambda row: row.digest)),
         slices=tuple(sorted(recovered.slices, key=lambda row: (row.job, row.first))),
         ends=tuple(sorted(recovered.ends, key=lambda row: row.job)),
+        faults=tuple(sorted(recovered.faults, key=lambda row: row.id)),
     )
 
 
