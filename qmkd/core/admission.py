@@ -25,7 +25,7 @@ from qmkd.core.holding import Named
 from qmkd.core.jobs import enqueue, want_turn
 from qmkd.core.limits import CHECK_NS_PER_BYTE, INLINE_GRAPH_BYTES_MAX, PAIR_KINDS_MAX
 from qmkd.core.ports import EXACT, Plan, Point
-from qmkd.core.quotas import over
+from qmkd.core.quotas import lacking, over
 from qmkd.core.state import Check, Handle, Job, Parked, Program, Session, State, Submission, Tenant
 from qmkd.core.waiting import answer, check_park, park
 from qmkd.core.wording import (
@@ -52,7 +52,6 @@ from syscalls.errors import (
     InvalidGraph,
     KernelError,
     NotAvailable,
-    ResourceExhausted,
 )
 from syscalls.fault import DegradedMode
 from syscalls.findings import FINDINGS_MAX
@@ -300,8 +299,7 @@ def broker_pairs(state: State, session: Session, program: Program) -> Named | Ke
     )
     if isinstance(found, Brokered):
         program.brokered = found
-        kinds = len(found.terms)
-        what, limit, asked = "kinds of Bell pairs in one program", PAIR_KINDS_MAX, kinds
+        what, limit, asked = "kinds of Bell pairs in one program", PAIR_KINDS_MAX, len(found.terms)
     elif isinstance(found, Unreachable):
         return FidelityUnavailable(asked=found.asked, reachable=found.reachable)
     elif isinstance(found, NotLinked):
@@ -311,7 +309,7 @@ def broker_pairs(state: State, session: Session, program: Program) -> Named | Ke
         what, limit, asked = found.what, found.most, found.uses
     if asked <= limit:
         return named
-    return ResourceExhausted(what=what, limit=limit, in_use=0, asked=asked, waiting_helps=False)
+    return lacking(what, limit, asked)
 
 
 def _call_of(submission: Submission) -> type[SessionCall]:
@@ -438,7 +436,7 @@ def check_machine(
         limit, asked = total, qubits
     elif asked <= limit:
         return None
-    return ResourceExhausted(what=what, limit=limit, in_use=0, asked=asked, waiting_helps=False)
+    return lacking(what, limit, asked)
 
 
 # --- large graphs -------------------------------------------------------------------------------

@@ -39,7 +39,6 @@ from syscalls.errors import (
     InvalidParams,
     KernelError,
     NotBrokered,
-    ResourceExhausted,
 )
 from syscalls.ids import ID_BYTES, ChannelId, channel_id
 from syscalls.rights import Right
@@ -132,8 +131,7 @@ def _terms(
     modules = near.block.run.module, far.block.run.module
     link = state.hardware.links.get(modules)
     if link is None:
-        what = "links between the modules of these qubits"
-        return ResourceExhausted(what=what, limit=0, in_use=0, asked=1, waiting_helps=False)
+        return quotas.lacking("links between the modules of these qubits", 0, 1)
     asked = options.fidelity or 0.0
     found, reachable = settled(asked, options.type or "", 0, link)
     if found is None:

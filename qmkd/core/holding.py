@@ -30,7 +30,6 @@ from syscalls.errors import (
     InvalidParams,
     KernelError,
     NotBrokered,
-    ResourceExhausted,
 )
 from syscalls.findings import Finding
 from syscalls.ids import ID_BYTES, ChannelId, HandleId, handle_id
@@ -121,11 +120,11 @@ def _check_alloc(
         return place
     free = state.inventory.free if only is None else [state.inventory.free[only]]
     spare = state.hardware.spare if only is None else [state.hardware.spare[only]]
-    return ResourceExhausted(
-        what="physical qubits in modules that are linked, for whole blocks",
-        limit=sum(spare),
-        in_use=sum(spare) - sum(free),
-        asked=asked,
+    return quotas.lacking(
+        "physical qubits in modules that are linked, for whole blocks",
+        sum(spare),
+        asked,
+        sum(spare) - sum(free),
         waiting_helps=Inventory(state.hardware).find(need, only=only) is not None,
     )
 
@@ -292,9 +291,8 @@ def named(state: State, session: Session, summary: Summary) -> Named | KernelErr
             message = f"{each.name} is {handle.row.profile}, not {each.profile.asked}"
             return _unfit("handle.profile", "$.program.nodes", message)
         found[handle] = None
-    if not Inventory(state.hardware).joined(modules(found)):
-        what = "links between the modules of the qubits named"
-        return ResourceExhausted(what=what, limit=0, in_use=0, asked=1, waiting_helps=False)
+    if found and not Inventory(state.hardware).joined(modules(found)):
+        return quotas.lacking("links between the modules of the qubits named", 0, 1)
     return Named(tuple(found), tuple(crossed))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from qmkd.core.checkpoints import snapshots, stands_at
 from qmkd.core.keeping import answer_when_kept, write_down
 from qmkd.core.mapping import advance, demand_of, lies_apart, modules_of
-from qmkd.core.quotas import change, check_change
+from qmkd.core.quotas import change, check_change, lacking
 from qmkd.core.state import Job, Parked, State
 from qmkd.core.waiting import answer
 from qvm.blocks import Place, qubits_of
@@ -27,11 +27,10 @@ def find_module(state: State, job: Job, target: str) -> int | KernelError:
     """The module of that name, if it could ever hold the job."""
     names = [module.name for module in state.hardware.module]
     if target not in names:
-        return InvalidParams(path="params.target", expected=f"one of {', '.join(names)}")
+        return InvalidParams(path="$.target", expected=f"one of {', '.join(names)}")
     module = names.index(target)
     if lies_apart(job):
-        what = "modules that hold both ends of its channels"
-        return ResourceExhausted(what=what, limit=0, in_use=0, asked=1, waiting_helps=False)
+        return lacking("modules that hold both ends of its channels", 0, 1)
     most, asked = state.hardware.spare[module], qubits_of(job.program.summary.blocks)
     if asked > most:
         return _too_small(target, most, 0, asked)
@@ -45,18 +44,12 @@ def _apart(
     """The refusal where no link leads to one of the others; of the whole machine, or what works."""
     if not set(others) - {module} - hardware.neighbours[module]:
         return None
-    what = f"links between the module {target} and where other qubits of the job are"
-    return ResourceExhausted(what=what, limit=0, in_use=0, asked=1, waiting_helps=False)
+    return lacking(f"links between the module {target} and where other qubits of the job are", 0, 1)
 
 
 def _too_small(target: str, limit: int, in_use: int, asked: int) -> ResourceExhausted:
-    return ResourceExhausted(
-        what=f"physical qubits of the module {target}",
-        limit=limit,
-        in_use=in_use,
-        asked=asked,
-        waiting_helps=asked <= limit,
-    )
+    what = f"physical qubits of the module {target}"
+    return lacking(what, limit, asked, in_use, waiting_helps=asked <= limit)
 
 
 def move(state: State, job: Job, parked: Parked) -> None:

@@ -13,7 +13,7 @@ from qmkd.core.limits import MS, SECOND
 from qmkd.core.ports import Plan, Quota
 from qmkd.core.state import Account, Capability, Job, Meter, Tenant
 from qvm.program import Summary
-from syscalls.errors import QuotaExceeded
+from syscalls.errors import QuotaExceeded, ResourceExhausted
 
 MINUTE: Final = 60 * SECOND
 
@@ -24,6 +24,15 @@ def over(what: str, limit: int, in_use: int, asked: int) -> QuotaExceeded | None
         return None
     return QuotaExceeded(
         what=what, limit=limit, in_use=in_use, asked=asked, waiting_helps=asked <= limit
+    )
+
+
+def lacking(
+    what: str, limit: int, asked: int, in_use: int = 0, *, waiting_helps: bool = False
+) -> ResourceExhausted:
+    """The refusal of what the machine does not have, as a rule ever."""
+    return ResourceExhausted(
+        what=what, limit=limit, in_use=in_use, asked=asked, waiting_helps=waiting_helps
     )
 
 

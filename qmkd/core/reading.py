@@ -15,6 +15,7 @@ from qmkd.core.events import Called, Origin
 from qmkd.core.figures import figures
 from qmkd.core.jobs import find_job
 from qmkd.core.limits import MAPPING_BYTES_MAX, MAPPING_QUBITS_MAX, RESULTS_INLINE_BYTES_MAX
+from qmkd.core.quotas import lacking
 from qmkd.core.state import Handle, Job, Session, State
 from qmkd.core.wording import status, telemetry
 from qvm.blocks import Run
@@ -26,7 +27,6 @@ from syscalls.errors import (
     KernelError,
     NotAvailable,
     NotCompleted,
-    ResourceExhausted,
     ResultsDropped,
     ResultsTooLarge,
 )
@@ -204,9 +204,7 @@ def q_get_mapping(state: State, session: Session, event: Called) -> Mapping | Ke
             ("physical qubits in a mapping", MAPPING_QUBITS_MAX, entries(job.program.summary)),
         ):
             if asked > limit:
-                return ResourceExhausted(
-                    what=what, limit=limit, in_use=0, asked=asked, waiting_helps=False
-                )
+                return lacking(what, limit, asked)
         program = verify_bytes(job.program.graph)
         assert isinstance(program, VerifiedProgram), "it was verified before"
         found = {name: list(physical(job.place, *home)) for name, home in homes(program).items()}

@@ -63,6 +63,7 @@ from qmkd.core.mapping import (
     would_give_way,
 )
 from qmkd.core.ports import SegmentReport, Setting
+from qmkd.core.quotas import lacking
 from qmkd.core.records import SliceRow, SnapshotRow
 from qmkd.core.state import (
     Check,
@@ -81,7 +82,6 @@ from syscalls.errors import (
     InternalError,
     KernelError,
     NotAvailable,
-    ResourceExhausted,
     WorkerLost,
 )
 from syscalls.fault import DegradedMode
@@ -678,31 +678,16 @@ def _failure(state: State, job: Job, event: SegmentFailed) -> KernelError:
         return NotAvailable(feature="What the job asks for", remedy=f"Why: {event.message}.")
     if event.reason == "memory":
         most = state.machine.worker_bytes
-        return ResourceExhausted(
-            what="bytes of a worker's memory",
-            limit=most,
-            in_use=0,
-            asked=max(job.plan.bytes_peak, most + 1),  # whatever was planned, it was not enough
-            waiting_helps=False,
-        )
+        # Whatever was planned, it was not enough.
+        return lacking("bytes of a worker's memory", most, max(job.plan.bytes_peak, most + 1))
     if event.reason == "too_large":
-        return ResourceExhausted(
-            what=event.message,
-            limit=event.limit,
-            in_use=0,
-            asked=event.asked,
-            waiting_helps=False,
-        )
+        return lacking(event.message, event.limit, event.asked)
     if event.reason == "results":
         held = sum(each.kept_bytes + each.rows_live for each in state.tenants.values())
+        held -= job.total_bytes
         state.out.append(Note("no place for results", {"job_id": job.id, "why": event.message}))
-        return ResourceExhausted(
-            what="room for results, in bytes",
-            limit=held - job.total_bytes,
-            in_use=held - job.total_bytes,
-            asked=job.total_bytes,
-            waiting_helps=True,
-        )
+        what = "room for results, in bytes"
+        return lacking(what, held, job.total_bytes, held, waiting_helps=True)
     return _internal(state, job, f"{event.reason}: {event.message}")
 
 
