@@ -10,6 +10,7 @@ What is decided here, beyond the letter of JSON-RPC:
 - A batch has at most BATCH_MAX elements; one bad element spoils only itself.
 - Of duplicate keys the last counts. Unknown members of an envelope are ignored, unknown
   parameters are refused.
+- A member `traceparent` says where in a caller's trace a call is (`syscalls.tracing`).
 - Malformed bytes in a message that is otherwise well formed are a `ParseError`, with id null.
 - A notification is never answered, whatever is wrong with it.
 
@@ -39,6 +40,8 @@ from syscalls.framing import Scanner as Scanner
 from syscalls.job import JobError, Submit
 from syscalls.registry import METHODS, NOTIFICATIONS
 from syscalls.syscall import Reply, Syscall
+from syscalls.tracing import JSON_BYTES_MAX as TRACE_BYTES_MAX
+from syscalls.tracing import TraceParent, trace_parent
 
 BATCH_MAX = 256
 REQUEST_ID_CHARS_MAX = 256
@@ -58,6 +61,7 @@ class Request(Struct, frozen=True, gc=False):
     id: Id
     call: Syscall
     is_notification: bool = False
+    trace: TraceParent | None = None
 
 
 class Failure(Struct, frozen=True, gc=False):
@@ -79,11 +83,15 @@ Message = Request | Failure | Batch
 # --- the serving end: bytes to calls ------------------------------------------------------------
 
 
+_NO_TRACE = Raw(b"")
+
+
 class _Envelope(Struct, gc=False):
     jsonrpc: Literal["2.0"]
     method: str
     params: Raw = Raw(b"{}")
     id: _IdIn = UNSET
+    traceparent: Raw = _NO_TRACE
 
 
 class _SubmitEnvelope(Struct, gc=False):
@@ -93,6 +101,7 @@ class _SubmitEnvelope(Struct, gc=False):
     method: Literal["q_submit"]
     params: Submit
     id: _IdIn = UNSET
+    traceparent: Raw = _NO_TRACE
 
 
 class _IdOnly(Struct):
@@ -142,9 +151,14 @@ def _parse_large(frame: bytes) -> Request | None:
         envelope = _submit_envelope(frame)
     except _MALFORMED:
         return None
+    trace = _traced(envelope.traceparent)
     if isinstance(envelope.id, UnsetType):
-        return Request(None, envelope.params, True)
-    return Request(envelope.id, envelope.params)
+        return Request(None, envelope.params, True, trace)
+    return Request(envelope.id, envelope.params, False, trace)
+
+
+def _traced(given: Raw) -> TraceParent | None:
+    return None if given is _NO_TRACE else trace_parent(bytes(memoryview(given)[:TRACE_BYTES_MAX]))
 
 
 def _parse_params(envelope: _Envelope) -> Request | Failure:
@@ -155,7 +169,10 @@ def _parse_params(envelope: _Envelope) -> Request | Failure:
     error: KernelError
     if decode is not None:
         try:
-            return Request(answer_to, decode(envelope.params), is_notification)
+            call = decode(envelope.params)
+            if envelope.traceparent is _NO_TRACE:
+                return Request(answer_to, call, is_notification)
+            return Request(answer_to, call, is_notification, _traced(envelope.traceparent))
         except _MALFORMED as refusal:
             error = _params_error(refusal)
     else:
@@ -396,6 +413,13 @@ class _Call(Struct, tag_field="jsonrpc", tag="2.0", gc=False):
     params: Syscall
 
 
+class _TracedCall(Struct, tag_field="jsonrpc", tag="2.0", gc=False):
+    id: Id
+    method: str
+    params: Syscall
+    traceparent: str
+
+
 class _CallUnanswered(Struct, tag_field="jsonrpc", tag="2.0", gc=False):
     method: str
     params: Syscall
@@ -424,8 +448,10 @@ _errors = {error.CODE: msgspec.json.Decoder(error).decode for error in ERRORS}
 _any_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def encode_request(id: Id, call: Syscall) -> bytes:
+def encode_request(id: Id, call: Syscall, trace: TraceParent | None = None) -> bytes:
     """Make a call, as one line."""
+    if trace is not None:
+        return _encode_lines((_TracedCall(id, call.METHOD, call, trace.header()),))
     return _encode_lines((_Call(id, call.METHOD, call),))
 
 

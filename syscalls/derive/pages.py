@@ -65,6 +65,9 @@ one connection, answered by id in any order. A first exchange, by hand:
 - **Who is calling** is what the host's kernel says about the socket's other end. A session id is a
   name, not a secret: it works only for the tenant that opened it.
 - **Times** are RFC 3339 in UTC.
+- **Traces.** A request may have a member `traceparent` beside `params`
+  ([W3C Trace Context](https://www.w3.org/TR/trace-context-2/)). A malformed one counts as none; no
+  answer depends on it, and a daemon that knows nothing of it ignores it.
 
 ## Calls
 

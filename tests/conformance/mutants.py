@@ -115,6 +115,11 @@ wire/another version is no request
 class _Envelope(Struct, gc=False):\\n    jsonrpc: Literal["2.0"]
 class _Envelope(Struct, gc=False):\\n    jsonrpc: str
 
+minds-traces
+wire/a trace changes no answer
+class _Envelope(Struct, gc=False):\\n    jsonrpc: Literal["2.0"]
+class _Envelope(Struct, gc=False):\\n    traceparent: str = ""\\n    jsonrpc: Literal["2.0"]
+
 shuffles-methods
 wire/calls are written as they are
 decode = _params.get(envelope.method)
