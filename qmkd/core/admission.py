@@ -26,7 +26,18 @@ from qmkd.core.jobs import enqueue, want_turn
 from qmkd.core.limits import CHECK_NS_PER_BYTE, INLINE_GRAPH_BYTES_MAX, PAIR_KINDS_MAX
 from qmkd.core.ports import EXACT, Plan, Point
 from qmkd.core.quotas import lacking, over
-from qmkd.core.state import Check, Handle, Job, Parked, Program, Session, State, Submission, Tenant
+from qmkd.core.state import (
+    Capability,
+    Check,
+    Handle,
+    Job,
+    Parked,
+    Program,
+    Session,
+    State,
+    Submission,
+    Tenant,
+)
 from qmkd.core.waiting import answer, check_park, park
 from qmkd.core.wording import (
     DECODING,
@@ -43,7 +54,6 @@ from qvm.program import Summary
 from qvm.raising import RAISABLE, least_distance
 from qvm.verify import verify_bytes
 from syscalls.checkpoint import Replay, Replayed, Restore, Restored
-from syscalls.decoding import SHOT_COLUMNS_BYTES
 from syscalls.errors import (
     DeadlineUnreachable,
     FidelityUnavailable,
@@ -79,11 +89,13 @@ Admitted = Submitted | Planned | Replayed | Restored
 
 
 class Allowed(NamedTuple):
-    """What a new job goes by: its plan, its noise, and what it names of what sessions hold."""
+    """What a new job goes by: its plan, its noise, what it names of what sessions hold, and the
+    capabilities that it uses."""
 
     plan: Plan
     noise: NoiseApplied
     named: Named
+    lent: tuple[Capability, ...]
 
 
 def submit(state: State, session: Session, event: Called) -> Admitted | KernelError | None:
@@ -140,7 +152,14 @@ def admit(state: State, submission: Submission, program: Program) -> Admitted | 
             estimated_epochs=program.summary.epochs,
             warnings=program.warnings,
         )
-    job = _job(state, submission, program, verdict)
+    return accept(state, submission, program, verdict)
+
+
+def accept(
+    state: State, submission: Submission, program: Program, allowed: Allowed
+) -> Submitted | Replayed | Restored:
+    """Make a job of a submission that `check_admission` has allowed."""
+    job = _job(state, submission, program, allowed)
     made = submission.restores
     if made is not None:
         carry_on(state, job, made.job, made.row.id, job.id)
@@ -159,11 +178,9 @@ def admit(state: State, submission: Submission, program: Program) -> Admitted | 
 def raised(state: State, submission: Submission, program: Program) -> Sequence[RaisedCode]:
     """Codes that are to be larger: those of the job that it repeats or goes on from, or, where the
     policy allows it and the machine's errors have drifted, the next that err no more than usual."""
-    made, policy = submission.restores, submission.policy
-    earlier = made.job if made is not None else submission.replay_of
-    if earlier is not None:
-        return earlier.context.raised
-    noise, _, times = state.noise
+    if submission.earlier is not None:
+        return submission.earlier.context.raised
+    policy, (noise, _, times) = submission.policy, state.noise
     coded = policy.noise is not Noise.IDEAL and not program.summary.handles
     if not (policy.raise_distance and coded) or times == 1:
         return ()
@@ -209,7 +226,6 @@ def _job(state: State, submission: Submission, program: Program, allowed: Allowe
         id=name,
         number=state.number(),
         session=submission.session,
-        tenant=submission.session.tenant,
         program=program,
         policy=policy,
         seed=seed,
@@ -219,24 +235,11 @@ def _job(state: State, submission: Submission, program: Program, allowed: Allowe
         created_ns=state.now_ns,
         created_at=time_text(state.now_ns),
         checked_ns=state.now_ns - submission.asked_ns,
-        row_bytes=row_bytes(program, policy),
-        row_total=policy.shots * row_bytes(program, policy),
-        data_total=policy.shots * data_bytes(policy),
-        lent=lenders(submission.session, program.summary.rights),
+        lent=allowed.lent,
         handles=allowed.named.handles,
         channels=allowed.named.channels,
         table=state.table,
     )
-
-
-def row_bytes(program: Program, policy: Policy) -> int:
-    """What a shot's packed row takes; exact probabilities come without rows."""
-    return 0 if policy.exact else program.row_bytes
-
-
-def data_bytes(policy: Policy) -> int:
-    """What is kept of what decoders knew of a shot."""
-    return SHOT_COLUMNS_BYTES if policy.decoder_data else 0
 
 
 # --- the checks, in order of precedence ---------------------------------------------------------
@@ -247,13 +250,14 @@ def check_admission(
 ) -> KernelError | Job | Allowed:
     """The refusal, the job that the same key made before, or what a new job goes by."""
     session, policy, summary = submission.session, submission.policy, program.summary
-    named = broker_pairs(state, session, program)
+    named = broker_pairs(state, session, program)  # noise depends on what pairs there are
+    noise = noise_given(state, program, submission)
     refusal = (
         check_call(session, _call_of(submission))
         or _check_available(program, policy)
-        or _check_noise(state, program, submission)
+        or _check_noise(state, program, policy, noise)
         or check_rights(session, summary.rights)
-        or _check_same_noise(state, submission, program)
+        or _check_same_noise(submission, program, noise)
     )
     if refusal is not None:
         return refusal
@@ -266,7 +270,6 @@ def check_admission(
             and earlier.digest == sha256(submission.graph).digest()
         )
         return earlier if same else IdempotencyConflict(job_id=earlier.id)
-    noise = noise_given(state, program, submission)
     shots = EXACT if policy.exact else policy.shots
     plan = state.planner(summary, shots, noise.applied, policy.decoder_data)
     if isinstance(plan, KernelError):
@@ -276,14 +279,15 @@ def check_admission(
             estimated_epochs=summary.epochs, deadline_epochs=policy.deadline_epochs
         )
     handles = () if isinstance(named, KernelError) else named.handles
+    lent = lenders(session, summary.rights)
     refusal = (
-        check_quota(state, session, policy, program, plan, policy.shots - _inherited(submission))
+        _check_quota(state, submission, program, plan, lent)
         or quotas.check_change(session.tenant, state.now_ns)
         or check_machine(state, program, plan, handles)
     )
     if refusal is not None:
         return refusal
-    return named if isinstance(named, KernelError) else Allowed(plan, noise, named)
+    return named if isinstance(named, KernelError) else Allowed(plan, noise, named, lent)
 
 
 def broker_pairs(state: State, session: Session, program: Program) -> Named | KernelError:
@@ -340,12 +344,13 @@ def _check_available(program: Program, policy: Policy) -> KernelError | None:
     return None
 
 
-def _check_same_noise(state: State, submission: Submission, program: Program) -> KernelError | None:
+def _check_same_noise(
+    submission: Submission, program: Program, noise: NoiseApplied
+) -> KernelError | None:
     """A job is replayed under the noise it had, or not at all."""
     if submission.replay_of is None:
         return None
-    then = submission.replay_of.context.noise.applied
-    now = noise_given(state, program, submission).applied
+    then, now = submission.replay_of.context.noise.applied, noise.applied
     if now == then:
         if program.brokered is None or submission.replay_of.context.pairs == pairs_used(program):
             return None  # without pairs it is refused for why there are none
@@ -354,14 +359,15 @@ def _check_same_noise(state: State, submission: Submission, program: Program) ->
     return NotAvailable(feature="Replaying this job", remedy=remedy)
 
 
-def _check_noise(state: State, program: Program, submission: Submission) -> NotAvailable | None:
+def _check_noise(
+    state: State, program: Program, policy: Policy, given: NoiseApplied
+) -> NotAvailable | None:
     """Whether the errors are known, or can be measured, that the job's qubits are to suffer."""
-    policy = submission.policy
     if policy.noise is Noise.PHYSICAL:
         return _check_patches(program)
     if policy.noise not in LOOKED_UP:
         return None
-    _, _, noise = noise_given(state, program, submission).applied.partition(" ")
+    _, _, noise = given.applied.partition(" ")
     model, _, strength = noise.partition(" ")
     for profile in program.summary.profiles:
         if not profile.distance:
@@ -394,26 +400,28 @@ def _check_patches(program: Program) -> NotAvailable | None:
     return None
 
 
-def check_quota(
-    state: State, session: Session, policy: Policy, program: Program, plan: Plan, metered: int
+def _check_quota(
+    state: State,
+    submission: Submission,
+    program: Program,
+    plan: Plan,
+    lent: tuple[Capability, ...],
 ) -> KernelError | None:
-    """Whether one more job fits the tenant's quota, and the shares of the rights that it uses.
-
-    metered: how many of its shots are to count for what is counted by the minute.
-    """
-    tenant, lent = session.tenant, lenders(session, program.summary.rights)
+    """Whether one more job fits the tenant's quota, and the shares of the rights that it uses."""
+    tenant, policy = submission.session.tenant, submission.policy
+    metered = policy.shots - _inherited(submission)
     for account in quotas.accounts_of(tenant, lent):
         refusal = quotas.check(account, state.now_ns, program.summary, plan, metered)
         if refusal is not None:
             return refusal
     held = 0 if program.uses else len(program.graph)
-    rows = policy.shots * (row_bytes(program, policy) + data_bytes(policy))
-    return check_room(tenant, held) or over(
+    rows = policy.shots * sum(program.shot_bytes(policy))
+    return _check_room(tenant, held) or over(
         "bytes of results of live jobs", tenant.quota.result_bytes, tenant.rows_live, rows
     )
 
 
-def check_room(tenant: Tenant, held: int) -> KernelError | None:
+def _check_room(tenant: Tenant, held: int) -> KernelError | None:
     """Whether one more job, with `held` more bytes of graphs, fits the tenant's quota."""
     jobs = tenant.live + tenant.checking
     return over("jobs", tenant.quota.jobs, jobs, 1) or over(
@@ -445,7 +453,7 @@ def check_machine(
 def _check_later(state: State, submission: Submission, origin: Origin) -> KernelError | None:
     session, size = submission.session, len(submission.graph)
     tenant = session.tenant
-    refusal = check_park(tenant) or check_room(tenant, size)
+    refusal = check_park(tenant) or _check_room(tenant, size)
     if refusal is not None:
         return refusal
     check = Check(submission, ns=CHECK_NS_PER_BYTE * size)

@@ -33,8 +33,8 @@ from syscalls.ids import ID_BYTES, CheckpointId, JobId, checkpoint_id
 from syscalls.results import SHOT_BLOCK
 
 _IDENTITY: Final = (
-    "session", "tenant", "program", "policy", "seed", "plan", "context", "digest", "created_ns",
-    "created_at", "checked_ns", "row_bytes", "row_total", "data_total", "table",
+    "session", "program", "policy", "seed", "plan", "context", "digest", "created_ns", "created_at",
+    "checked_ns", "table",
 )  # fmt: skip
 _PROGRESS: Final = (
     "shots_given", "shots_done", "counts", "counts_omitted", "probabilities", "first_row", "cpu_ns",

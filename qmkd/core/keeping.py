@@ -91,13 +91,9 @@ def masked(name: str) -> str:
     return sha256(name.encode()).hexdigest()[:16]
 
 
-def unkept(state: State) -> bool:
-    """Whether the step under way has changed anything that is to outlive the daemon."""
-    return gathered(state) > 0
-
-
 def gathered(state: State) -> int:
-    """How many rows the step under way has made or let go so far."""
+    """How many rows, of those that are to outlive the daemon, the step under way has made or let go
+    so far."""
     return len(state.unkept) + len(state.gone)
 
 
@@ -126,7 +122,7 @@ def answer_when_kept(state: State, parked: Parked, body: msgspec.Struct | Kernel
 
 def say(state: State, origin: Origin, body: msgspec.Struct | KernelError) -> None:
     """Answer a request that is not parked: at once, or when what it changed is durable."""
-    if isinstance(body, KernelError) or not unkept(state):
+    if isinstance(body, KernelError) or not gathered(state):
         state.out.append(Reply(to=origin, body=body))
     else:
         answer_later(state, origin, body)
@@ -148,7 +144,7 @@ def end_later(state: State, job: Job) -> None:
 
 def flush(state: State) -> None:
     """Ask for what the step under way gathered. Called at its end, once."""
-    if not unkept(state):
+    if not gathered(state):
         assert not state.unsaid, "what waits, waits for something"
         return
     names = [JobId(row.job) for row in state.unkept if isinstance(row, SliceRow)]

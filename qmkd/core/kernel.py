@@ -199,11 +199,15 @@ def _answer(state: State, event: Called) -> Answer:
 def _q_wait(state: State, session: Session, event: Called) -> JobStatus | KernelError | None:
     request = event.request
     assert isinstance(request, Wait)
-    job = _check_wait(state, session, request)
+    job = find_job(state, session, request.job_id)
     if isinstance(job, KernelError):
         return job
     if job.final is not None:
         return job.final
+    ending = state.stopping and state.machine.durable
+    refusal = keeping.shutting_down() if ending else check_park(job.tenant)
+    if refusal is not None:
+        return refusal
     parked = Parked(event.origin, job.tenant, job=job)
     park(state, parked)
     if request.timeout_ms:
@@ -213,35 +217,22 @@ def _q_wait(state: State, session: Session, event: Called) -> JobStatus | Kernel
     return None
 
 
-def _check_wait(state: State, session: Session, request: Wait) -> Job | KernelError:
-    job = find_job(state, session, request.job_id)
-    if isinstance(job, KernelError) or job.final is not None:
-        return job
-    if state.stopping and state.machine.durable:
-        return keeping.shutting_down()
-    return check_park(job.tenant) or job
-
-
 def _q_cancel(state: State, session: Session, event: Called) -> JobStatus | KernelError | None:
     request = event.request
     assert isinstance(request, Cancel)
-    job = _check_cancel(state, session, request)
-    if isinstance(job, KernelError):
-        return job
-    cancel(state, job)
-    if job.final is not None:
-        return status(state, job)
-    park(state, Parked(event.origin, job.tenant, job=job, cancels=True))
-    return None
-
-
-def _check_cancel(state: State, session: Session, request: Cancel) -> Job | KernelError:
     job = find_job(state, session, request.job_id, reading=False)
     if isinstance(job, KernelError):
         return job
     if job.final is not None:
         return AlreadyCompleted(state=job.state.value)
-    return check_park(job.tenant) or job
+    refusal = check_park(job.tenant)
+    if refusal is not None:
+        return refusal
+    cancel(state, job)
+    if job.final is not None:
+        return status(state, job)
+    park(state, Parked(event.origin, job.tenant, job=job, cancels=True))
+    return None
 
 
 def _q_subscribe(state: State, session: Session, event: Called) -> Subscribed | KernelError:

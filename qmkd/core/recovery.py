@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import msgspec
 
 from qmkd.core import channels, faults, holding, programs, quotas
-from qmkd.core.admission import broker_pairs, check_machine, data_bytes, row_bytes
+from qmkd.core.admission import broker_pairs, check_machine
 from qmkd.core.capabilities import lenders
 from qmkd.core.checkpoints import drop, enter, known_leaves, size_of
 from qmkd.core.delegation import restore
@@ -242,7 +242,6 @@ def _made(session: Session, row: JobRow, program: Program, table: str) -> Job:
         id=row.id,
         number=row.number,
         session=session,
-        tenant=session.tenant,
         program=program,
         policy=row.policy,
         seed=row.seed,
@@ -252,9 +251,6 @@ def _made(session: Session, row: JobRow, program: Program, table: str) -> Job:
         created_ns=row.created_ns,
         created_at=time_text(row.created_ns),
         checked_ns=row.checked_ns,
-        row_bytes=row_bytes(program, row.policy),
-        row_total=row.policy.shots * row_bytes(program, row.policy),
-        data_total=row.policy.shots * data_bytes(row.policy),
         table=table,
     )
 

@@ -1,18 +1,20 @@
 """q_replay: a job again, from its record, as a new job whose bits are the same.
 
 The record says what was asked, with which seed and noise, and under which versions. Where the bytes
-of its program are no longer at hand, the store has them, and the answer comes later.
+of its program are no longer at hand, the store has them, and the answer comes later, by the same
+way as that of q_restore (`restoring.py`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import msgspec
 
 from qmkd.core.admission import Admitted, take_in
-from qmkd.core.effects import LoadGraph
-from qmkd.core.events import Called, GraphLoaded
+from qmkd.core.effects import LoadGraph, VerifyCheckpoint
+from qmkd.core.events import Called, GraphLoaded, Origin
 from qmkd.core.jobs import find_job
 from qmkd.core.keeping import refusal, say
 from qmkd.core.state import Job, Parked, Session, State, Submission
@@ -42,15 +44,7 @@ def replay(state: State, session: Session, event: Called) -> Admitted | KernelEr
         return take_in(state, submission, event.origin)
     if not state.machine.durable:
         return ResultsDropped()
-    full = check_park(session.tenant)
-    if full is not None:
-        return full
-    parked = Parked(event.origin, session.tenant, load=submission)
-    park(state, parked)
-    ticket = state.number()
-    state.loads[ticket] = parked
-    state.out.append(LoadGraph(ticket, job.id))
-    return None
+    return read_first(state, submission, event.origin, lambda ticket: LoadGraph(ticket, job.id))
 
 
 def _at_hand(job: Job) -> bytes | None:
@@ -64,19 +58,46 @@ def _at_hand(job: Job) -> bytes | None:
 
 def graph_loaded(state: State, event: GraphLoaded) -> None:
     """The store has read a program, or cannot."""
-    parked = state.loads.pop(event.ticket)
+    if (found := who_waited(state, event.ticket)) is not None:
+        submission, origin = found
+        whole = replace(submission, graph=event.graph)
+        body = take_in(state, whole, origin) if event.graph else ResultsDropped()
+        if body is not None:
+            say(state, origin, body)
+
+
+# --- what the store reads first -----------------------------------------------------------------
+
+
+def read_first(
+    state: State,
+    submission: Submission,
+    origin: Origin,
+    asking: Callable[[int], LoadGraph | VerifyCheckpoint],
+) -> KernelError | None:
+    """Have the submission wait until the store has read what it needs. asking: with a ticket."""
+    tenant = submission.session.tenant
+    full = check_park(tenant)
+    if full is not None:
+        return full
+    ticket, parked = state.number(), Parked(origin, tenant, load=submission)
+    park(state, parked)
+    state.loads[ticket] = parked
+    state.out.append(asking(ticket))
+    return None
+
+
+def who_waited(state: State, ticket: int) -> tuple[Submission, Origin] | None:
+    """What waited for this, and whom to answer now; None where nobody does, or may, any more."""
+    parked = state.loads.pop(ticket)
     submission = parked.load
     if submission is None:
-        return  # nobody waits for it any more
+        return None
     if (behind := refusal(state)) is not None:
         answer(state, parked, behind)
-    elif not submission.session.open:
+        return None
+    if not submission.session.open:
         answer(state, parked, AuthFailed())
-    elif not event.graph:
-        answer(state, parked, ResultsDropped())
-    else:
-        unpark(state, parked)
-        whole = replace(submission, graph=event.graph)
-        body = take_in(state, whole, parked.origin)
-        if body is not None:
-            say(state, parked.origin, body)
+        return None
+    unpark(state, parked)
+    return submission, parked.origin

@@ -9,16 +9,16 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from qmkd.core import programs
-from qmkd.core.admission import Admitted, admit, check_admission
+from qmkd.core.admission import Admitted, Allowed, accept, check_admission
 from qmkd.core.checkpoints import find, snapshots
 from qmkd.core.effects import VerifyCheckpoint
 from qmkd.core.events import Called, CheckpointVerified
-from qmkd.core.keeping import refusal, say
-from qmkd.core.state import Checkpoint, Job, Parked, Program, Session, State, Submission
-from qmkd.core.waiting import answer, check_park, park, unpark
-from qmkd.core.wording import changed_versions, noise_given, pairs_used
+from qmkd.core.keeping import say
+from qmkd.core.replaying import read_first, who_waited
+from qmkd.core.state import Checkpoint, Job, Program, Session, State, Submission
+from qmkd.core.wording import changed_versions, pairs_used
 from syscalls.checkpoint import Restore
-from syscalls.errors import AuthFailed, CheckpointIncompatible, KernelError
+from syscalls.errors import CheckpointIncompatible, KernelError
 
 
 def q_restore(state: State, session: Session, event: Called) -> Admitted | KernelError | None:
@@ -28,52 +28,43 @@ def q_restore(state: State, session: Session, event: Called) -> Admitted | Kerne
     made = find(session, request.checkpoint_id)
     if isinstance(made, KernelError):
         return made
+    policy = replace(made.job.policy, seed=made.job.seed, idempotency_key=None)
+    submission = Submission(session, policy, made.graph, event.entropy, state.now_ns, restores=made)
     program = _program(made)
-    refused = _check(state, made, event, program)
-    if refused is not None:
-        return refused
+    allowed = _check(state, submission, made, program)
+    if isinstance(allowed, KernelError):
+        return allowed
     if not state.machine.durable:
-        return _restore(state, made, event, program)
-    refused = check_park(session.tenant)
-    if refused is not None:
-        return refused
-    parked = Parked(event.origin, session.tenant, restores=event)
-    park(state, parked)
-    ticket = state.number()
-    state.loads[ticket] = parked
+        return accept(state, submission, program, allowed)
     tickets = tuple(row.ticket for row in snapshots(made.job))
-    state.out.append(VerifyCheckpoint(ticket, made.row.id, tickets))
-    return None
+    return read_first(
+        state,
+        submission,
+        event.origin,
+        lambda ticket: VerifyCheckpoint(ticket, made.row.id, tickets),
+    )
 
 
 def verified(state: State, event: CheckpointVerified) -> None:
     """The store has read a checkpoint, and says whether all of it is whole."""
-    parked = state.loads.pop(event.ticket)
-    called = parked.restores
-    if called is None:
-        return  # nobody waits for it any more
-    request = called.request
-    assert isinstance(request, Restore)
-    session = state.sessions.get(request.session_id)
-    if (behind := refusal(state)) is not None:
-        answer(state, parked, behind)
-    elif session is None:
-        answer(state, parked, AuthFailed())
-    elif isinstance(made := find(session, request.checkpoint_id), KernelError):
-        answer(state, parked, made)
-    elif (refused := _check(state, made, called, program := _program(made))) is not None:
-        answer(state, parked, refused)
-    elif event.why:
-        answer(state, parked, CheckpointIncompatible(reason=f"it is damaged: {event.why}"))
-    else:
-        unpark(state, parked)
-        say(state, parked.origin, _restore(state, made, called, program))
+    if (found := who_waited(state, event.ticket)) is not None:
+        submission, origin = found
+        say(state, origin, _go_on(state, submission, event.why))
 
 
-def _submission(made: Checkpoint, event: Called, now_ns: int) -> Submission:
-    job = made.job
-    policy = replace(job.policy, seed=job.seed, idempotency_key=None)
-    return Submission(made.session, policy, made.graph, event.entropy, now_ns, restores=made)
+def _go_on(state: State, submission: Submission, why: str) -> Admitted | KernelError:
+    """Restore it, if it may be still. why: it is damaged."""
+    assert submission.restores is not None
+    made = find(submission.session, submission.restores.row.id)
+    if isinstance(made, KernelError):
+        return made
+    program = _program(made)
+    allowed = _check(state, submission, made, program)
+    if isinstance(allowed, KernelError):
+        return allowed
+    if why:
+        return CheckpointIncompatible(reason=f"it is damaged: {why}")
+    return accept(state, submission, program, allowed)
 
 
 def _program(made: Checkpoint) -> Program:
@@ -85,25 +76,19 @@ def _program(made: Checkpoint) -> Program:
     return programs.enlarged(found or program, made.job.context.raised)
 
 
-def _check(state: State, made: Checkpoint, event: Called, program: Program) -> KernelError | None:
-    submission = _submission(made, event, state.now_ns)
+def _check(
+    state: State, submission: Submission, made: Checkpoint, program: Program
+) -> Allowed | KernelError:
     verdict = check_admission(state, submission, program)
     if isinstance(verdict, KernelError):
         return verdict
     assert not isinstance(verdict, Job), "it has no key"
-    job, machine = made.job, state.machine
-    then, now = job.context, noise_given(state, program, submission)
-    reason = changed_versions(then, machine)
+    then, now = made.job.context, verdict.noise
+    reason = changed_versions(then, state.machine)
     if now.applied != then.noise.applied:
         reason = f"its noise was {then.noise.applied}; the machine's would make it {now.applied}"
     elif not reason and verdict.plan.engine != then.engine:
         reason = f"the engine {then.engine} ran it, and {verdict.plan.engine} would"
     elif not reason and then.pairs != pairs_used(program):
         reason = "its Bell pairs were others than the machine makes now"
-    return CheckpointIncompatible(reason=reason) if reason else None
-
-
-def _restore(
-    state: State, made: Checkpoint, event: Called, program: Program
-) -> Admitted | KernelError:
-    return admit(state, _submission(made, event, state.now_ns), program)
+    return CheckpointIncompatible(reason=reason) if reason else verdict

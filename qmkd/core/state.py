@@ -32,7 +32,7 @@ from qvm.machine import Hardware
 from qvm.places import Pair, pair
 from qvm.profiles import Profile
 from qvm.program import Summary
-from syscalls.decoding import DecoderFigures
+from syscalls.decoding import SHOT_COLUMNS_BYTES, DecoderFigures
 from syscalls.errors import KernelError
 from syscalls.fault import DegradedMode, Fault
 from syscalls.findings import Finding
@@ -250,6 +250,12 @@ class Program:
     base: Program | None = None
     raised: tuple[RaisedCode, ...] = ()
 
+    def shot_bytes(self, policy: Policy) -> tuple[int, int]:
+        """What a shot's packed row takes, of which exact probabilities have none, and what is kept
+        of what decoders knew of the shot."""
+        decoder = SHOT_COLUMNS_BYTES if policy.decoder_data else 0
+        return 0 if policy.exact else self.row_bytes, decoder
+
 
 @dataclass(slots=True, frozen=True)
 class Submission:
@@ -267,6 +273,11 @@ class Submission:
     plan_only: bool = False
     replay_of: Job | None = None
     restores: Checkpoint | None = None
+
+    @property
+    def earlier(self) -> Job | None:
+        """The job that it repeats, or as it was when it was at rest."""
+        return self.replay_of if self.restores is None else self.restores.job
 
 
 @dataclass(slots=True, eq=False)
@@ -398,7 +409,6 @@ class Job:
     id: JobId
     number: int
     session: Session
-    tenant: Tenant
     program: Program
     policy: Policy
     seed: int
@@ -408,10 +418,11 @@ class Job:
     created_ns: int
     created_at: str
     checked_ns: int
-    row_bytes: int
-    row_total: int
-    data_total: int
     table: str
+    tenant: Tenant = field(init=False)
+    row_bytes: int = field(init=False)
+    row_total: int = field(init=False)
+    data_total: int = field(init=False)
     resting: bool = False
     lent: tuple[Capability, ...] = ()
     accounts: tuple[Account, ...] = ()
@@ -469,6 +480,12 @@ class Job:
     subscriptions: dict[Subscription, None] = field(default_factory=dict)
     final: JobStatus | None = None
 
+    def __post_init__(self) -> None:
+        self.tenant = self.session.tenant
+        self.row_bytes, data_bytes = self.program.shot_bytes(self.policy)
+        self.row_total = self.policy.shots * self.row_bytes
+        self.data_total = self.policy.shots * data_bytes
+
     @property
     def total_bytes(self) -> int:
         """What the shell holds of it once all shots are in."""
@@ -495,8 +512,8 @@ class Checkpoint:
 @dataclass(slots=True, eq=False)
 class Parked:
     """A request that is answered later: by its job's end, its check, its timer, by `body` once
-    what it changed is durable (`pending`), once a program is read from the store (`load`), or once
-    a checkpoint is (`restores`).
+    what it changed is durable (`pending`), or once the store has read what its submission needs
+    (`load`).
 
     cancels: the request is a q_cancel. wish: what is to be done once its job is at rest. tenant:
     whose `parked` counts it; None where `body` waits.
@@ -509,7 +526,6 @@ class Parked:
     body: msgspec.Struct | None = None
     pending: Pending | None = None
     load: Submission | None = None
-    restores: Called | None = None
     wish: Called | None = None
     cancels: bool = False
     timeout_ms: int = 0

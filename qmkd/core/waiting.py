@@ -94,7 +94,7 @@ def unpark(state: State, parked: Parked) -> None:
         parked.check.parked = None
     if parked.pending is not None:
         parked.pending.parked = None
-    parked.load = parked.restores = None
+    parked.load = None
     if parked.tenant is not None:
         parked.tenant.parked -= 1
     state.parked -= 1

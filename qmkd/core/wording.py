@@ -236,8 +236,7 @@ def changed_versions(then: ExecutionContext, machine: Machine) -> str:
 def noise_given(state: State, program: Program, submission: Submission) -> NoiseApplied:
     """The noise of a new job: the machine's as it is now; of one that goes on from another, or
     repeats it, what that had, unless the machine is not the one that it had run on."""
-    made = submission.restores
-    earlier = made.job if made is not None else submission.replay_of
+    earlier = submission.earlier
     now = noise_applied(program, submission.policy, *state.noise)
     if earlier is None:
         return now

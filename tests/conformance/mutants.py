@@ -361,7 +361,7 @@ _add(
 cancels-twice
 errors/cancelling what is over
         return AlreadyCompleted(state=job.state.value)
-        return job
+        return job.final
 
 lets-anybody-cancel
 isolation/the owner notices nothing

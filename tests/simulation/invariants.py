@@ -437,7 +437,7 @@ def _check_connections(state: State) -> None:
         assert connection.parked or connection.subscriptions
         for call, one in connection.parked.items():
             assert (one.origin.conn, one.origin.call) == (number, call)
-            causes = (one.job, one.check, one.body, one.load, one.restores)
+            causes = (one.job, one.check, one.body, one.load)
             assert sum(cause is not None for cause in causes) == 1
             assert (one.body is None) == (one.pending is None) == (one.tenant is not None)
             if one.tenant is not None:
