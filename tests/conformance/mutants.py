@@ -117,8 +117,8 @@ class _Envelope(Struct, gc=False):\\n    jsonrpc: str
 
 minds-traces
 wire/a trace changes no answer
-class _Envelope(Struct, gc=False):\\n    jsonrpc: Literal["2.0"]
-class _Envelope(Struct, gc=False):\\n    traceparent: str = ""\\n    jsonrpc: Literal["2.0"]
+            return Request(answer_to, call, is_notification, _traced(envelope.traceparent))
+            return Request(answer_to, decode(envelope.traceparent), is_notification)
 
 shuffles-methods
 wire/calls are written as they are
