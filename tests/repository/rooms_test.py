@@ -32,6 +32,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         "prometheus_client",
     },
     "runtime": {"msgspec", "numpy", "trio", "syscalls", "qvm", "policy"},
+    # Each front and back end imports its own format's library, when it is called.
+    "runtime.jit": {
+        "msgspec", "numpy", "trio", "syscalls", "qvm", "policy", "qiskit", "openqasm3", "antlr4",
+    },
     "runtime.client": {"msgspec", "numpy", "trio", "syscalls", "qvm", "rich", "matplotlib"},
     "runtime.ctl": {
         "msgspec", "numpy", "trio", "syscalls", "qvm", "runtime", "rich", "shtab", "matplotlib",

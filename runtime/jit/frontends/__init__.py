@@ -1,0 +1,128 @@
+"""Circuits of other formats in, `Circuit` out: which front end reads what.
+
+Each module here reads one format with that format's library, imported only when it is called, and
+has `load(source, *, file)`. What cannot be expressed is `Unsupported`, with its line. Nothing is
+dropped or approximated.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from runtime.jit.circuit import Circuit, Unsupported
+
+
+class Format(msgspec.Struct, frozen=True, kw_only=True):
+    """A format: its module here, how its files' names end, and the Python objects it stands for.
+
+    binary: a suffix of files that are handed over as bytes. package: of the library whose objects
+        the module takes as well, or "".
+    """
+
+    name: str
+    suffixes: tuple[str, ...] = ()
+    binary: tuple[str, ...] = ()
+    package: str = ""
+
+
+FORMATS: Final[tuple[Format, ...]] = (
+    Format(name="qasm2"),
+    Format(name="qasm3", suffixes=(".qasm3",)),
+    Format(name="stim", suffixes=(".stim",), package="stim"),
+    Format(name="qir", suffixes=(".ll",), binary=(".bc",), package="pyqir"),
+    Format(name="qiskit", binary=(".qpy",), package="qiskit"),
+    Format(name="cirq", package="cirq"),
+    Format(name="pytket", package="pytket"),
+)
+NAMES: Final = tuple(each.name for each in FORMATS)
+SUFFIXES: Final = (".qasm", *(end for each in FORMATS for end in (*each.suffixes, *each.binary)))
+"""How the names of files end that `load` knows without being told."""
+
+
+def load(source: Path | str | bytes | Any, format: str | None = None, **options: Any) -> Circuit:
+    """Read a circuit.
+
+    source: a path; or the text itself, a string with a line break in it; or bytes; or an object of
+        a format's library, such as a Qiskit `QuantumCircuit`.
+    format: one of NAMES; else it is told by the suffix, the object's package, or, of OpenQASM, the
+        version it states.
+    options: what the format's front end takes beside these.
+    Raises Unsupported, OSError where a file cannot be read, and ValueError where the format cannot
+    be told or its library is not installed.
+    """
+    if isinstance(source, str) and "\n" not in source:
+        source = Path(source)
+    file = str(source) if isinstance(source, Path) else ""
+    name = format or _name(source)
+    if name not in NAMES:
+        raise ValueError(f"there is no format {name!r}; there are {', '.join(NAMES)}")
+    if isinstance(source, Path):
+        source = source.read_bytes()
+    (found,) = [each for each in FORMATS if each.name == name]
+    if isinstance(source, bytes) and Path(file).suffix not in found.binary and not found.binary:
+        source = _text(source, file)
+    elif isinstance(source, bytes) and Path(file).suffix in found.suffixes:
+        source = _text(source, file)
+    try:
+        module = importlib.import_module(f"runtime.jit.frontends.{name}")
+        circuit: Circuit = module.load(source, file=file, **options)
+    except ModuleNotFoundError as error:
+        why = f"reading {name} needs the package {error.name}: pip install 'qmkd[jit]'"
+        raise ValueError(why) from error
+    return circuit
+
+
+def _text(raw: bytes, file: str) -> str:
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        why = f"it is not UTF-8 text (byte {error.start})"
+        raise Unsupported(0, 0, "", why, file=file) from None
+
+
+def _name(source: Path | str | bytes | Any) -> str:
+    """The format of a source that nobody named. Raises ValueError."""
+    if isinstance(source, Path):
+        if source.suffix == ".qasm":
+            return _version(_text(source.read_bytes(), str(source)))
+        for each in FORMATS:
+            if source.suffix in (*each.suffixes, *each.binary):
+                return each.name
+        raise ValueError(f"{source} ends in none of {', '.join(SUFFIXES)}: name its format")
+    if isinstance(source, str):
+        if _header(source).startswith("OPENQASM"):
+            return _version(source)
+        raise ValueError("the text does not state OPENQASM and a version: name its format")
+    package = type(source).__module__.partition(".")[0]
+    for each in FORMATS:
+        if each.package == package:
+            return each.name
+    raise ValueError(f"an object of {package or 'no package'} needs its format named")
+
+
+def _header(text: str) -> str:
+    """What stands before the first semicolon, without comments and blank lines."""
+    kept, inside = [], False
+    for line in text.split("\n"):
+        if inside:
+            line = line.partition("*/")[2]
+            inside = "*/" not in line and not line
+        line = line.partition("//")[0]
+        if "/*" in line:
+            before, _, after = line.partition("/*")
+            inside = "*/" not in after
+            line = before + after.partition("*/")[2]
+        kept.append(line)
+        if ";" in line:
+            break
+    return " ".join(kept).partition(";")[0].strip()
+
+
+def _version(text: str) -> str:
+    """`qasm2` where the text states version 2, else `qasm3`, which need not be stated."""
+    words = _header(text).split()
+    return "qasm2" if words[:1] == ["OPENQASM"] and words[1:2] and words[1][0] == "2" else "qasm3"
