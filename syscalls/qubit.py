@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from syscalls.errors import HandleNotFound, InvalidGraph, QuotaExceeded, ResourceExhausted
+from syscalls.errors import HandleNotFound, QuotaExceeded, ResourceExhausted
 from syscalls.ids import HandleId, HandleIdIn
 from syscalls.rights import Right
 from syscalls.syscall import Errors, Reply, SessionCall
@@ -34,7 +34,7 @@ class Alloc(SessionCall, frozen=True, kw_only=True):
     METHOD: ClassVar[str] = "q_alloc"
     REPLY: ClassVar[type[Reply]] = Allocated
     NEEDS: ClassVar[Right | None] = Right.ALLOC
-    REFUSALS: ClassVar[Errors] = (InvalidGraph, QuotaExceeded, ResourceExhausted)
+    REFUSALS: ClassVar[Errors] = (QuotaExceeded, ResourceExhausted)
     CHANCE: ClassVar[bool] = True
 
     n: Annotated[int, Meta(ge=1, le=ALLOC_MAX, description="How many.")]

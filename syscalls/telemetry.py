@@ -28,7 +28,10 @@ class HeldQubit(Struct, frozen=True, kw_only=True):
 
 
 class ResourceUsage(Struct, frozen=True, kw_only=True):
-    """What the session holds now. utilization: physical used over quota, 0 to 1."""
+    """What the session holds now. utilization: physical used over quota, 0 to 1.
+
+    physical_qubits_available: what it could have now: free on the machine, and left of the quota.
+    """
 
     logical_qubits_allocated: int = 0
     physical_qubits_used: int = 0

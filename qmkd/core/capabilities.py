@@ -78,6 +78,16 @@ def check_job(job: Job) -> InsufficientCaps | NotBrokered | None:
     return NotBrokered()
 
 
+def ended(
+    session: Session, right: Right, *lent: Capability, aside: Capability | None = None
+) -> bool:
+    """Whether the right has ended by which a session holds something. aside: a capability that it
+    needs beside that right, and which does not give it."""
+    by = [each for each in lent if each is not aside]
+    there = session.lent.keys() >= {*lent}
+    return not there or check_rights(session, [right.value], by) is not None
+
+
 def lenders(session: Session, needed: Iterable[str]) -> tuple[Capability, ...]:
     """The capabilities that a job uses: those that supply a right which the rule does not give."""
     lacking = {_RIGHTS[name] for name in needed} - session.granted

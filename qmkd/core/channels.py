@@ -13,7 +13,7 @@ from __future__ import annotations
 from itertools import chain
 
 from qmkd.core import quotas
-from qmkd.core.capabilities import check_rights
+from qmkd.core.capabilities import check_rights, ended
 from qmkd.core.events import Called
 from qmkd.core.keeping import keep, let_go, masked, write_down
 from qmkd.core.limits import BUSY_RETRY_MS
@@ -42,8 +42,6 @@ from syscalls.errors import (
 )
 from syscalls.ids import ID_BYTES, ChannelId, channel_id
 from syscalls.rights import Right
-
-LINK = Right.LINK.value
 
 
 def open_chan(state: State, session: Session, event: Called) -> ChanOpened | KernelError:
@@ -110,7 +108,7 @@ def _consent(session: Session, far: Handle) -> Capability | None:
     for each in session.lent:
         if Right.LINK in each.row.rights and each.giver.tenant is far.session.tenant:
             others = [other for other in session.lent if other is not each]
-            if check_rights(session, [LINK], others) is None:
+            if check_rights(session, [Right.LINK.value], others) is None:
                 return each
     return None
 
@@ -173,7 +171,7 @@ def restore(state: State, row: ChannelRow) -> None:
     consent = lent[-1] if lent and row.consent is not None else None
     if len(ends) < 2:
         why = "one of its qubits is no more"
-    elif len(lent) < len(row.lent) or _lapsed(ends[0].session, lent, consent):
+    elif len(lent) < len(row.lent) or ended(ends[0].session, Right.LINK, *lent, aside=consent):
         why = "a right by which it was opened has ended"
     elif not _linked(state, row, *ends):
         why = "its link is no more what it was"
@@ -246,13 +244,8 @@ def opened_by(session: Session) -> list[Channel]:
 
 def lapse(session: Session) -> list[Channel]:
     """Those of a session whose rights are no longer what they were opened by."""
-    return [each for each in opened_by(session) if _lapsed(session, each.lent, each.consent)]
-
-
-def _lapsed(session: Session, lent: tuple[Capability, ...], consent: Capability | None) -> bool:
-    others = [one for one in lent if one is not consent]
-    held = session.lent.keys() >= {*lent}
-    return not held or check_rights(session, [LINK], others) is not None
+    held = opened_by(session)
+    return [one for one in held if ended(session, Right.LINK, *one.lent, aside=one.consent)]
 
 
 # --- telling ------------------------------------------------------------------------------------

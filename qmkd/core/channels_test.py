@@ -191,7 +191,7 @@ def test_channels_of_programs_count_while_they_run(desk: Desk) -> None:
     assert desk.state.tenants["bob"].channels == 3
     waits = desk.submit(session, crossing(), uid=2)
     assert status(desk, session, waits, uid=2).queue.reason == (
-        "waiting for channels of the tenant's quota"
+        "waiting for channels of the tenant's quota: 1 asked, 3 of 3 in use"
     )
 
 

@@ -386,7 +386,8 @@ def test_jobs_wait_for_qubits_of_the_share(court: Court) -> None:
     first, second = (court.submit(bobs, MAGIC, uid=2) for _ in range(2))
     place = court.status(bobs, second).queue
     assert place is not None
-    assert place.reason == "waiting for logical qubits of the capability's share"
+    why = "waiting for logical qubits of the capability's share: 2 asked, 2 of 3 in use"
+    assert place.reason == why
     court.done(court.segments(first)[0])
     assert court.status(bobs, second).state is JobState.RUNNING
 

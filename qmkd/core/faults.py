@@ -72,10 +72,10 @@ def idle(state: State) -> bool:
 
     Returns whether that has changed anything.
     """
-    waits = any(
-        over_quota(job) is None for tenant in state.tenants.values() for *_, job in tenant.queued
-    )
-    if state.placed or state.change == NEVER or not waits:
+    if state.placed or state.change == NEVER:
+        return False
+    queued = (job for tenant in state.tenants.values() for *_, job in tenant.queued)
+    if all(over_quota(job) is not None for job in queued):
         return False
     state.cycle = state.horizon = max(state.cycle, state.change)
     catch_up(state)

@@ -80,7 +80,7 @@ def figures(state: State) -> Figures:
         ],
         jobs=dict(state.tally),
         sessions=len(state.sessions),
-        epoch=state.epoch_kept if state.machine.durable else state.epoch,
+        epoch=state.epoch_told,
         cycle_ns=state.hardware.cycle_ns,
         cycles=state.horizon,
         used=state.used,

@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from qmkd.core import channels, quotas
-from qmkd.core.capabilities import check_rights, lenders
+from qmkd.core.capabilities import ended, lenders
 from qmkd.core.events import Called
 from qmkd.core.keeping import keep, let_go, masked, write_down
 from qmkd.core.limits import BUSY_RETRY_MS
@@ -43,7 +43,7 @@ def alloc(state: State, session: Session, event: Called) -> Allocated | KernelEr
     assert isinstance(request, Alloc)
     profile = parse_profile(request.profile)
     if isinstance(profile, str):
-        return _unfit("profile.unknown", "$.profile", profile)
+        return InvalidParams(path="$.profile", expected=f"a profile; {profile}")
     lent = lenders(session, [Right.ALLOC.value])
     place = _check_alloc(state, session, request, profile, lent)
     if isinstance(place, KernelError):
@@ -129,11 +129,6 @@ def _check_alloc(
     )
 
 
-def _unfit(rule: str, path: str, message: str) -> InvalidGraph:
-    finding = Finding(rule=rule, severity="error", node=None, path=path, message=message)
-    return InvalidGraph(findings=[finding], findings_total=1)
-
-
 def _enter(
     state: State,
     row: HandleRow,
@@ -171,7 +166,7 @@ def restore(state: State, row: HandleRow) -> None:
     run = Run(row.module, 0, row.first, profile.block_physical, 1)
     if session is None:
         why = "its session is no more"
-    elif len(lent) < len(row.lent) or _lapsed(session, lent):
+    elif len(lent) < len(row.lent) or ended(session, Right.ALLOC, *lent):
         why = "the right by which it was allocated has ended"
     elif row.first not in state.held and not state.inventory.is_free(run):
         why = "its place is no more"
@@ -224,14 +219,8 @@ def lapse(state: State, session: Session) -> None:
     for channel in channels.lapse(session):
         channels.close(state, channel)
     for handle in list(session.handles):
-        if _lapsed(session, handle.lent):
+        if ended(session, Right.ALLOC, *handle.lent):
             close(state, handle)
-
-
-def _lapsed(session: Session, lent: tuple[Capability, ...]) -> bool:
-    """Whether the right has ended by which it holds something."""
-    held = session.lent.keys() >= {*lent}
-    return not held or check_rights(session, [Right.ALLOC.value], lent) is not None
 
 
 def _settle(state: State, handle: Handle) -> None:
@@ -289,7 +278,14 @@ def named(state: State, session: Session, summary: Summary) -> Named | KernelErr
         profile = handle.block.profile
         if (each.profile.code, each.profile.distance) != (profile.code, profile.distance):
             message = f"{each.name} is {handle.row.profile}, not {each.profile.asked}"
-            return _unfit("handle.profile", "$.program.nodes", message)
+            finding = Finding(
+                rule="handle.profile",
+                severity="error",
+                node=None,
+                path="$.program.nodes",
+                message=message,
+            )
+            return InvalidGraph(findings=[finding], findings_total=1)
         found[handle] = None
     if found and not Inventory(state.hardware).joined(modules(found)):
         return quotas.lacking("links between the modules of the qubits named", 0, 1)

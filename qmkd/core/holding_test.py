@@ -98,6 +98,7 @@ def test_handles_are_given_at_once_counted_shown_and_given_back_once(desk: Desk)
     assert [each.handle for each in shown.qubits] == handles
     assert shown.resource_usage.logical_qubits_allocated == 3
     assert shown.resource_usage.physical_qubits_used == 51
+    assert shown.resource_usage.physical_qubits_available == 949, "of the machine's 1,000"
     assert isinstance(release(desk, session, handles[0], handles[0]), Released)
     assert held(desk) == (34, 2, 34)
     assert isinstance(release(desk, session, handles[0]), HandleNotFound)
@@ -220,7 +221,8 @@ def test_what_does_not_fit_is_refused_with_numbers_and_whether_waiting_helps(des
     assert isinstance(refusal, ResourceExhausted)
     assert not refusal.waiting_helps
     refusal = desk.call(Alloc(session_id=session, n=1, profile="logical:Steane(d=3)"))
-    assert isinstance(refusal, InvalidGraph)
+    assert isinstance(refusal, InvalidParams)
+    assert refusal.path == "$.profile"
 
 
 def test_what_sessions_hold_is_waited_for_by_name_and_holds_nobody_else_up(desk: Desk) -> None:
@@ -261,7 +263,8 @@ def test_quotas_count_what_sessions_hold_beside_what_jobs_do() -> None:
     )
     job = desk.submit(session, uid=2)
     assert status(desk, session, job, uid=2).queue.reason == (
-        "waiting for logical qubits of the tenant's quota"
+        "waiting for logical qubits of the tenant's quota: 2 asked, 2 of 3 in use, "
+        "2 of these held by its session"
     )
     desk.submit(session, naming(*handles, more=1), uid=2)
     assert desk.state.tenants["bob"].logical == 3

@@ -26,13 +26,14 @@ from qmkd.core.limits import (
     SERIAL_JOBS_MAX,
     WAITING_MAX,
 )
-from qmkd.core.state import NEVER, Job, State, Tenant
+from qmkd.core.state import NEVER, Account, Job, Session, State, Tenant
 from qvm.blocks import Inventory, Place, qubits_of
 from qvm.cycles import Demand, demand, earliest
 from qvm.machine import Hardware
 from qvm.places import Pair, crossed, find_apart
 from syscalls.fault import DegradedMode
 
+QUOTA = "waiting for what others of its tenant have"
 QUBITS = "waiting for physical qubits of the machine"
 HELD = "waiting for physical qubits that sessions hold"
 IN_USE = "waiting for a qubit that another job uses"
@@ -99,26 +100,39 @@ def want_place(state: State, job: Job) -> None:
 # --- room ---------------------------------------------------------------------------------------
 
 
-def over_quota(job: Job, without: Job | None = None) -> str | None:
-    """What it waits for that others of its tenant, or of its capability, have.
-
-    without: a job that might give its place to it.
-    """
+def over_quota(job: Job, without: Job | None = None) -> tuple[Account, int] | None:
+    """Where others of its tenant, or of its capability, have what it waits for; the second says
+    what, in the order of `held_by`. without: a job that might give its place to it."""
     need = job.program.summary
     for account in job.accounts:
         quota = account.quota
-        whose = "tenant's quota" if account is job.tenant else "capability's share"
         back = without.program.summary if without and account in without.accounts else None
         logical, physical, channels = (
             (back.asked_logical, back.peak_physical, back.peak_channels) if back else (0, 0, 0)
         )
         if account.logical - logical + need.asked_logical > quota.logical_qubits:
-            return f"waiting for logical qubits of the {whose}"
+            return account, 0
         if account.physical - physical + need.peak_physical > quota.physical_qubits:
-            return f"waiting for physical qubits of the {whose}"
+            return account, 1
         if account.channels - channels + need.peak_channels > quota.channels:
-            return f"waiting for channels of the {whose}"
+            return account, 2
     return None
+
+
+def held_by(state: State, account: Account, session: Session | None = None) -> tuple[int, int, int]:
+    """Logical qubits, physical ones, channels that sessions hold against a quota; or one does."""
+    blocks = [
+        each
+        for each in state.held.values()
+        if account in each.accounts and session in (None, next(iter(each.handles)).session)
+    ]
+    channels = [
+        each
+        for each in state.channels.values()
+        if account in each.accounts and session in (None, each.session)
+    ]
+    qubits = sum(len(each.handles) for each in blocks)
+    return qubits, sum(each.run.size for each in blocks), len(channels)
 
 
 def modules_of(job: Job) -> frozenset[int]:
@@ -135,9 +149,8 @@ def _owed(job: Job, reason: Place | str) -> bool:
 
 def room(state: State, job: Job) -> Place | str:
     """Where the job may lie now, or what it waits for."""
-    reason = over_quota(job)
-    if reason is not None:
-        return reason
+    if over_quota(job) is not None:
+        return QUOTA
     if any(handle.user is not None for handle in job.handles):
         return IN_USE
     need = job.program.summary
@@ -216,12 +229,10 @@ def held_up(state: State, job: Job) -> bool:
         return False
     need = job.program.summary
     for account in job.accounts:
-        quota = account.quota
-        blocks = [each for each in state.held.values() if account in each.accounts]
-        channels = sum(account in each.accounts for each in state.channels.values())
+        quota, (logical, physical, channels) = account.quota, held_by(state, account)
         if (
-            sum(len(each.handles) for each in blocks) + need.asked_logical > quota.logical_qubits
-            or sum(each.run.size for each in blocks) + need.peak_physical > quota.physical_qubits
+            logical + need.asked_logical > quota.logical_qubits
+            or physical + need.peak_physical > quota.physical_qubits
             or channels + need.peak_channels > quota.channels
         ):
             return True
@@ -549,6 +560,24 @@ def _passed(state: State) -> list[Job]:
 
 
 # --- what callers are told ----------------------------------------------------------------------
+
+
+def why_waiting(state: State, job: Job) -> str:
+    """What a job that holds nothing waits for; of a quota, with numbers."""
+    over = over_quota(job)
+    if over is None:
+        return blocked(state, job) or "waiting for its turn on the machine"
+    (account, kind), need, quota = over, job.program.summary, over[0].quota
+    what, asked, in_use, limit = (
+        ("logical qubits", need.asked_logical, account.logical, quota.logical_qubits),
+        ("physical qubits", need.peak_physical, account.physical, quota.physical_qubits),
+        ("channels", need.peak_channels, account.channels, quota.channels),
+    )[kind]
+    whose = "tenant's quota" if account is job.tenant else "capability's share"
+    own, held = (held_by(state, account, one)[kind] for one in (job.session, None))
+    by = f", {own} of these held by its session" if own else ""
+    by = by or (f", {held} of these held by sessions" if held else "")
+    return f"waiting for {what} of the {whose}: {asked} asked, {in_use} of {limit} in use{by}"
 
 
 def cycles_to_wait(state: State, job: Job) -> int | None:

@@ -128,20 +128,18 @@ def slim(program: Program) -> Program:
 
 
 def _evict(state: State, tenant: Tenant) -> None:
-    over = (
-        len(tenant.programs) > PROGRAMS_CACHED_MAX
-        or tenant.program_bytes > PROGRAM_BYTES_CACHED_MAX
-    )
-    if not over:
+    if not _too_many(tenant):
         return
     for program in [one for one in tenant.programs.values() if not one.uses]:
         del tenant.programs[program.key]
         _uncache(state, program)
-        if (
-            len(tenant.programs) <= PROGRAMS_CACHED_MAX
-            and tenant.program_bytes <= PROGRAM_BYTES_CACHED_MAX
-        ):
+        if not _too_many(tenant):
             return
+
+
+def _too_many(tenant: Tenant) -> bool:
+    many = len(tenant.programs) > PROGRAMS_CACHED_MAX
+    return many or tenant.program_bytes > PROGRAM_BYTES_CACHED_MAX
 
 
 def _uncache(state: State, program: Program) -> None:

@@ -61,9 +61,7 @@ def check(
     t_states, cpu_ms = _metered(summary, plan, shots)
     meters = account.t_states, account.cpu
     return (
-        over("logical qubits", quota.logical_qubits, 0, summary.asked_logical)
-        or over("physical qubits", quota.physical_qubits, 0, summary.peak_physical)
-        or over("channels", quota.channels, 0, summary.peak_channels)
+        _too_large(quota, summary)
         or over("jobs", quota.jobs, account.live, 1)
         or over("T states per minute", meters[0].rate, level(meters[0], now_ns), t_states)
         or over("ms of CPU time per minute", meters[1].rate, level(meters[1], now_ns), cpu_ms)
@@ -72,7 +70,10 @@ def check(
 
 def outgrown(job: Job) -> QuotaExceeded | None:
     """The refusal of an accepted job that is larger than all its tenant may have by now."""
-    quota, need = job.tenant.rule.quota, job.program.summary
+    return _too_large(job.tenant.rule.quota, job.program.summary)
+
+
+def _too_large(quota: Quota, need: Summary) -> QuotaExceeded | None:
     return (
         over("logical qubits", quota.logical_qubits, 0, need.asked_logical)
         or over("physical qubits", quota.physical_qubits, 0, need.peak_physical)

@@ -30,7 +30,7 @@ from syscalls.errors import (
     ResultsDropped,
     ResultsTooLarge,
 )
-from syscalls.job import FINAL_STATES, JobState, JobStatus, Status
+from syscalls.job import JobState, JobStatus, Status
 from syscalls.results import Results, ResultsReply
 from syscalls.rights import Right
 from syscalls.telemetry import (
@@ -92,46 +92,27 @@ def check_results(state: State, session: Session, request: Results) -> Job | Ker
 def _results(origin: Origin, request: Results, job: Job) -> Reply:
     digest = job.context.results_digest
     assert digest is not None, "a completed job has a digest"
-    if request.format == "decoder":
-        return _decoder_data(origin, request, job)
-    packed = request.format == "packed"
-    by_fd = packed and request.transport == "fd"
+    decoder = request.format == "decoder"
+    rows = decoder or request.format == "packed"
+    by_fd = rows and request.transport == "fd"
+    program = job.program
     body = ResultsReply(
         job_id=job.id,
         shots=job.policy.shots,
-        order=job.program.order,
-        values_bytes=job.program.values_bytes,
-        row_bytes=job.program.row_bytes,
+        order=[] if decoder else program.order,
+        values_bytes=0 if decoder else program.values_bytes,
+        row_bytes=SHOT_COLUMNS_BYTES if decoder else program.row_bytes,
+        columns=list(SHOT_COLUMNS) if decoder else [],
         fd=by_fd,
         counts=job.counts if request.format == "counts" else None,
-        digest=digest,
+        digest=job.data_digest if decoder else digest,
     )
     return Reply(
         to=origin,
         body=body,
         attach=job.id if by_fd else None,
-        inline=job.id if packed and not by_fd else None,
-    )
-
-
-def _decoder_data(origin: Origin, request: Results, job: Job) -> Reply:
-    by_fd = request.transport == "fd"
-    body = ResultsReply(
-        job_id=job.id,
-        shots=job.policy.shots,
-        order=[],
-        values_bytes=0,
-        row_bytes=SHOT_COLUMNS_BYTES,
-        columns=list(SHOT_COLUMNS),
-        fd=by_fd,
-        digest=job.data_digest,
-    )
-    return Reply(
-        to=origin,
-        body=body,
-        attach=job.id if by_fd else None,
-        inline=None if by_fd else job.id,
-        rows="decoder",
+        inline=job.id if rows and not by_fd else None,
+        rows="decoder" if decoder else "packed",
     )
 
 
@@ -153,7 +134,7 @@ def q_get_telemetry(state: State, session: Session, event: Called) -> Telemetry 
             return found
         job = found
     return Telemetry(
-        resource_usage=_usage(session),
+        resource_usage=_usage(state, session),
         jobs={**session.tally, JobState.VALIDATING: len(session.checks)},
         job=None if job is None else telemetry(state, job),
         machine=_machine(state) if request.machine else None,
@@ -174,8 +155,8 @@ def _held(state: State, handle: Handle) -> HeldQubit:
     )
 
 
-def _usage(session: Session) -> ResourceUsage:
-    """The session's own qubits; what is left is its tenant's."""
+def _usage(state: State, session: Session) -> ResourceUsage:
+    """The session's own qubits, and what it could have now."""
     tenant = session.tenant
     limit = tenant.quota.physical_qubits
     running = [job.program.summary for job in session.live if job.place is not None]
@@ -184,7 +165,7 @@ def _usage(session: Session) -> ResourceUsage:
     return ResourceUsage(
         logical_qubits_allocated=len(session.handles) + sum(need.asked_logical for need in running),
         physical_qubits_used=physical,
-        physical_qubits_available=limit - tenant.physical,
+        physical_qubits_available=max(0, min(limit - tenant.physical, sum(state.inventory.free))),
         utilization=physical / limit if limit else 0.0,
         channels_open=len(opened_by(session)),
     )
@@ -210,44 +191,39 @@ def q_get_mapping(state: State, session: Session, event: Called) -> Mapping | Ke
         found = {name: list(physical(job.place, *home)) for name, home in homes(program).items()}
     if job.place is not None:
         found |= {handle.row.id: _qubits(handle.block.run) for handle in job.handles}
-    return Mapping(job_id=job.id, epoch=_epoch(state), mapping=found)
+    return Mapping(job_id=job.id, epoch=state.epoch_told, mapping=found)
 
 
 def _qubits(run: Run) -> list[int]:
     return list(range(run.first, run.first + run.size))
 
 
-def _epoch(state: State) -> int:
-    return state.epoch_kept if state.machine.durable else state.epoch
-
-
 def _machine(state: State) -> dict[str, Any]:
-    total, hardware = state.hardware.qubits, state.hardware
-    offered = state.inventory.total * (state.horizon - state.began)
+    now, hardware = figures(state), state.hardware
     return {
         "machine": hardware.name,
-        "cycle_ns": hardware.cycle_ns,
-        "cycles": state.horizon,
-        "cycles_utilization": state.used / offered if offered else 0.0,
+        "cycle_ns": now.cycle_ns,
+        "cycles": now.cycles,
+        "cycles_utilization": now.used / now.offered if now.offered else 0.0,
         "modules": [
             {"name": module.name, "qubits": module.qubits, "free": free}
             for module, free in zip(hardware.module, state.inventory.free, strict=True)
         ],
         "degraded": [msgspec.to_builtins(each) for each in degraded(state)],
         "faults": {name: msgspec.to_builtins(each) for name, each in state.faults.items()},
-        "jobs_placed": len(state.placed),
-        "jobs_waiting": sum(len(tenant.queued) for tenant in state.tenants.values()),
-        "epoch": _epoch(state),
-        "physical_qubits_total": total,
-        "physical_qubits_used": state.physical,
-        "utilization": state.physical / total,
-        "workers_total": len(state.workers),
-        "workers_ready": sum(worker.ready for worker in state.workers),
+        "jobs_placed": now.placed,
+        "jobs_waiting": sum(tenant.waiting for tenant in now.tenants),
+        "epoch": now.epoch,
+        "physical_qubits_total": now.physical_total,
+        "physical_qubits_used": now.physical,
+        "utilization": now.physical / now.physical_total,
+        "workers_total": now.workers,
+        "workers_ready": now.workers_ready,
         "worker_sandboxes": [worker.sandbox for worker in state.workers],
-        "segments_running": sum(len(worker.held) for worker in state.workers),
-        "sessions": len(state.sessions),
+        "segments_running": now.segments,
+        "sessions": now.sessions,
         "requests_waiting": state.parked,
-        "jobs": {each.value: count for each, count in state.tally.items()},
-        "tenants": [msgspec.to_builtins(each) for each in figures(state).tenants],
-        "jobs_live": sum(n for each, n in state.tally.items() if each not in FINAL_STATES),
+        "jobs": {each.value: count for each, count in now.jobs.items()},
+        "tenants": [msgspec.to_builtins(each) for each in now.tenants],
+        "jobs_live": state.live,
     }

@@ -594,9 +594,7 @@ def segment_failed(state: State, event: SegmentFailed) -> None:
     job = segment.job
     if job.stop is not None:
         job.epoch = max(job.epoch, min(event.epoch, job.program.summary.epochs))
-        _slice_lost(state, job, segment.slice, 0)
-        return
-    if event.reason == "stopped" and segment.asked:
+    if job.stop is not None or (event.reason == "stopped" and segment.asked):
         _slice_lost(state, job, segment.slice, 0)
         return
     if event.reason == "unfit" and segment.slice.parked is not None:

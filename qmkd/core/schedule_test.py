@@ -290,7 +290,8 @@ def test_a_tenants_quota_holds_back_its_own_jobs_only(make_desk: Callable[..., D
     runs = desk.submit(second, uid=2)
     place = status(desk, first, waits).queue
     assert place is not None
-    assert place.reason == "waiting for logical qubits of the tenant's quota"
+    why = "waiting for logical qubits of the tenant's quota: 2 asked, 2 of 2 in use"
+    assert place.reason == why
     assert status(desk, second, runs, uid=2).state is JobState.RUNNING
 
 

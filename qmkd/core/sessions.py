@@ -33,7 +33,7 @@ from qmkd.core.records import Gone
 from qmkd.core.state import Session, State, Tenant, TimerKind
 from qmkd.core.waiting import answer, end_subscription, set_timer
 from qvm.isa import FAMILIES
-from syscalls.errors import AuthFailed, KernelError, QuotaExceeded, SessionExpired, TenantSuspended
+from syscalls.errors import AuthFailed, KernelError, SessionExpired, TenantSuspended
 from syscalls.ids import ID_BYTES, SessionId, TenantId, session_id
 from syscalls.session import CloseSession, NegotiateCaps, Quota, SessionClosed
 from syscalls.session import Session as Opened
@@ -105,15 +105,11 @@ def check_open(state: State, peer: Peer, request: NegotiateCaps) -> Tenant | Ker
     tenant = allowed[0]
     if tenant.rule.suspended:
         return TenantSuspended()
-    if tenant.sessions >= tenant.rule.quota.sessions:
-        return QuotaExceeded(
-            what="sessions",
-            limit=tenant.rule.quota.sessions,
-            in_use=tenant.sessions,
-            asked=1,
-            waiting_helps=tenant.rule.quota.sessions > 0,
-        )
-    return quotas.check_change(tenant, state.now_ns) or tenant
+    return (
+        quotas.over("sessions", tenant.rule.quota.sessions, tenant.sessions, 1)
+        or quotas.check_change(tenant, state.now_ns)
+        or tenant
+    )
 
 
 def open_session(state: State, event: Called) -> Opened | KernelError:

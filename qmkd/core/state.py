@@ -713,6 +713,11 @@ class State:
         self.links = {ends: Vacancy([(0, link.rate)]) for ends, link in links.items()}
         self.linked = dict.fromkeys(self.links, 0)
 
+    @property
+    def epoch_told(self) -> int:
+        """The machine's epoch, as far as it may be told."""
+        return self.epoch_kept if self.machine.durable else self.epoch
+
     def number(self) -> int:
         """A number never given before: for tickets, programs, jobs and timers."""
         self.numbered += 1

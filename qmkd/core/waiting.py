@@ -18,6 +18,7 @@ from qmkd.core.limits import (
     SUBSCRIPTIONS_MAX,
     SWEEP_EFFECTS_MAX,
 )
+from qmkd.core.quotas import over
 from qmkd.core.state import (
     Connection,
     Job,
@@ -32,7 +33,7 @@ from qmkd.core.state import (
     TimerKind,
 )
 from qmkd.core.wording import progress, time_text
-from syscalls.errors import Busy, KernelError, QuotaExceeded
+from syscalls.errors import Busy, KernelError
 from syscalls.events import Attestation, EventKind, JobEvent
 
 # --- timers -------------------------------------------------------------------------------------
@@ -134,11 +135,7 @@ def check_subscribe(session: Session, job: Job | None) -> KernelError | None:
     in_use = len(session.subscriptions)
     if job is not None:
         in_use = max(in_use, len(job.subscriptions))
-    if in_use < SUBSCRIPTIONS_MAX:
-        return None
-    return QuotaExceeded(
-        what="subscriptions", limit=SUBSCRIPTIONS_MAX, in_use=in_use, asked=1, waiting_helps=True
-    )
+    return over("subscriptions", SUBSCRIPTIONS_MAX, in_use, 1)
 
 
 def subscribe(state: State, session: Session, job: Job | None, conn: int) -> Subscription:

@@ -13,7 +13,7 @@ import msgspec
 
 from qmkd.core.degraded import drifted
 from qmkd.core.limits import MS, SECOND
-from qmkd.core.mapping import blocked, cycles_to_wait, demand_of
+from qmkd.core.mapping import cycles_to_wait, demand_of, why_waiting
 from qmkd.core.ports import Machine, PairError, Plan
 from qmkd.core.state import Job, Program, State, Submission
 from qvm.channels import NOTHING, Brokered, pairs_shown, terms_shown
@@ -169,10 +169,7 @@ def _place(state: State, job: Job) -> QueuePlace:
     unstarted = sum(
         each.state is JobState.QUEUED and each.rank < job.rank for *_, each in tenant.ready
     )
-    if job.place is not None:
-        reason = "waiting for a worker"
-    else:
-        reason = blocked(state, job) or "waiting for its turn on the machine"
+    reason = "waiting for a worker" if job.place is not None else why_waiting(state, job)
     cycles = 0 if job.place is not None else cycles_to_wait(state, job)
     return QueuePlace(position=before - started + unstarted, reason=reason, cycles=cycles)
 
