@@ -274,9 +274,9 @@ def left_behind(soaked: Soaked) -> list[str]:
     for name in ("connections", "sessions", "memory_files"):
         if (left := getattr(after, name)) != (was := getattr(before, name)):
             wrong.append(f"{name} when idle: {was} before, {left} after")
-    if (was := before.daemon.fds) is not None and (left := after.daemon.fds) is not None:
-        if not 0 <= left - was <= READER_KEPT:
-            wrong.append(f"descriptors when idle: {was} before, {left} after")
+    was, left = before.daemon.fds, after.daemon.fds
+    if was is not None and left is not None and not 0 <= left - was <= READER_KEPT:
+        wrong.append(f"descriptors when idle: {was} before, {left} after")
     if after.reloads < soaked.reloads:
         wrong.append(f"{soaked.reloads} reloads were asked for, {after.reloads} were made")
     return wrong
