@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -61,21 +60,13 @@ class _Line(msgspec.Struct, gc=False):
     body: list[_Line] = []
 
 
-def load(text: str, file: str = "", *, drop_noise: bool = False) -> Circuit:
-    """Read a Stim circuit. Raises `Unsupported`.
+def load(source: str | stim.Circuit, *, file: str = "", drop_noise: bool = False) -> Circuit:
+    """Read a Stim circuit, as text or as an object. Raises `Unsupported`.
 
-    Qubits are the register `q`; bit k of `rec` is measurement k of the record.
+    Qubits are the register `q`; bit k of `rec` is measurement k of the record. Positions in an
+    object count the lines of its text.
     """
-    return _Reader(_parse(text, file), file, drop_noise).circuit()
-
-
-def load_file(path: Path, *, drop_noise: bool = False) -> Circuit:
-    return load(path.read_text(encoding="utf-8"), str(path), drop_noise=drop_noise)
-
-
-def from_stim(circuit: stim.Circuit, *, drop_noise: bool = False) -> Circuit:
-    """The circuit of an object; positions count lines of its text."""
-    return load(str(circuit), drop_noise=drop_noise)
+    return _Reader(_parse(str(source), file), file, drop_noise).circuit()
 
 
 def _parse(text: str, file: str) -> list[_Line]:

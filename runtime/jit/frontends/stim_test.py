@@ -17,7 +17,7 @@ from qvm.verify import verify
 from runtime.jit.backends.stim import dump, export
 from runtime.jit.circuit import Unsupported, check
 from runtime.jit.emit import emit
-from runtime.jit.frontends.stim import OPERATIONS_MAX, from_stim, load
+from runtime.jit.frontends.stim import OPERATIONS_MAX, load
 from runtime.jit.readout import register_counts
 
 QUBITS = 4
@@ -86,7 +86,7 @@ def signs(circuit: stim.Circuit) -> list[list[bool]]:
 def test_every_unitary_gate_of_stim_comes_back_with_the_same_tableau(name: str) -> None:
     wires = "0 1" if stim.gate_data(name).is_two_qubit_gate else "0"
     before = stim.Circuit(f"{name} {wires}")
-    circuit = from_stim(before)
+    circuit = load(before)
     check(circuit)
     assert stim.Tableau.from_circuit(export(circuit).circuit) == stim.Tableau.from_circuit(before)
 
@@ -94,7 +94,7 @@ def test_every_unitary_gate_of_stim_comes_back_with_the_same_tableau(name: str) 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(circuits)
 def test_a_circuit_comes_back_from_its_text_with_the_same_flows(before: stim.Circuit) -> None:
-    circuit = from_stim(before)
+    circuit = load(before)
     check(circuit)
     assert circuit.bit_count == before.num_measurements
     after, bits = export(circuit)
@@ -163,7 +163,7 @@ def branches_of(circuit: stim.Circuit) -> dict[str, float]:
 def test_the_graph_of_a_circuit_has_the_exact_record_of_stims_simulator(
     circuit: stim.Circuit,
 ) -> None:
-    graph = emit(from_stim(circuit))
+    graph = emit(load(circuit))
     program = verify(graph)
     assert isinstance(program, VerifiedProgram), program
     found = register_counts(graph, distribution(program).probabilities)
@@ -208,7 +208,7 @@ def test_blocks_are_unrolled_and_annotations_shifted_as_stim_flattens_them() -> 
 @pytest.mark.parametrize("code", ["repetition_code:memory", "surface_code:rotated_memory_z"])
 def test_stims_own_code_circuits_come_back_equal_but_for_order_of_annotations(code: str) -> None:
     before = stim.Circuit.generated(code, distance=3, rounds=3)
-    after = export(from_stim(before)).circuit
+    after = export(load(before)).circuit
     assert after.num_detectors == before.num_detectors
     assert same(
         *(
@@ -231,7 +231,7 @@ def test_noise_is_refused_with_its_line_and_dropped_only_when_asked(name: str) -
     text = f"H 0\n{first}  {name}({arguments}) {targets}\nM 0"
     if name != "I_ERROR":
         with pytest.raises(Unsupported, match=rf"^f\.stim:{3 - (first[0] == 'E')}:"):
-            load(text, "f.stim")
+            load(text, file="f.stim")
     circuit = load(text, drop_noise=True)
     check(circuit)
     assert name in circuit.metadata["dropped"]
