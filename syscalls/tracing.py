@@ -6,7 +6,7 @@ it is in `qmkd/shell/tracing.py`. Source: https://www.w3.org/TR/trace-context-2/
 """
 
 import re
-from typing import Final
+from typing import Final, Literal
 
 from msgspec import Struct
 
@@ -46,3 +46,21 @@ def trace_parent(json: bytes) -> TraceParent | None:
     if not (int(trace, 16) and int(span, 16)):
         return None
     return TraceParent(trace, span, bool(int(flags, 16) & SAMPLED))
+
+
+class Span(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Something that was done, and is over. What the daemon tells, one JSON object a line.
+
+    start_ns, end_ns: Unix time. kind: `server` answers a caller, `client` is one. error: why it
+    failed, in a word; empty where it did not. parent_id: empty for the first of a trace.
+    """
+
+    name: str
+    trace_id: str
+    span_id: str
+    parent_id: str = ""
+    start_ns: int
+    end_ns: int
+    kind: Literal["internal", "server", "client"] = "internal"
+    error: str = ""
+    attributes: dict[str, str | int | float] = {}

@@ -44,7 +44,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     the most that its snapshot may have.
     row_offset: index of the first row in the file, for sink `fd`: the rows are written at
     `row_offset * row_bytes`. row_bytes: what the sender thinks a row takes; a different answer here
-    is an error, not a corrupted file.
+    is an error, not a corrupted file. timed: the answer is to say when it ran.
     """
 
     ticket: int
@@ -62,6 +62,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     resume: bool = False
     park_ns: int = 0
     snapshot_bytes: int = SNAPSHOT_BYTES_MAX
+    timed: bool = False
 
 
 class Check(msgspec.Struct, frozen=True, tag=True):
@@ -108,12 +109,14 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 class Done(msgspec.Struct, frozen=True, tag=True):
     """rows: the packed rows for sink `inline`, else None. decoder_data: the rows of it, where the
-    run was to keep them."""
+    run was to keep them. ran: from when to when, by the monotonic clock, where it was `timed`; so
+    of the other answers to a run."""
 
     ticket: int
     report: SegmentReport
     rows: bytes | None
     decoder_data: bytes | None = None
+    ran: tuple[int, int] | None = None
 
 
 class Parked(msgspec.Struct, frozen=True, tag=True):
@@ -132,6 +135,7 @@ class Parked(msgspec.Struct, frozen=True, tag=True):
     epoch: int = 0
     size: int = 0
     digest: bytes = b""
+    ran: tuple[int, int] | None = None
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
@@ -148,6 +152,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     asked: int = 0
     limit: int = 0
     point: Point | None = None
+    ran: tuple[int, int] | None = None
 
 
 class Calibrated(msgspec.Struct, frozen=True, tag=True):

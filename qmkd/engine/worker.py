@@ -181,6 +181,8 @@ class Worker:
                     self._load(request)
                 case Drop():
                     self._drop(request.program)
+                case Run(timed=True):
+                    self._answer(*self._run_timed(request))
                 case Run():
                     self._answer(*self._run(request))
                 case Check():
@@ -264,6 +266,12 @@ class Worker:
         self._tables = tables.hold(table.name, table.text)
 
     # --- work -------------------------------------------------------------------------------------
+
+    def _run_timed(self, run: Run) -> tuple[Answer, int | None]:
+        """Likewise, and say from when to when."""
+        began_ns = time.monotonic_ns()
+        answer, file = self._run(run)
+        return msgspec.structs.replace(answer, ran=(began_ns, time.monotonic_ns())), file
 
     def _run(self, run: Run) -> tuple[Answer, int | None]:
         """Run the shots. Whatever goes wrong is an answer, and the worker lives on. Second, the

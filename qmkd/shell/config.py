@@ -99,6 +99,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     metrics_socket: str = ""
     metrics_port: Annotated[int, Meta(ge=0, le=65535)] = 0
     metrics_tenants: Annotated[int, Meta(ge=0, le=TENANTS_MAX)] = 32
+    traces_socket: str = ""
     limits: Limits = DEFAULTS
     decoder: DecoderTable = DecoderTable()
     tenant: Annotated[list[TenantTable], Meta(max_length=TENANTS_MAX)] = []
@@ -275,11 +276,11 @@ def _located(sentence: str) -> str:
 
 def _check(config: Config) -> None:
     findings = []
-    for name in ("socket", "state_dir", "metrics_socket"):
+    for name in ("socket", "state_dir", "metrics_socket", "traces_socket"):
         given = getattr(config, name)
-        if not given.startswith("/") and (given or name != "metrics_socket"):
+        if not given.startswith("/") and (given or name in ("socket", "state_dir")):
             findings.append(f"$.{name}: expected an absolute path")
-    for name in ("socket", "metrics_socket"):
+    for name in ("socket", "metrics_socket", "traces_socket"):
         if len(os.fsencode(getattr(config, name))) > SOCKET_PATH_BYTES_MAX:
             findings.append(f"$.{name}: longer than {SOCKET_PATH_BYTES_MAX} bytes")
     if os.geteuid() == 0 and not _is_user(config.worker_user):

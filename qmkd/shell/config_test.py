@@ -171,6 +171,7 @@ def test_every_flat_key_can_be_given_by_the_environment() -> None:
     values |= {"physical_noise": "si1000 0.002", "machine": "lab", "physical_qubits": "2000"}
     values |= {"durability": "process", "worker_sandbox": "require", "worker_user": "root"}
     values |= {"worker_tenants": "one", "metrics": "off", "metrics_socket": "/tmp/y"}
+    values |= {"traces_socket": "/tmp/z"}
     values |= dict.fromkeys(("socket", "state_dir"), "/tmp/x") | {"worker_bytes": "99999999"}
     environment = {f"QMKD_{name.upper()}": values.get(name, "3") for name in FLAT}
     config = load({}, HOME | environment)

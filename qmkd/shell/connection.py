@@ -49,6 +49,7 @@ from syscalls.jsonrpc import (
     parse,
 )
 from syscalls.syscall import Reply, Syscall
+from syscalls.tracing import TraceParent
 
 FINALS_KEPT_MAX = 256  # encoded statuses of jobs that are over
 FINAL_BYTES_KEPT_MAX = 16 * 1024  # of one
@@ -66,6 +67,9 @@ class Host(Protocol):
 
     def called(self, connection: Connection, call: int, request: Syscall) -> None:
         """Perform a call; `connection.reply(call, ...)` follows, now or later."""
+
+    def traced(self, connection: Connection, call: int, parent: TraceParent) -> None:
+        """The call that comes next is part of its caller's trace."""
 
     def closed(self, connection: Connection, why: str) -> None:
         """The connection is no more."""
@@ -213,6 +217,8 @@ class Connection:
                 if type(message) is Request:
                     self._begun = call = self._begun + 1
                     slots[call] = NOBODY if message.is_notification else message.id
+                    if message.trace is not None:
+                        self._host.traced(self, call, message.trace)
                     self._called(self, call, message.call)
                 else:
                     self._serve_line(item, message)
@@ -336,6 +342,8 @@ class Connection:
             return
         self._begun = call = self._begun + 1
         self._slots[call] = (NOBODY if message.is_notification else message.id, batch)
+        if message.trace is not None:
+            self._host.traced(self, call, message.trace)
         self._called(self, call, message.call)
 
     def _refuse(self, failure: Failure, batch: BatchReply | None) -> None:

@@ -48,6 +48,7 @@ from qmkd.shell.results import ROWS_KEPT_BYTES_MAX, Results
 from qmkd.shell.server import Server
 from qmkd.shell.store import DATABASE_NAME, CannotOpen, Damaged, Store, stored_sizes
 from qmkd.shell.tables import MEASURABLE, Tables, name_of, shipped
+from qmkd.shell.tracing import Teller, Traces
 from qmkd.shell.workers import Pool
 from syscalls.version import ABI_VERSION, QVM_VERSION, schema_digest
 
@@ -126,9 +127,14 @@ async def _serve(config: Config, places: Places, load: Callable[[], Config]) -> 
         kernel = Kernel(_machine(config, tables), plan)
         counts = Counts(kernel.step, config.metrics_tenants)
         counted = counts if config.metrics == "on" else kernel
-        pump = Pump(counted, results, openrpc_document(), store)
+        traces = None
+        if config.traces_socket:
+            traces = Traces(counted.step, Teller(Path(config.traces_socket)))
+        pump = Pump(traces or counted, results, openrpc_document(), store)
         counts.offset_ns = pump.offset_ns
-        watch = _Watch(config, kernel, counts, store)
+        if traces is not None:
+            traces.offset_ns = pump.offset_ns
+        watch = _Watch(config, kernel, counts, store, traces)
         if before is not None:
             pump.feed(before)
         try:
@@ -136,6 +142,8 @@ async def _serve(config: Config, places: Places, load: Callable[[], Config]) -> 
         finally:
             if store is not None:
                 hub.forget(store.fileno())
+            if traces is not None:
+                traces.teller.close()
             pump.snapshots.close()
             results.close()
             hub.close()
@@ -179,8 +187,11 @@ async def _serve_from(
 ) -> int:
     needed = NEEDED if config.worker_sandbox == "require" else ()
     options = _worker_options(config)
-    pool = Pool(hub, results, tables, pump.feed, config.workers, options, needed, pump.snapshots)
-    server = Server(hub, _fitting(config), pump)
+    traces = watch.traces
+    pool = Pool(
+        hub, results, tables, pump.feed, config.workers, options, needed, pump.snapshots, traces
+    )
+    server = Server(hub, _fitting(config), pump, None if traces is None else traces.announce)
     pump.workers, pump.connections = pool, server.connections
 
     def apply(config: Config, tenants: tuple[TenantRule, ...]) -> None:
@@ -197,6 +208,8 @@ async def _serve_from(
         await nursery.start(_stop_on_signals, reloader, pump, hub, stopping, forced)
         for task in (hub.run, pool.keep, pump.timers.run, server.sweep):
             nursery.start_soon(task)
+        if traces is not None:
+            nursery.start_soon(traces.teller.run)
         try:
             await _either(pool.settled, stopping)
             if pool.broken:
@@ -233,7 +246,15 @@ async def _serve_from(
 class _Watch:
     """What is counted, and how it is told to who scrapes."""
 
-    def __init__(self, config: Config, kernel: Kernel, counts: Counts, store: Store | None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        kernel: Kernel,
+        counts: Counts,
+        store: Store | None,
+        traces: Traces | None,
+    ) -> None:
+        self.traces = traces
         self._config, self._kernel, self._counts, self._store = config, kernel, counts, store
         self._scrapes = Scrapes(self._collect)
         self._versions = versions()
@@ -277,6 +298,7 @@ class _Watch:
             scrapes=self._scrapes.count,
             scrape_s=self._scrapes.loop_s,
             started_s=self._started_s,
+            spans=None if self.traces is None else self.traces.teller.counts(),
         )
         return families(self._counts, figures(self._kernel.state), outside)
 

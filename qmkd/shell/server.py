@@ -14,6 +14,7 @@ import os
 import socket
 import struct
 from collections import Counter
+from collections.abc import Callable
 from select import EPOLLIN
 from time import monotonic_ns
 from typing import Protocol
@@ -27,6 +28,7 @@ from qmkd.shell.limits import ACCEPT_PAUSE_S, ACCEPTS_PER_TURN_MAX, SWEEP_S, Lim
 from syscalls.errors import Busy
 from syscalls.jsonrpc import encode_error
 from syscalls.syscall import Syscall
+from syscalls.tracing import TraceParent
 
 _log = logging.getLogger("qmkd.server")
 _CREDENTIALS = struct.Struct("iII")  # struct ucred of unix(7): pid, uid, gid
@@ -42,14 +44,24 @@ class Calls(Protocol):
 
 
 class Server:
-    """All connections. `hub` serves them; `sweep` looks at their ages."""
+    """All connections. `hub` serves them; `sweep` looks at their ages.
 
-    def __init__(self, hub: Hub, limits: Limits, calls: Calls) -> None:
+    announce: told of traced calls before they are made, by connection and call.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        limits: Limits,
+        calls: Calls,
+        announce: Callable[[int, int, TraceParent], None] | None = None,
+    ) -> None:
         self.hub = hub
         self.limits = limits
         self.connections: dict[int, Connection] = {}
         self.called = calls.called
         self._calls = calls
+        self._announce = announce
         self._listeners: list[socket.socket] = []
         self._numbers = 0
         self._per_uid: Counter[int] = Counter()
@@ -100,6 +112,10 @@ class Server:
         os.close(self._reserve)
 
     # --- what connections ask (connection.Host) ------------------------------------------------
+
+    def traced(self, connection: Connection, call: int, parent: TraceParent) -> None:
+        if self._announce is not None:
+            self._announce(connection.number, call, parent)
 
     def closed(self, connection: Connection, why: str) -> None:
         del self.connections[connection.number]

@@ -37,6 +37,7 @@ from qmkd.shell.outbox import Outbox
 from qmkd.shell.results import Results, Rows
 from qmkd.shell.snapshots import SEALS, Snapshots
 from qmkd.shell.tables import Tables
+from qmkd.shell.tracing import Traces
 from syscalls.decoding import SHOT_COLUMNS_BYTES
 from syscalls.findings import Finding
 from syscalls.results import SHOT_BLOCK
@@ -120,6 +121,7 @@ class Pool:
     """All workers, by number. Tells `feed` what becomes of what it is asked.
 
     options: of each worker's command line. needed: parts of the sandbox without which none works.
+    traces: told when segments ran that it follows; None for nobody.
     """
 
     def __init__(
@@ -132,6 +134,7 @@ class Pool:
         options: Sequence[str],
         needed: Sequence[str] = (),
         snapshots: Snapshots | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self._hub = hub
         self._results = results
@@ -140,6 +143,7 @@ class Pool:
         self._options = options
         self._needed = needed
         self._snapshots = Snapshots() if snapshots is None else snapshots
+        self._traces = traces
         self._told: Sandbox | None = None
         self._workers: dict[int, Worker] = {}
         self._numbers = range(count)
@@ -238,6 +242,7 @@ class Pool:
             resume=segment.resume != 0,
             park_ns=segment.park_ns,
             snapshot_bytes=self._snapshots.room(len(self._numbers)),
+            timed=self._traces is not None and self._traces.follows(segment.ticket),
         )
         self._send(worker, run, fds)
 
@@ -459,6 +464,8 @@ class Pool:
             if message.ticket in stopping:
                 stopping.remove(message.ticket)
                 worker.stop_next()
+        if self._traces is not None and isinstance(message, msg.Done | msg.Parked | msg.Failed):
+            self._traces.ran(message)
         if isinstance(asked, fx.CheckProgram) and isinstance(message, msg.Checked | msg.Failed):
             self._feed(_checked(message))
         elif isinstance(asked, fx.Calibrate) and isinstance(message, msg.Calibrated):

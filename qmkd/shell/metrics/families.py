@@ -26,7 +26,8 @@ LES: Final = (*(format(bound / 1e9, ".6g") for bound in BOUNDS_NS), "+Inf")
 
 
 class Outside(msgspec.Struct, frozen=True, kw_only=True):
-    """What neither counts nor figures know. scrape_s: what the last one took of the loop."""
+    """What neither counts nor figures know. scrape_s: what the last one took of the loop. spans:
+    told of traces, by what became of them; None where none are."""
 
     versions: Mapping[str, str]
     connections: int
@@ -35,6 +36,7 @@ class Outside(msgspec.Struct, frozen=True, kw_only=True):
     scrapes: int
     scrape_s: float
     started_s: float
+    spans: Mapping[str, int] | None = None
 
 
 def families(counts: Counts, now: Figures, outside: Outside) -> Iterator[Metric]:
@@ -52,6 +54,13 @@ def families(counts: Counts, now: Figures, outside: Outside) -> Iterator[Metric]
     yield from _store(counts, now, outside)
     yield _gauge("qmkd_connections", "Connections of clients.", outside.connections)
     yield _gauge("qmkd_scrapes", "Scrapes answered.", outside.scrapes, total=True)
+    if outside.spans is not None:
+        yield _family(
+            "qmkd_spans",
+            "Spans of traces, by what became of them: sent, or dropped where nobody took them.",
+            "counter",
+            [({"result": result}, count) for result, count in outside.spans.items()],
+        )
     yield _gauge(
         "qmkd_scrape_loop_seconds",
         "CPU time that the last scrape took of the loop that serves calls, in many turns.",
