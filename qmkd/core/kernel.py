@@ -67,7 +67,6 @@ from qmkd.core.schedule import (
 )
 from qmkd.core.sessions import check_session, close_session, open_session, sweep
 from qmkd.core.state import (
-    Job,
     Measuring,
     Parked,
     Segment,
@@ -238,12 +237,9 @@ def _q_cancel(state: State, session: Session, event: Called) -> JobStatus | Kern
 def _q_subscribe(state: State, session: Session, event: Called) -> Subscribed | KernelError:
     request = event.request
     assert isinstance(request, Subscribe)
-    job: Job | None = None
-    if request.job_id is not None:
-        found = find_job(state, session, request.job_id)
-        if isinstance(found, KernelError):
-            return found
-        job = found
+    job = None if request.job_id is None else find_job(state, session, request.job_id)
+    if isinstance(job, KernelError):
+        return job
     refusal = check_subscribe(session, job)
     if refusal is not None:
         return refusal

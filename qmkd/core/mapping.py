@@ -374,11 +374,9 @@ def settle_vacancies(state: State, cycle: int) -> int:
 
 def dominant(state: State, job: Job) -> int:
     """The largest part that the job takes of anything the machine has, in UNITs."""
-    hardware = state.hardware
-    limits = (state.inventory.total, hardware.t_rate or 1, hardware.decoder_blocks or 1)
-    parts = [*zip(_amounts(state, job), limits, strict=True)]
-    parts += [(rate, hardware.links[ends].rate) for ends, rate in job.links]
-    return max(1, *(amount * UNIT // limit for amount, limit in parts))
+    parts = [*zip(_amounts(state, job), state.limits, strict=True)]
+    parts += [(rate, state.hardware.links[ends].rate) for ends, rate in job.links]
+    return max(1, *(amount * UNIT // max(1, limit) for amount, limit in parts))
 
 
 def left_cycles(state: State, job: Job) -> int:

@@ -127,12 +127,9 @@ def q_get_telemetry(state: State, session: Session, event: Called) -> Telemetry 
         refusal = check_rights(session, [Right.ADMIN.value])
         if refusal is not None:
             return refusal
-    job: Job | None = None
-    if request.job_id is not None:
-        found = find_job(state, session, request.job_id)
-        if isinstance(found, KernelError):
-            return found
-        job = found
+    job = None if request.job_id is None else find_job(state, session, request.job_id)
+    if isinstance(job, KernelError):
+        return job
     return Telemetry(
         resource_usage=_usage(state, session),
         jobs={**session.tally, JobState.VALIDATING: len(session.checks)},

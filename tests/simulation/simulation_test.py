@@ -11,13 +11,18 @@ from syscalls.errors import (
     Busy,
     CapabilityNotFound,
     ChannelNotFound,
+    CheckpointIncompatible,
+    CheckpointNotFound,
     DeadlineUnreachable,
+    FaultNotFound,
     HandleNotFound,
     IdempotencyConflict,
     InsufficientCaps,
     InternalError,
     InvalidGraph,
+    InvalidParams,
     JobNotFound,
+    NoFence,
     NotAvailable,
     NotBrokered,
     NotCompleted,
@@ -43,10 +48,10 @@ assert SEEDS * STEPS >= 1_000_000
 # What the kernel can refuse in this build, and what can become of a job.
 REFUSALS = (
     AccessDenied, AlreadyCompleted, AuthFailed, Busy, CapabilityNotFound, ChannelNotFound,
-    DeadlineUnreachable, HandleNotFound, IdempotencyConflict, InsufficientCaps, InternalError,
-    InvalidGraph, JobNotFound, NotAvailable, NotBrokered, NotCompleted, ProgramTooWide,
-    QuotaExceeded, ResourceExhausted, ResultsDropped, ResultsTooLarge, SessionExpired,
-    TenantSuspended, Timeout,
+    CheckpointIncompatible, CheckpointNotFound, DeadlineUnreachable, FaultNotFound, HandleNotFound,
+    IdempotencyConflict, InsufficientCaps, InternalError, InvalidGraph, InvalidParams, JobNotFound,
+    NoFence, NotAvailable, NotBrokered, NotCompleted, ProgramTooWide, QuotaExceeded,
+    ResourceExhausted, ResultsDropped, ResultsTooLarge, SessionExpired, TenantSuspended, Timeout,
 )  # fmt: skip
 FAILURES = (
     InsufficientCaps, InternalError, NotAvailable, ResourceExhausted, Timeout, WorkerLost,
