@@ -60,7 +60,7 @@ IMPURE_MODULES = {"os", "time", "random", "trio", "socket", "logging", "threadin
 # Programs at the edge of a pure room: they read files and write to the terminal.
 EDGES = {"syscalls.derive", "qvm.__main__", "qvm.cli", "qvm.schema", "qvm.examples"}
 
-CORE_LINES_MAX = 8800  # the goal is 4000 and is missed; this may only fall
+CORE_LINES_MAX = 8763  # the goal is 4000 and is missed; this may only fall
 NEVER_LOADED = ("numpy", "stim", "scipy", "matplotlib", "rich", "opentelemetry")
 
 
