@@ -63,9 +63,8 @@ def load(source: Path | str | bytes | Any, format: str | None = None, **options:
     if isinstance(source, Path):
         source = source.read_bytes()
     (found,) = [each for each in FORMATS if each.name == name]
-    if isinstance(source, bytes) and Path(file).suffix not in found.binary and not found.binary:
-        source = _text(source, file)
-    elif isinstance(source, bytes) and Path(file).suffix in found.suffixes:
+    whole = Path(file).suffix in found.binary if file else bool(found.binary)
+    if isinstance(source, bytes) and not whole:
         source = _text(source, file)
     try:
         module = importlib.import_module(f"runtime.jit.frontends.{name}")

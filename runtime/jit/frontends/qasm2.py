@@ -1,0 +1,75 @@
+"""OpenQASM 2 in, through Qiskit's importer, which is fast and knows `qelib1.inc`.
+
+The importer keeps no places, so an operation knows its construct but not its line; what is refused
+is looked up in the tokens of the text again, so that errors name the line. The version of the
+language: Cross et al., arXiv:1707.03429.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+from runtime.jit.circuit import Circuit, Unsupported
+from runtime.jit.frontends import qiskit as qiskit_circuits
+
+
+def load(source: str, *, file: str = "") -> Circuit:
+    """Read OpenQASM 2 text; includes are looked for beside the file. Raises Unsupported."""
+    from qiskit import qasm2
+
+    folders = [str(Path(file).parent)] if file else []
+    try:
+        found = qasm2.loads(
+            source,
+            include_path=[*qasm2.LEGACY_INCLUDE_PATH, *folders],
+            custom_instructions=qasm2.LEGACY_CUSTOM_INSTRUCTIONS,
+            custom_classical=qasm2.LEGACY_CUSTOM_CLASSICAL,
+        )
+    except qasm2.QASM2ParseError as error:
+        raise _located(str(error.message), file) from error
+    found.name = Path(file).stem
+    try:
+        return qiskit_circuits.load(found, file=file)
+    except Unsupported as error:
+        line, column = _place(source, error.construct)
+        raise Unsupported(line, column, error.construct, error.why, file=file) from error
+
+
+def _located(message: str, file: str) -> Unsupported:
+    """The importer writes `"FILE:LINE,COLUMN: reason"`, its columns from 0."""
+    place, colon, why = message.strip("'\"").partition(": ")
+    _, _, numbers = place.rpartition(":")
+    line, comma, column = numbers.partition(",")
+    if colon and comma and line.isdecimal() and column.isdecimal():
+        return Unsupported(int(line), int(column) + 1, "", why, file=file)
+    return Unsupported(0, 0, "", message, file=file)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Token:
+    text: str
+    line: int
+    column: int
+
+
+def _place(source: str, construct: str) -> tuple[int, int]:
+    """Line and column of the first statement that begins with the construct; 0 where none does."""
+    before = ";"
+    for token in _tokens(source):
+        if token.text == construct and before in (";", "}", "{", ")"):
+            return token.line, token.column
+        before = token.text
+    return 0, 0
+
+
+def _tokens(source: str) -> Iterator[_Token]:
+    from antlr4 import InputStream, Token
+    from openqasm3._antlr.qasm3Lexer import qasm3Lexer
+
+    lexer = qasm3Lexer(InputStream(source))
+    lexer.removeErrorListeners()
+    while (token := lexer.nextToken()).type != Token.EOF:
+        if token.channel == Token.DEFAULT_CHANNEL:
+            yield _Token(token.text, token.line, token.column + 1)

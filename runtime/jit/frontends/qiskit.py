@@ -1,0 +1,299 @@
+"""Qiskit circuits in: `QuantumCircuit` objects and QPY files.
+
+Gates outside the gate table are taken apart by the definitions that Qiskit gives them, with their
+global phases. Control flow over classical bits is carried over; loops with a known range are
+unrolled. Parameters must be bound.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any, Final
+
+from runtime.jit.angles import ZERO, Angle, angle, turn
+from runtime.jit.circuit import NOWHERE, Circuit, Condition, Unsupported
+from runtime.jit.frontends.building import Builder, Truth, Word, known, word_of
+from runtime.jit.gates import GATES
+
+HALF: Final = turn(Fraction(1, 2))
+DEPTH_MAX: Final = 64
+"""How deep definitions may nest."""
+
+_RENAMED: Final[dict[str, Callable[..., tuple[str, tuple[Angle, ...]]]]] = {
+    "u1": lambda a: ("p", (a,)),
+    "cu1": lambda a: ("cp", (a,)),
+    "u2": lambda phi, lam: ("u", (HALF, phi, lam)),
+    "u3": lambda theta, phi, lam: ("u", (theta, phi, lam)),
+    "cu3": lambda theta, phi, lam: ("cu", (theta, phi, lam, ZERO)),
+}
+
+
+def load(source: Any, *, file: str = "") -> Circuit:
+    """Read a `QuantumCircuit`, or the bytes of a QPY file that holds one. Raises Unsupported."""
+    if isinstance(source, bytes):
+        from qiskit import qpy
+
+        try:
+            circuits = qpy.load(io.BytesIO(source))
+        except Exception as error:  # the library raises whatever its decoding meets
+            raise Unsupported(0, 0, "", f"it is no QPY file: {error}", file=file) from error
+        if len(circuits) != 1:
+            why = f"it holds {len(circuits)} circuits; one is read"
+            raise Unsupported(0, 0, "", why, file=file)
+        (source,) = circuits
+    return _Reader(source, file).run()
+
+
+class _Reader:
+    """One circuit as it is being read."""
+
+    def __init__(self, circuit: Any, file: str) -> None:
+        self.source = circuit
+        self.build = Builder(file)
+
+    def run(self) -> Circuit:
+        source = self.source
+        if source.parameters:
+            names = ", ".join(sorted(each.name for each in source.parameters)[:4])
+            raise Unsupported(0, 0, names, "parameters must be bound", file=self.build.at.file)
+        _declare(source.qubits, source.qregs, "q", self.build.qubits)
+        _declare(source.clbits, source.cregs, "c", self.build.bits)
+        qubits = {bit: at for at, bit in enumerate(source.qubits)}
+        bits = {bit: at for at, bit in enumerate(source.clbits)}
+        self.block(source, qubits, bits, 0)
+        return self.build.circuit(source.name or "")
+
+    def block(self, source: Any, qubits: dict[Any, int], bits: dict[Any, int], depth: int) -> None:
+        """A circuit's operations, its bits standing for those that are given."""
+        build = self.build
+        if depth > DEPTH_MAX:
+            raise build.unsupported(f"definitions nest deeper than {DEPTH_MAX}")
+        build.turn(_angle(source.global_phase))
+        outer = build.at
+        for each in source.data:
+            name = each.name
+            if depth == 0:
+                build.at = NOWHERE._replace(file=outer.file, construct=name)
+            wires = tuple([qubits[bit] for bit in each.qubits])
+            if each.is_standard_gate():
+                self.standard(each, name, wires, depth)
+            elif name == "measure":
+                build.add("measure", wires, (), (bits[each.clbits[0]],))
+            elif name in ("reset", "barrier"):
+                build.add(name, wires)
+            else:
+                self.other(each, name, wires, tuple([bits[bit] for bit in each.clbits]), depth)
+        build.at = outer
+
+    def standard(self, each: Any, name: str, wires: tuple[int, ...], depth: int) -> None:
+        """A gate of Qiskit's own library; its name says all."""
+        build = self.build
+        if name in GATES:
+            build.add(name, wires, tuple([_angle(value) for value in each.params]))
+        elif name in _RENAMED:
+            name, angles = _RENAMED[name](*(_angle(value) for value in each.params))
+            build.add(name, wires, angles)
+        elif name == "global_phase":
+            build.turn(_angle(each.params[0]))
+        else:
+            self.definition(each.operation, wires, (), depth)
+
+    def other(
+        self, each: Any, name: str, wires: tuple[int, ...], bits: tuple[int, ...], depth: int
+    ) -> None:
+        """Whatever is no gate of the library: control flow, stores, composite instructions."""
+        operation = each.operation
+        if name == "if_else":
+            self.branch(operation, wires, bits, depth)
+        elif name == "switch_case":
+            self.switch(operation, wires, bits, depth)
+        elif name == "for_loop":
+            self.loop(operation, wires, bits, depth)
+        elif name in ("while_loop", "break_loop", "continue_loop", "box", "store", "delay"):
+            raise self.build.unsupported(_REFUSED[name])
+        else:
+            self.definition(operation, wires, bits, depth)
+
+    def definition(
+        self, operation: Any, wires: tuple[int, ...], bits: tuple[int, ...], depth: int
+    ) -> None:
+        inner = getattr(operation, "definition", None)
+        if inner is None:
+            raise self.build.unsupported(f"{operation.name} has no definition")
+        self.inside(inner, wires, bits, depth)
+
+    def inside(self, inner: Any, wires: Sequence[int], bits: Sequence[int], depth: int) -> None:
+        self.block(
+            inner,
+            dict(zip(inner.qubits, wires, strict=True)),
+            dict(zip(inner.clbits, bits, strict=True)),
+            depth + 1,
+        )
+
+    # --- control flow -----------------------------------------------------------------------------
+
+    def branch(
+        self, operation: Any, wires: tuple[int, ...], bits: tuple[int, ...], depth: int
+    ) -> None:
+        where = self.test(operation.condition)
+        if not all(_steady(body) for body in operation.blocks):
+            # The `else` asks what held before the other branch wrote its bits.
+            where = self.build.fixed(where)
+        for wanted, body in zip((True, False), operation.blocks, strict=False):
+            truth = where if wanted else self.build.negation(where)
+            self.guarded(truth, body, wires, bits, depth)
+
+    def guarded(
+        self, truth: Truth, body: Any, wires: tuple[int, ...], bits: tuple[int, ...], depth: int
+    ) -> None:
+        if truth is False:
+            return
+        if truth is True:
+            self.inside(body, wires, bits, depth)
+            return
+        with self.build.where(truth, steady=_steady(body)):
+            self.inside(body, wires, bits, depth)
+
+    def switch(
+        self, operation: Any, wires: tuple[int, ...], bits: tuple[int, ...], depth: int
+    ) -> None:
+        from qiskit.circuit import CASE_DEFAULT
+
+        build = self.build
+        target = self.value(operation.target)
+        target = [build.fixed(each) for each in target]
+        left: Truth = True
+        for values, body in operation.cases_specifier():
+            matches = [
+                True
+                if value is CASE_DEFAULT
+                else build.equal(target, word_of(int(value), len(target)))
+                for value in values
+            ]
+            here = build.join("or", matches)
+            self.guarded(build.join("and", (left, here)), body, wires, bits, depth)
+            left = build.join("and", (left, build.negation(here)))
+
+    def loop(
+        self, operation: Any, wires: tuple[int, ...], bits: tuple[int, ...], depth: int
+    ) -> None:
+        indices, parameter, body = operation.params
+        for index in indices:
+            turn_ = body if parameter is None else body.assign_parameters({parameter: index})
+            self.inside(turn_, wires, bits, depth)
+
+    # --- values of classical bits -----------------------------------------------------------------
+
+    def test(self, condition: Any) -> Truth:
+        """An old-style (bits, value) pair, or an expression."""
+        if isinstance(condition, tuple):
+            target, value = condition
+            word = self.value(target)
+            if not 0 <= int(value) < 1 << len(word):
+                return False
+            return self.build.equal(word, word_of(int(value), len(word)))
+        word = self.value(condition)
+        return self.build.join("or", word)
+
+    def value(self, node: Any) -> Word:
+        """Bits of an expression, the lowest first; one for a Boolean."""
+        from qiskit.circuit import ClassicalRegister, Clbit
+        from qiskit.circuit.classical import expr, types
+
+        build = self.build
+        if isinstance(node, Clbit):
+            return [self._bit(node)]
+        if isinstance(node, ClassicalRegister):
+            return [self._bit(each) for each in node]
+        if isinstance(node, expr.Var):
+            return self.value(node.var)
+        if isinstance(node, expr.Value) and isinstance(node.type, types.Bool | types.Uint):
+            width = 1 if isinstance(node.type, types.Bool) else node.type.width
+            return word_of(int(node.value), width)
+        if isinstance(node, expr.Cast):
+            inner = self.value(node.operand)
+            if isinstance(node.type, types.Bool):
+                return [build.join("or", inner)]
+            if isinstance(node.type, types.Uint):
+                return (inner + [False] * node.type.width)[: node.type.width]
+        if isinstance(node, expr.Unary):
+            inner = self.value(node.operand)
+            if node.op is expr.Unary.Op.BIT_NOT:
+                return [build.negation(each) for each in inner]
+            return [build.negation(build.join("or", inner))]
+        if isinstance(node, expr.Index):
+            at = known(self.value(node.index))
+            if at is not None:
+                return [self.value(node.target)[at]]
+        if isinstance(node, expr.Binary):
+            return self.binary(node)
+        raise build.unsupported(f"the expression {node!r} is not known at compile time")
+
+    def _bit(self, bit: Any) -> Truth:
+        return Condition("and", ((self.source.find_bit(bit).index, 1),))
+
+    def binary(self, node: Any) -> Word:
+        build, op = self.build, node.op.name
+        left, right = self.value(node.left), self.value(node.right)
+        if op in ("SHIFT_LEFT", "SHIFT_RIGHT"):
+            by = known(right)
+            if by is None:
+                raise build.unsupported("it shifts by a number that is measured")
+            width = len(left)
+            zeros: Word = [False] * by
+            return (zeros + left)[:width] if op == "SHIFT_LEFT" else (left + zeros)[by:][:width]
+        width = max(len(left), len(right))
+        left += [False] * (width - len(left))
+        right += [False] * (width - len(right))
+        if op in ("BIT_AND", "BIT_OR", "BIT_XOR"):
+            how = op.removeprefix("BIT_").lower()
+            return [build.join(how, pair) for pair in zip(left, right, strict=True)]
+        if op in ("LOGIC_AND", "LOGIC_OR"):
+            pair = (build.join("or", left), build.join("or", right))
+            return [build.join(op.removeprefix("LOGIC_").lower(), pair)]
+        if op in ("ADD", "SUB", "MUL"):
+            how_ = {"ADD": build.sum, "SUB": build.difference, "MUL": build.product}[op]
+            return how_(left, right)
+        below: dict[str, Callable[[], Truth]] = {
+            "EQUAL": lambda: build.equal(left, right),
+            "NOT_EQUAL": lambda: build.negation(build.equal(left, right)),
+            "LESS": lambda: build.below(left, right, signed=False),
+            "LESS_EQUAL": lambda: build.negation(build.below(right, left, signed=False)),
+            "GREATER": lambda: build.below(right, left, signed=False),
+            "GREATER_EQUAL": lambda: build.negation(build.below(left, right, signed=False)),
+        }
+        if op not in below:
+            raise build.unsupported(f"{op} of values that are measured")
+        return [below[op]()]
+
+
+_REFUSED: Final = {
+    "while_loop": "how often it turns is known only when it runs; QVM has no loops",
+    "break_loop": "loops are unrolled, and a break in them is not",
+    "continue_loop": "loops are unrolled, and a continue in them is not",
+    "box": "QVM has no timing boxes",
+    "store": "variables other than bits are not carried over",
+    "delay": "QVM has no time to wait for",
+}
+
+
+def _steady(body: Any) -> bool:
+    """Whether the block surely writes no classical bit."""
+    return not any(each.clbits for each in body.data)
+
+
+def _declare(
+    bits: Sequence[Any], registers: Sequence[Any], name: str, declare: Callable[[str, int], range]
+) -> None:
+    """Registers where they cover the bits one after another; else one register for all."""
+    if [bit for register in registers for bit in register] == list(bits):
+        for register in registers:
+            declare(register.name, len(register))
+    elif bits:
+        declare(name, len(bits))
+
+
+def _angle(value: Any) -> Angle:
+    return angle(float(value))
