@@ -345,9 +345,10 @@ assert all((row.opcode is None) != (row.definition is None) for row in TABLE)
 _TURNS: Final[dict[int, tuple[str, ...]]] = {
     0: (), 1: ("t",), 2: ("s",), 3: ("s", "t"), 4: ("z",), 5: ("z", "t"), 6: ("sdg",), 7: ("tdg",),
 }  # fmt: skip
-_ABOUT: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+FRAMES: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "rz": ((), ()), "rx": (("h",), ("h",)), "ry": (("sdg", "h"), ("h", "s")),
 }  # fmt: skip
+"""Gates before and after a rotation about Z that make it one about the axis."""
 _SHORT: Final[dict[tuple[str, int], tuple[str, ...]]] = {
     ("ry", 2): ("z", "h"), ("ry", 6): ("h", "z"), ("ry", 4): ("y",), ("rx", 4): ("x",),
 }  # fmt: skip
@@ -365,7 +366,7 @@ def by_eighths(name: str, eighths: int) -> tuple[tuple[str, ...], Angle]:
         # RY(pi/2) is H Z and RY(-pi/2) is Z H, both exactly; 2 pi more is a factor of -1.
         exact = {2: turn((eighths - 2) // 8), 6: turn((eighths + 2) // 8)}
         return _SHORT[name, steps], exact.get(steps, phase)
-    before, after = _ABOUT[name]
+    before, after = FRAMES[name]
     middle = _TURNS[steps]
     return (before + middle + after if middle else ()), phase
 
