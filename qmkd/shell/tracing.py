@@ -264,7 +264,7 @@ class Traces:
         began_ns, ended_ns = (
             max(segment.began_ns, min(at_ns + self.offset_ns, now_ns)) for at_ns in answer.ran
         )
-        self._tell("run", job.trace_id, _new_id(), segment.span_id, began_ns, ended_ns, about)
+        self._tell("worker run", job.trace_id, _new_id(), segment.span_id, began_ns, ended_ns, about)
 
     def _done(self, event: ev.SegmentDone, now_ns: int) -> None:
         self._segment_over(event.ticket, now_ns, {"qmk.result": "done"})

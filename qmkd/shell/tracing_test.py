@@ -84,14 +84,14 @@ def test_a_traced_job_is_told_of_from_its_call_to_its_worker_and_others_are_not(
         "queued": by_name["job"].span_id,
         "placed": by_name["job"].span_id,
         "segment": by_name["placed"].span_id,
-        "run": by_name["segment"].span_id,
+        "worker run": by_name["segment"].span_id,
     }
     assert by_name["job"].attributes["qmk.job_id"] == job
-    assert by_name["run"].attributes["qmk.shots"] == 100
+    assert by_name["worker run"].attributes["qmk.shots"] == 100
     keeps = [span for span in spans if span.name == "keep"]
     assert keeps, "the job, its slice and its end are durable"
     assert {span.parent_id for span in keeps} == {by_name["job"].span_id}
-    for inner, outer in (("run", "segment"), ("segment", "placed"), ("placed", "job")):
+    for inner, outer in (("worker run", "segment"), ("segment", "placed"), ("placed", "job")):
         assert by_name[outer].start_ns <= by_name[inner].start_ns
         assert by_name[inner].end_ns <= by_name[outer].end_ns
 

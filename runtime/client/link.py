@@ -14,6 +14,7 @@ from pathlib import Path
 
 from runtime.client.exchange import Lost, Outcome
 from runtime.client.protocol import FDS_UNCLAIMED_MAX, Protocol
+from runtime.client.tracing import OpenSpan, Spans
 from syscalls.events import JobEvent
 from syscalls.jsonrpc import ProtocolError
 from syscalls.syscall import Syscall
@@ -26,11 +27,15 @@ RECEIVE_BYTES = 64 * 1024
 class Link:
     """The connection to one daemon, made again when it is lost and needed.
 
-    on_event: told of every notification, in order of arrival.
+    on_event: told of every notification, in order of arrival. spans: told of every call.
     """
 
-    def __init__(self, path: Path, on_event: Callable[[JobEvent], None]) -> None:
+    def __init__(
+        self, path: Path, on_event: Callable[[JobEvent], None], spans: Spans | None = None
+    ) -> None:
         self.path = path
+        self._spans = spans
+        self._traced: dict[int, OpenSpan] = {}
         self._on_event = on_event
         self._socket: socket.socket | None = None
         self._protocol = Protocol(os.close)
@@ -54,7 +59,10 @@ class Link:
             return failed
         numbers = []
         for call in calls:
-            number, data = self._protocol.send(call)
+            span = None if self._spans is None else self._spans.begin(call)
+            number, data = self._protocol.send(call, None if span is None else span.parent)
+            if span is not None:
+                self._traced[number] = span
             self._outbox += data
             numbers.append(number)
         return numbers
@@ -104,6 +112,7 @@ class Link:
     def abandon(self, numbers: Sequence[int]) -> None:
         """Nobody waits for these calls any more."""
         for number in numbers:
+            self._end_span(number, "given up")
             outcome = self._outcomes.pop(number, None)
             if outcome is None:
                 self._protocol.abandon(number)
@@ -119,6 +128,7 @@ class Link:
         self._outbox.clear()
         for number in self._protocol.pending:
             self._outcomes[number] = Lost(why, final=final)
+            self._end_span(number, "lost")
         self._protocol.end()
 
     def _open(self) -> Lost | None:
@@ -151,3 +161,11 @@ class Link:
                 self._on_event(message)
             else:
                 self._outcomes[message.number] = message
+                if message.error is None:
+                    self._end_span(message.number)
+                else:
+                    self._end_span(message.number, message.error.name, message.error.code)
+
+    def _end_span(self, number: int, error: str = "", code: int | None = None) -> None:
+        if (span := self._traced.pop(number, None)) is not None:
+            span.end(error, code)

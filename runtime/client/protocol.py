@@ -19,6 +19,7 @@ from syscalls.events import JobEvent
 from syscalls.jsonrpc import Answer, ProtocolError, Scanner
 from syscalls.results import ResultsReply
 from syscalls.syscall import Reply, Syscall
+from syscalls.tracing import TraceParent
 
 REPLY_BYTES_MAX = 256 * 2**20  # one answer; larger results travel as a file descriptor
 FDS_UNCLAIMED_MAX = 64  # received and not yet announced by an answer
@@ -66,10 +67,10 @@ class Protocol:
         """The calls that somebody still waits for, by number."""
         return sorted(self._pending.keys() - self._abandoned)
 
-    def send(self, call: Syscall) -> tuple[int, bytes]:
+    def send(self, call: Syscall, trace: TraceParent | None = None) -> tuple[int, bytes]:
         """Number a call; returns the number and the bytes to send, newline included."""
         number = self.next
-        data = jsonrpc.encode_request(number, call)
+        data = jsonrpc.encode_request(number, call, trace)
         self.next += 1
         self._pending[number] = call
         return number, data

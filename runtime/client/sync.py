@@ -16,7 +16,7 @@ import select
 import time
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack
 
 from runtime.client import operations as ops
 from runtime.client.address import socket_path
@@ -26,6 +26,7 @@ from runtime.client.link import Link
 from runtime.client.operations import PROGRAM_RIGHTS, TIMEOUT_S, PolicyOptions, Progress
 from runtime.client.programs import Program
 from runtime.client.protocol import Settled
+from runtime.client.tracing import spans_of
 from syscalls.channel import (
     ChanClosed,
     ChanOpened,
@@ -74,6 +75,8 @@ class Client:
         no limit but the one it is given.
     rights: capabilities to ask for. tenant_id: the tenant to act for, the caller's own by default.
     session: an open session to go on with; it is then left open at the end.
+    tracer: a tracer of OpenTelemetry, or True for that of its global provider: each call has a span
+        then, which the daemon's own go under, and so has `run`.
 
     Every method may raise `errors.QmkError`.
     """
@@ -86,12 +89,14 @@ class Client:
         rights: Sequence[str] = PROGRAM_RIGHTS,
         tenant_id: str | None = None,
         session: Session | None = None,
+        tracer: Any = None,
     ) -> None:
         self.settings = ops.Settings(
             socket=socket_path(socket), timeout=timeout, rights=rights, tenant_id=tenant_id
         )
         self._listeners = ops.Listeners()
-        self._link = Link(self.settings.socket, self._listeners.hear)
+        self._spans = spans_of(tracer)
+        self._link = Link(self.settings.socket, self._listeners.hear, self._spans)
         self._session = session
         self._keep_session = session is not None
         self._closed = False
@@ -184,15 +189,20 @@ class Client:
 
         A job that is not done in time is cancelled.
         """
-        until = None if timeout is None else time.monotonic() + timeout
-        job = self.submit(program, timeout, **policy)
-        left = None if until is None else max(0.0, until - time.monotonic())
-        try:
-            return job.wait(timeout=left, progress=progress, samples=samples)
-        except TimeoutError:
-            with contextlib.suppress(QmkError):
-                job.cancel(timeout=ops.CLOSE_S)
-            raise
+        with self.span("run"):
+            until = None if timeout is None else time.monotonic() + timeout
+            job = self.submit(program, timeout, **policy)
+            left = None if until is None else max(0.0, until - time.monotonic())
+            try:
+                return job.wait(timeout=left, progress=progress, samples=samples)
+            except TimeoutError:
+                with contextlib.suppress(QmkError):
+                    job.cancel(timeout=ops.CLOSE_S)
+                raise
+
+    def span(self, name: str) -> contextlib.AbstractContextManager[None]:
+        """Put what is called in this block under one span; nothing without a tracer."""
+        return contextlib.nullcontext() if self._spans is None else self._spans.operation(name)
 
     def job(self, job_id: str) -> Job:
         """A job of this session, by its id."""

@@ -15,7 +15,7 @@ import os
 import socket as stdlib_socket
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack
 
 import trio
 
@@ -27,6 +27,7 @@ from runtime.client.link import Link
 from runtime.client.operations import PROGRAM_RIGHTS, TIMEOUT_S, PolicyOptions, Progress
 from runtime.client.programs import Program
 from runtime.client.protocol import Settled
+from runtime.client.tracing import spans_of
 from syscalls.channel import (
     ChanClosed,
     ChanOpened,
@@ -78,12 +79,14 @@ class AsyncClient:
         rights: Sequence[str] = PROGRAM_RIGHTS,
         tenant_id: str | None = None,
         session: Session | None = None,
+        tracer: Any = None,
     ) -> None:
         self.settings = ops.Settings(
             socket=socket_path(socket), timeout=timeout, rights=rights, tenant_id=tenant_id
         )
         self._listeners = ops.Listeners()
-        self._link = Link(self.settings.socket, self._listeners.hear)
+        self._spans = spans_of(tracer)
+        self._link = Link(self.settings.socket, self._listeners.hear, self._spans)
         self._session = session
         self._keep_session = session is not None
         self._closed = False
@@ -180,15 +183,20 @@ class AsyncClient:
 
         A job that is not done in time is cancelled; so is one whose caller is.
         """
-        until = None if timeout is None else trio.current_time() + timeout
-        job = await self.submit(program, timeout, **policy)
-        left = None if until is None else max(0.0, until - trio.current_time())
-        try:
-            return await job.wait(timeout=left, progress=progress, samples=samples)
-        except (TimeoutError, trio.Cancelled):
-            with trio.CancelScope(shield=True), contextlib.suppress(QmkError):
-                await job.cancel(timeout=ops.CLOSE_S)
-            raise
+        with self.span("run"):
+            until = None if timeout is None else trio.current_time() + timeout
+            job = await self.submit(program, timeout, **policy)
+            left = None if until is None else max(0.0, until - trio.current_time())
+            try:
+                return await job.wait(timeout=left, progress=progress, samples=samples)
+            except (TimeoutError, trio.Cancelled):
+                with trio.CancelScope(shield=True), contextlib.suppress(QmkError):
+                    await job.cancel(timeout=ops.CLOSE_S)
+                raise
+
+    def span(self, name: str) -> contextlib.AbstractContextManager[None]:
+        """As `Client.span`."""
+        return contextlib.nullcontext() if self._spans is None else self._spans.operation(name)
 
     def job(self, job_id: str) -> AsyncJob:
         """A job of this session, by its id."""

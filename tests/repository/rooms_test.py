@@ -35,9 +35,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Each front and back end imports its own format's library, when it is called.
     "runtime.jit": {
         "msgspec", "numpy", "trio", "syscalls", "qvm", "policy", "qiskit", "openqasm3", "antlr4",
-        "stim", "pyqir", "cirq", "sympy", "pytket",
+        "stim", "pyqir", "cirq", "sympy", "pytket", "pyzx",
     },
-    "runtime.client": {"msgspec", "numpy", "trio", "syscalls", "qvm", "rich", "matplotlib"},
+    "runtime.client": {
+        "msgspec", "numpy", "trio", "syscalls", "qvm", "rich", "matplotlib", "opentelemetry",
+    },
+    "runtime.tracing": {"msgspec", "syscalls", "opentelemetry"},
     "runtime.ctl": {
         "msgspec", "numpy", "trio", "syscalls", "qvm", "runtime", "rich", "shtab", "matplotlib",
     },
