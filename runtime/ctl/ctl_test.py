@@ -21,6 +21,7 @@ import pytest
 
 from runtime.client import Client
 from runtime.ctl.__main__ import COMMANDS, main, parser
+from runtime.ctl.commands import run
 from runtime.ctl.exits import MEANING, Exit, status_of
 from runtime.ctl.session_cache import cache_file
 from syscalls.capability import Delegate
@@ -238,6 +239,29 @@ def test_qubits_are_held_and_channels_opened_told_and_closed(ctl: Ctl) -> None:
     assert "No such channel" in closed
     assert "no such logical qubit" in ctl("release", one, status=Exit.REFUSED).stderr
     ctl("alloc", "0", "logical:ideal", status=Exit.USAGE)
+
+
+def test_who_waits_is_told_what_keeps_the_job_and_who_cancels_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A job whose own session holds the qubits that its quota lets it have."""
+    config = (
+        f'[[tenant]]\nname = "me"\nuids = [{os.getuid()}]\n[tenant.quota]\nlogical_qubits = 2\n'
+    )
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(run, "HINT_S", 0.05)
+    with running_daemon(config=config) as running:
+        monkeypatch.setenv("QMK_SOCKET", str(running.socket))
+        assert main(["alloc", "1", "logical:ideal"]) == Exit.OK
+        assert main(["run", BELL, "--no-wait"]) == Exit.OK
+        job = capsys.readouterr().out.split()[-1]
+        assert main(["wait", job, "--timeout", "0.1"]) == Exit.TIMEOUT
+        assert (
+            f"qmkctl: {job} is QUEUED: waiting for logical qubits of the tenant's quota: "
+            "2 asked, 1 of 2 in use, 1 of these held by its session\n"
+        ) in capsys.readouterr().err
+        assert main(["cancel", job]) == Exit.OK
+        assert "none begun" in capsys.readouterr().out
 
 
 def test_faults_are_injected_listed_and_cleared(ctl: Ctl) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -34,6 +35,20 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="open a session for this command alone; its jobs end with it",
     )
+
+
+Action = tuple[str, str, Callable[[argparse.ArgumentParser], object]]
+"""Its name, its help, and what adds its own arguments."""
+
+
+def add_actions(parser: argparse.ArgumentParser, *actions: Action) -> None:
+    """What a command does, one of which is named as `options.action`."""
+    parts = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, text, add_own in actions:
+        action = parts.add_parser(name, help=text, description=text)
+        add_own(action)
+        add_json(action)
+        add_connection(action)
 
 
 def add_program(parser: argparse.ArgumentParser) -> None:

@@ -85,12 +85,16 @@ def _flat(value: dict[str, Any]) -> str:
 
 def status_table(status: JobStatus) -> Table:
     """All that matters about one job."""
-    done = status.progress
+    done, stopped = status.progress, status.cancelled_at_epoch
+    epoch = f"{done.current_epoch} of {done.total_epochs}"
+    if stopped is not None:
+        epoch = f"stopped in {stopped} of {done.total_epochs}"
+        epoch = epoch if status.started_at else "none begun"
     context = status.execution_context
     rows: list[tuple[str, object]] = [
         ("state", status.state.value),
         ("shots", f"{done.shots_done} of {done.shots_total}"),
-        ("epoch", f"{done.current_epoch} of {done.total_epochs}"),
+        ("epoch", epoch),
         ("created", status.created_at),
         ("started", status.started_at),
         ("completed", status.completed_at),
@@ -100,7 +104,6 @@ def status_table(status: JobStatus) -> Table:
         ("engine", None if context is None else f"{context.engine}: {context.why}"),
         ("outcomes", None if status.counts is None else len(status.counts)),
         ("error", None if status.error is None else status.error.message),
-        ("cancelled in epoch", status.cancelled_at_epoch),
     ]
     return pairs(status.job_id, rows)
 

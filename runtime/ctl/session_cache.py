@@ -20,7 +20,7 @@ from runtime.client import Client, errors
 from runtime.client.operations import PROGRAM_RIGHTS, TIMEOUT_S
 from runtime.ctl.exits import Exit, Trouble
 from syscalls.rights import Right
-from syscalls.session import Session
+from syscalls.session import NegotiateCaps, Session
 
 FILE_BYTES_MAX = 64 * 1024
 OWNER_ONLY = 0o600
@@ -89,10 +89,7 @@ def open_client(
     with _locked(cache_file(socket)) as fd:
         session = _living(socket, _read(fd), timeout)
         if session is None:
-            opening = Client(socket, timeout=timeout, rights=RIGHTS)
-            session = opening.session
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, msgspec.json.encode(session), 0)
+            session = _keep(fd, socket, RIGHTS, timeout)
     with Client(socket, timeout=timeout, session=session) as client:
         yield client
 
@@ -101,12 +98,20 @@ def reopen(socket: Path, capabilities: Sequence[str]) -> Session:
     """Keep a session that holds these delegated capabilities too; the one before is closed."""
     with _locked(cache_file(socket)) as fd:
         before = _living(socket, _read(fd), TIMEOUT_S)
-        session = Client(socket, rights=(*RIGHTS, *capabilities)).session
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, msgspec.json.encode(session), 0)
+        session = _keep(fd, socket, (*RIGHTS, *capabilities), TIMEOUT_S)
     if before is not None:
         with Client(socket, session=before) as client:
             client.close_session()
+    return session
+
+
+def _keep(fd: int, socket: Path, rights: Sequence[str], timeout: float | None) -> Session:
+    """Open a session that outlives its client, and write it down."""
+    with Client(socket, timeout=timeout) as client:
+        session = client.call(NegotiateCaps(requested=[str(right) for right in rights]))
+    assert isinstance(session, Session)
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, msgspec.json.encode(session), 0)
     return session
 
 

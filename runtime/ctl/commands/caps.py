@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from datetime import timedelta
 
 from rich.table import Table
@@ -25,26 +26,26 @@ from syscalls.ids import CapabilityId, TenantId
 from syscalls.rights import Right
 from syscalls.telemetry import GetTelemetry, Telemetry
 
+UNTOLD = "qmkctl: it is for the tenant {!r}; whether there is one of that name is told nobody\n"
 HELP = "delegate rights to another tenant, revoke them, list and use delegated ones"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, text in (
-        ("list", "capabilities from this session, or offered to its tenant"),
-        ("delegate", "give rights to another tenant"),
-        ("revoke", "take a capability back, with all derived from it"),
-        ("use", "replace qmkctl's session by one that holds these capabilities too"),
-    ):
-        action = actions.add_parser(name, help=text, description=text)
-        if name == "delegate":
-            _add_terms(action)
-        elif name == "revoke":
-            action.add_argument("capability", metavar="CAPABILITY")
-        elif name == "use":
-            action.add_argument("capability", metavar="CAPABILITY", nargs="+")
-        common.add_json(action)
-        common.add_connection(action)
+    common.add_actions(
+        parser,
+        ("list", "capabilities from this session, or offered to its tenant", lambda _: None),
+        ("delegate", "give rights to another tenant", _add_terms),
+        (
+            "revoke",
+            "take a capability back, with all derived from it",
+            lambda it: it.add_argument("capability", metavar="CAPABILITY"),
+        ),
+        (
+            "use",
+            "replace qmkctl's session by one that holds these capabilities too",
+            lambda it: it.add_argument("capability", metavar="CAPABILITY", nargs="+"),
+        ),
+    )
 
 
 def _add_terms(action: argparse.ArgumentParser) -> None:
@@ -63,7 +64,11 @@ def execute(options: argparse.Namespace) -> Exit:
     with common.client_of(options) as client:
         if options.action == "delegate":
             reply = _delegate(client, options)
-            print_json(reply) if options.json else print(reply.capability_id)
+            if options.json:
+                print_json(reply)
+            else:
+                print(reply.capability_id)
+                sys.stderr.write(UNTOLD.format(options.tenant))
         elif options.action == "revoke":
             name = CapabilityId(options.capability)
             call = Revoke(session_id=client.session_id, capability_id=name)

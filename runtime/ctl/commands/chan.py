@@ -15,24 +15,23 @@ HELP = "open, look at and close channels between held qubits"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, text in (
-        ("open", "open a channel; prints its name"),
-        ("status", "how good its pair is now, and how often it was used"),
-        ("close", "close it"),
-    ):
-        action = actions.add_parser(name, help=text, description=text)
-        if name == "open":
-            action.add_argument("one", metavar="HANDLE")
-            action.add_argument("other", metavar="HANDLE")
-            action.add_argument(
-                "--fidelity", metavar="F", type=float, help="the least that will do"
-            )
-            action.add_argument("--type", metavar="PROTOCOL", help="BBPSSW or DEJMPS")
-        else:
-            action.add_argument("channel", metavar="CHANNEL")
-        common.add_json(action)
-        common.add_connection(action)
+    common.add_actions(
+        parser,
+        ("open", "open a channel; prints its name", _add_ends),
+        ("status", "how good its pair is now, and how often it was used", _add_name),
+        ("close", "close it", _add_name),
+    )
+
+
+def _add_ends(action: argparse.ArgumentParser) -> None:
+    action.add_argument("one", metavar="HANDLE")
+    action.add_argument("other", metavar="HANDLE")
+    action.add_argument("--fidelity", metavar="F", type=float, help="the least that will do")
+    action.add_argument("--type", metavar="PROTOCOL", help="BBPSSW or DEJMPS")
+
+
+def _add_name(action: argparse.ArgumentParser) -> None:
+    action.add_argument("channel", metavar="CHANNEL")
 
 
 def execute(options: argparse.Namespace) -> Exit:

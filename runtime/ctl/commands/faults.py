@@ -18,19 +18,12 @@ HELP = "list what is wrong with the machine; inject faults, to rehearse, and cle
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, text in (
-        ("list", "faults that are or will be, and the degraded modes in force"),
-        ("inject", "behave as if a part of the machine failed"),
-        ("clear", "end an injected fault"),
-    ):
-        action = actions.add_parser(name, help=text, description=text)
-        if name == "inject":
-            _add_terms(action)
-        elif name == "clear":
-            action.add_argument("fault", metavar="FAULT")
-        common.add_json(action)
-        common.add_connection(action)
+    common.add_actions(
+        parser,
+        ("list", "faults that are or will be, and the degraded modes in force", lambda _: None),
+        ("inject", "behave as if a part of the machine failed", _add_terms),
+        ("clear", "end an injected fault", lambda it: it.add_argument("fault", metavar="FAULT")),
+    )
 
 
 def _add_terms(action: argparse.ArgumentParser) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from runtime.client import Job, QmkError
+from runtime.client.errors import DeadlinePassed
 from runtime.client.operations import CLOSE_S
+from runtime.client.operations import Progress as Progressed
 from runtime.ctl import options as common
 from runtime.ctl.exits import Exit, Trouble
 from runtime.ctl.output import console, print_json, stderr_console
@@ -24,6 +27,10 @@ from syscalls.job import (
     SEED_MAX,
 )
 
+if TYPE_CHECKING:
+    from runtime.client.results import Result
+
+HINT_S = 2.0  # then somebody may wonder what a job waits for
 HELP = "run a program: JSON, or assembly; - reads standard input"
 
 
@@ -108,7 +115,7 @@ def wait_and_show(
     """
     try:
         with progress_bar(shots) as tell:
-            result = job.wait(timeout=timeout, progress=tell)
+            result = _wait(job, timeout, tell)
     except KeyboardInterrupt:
         if cancel:
             sys.stderr.write(f"\nqmkctl: cancelling {job.job_id}\n")
@@ -127,8 +134,23 @@ def wait_and_show(
         result.plot(plot)
 
 
+def _wait(job: Job, timeout: float | None, tell: Progressed | None) -> Result:
+    """Wait for the result; where nothing has begun after a while, say once what keeps it."""
+    first = HINT_S if timeout is None else min(timeout, HINT_S)
+    try:
+        return job.wait(first, tell)
+    except DeadlinePassed:
+        if first == timeout:
+            raise
+    status = job.status()
+    why = status.waits_for if status.queue is None else status.queue.reason
+    if why is not None:
+        sys.stderr.write(f"qmkctl: {job.job_id} is {status.state.value}: {why}\n")
+    return job.wait(None if timeout is None else timeout - first, tell)
+
+
 @contextmanager
-def progress_bar(shots: int | None) -> Iterator[Callable[[JobEvent], None] | None]:
+def progress_bar(shots: int | None) -> Iterator[Progressed | None]:
     """A bar of shots on standard error, if somebody looks at it."""
     if not sys.stderr.isatty():
         yield None
