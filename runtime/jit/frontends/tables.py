@@ -1,18 +1,18 @@
 """Classical values that depend on a few measured bits, as tables over those bits.
 
-A front end that meets `if (a == 2 && !b)` or an LLVM integer built from results keeps the value as
-a `Table` and asks for its `cubes`: disjoint conjunctions of literals, which are what a guard can
-hold. Exactly one cube of a true table holds in any run, so an operation that is emitted once per
-cube acts exactly once. Knows nothing of any format. See `qir.py` and `cirq.py` for its users.
+A front end that meets a comparison of registers or an LLVM integer built from results keeps the
+value as a `Table` and asks for the `condition` of its being true. Knows nothing of any format; its
+users are `qir.py` and `cirq.py`. What guards make of a condition is decided in `emit.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import product
 from typing import Any, Final
 
 import msgspec
+
+from runtime.jit.circuit import FALSE, TRUE, Condition
 
 BITS_MAX: Final = 12
 """A table of more bits is refused: it has 2^bits rows, and as many guards in the worst case."""
@@ -124,11 +124,22 @@ def cubes(table: Table) -> list[Cube]:
     )
 
 
-def holds(cube: Cube, values: dict[int, int]) -> bool:
-    """Whether every literal of the cube agrees with `values`."""
-    return all(values[bit] == value for bit, value in cube)
+def condition(table: Table, helper: Callable[[Condition], int]) -> Condition:
+    """The condition of being true.
 
-
-def assignments(bits: Sequence[int]) -> list[dict[int, int]]:
-    """Every way to give `bits` values."""
-    return [dict(zip(bits, row, strict=True)) for row in product((0, 1), repeat=len(bits))]
+    helper: makes a hidden bit that is assigned the truth of a condition, and returns its number; it
+    is called only where one condition cannot say it.
+    """
+    table = combine(bool, table)
+    if table.constant:
+        return TRUE if table.value else FALSE
+    odd = parity(table)
+    if odd is not None and len(odd[0]) > 1:
+        (first, *rest), offset = odd
+        return Condition("xor", ((first, 1 - offset), *((bit, 1) for bit in rest)))
+    true, false = cubes(table), cubes(combine(lambda value: not value, table))
+    if len(true) == 1:
+        return Condition("and", true[0])
+    if len(false) == 1:
+        return Condition("or", tuple((bit, 1 - value) for bit, value in false[0]))
+    return Condition("or", tuple((helper(Condition("and", cube)), 1) for cube in true))

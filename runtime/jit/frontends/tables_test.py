@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import product
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.jit.circuit import Condition
 from runtime.jit.frontends.tables import (
     BITS_MAX,
+    Cube,
     Table,
     TooManyBits,
-    assignments,
     combine,
+    condition,
     constant,
     cubes,
-    holds,
     of_bit,
     parity,
     restrict,
 )  # fmt: skip
+
+
+def assignments(bits: Sequence[int]) -> list[dict[int, int]]:
+    """Every way to give `bits` values."""
+    return [dict(zip(bits, row, strict=True)) for row in product((0, 1), repeat=len(bits))]
+
+
+def holds(cube: Cube, values: dict[int, int]) -> bool:
+    return all(values[bit] == value for bit, value in cube)
+
 
 truth = st.lists(st.booleans(), min_size=16, max_size=16)
 
@@ -77,3 +91,22 @@ def test_what_is_no_parity_is_not_taken_for_one() -> None:
 def test_a_value_of_too_many_bits_is_refused() -> None:
     with pytest.raises(TooManyBits, match=str(BITS_MAX)):
         combine(lambda *values: sum(values), *map(of_bit, range(BITS_MAX + 1)))
+
+
+def truth_of_condition(condition: Condition, values: dict[int, int]) -> bool:
+    tests = [values[bit] == value for bit, value in condition.tests]
+    return {"and": all(tests), "or": any(tests), "xor": sum(tests) % 2 == 1}[condition.join]
+
+
+@given(truth)
+def test_a_condition_is_true_where_the_table_is_whatever_helpers_it_takes(rows: list[bool]) -> None:
+    helpers: list[Condition] = []
+
+    def helper(made: Condition) -> int:
+        helpers.append(made)
+        return 99 + len(helpers)
+
+    found = condition(table_of(rows), helper)
+    for values in assignments((3, 5, 8, 9)):
+        hidden = {100 + i: int(truth_of_condition(c, values)) for i, c in enumerate(helpers)}
+        assert truth_of_condition(found, values | hidden) == truth_of(rows, values)
