@@ -125,6 +125,11 @@ class Builder:
         """Whether what is added now is carried out in some shots only."""
         return bool(self._frames)
 
+    @property
+    def depth(self) -> int:
+        """How many conditions hold here at once."""
+        return len(self._frames)
+
     @contextmanager
     def where(self, truth: Condition, *, steady: bool = False) -> Iterator[None]:
         """Everything added inside is carried out only where `truth` holds now.
