@@ -40,6 +40,7 @@ from runtime.ctl.commands import (
     status,
     telemetry,
     top,
+    trace,
     verify,
     wait,
 )
@@ -64,6 +65,7 @@ COMMANDS = {
     "telemetry": telemetry,
     "top": top,
     "events": events,
+    "trace": trace,
     "caps": caps,
     "alloc": alloc,
     "release": release,

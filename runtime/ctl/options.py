@@ -12,6 +12,7 @@ from runtime.client import Client
 from runtime.client.address import socket_path
 from runtime.client.operations import TIMEOUT_S, PolicyOptions
 from runtime.client.programs import from_text, graph_json
+from runtime.client.tracing import Spans
 from runtime.ctl.exits import Exit, Trouble
 from runtime.ctl.session_cache import open_client
 from syscalls.job import SHOTS_MAX, Noise
@@ -101,10 +102,11 @@ def socket_of(options: argparse.Namespace) -> Path:
 
 
 def client_of(
-    options: argparse.Namespace, timeout: float | None = TIMEOUT_S
+    options: argparse.Namespace, timeout: float | None = TIMEOUT_S, spans: Spans | None = None
 ) -> AbstractContextManager[Client]:
     """The client that the options ask for."""
-    return open_client(socket_of(options), cached=not options.no_session_cache, timeout=timeout)
+    cached = not options.no_session_cache
+    return open_client(socket_of(options), cached=cached, timeout=timeout, spans=spans)
 
 
 def seconds(text: str) -> float:

@@ -18,6 +18,7 @@ import msgspec
 
 from runtime.client import Client, errors
 from runtime.client.operations import PROGRAM_RIGHTS, TIMEOUT_S
+from runtime.client.tracing import Spans
 from runtime.ctl.exits import Exit, Trouble
 from syscalls.rights import Right
 from syscalls.session import NegotiateCaps, Session
@@ -79,18 +80,22 @@ def _read(fd: int) -> Session | None:
 
 @contextmanager
 def open_client(
-    socket: Path, *, cached: bool, timeout: float | None = TIMEOUT_S
+    socket: Path,
+    *,
+    cached: bool,
+    timeout: float | None = TIMEOUT_S,
+    spans: Spans | None = None,
 ) -> Iterator[Client]:
     """A client whose session outlives it; a session of its own where it is not to be cached."""
     if not cached:
-        with Client(socket, timeout=timeout, rights=RIGHTS) as client:
+        with Client(socket, timeout=timeout, rights=RIGHTS, tracer=spans) as client:
             yield client
         return
     with _locked(cache_file(socket)) as fd:
         session = _living(socket, _read(fd), timeout)
         if session is None:
             session = _keep(fd, socket, RIGHTS, timeout)
-    with Client(socket, timeout=timeout, session=session) as client:
+    with Client(socket, timeout=timeout, session=session, tracer=spans) as client:
         yield client
 
 

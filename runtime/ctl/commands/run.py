@@ -9,23 +9,28 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from runtime.client import Job, QmkError
 from runtime.client.errors import DeadlinePassed
 from runtime.client.operations import CLOSE_S
 from runtime.client.operations import Progress as Progressed
+from runtime.client.tracing import RecordedSpans
 from runtime.ctl import options as common
 from runtime.ctl.exits import Exit, Trouble
 from runtime.ctl.output import console, print_json, stderr_console
 from runtime.ctl.plans import plan_tables
+from runtime.ctl.timeline import job_spans, timeline
 from syscalls.events import JobEvent
 from syscalls.job import (
     IDEMPOTENCY_KEY_CHARS_MAX,
     PRIORITY_MAX,
     PRIORITY_MIN,
     SEED_MAX,
+    JobStatus,
 )
+from syscalls.tracing import Span
 
 if TYPE_CHECKING:
     from runtime.client.results import Result
@@ -50,6 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--explain",
         action="store_true",
         help="also show how it was run, and the predicted and the real cost",
+    )
+    parser.add_argument(
+        "--trace",
+        action="store_true",
+        help="also show when its calls were made and when it ran; a daemon that tells spans to an "
+        "exporter tells of it under the same trace",
     )
     parser.add_argument(
         "--priority",
@@ -77,6 +88,9 @@ def execute(options: argparse.Namespace) -> Exit:
         raise Trouble(Exit.USAGE, f"--key has 1 to {IDEMPOTENCY_KEY_CHARS_MAX} characters.")
     if options.explain and not options.wait:
         raise Trouble(Exit.USAGE, "--explain needs the result, so it cannot go with --no-wait.")
+    if options.trace and not options.wait:
+        raise Trouble(Exit.USAGE, "--trace needs the end, so it cannot go with --no-wait.")
+    spans = RecordedSpans() if options.trace else None
     policy = common.policy_of(options)
     policy["seed"] = options.seed
     policy["priority"] = options.priority
@@ -84,7 +98,7 @@ def execute(options: argparse.Namespace) -> Exit:
     if options.timeout is not None:
         policy["timeout_ms"] = max(1, round(options.timeout * 1000))
     graph = common.program_of(options.file)
-    with common.client_of(options) as client:
+    with common.client_of(options, spans=spans) as client, client.span("qmkctl run"):
         job = client.submit(graph, **policy)
         for warning in job.warnings:
             sys.stderr.write(f"qmkctl: warning: {warning.path}: {warning.message}\n")
@@ -93,7 +107,12 @@ def execute(options: argparse.Namespace) -> Exit:
             print_json(job.submitted) if options.json else print(job.job_id)
             return Exit.OK
         wait_and_show(
-            job, policy["shots"], as_json=options.json, plot=options.plot, explain=options.explain
+            job,
+            policy["shots"],
+            as_json=options.json,
+            plot=options.plot,
+            explain=options.explain,
+            spans=spans,
         )
     return Exit.OK
 
@@ -107,11 +126,12 @@ def wait_and_show(
     timeout: float | None = None,
     cancel: bool = True,
     explain: bool = False,
+    spans: RecordedSpans | None = None,
 ) -> None:
     """Wait for a job and print its result. Raises what `Job.wait` raises.
 
     cancel: an interrupt cancels the job before it is passed on. explain: print its plan too; as
-    JSON that is in the job's telemetry.
+    JSON that is in the job's telemetry. spans: print these too; as JSON, as its `trace`.
     """
     try:
         with progress_bar(shots) as tell:
@@ -122,7 +142,11 @@ def wait_and_show(
             with suppress(QmkError):
                 job.cancel(timeout=CLOSE_S)
         raise
-    if as_json:
+    trace = [] if spans is None else _whole(spans, result.status)
+    if as_json and trace:
+        status: dict[str, object] = msgspec.to_builtins(result.status)
+        print_json(status | {"trace": trace})
+    elif as_json:
         print_json(result.status)
     else:
         if result.probabilities is None:
@@ -130,6 +154,8 @@ def wait_and_show(
         console().print(result)
         if explain and (figures := result.telemetry).plan is not None:
             console().print(*plan_tables(figures.plan, figures), sep="\n")
+        if trace:
+            console().print(timeline(trace))
     if plot is not None:
         result.plot(plot)
 
@@ -147,6 +173,12 @@ def _wait(job: Job, timeout: float | None, tell: Progressed | None) -> Result:
     if why is not None:
         sys.stderr.write(f"qmkctl: {job.job_id} is {status.state.value}: {why}\n")
     return job.wait(None if timeout is None else timeout - first, tell)
+
+
+def _whole(spans: RecordedSpans, status: JobStatus) -> list[Span]:
+    """The calls so far, and what the job says of itself under the one that made it."""
+    made = [span for span in spans.finished if span.name == "q_submit"]
+    return [*spans.finished, *job_spans(status, made[-1])]
 
 
 @contextmanager
