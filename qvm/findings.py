@@ -2,7 +2,7 @@
 
 `RULES` is the only list of rule names: the verifier may report no other, the reference pages print
 it, and a test breaks every one of them. Nothing here looks at a program; see `decode.py` for the
-structural rules and `verify.py` for the rest.
+structural rules, and `verify.py` with the parts it names for the rest.
 """
 
 from __future__ import annotations

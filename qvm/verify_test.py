@@ -19,7 +19,8 @@ from qvm.lower import lower
 from qvm.profiles import parse_profile
 from qvm.program import Graph, Summary, VerifiedProgram
 from qvm.random_programs import random_program
-from qvm.verify import DEPTH_MAX, program_digest, verify, verify_bytes
+from qvm.summary import program_digest
+from qvm.verify import DEPTH_MAX, verify, verify_bytes
 from syscalls.findings import FINDINGS_MAX, Finding
 
 Json = dict[str, Any]

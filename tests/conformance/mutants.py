@@ -475,20 +475,10 @@ verifier/rotation.not_ideal
             if held and not held & _IDEAL:
             if False:
 
-guards-anything
-verifier/guard.forbidden
-            if not op.guardable:
-            if False:
-
 repeats-operands
 verifier/operand.repeated
             if count > 1 and (vqs[0] == vqs[1] if count == 2 else len(set(vqs)) != count):
             if False:
-
-compares-with-anything
-verifier/event.width
-        elif not 0 <= wanted <= (3 if wide else 1):
-        elif not 0 <= wanted <= 3:
 
 goes-in-rings
 verifier/dag.cycle
@@ -514,11 +504,29 @@ leaves-out-warnings
 verifier/lifetime.not_freed
         if left or open_:
         if False:
+""",
+)
+_add(
+    "qvm.events",
+    """
+guards-anything
+verifier/guard.forbidden
+            if not op.guardable:
+            if False:
 
+compares-with-anything
+verifier/event.width
+        elif not 0 <= wanted <= (3 if wide else 1):
+        elif not 0 <= wanted <= 3:
+""",
+)
+_add(
+    "qvm.summary",
+    """
 counts-one-epoch-less
 fences/epochs are counted
-            epochs=len(self.fences) + 1,
-            epochs=max(1, len(self.fences)),
+        epochs=arguments.fences + 1,
+        epochs=max(1, arguments.fences),
 """,
 )
 _add(
