@@ -15,8 +15,6 @@ from runtime.jit.frontends.modifiers import Applied, Gates
 from runtime.jit.gates import GATES, TABLE, Gate
 from tests.branches import unitary
 
-pytest.importorskip("qiskit")
-
 ANGLES = (0.3, -1.7, 2.9, 0.8)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip("openqasm3", reason="the extra `jit` reads OpenQASM 3")
-pytest.importorskip("qiskit", reason="the extra `jit` reads OpenQASM 2")
+from numpy.typing import NDArray
 
 from runtime.jit.circuit import Circuit, Unsupported, check
 from runtime.jit.emit_test import assert_same, measured
@@ -19,17 +19,17 @@ from tests import branches
 HEAD = 'OPENQASM 3.0;\ninclude "stdgates.inc";\n'
 
 
-def read(body: str, **options: object) -> Circuit:
+def read(body: str, **options: Any) -> Circuit:
     found = load(HEAD + body, **options)
     check(found)
     return found
 
 
-def matrix(body: str) -> np.ndarray:
+def matrix(body: str) -> NDArray[np.complex128]:
     return branches.unitary(read(body))
 
 
-def assert_equal(one: np.ndarray, other: np.ndarray) -> None:
+def assert_equal(one: NDArray[np.complex128], other: NDArray[np.complex128]) -> None:
     np.testing.assert_allclose(one, other, atol=1e-12)
 
 
@@ -203,8 +203,7 @@ def test_what_cannot_be_expressed_is_refused_with_its_place(body: str) -> None:
         assert (error.line, error.column, error.construct) == wanted, str(error)
 
 
-def test_a_file_includes_what_lies_beside_it(tmp_path: object) -> None:
-    assert hasattr(tmp_path, "joinpath")
+def test_a_file_includes_what_lies_beside_it(tmp_path: Path) -> None:
     (tmp_path / "mine.inc").write_text("gate twice a { x a; x a; }\nnosuch $0;\n")
     main = tmp_path / "main.qasm"
     main.write_text('OPENQASM 3;\ninclude "mine.inc";\nqubit q;\ntwice q;\n')

@@ -1,0 +1,90 @@
+"""What is written as OpenQASM 3 is read back as the same circuit, by Qiskit's importer as well."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from qiskit import qasm3
+from qiskit.quantum_info import Operator
+
+from runtime.jit.angles import angle, turn
+from runtime.jit.backends.qasm3 import dump
+from runtime.jit.circuit import Circuit, Operation, Register, Unsupported
+from runtime.jit.emit_test import assert_same, circuit_of, measured, operations
+from runtime.jit.frontends import load
+from runtime.jit.gates import TABLE
+from tests import branches
+
+WIDTH = 3
+
+
+@st.composite
+def gates(draw: st.DrawFn) -> Operation:
+    gate = draw(st.sampled_from(TABLE))
+    qubits = tuple(draw(st.permutations(range(WIDTH))))[: gate.qubits]
+    numbers = st.one_of(
+        st.fractions(-4, 4, max_denominator=64).map(turn), st.floats(-7, 7).map(angle)
+    )
+    return Operation(gate.name, qubits, tuple(draw(numbers) for _ in range(gate.angles)))
+
+
+def whole(listed: list[Operation], phase: float) -> Circuit:
+    return Circuit(
+        qubits=(Register("q", 1), Register("gate", WIDTH - 1)),
+        bits=(),
+        operations=tuple(listed),
+        phase=angle(phase),
+    )
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.lists(gates(), max_size=8), st.sampled_from([0.0, 0.3]))
+def test_gates_come_back_with_their_matrix_and_global_phase(
+    listed: list[Operation], phase: float
+) -> None:
+    circuit = whole(listed, phase)
+    back = load(dump(circuit))
+    np.testing.assert_allclose(branches.unitary(back), branches.unitary(circuit), atol=1e-11)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.lists(operations(), max_size=10))
+def test_feed_forward_comes_back_with_its_exact_distribution(listed: list[Operation]) -> None:
+    circuit = circuit_of([*(Operation("h", (q,)) for q in range(WIDTH)), *listed])
+    back = load(dump(circuit))
+    assert_same(branches.distribution(back), branches.distribution(circuit))
+    assert_same(measured(back), measured(circuit))
+
+
+def test_an_angle_keeps_its_exact_multiple_of_pi() -> None:
+    back = load(dump(whole([Operation("rz", (0,), (turn(7) / 64,))], 0.0)))
+    assert back.operations[0].angles == (turn(7) / 64,)
+    assert "rz(7 * pi / 64)" in dump(back)
+
+
+def test_qiskits_importer_reads_it_as_the_same_matrix() -> None:
+    numbers = (0.3, -1.2, 2.5, 0.7)
+    listed = [
+        Operation(row.name, tuple(range(row.qubits)), tuple(map(angle, numbers[: row.angles])))
+        for row in TABLE
+    ]
+    circuit = whole(listed, 0.0)
+    found = Operator(qasm3.loads(dump(circuit))).data
+    # Qiskit leaves out the global phase that U has in the language's own specification.
+    wanted = branches.unitary(circuit)
+    phase = np.vdot(found, wanted) / len(wanted)
+    np.testing.assert_allclose(found * phase, wanted, atol=1e-10)
+    assert abs(phase) == pytest.approx(1)
+
+
+def test_a_fence_has_no_words_in_openqasm() -> None:
+    with pytest.raises(Unsupported, match="no fence"):
+        dump(whole([Operation("fence", ())], 0.0))
+
+
+def test_names_that_the_language_reserves_are_changed() -> None:
+    text = dump(whole([Operation("x", (1,))], 0.0))
+    assert "qubit[2] gate_;" in text
+    assert "x gate_[0];" in text

@@ -1,0 +1,162 @@
+"""Qiskit circuits, OpenQASM 2 and the exports of Qiskit beside `qiskit.quantum_info`."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister, qasm2, qasm3, qpy
+from qiskit.circuit import Gate, Parameter
+from qiskit.circuit.classical import expr
+from qiskit.circuit.library import PauliGate, QFTGate, standard_gates
+from qiskit.circuit.random import random_circuit
+from qiskit.quantum_info import Operator
+
+from runtime.jit.circuit import Unsupported, check
+from runtime.jit.emit_test import assert_same, measured
+from runtime.jit.frontends import load
+from tests import branches
+
+
+def assert_same_matrix(circuit: Any, found: Any, *, phase: bool = True) -> None:
+    check(found)
+    wanted, got = Operator(circuit).data, branches.unitary(found)
+    if not phase:
+        turned = np.vdot(got, wanted)
+        got = got * (turned / abs(turned))
+    np.testing.assert_allclose(got, wanted, atol=1e-10)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(st.integers(0, 10**6), st.integers(1, 4))
+def test_a_random_circuit_has_the_matrix_that_qiskit_says_by_every_way_in(
+    seed: int, width: int
+) -> None:
+    circuit = random_circuit(width, 4, max_operands=3, seed=seed)
+    assert_same_matrix(circuit, load(circuit))
+    # The exports spell some gates by U, whose phase Qiskit counts otherwise than the language.
+    assert_same_matrix(circuit, load(qasm3.dumps(circuit)), phase=False)
+    assert_same_matrix(circuit, load(qasm2.dumps(circuit)), phase=False)
+
+
+def test_every_standard_gate_of_qiskit_is_read_exactly() -> None:
+    names = sorted(standard_gates.get_standard_gate_name_mapping())
+    for name in names:
+        gate = standard_gates.get_standard_gate_name_mapping()[name]
+        if not isinstance(gate, Gate):
+            continue
+        bound = gate.__class__(*[0.3 + 0.4 * at for at in range(len(gate.params))])
+        circuit = QuantumCircuit(bound.num_qubits)
+        circuit.append(bound, range(bound.num_qubits))
+        assert_same_matrix(circuit, load(circuit))
+
+
+def test_gates_made_of_gates_are_taken_apart_with_their_phases() -> None:
+    circuit = QuantumCircuit(4, global_phase=0.2)
+    circuit.append(QFTGate(3), [0, 2, 1])
+    circuit.append(PauliGate("XYZ"), [1, 2, 3])
+    circuit.mcx([0, 1, 2], 3, ctrl_state="010")
+    circuit.append(QFTGate(2).control(1), [3, 0, 1])
+    assert_same_matrix(circuit, load(circuit))
+
+
+def test_control_flow_measures_what_its_branches_say() -> None:
+    q, c, out = QuantumRegister(3, "q"), ClassicalRegister(2, "c"), ClassicalRegister(1, "out")
+    circuit = QuantumCircuit(q, c, out)
+    circuit.h([0, 1])
+    circuit.measure([0, 1], c)
+    with circuit.if_test((c, 2)) as otherwise:
+        circuit.x(2)
+    with otherwise, circuit.if_test((c[0], 1)):
+        circuit.h(2)
+    with circuit.for_loop(range(3)):
+        circuit.t(2)
+    with circuit.switch(c) as case:
+        with case(0, 3):
+            circuit.z(2)
+        with case(case.DEFAULT):
+            circuit.s(2)
+    with circuit.if_test(expr.less(c, 2)):
+        circuit.x(2)
+    circuit.measure(2, out)
+    found = load(circuit)
+    check(found)
+    wanted = {
+        "00 1": 0.25,
+        "10 1": 0.25,
+        "01 0": 0.125,
+        "01 1": 0.125,
+        "11 0": 0.125,
+        "11 1": 0.125,
+    }
+    assert_same(branches.distribution(found), wanted)
+    assert_same(measured(found), wanted)
+    assert_same(measured(load(qasm3.dumps(circuit))), wanted)
+
+
+def test_an_else_sees_the_condition_as_it_was_before_the_other_branch() -> None:
+    circuit = QuantumCircuit(2, 1)
+    circuit.h(0)
+    circuit.measure(0, 0)
+    with circuit.if_test((circuit.clbits[0], 1)) as otherwise:
+        circuit.x(0)
+        circuit.measure(0, 0)
+    with otherwise:
+        circuit.x(1)
+    circuit.measure(1, 0)
+    assert_same(measured(load(circuit)), {"0": 0.5, "1": 0.5})
+
+
+def test_an_old_conditional_gate_of_openqasm_2_compares_the_whole_register() -> None:
+    text = (
+        'OPENQASM 2.0;\ninclude "qelib1.inc";\nqreg q[2];\ncreg c[2];\nh q[0];\n'
+        "measure q[0] -> c[0];\nif(c==1) x q[1];\nmeasure q[1] -> c[1];\n"
+    )
+    assert_same(measured(load(text)), {"00": 0.5, "11": 0.5})
+
+
+def test_qpy_is_read_as_the_circuit_it_holds(tmp_path: Any) -> None:
+    circuit = random_circuit(3, 3, seed=7)
+    raw = io.BytesIO()
+    qpy.dump(circuit, raw)
+    path = tmp_path / "one.qpy"
+    path.write_bytes(raw.getvalue())
+    assert_same_matrix(circuit, load(path))
+    path.write_bytes(b"nothing of the kind")
+    with pytest.raises(Unsupported, match="no QPY file"):
+        load(path)
+
+
+def test_what_qiskit_cannot_say_now_is_refused() -> None:
+    circuit = QuantumCircuit(1, 1)
+    circuit.rx(Parameter("theta"), 0)
+    with pytest.raises(Unsupported, match="theta: parameters must be bound"):
+        load(circuit)
+    circuit = QuantumCircuit(1, 1)
+    circuit.delay(100, 0)
+    with pytest.raises(Unsupported, match="delay: QVM has no time"):
+        load(circuit)
+    circuit = QuantumCircuit(1, 1)
+    with circuit.while_loop((circuit.clbits[0], 0)):
+        circuit.measure(0, 0)
+    with pytest.raises(Unsupported, match="while_loop: how often"):
+        load(circuit)
+
+
+REFUSED = {
+    "OPENQASM 2.0;\nqreg q[1];\nnosuch q[0];\n": (3, 1),
+    "OPENQASM 2.0;\nqreg q[1];\nqreg q[1];\n": (3, 6),
+    'OPENQASM 2.0;\ninclude "qelib1.inc";\nopaque magic a;\nqreg q[1];\nx q[0];\n  magic q[0];\n':
+        (6, 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_openqasm_2_is_refused_with_line_and_column(text: str) -> None:
+    with pytest.raises(Unsupported) as refused:
+        load(text)
+    assert (refused.value.line, refused.value.column) == REFUSED[text], str(refused.value)
