@@ -23,6 +23,7 @@ NAMES = {
     "jobs": "Jobs end to end",
     "sandbox": "What the sandbox of workers costs",
     "metrics": "What counting costs",
+    "traces": "What traces cost",
     "fairness": "Eight tenants on one small machine",
     "engine": "Engines beside raw Stim and other simulators",
     "snapshot": "Runs as values",

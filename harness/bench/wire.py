@@ -19,6 +19,7 @@ class Wire:
     def __init__(self, path: Path) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.connect(str(path))
+        self.traceparent: str | None = None  # goes with every call
         self._pending = b""
         self._lines: list[bytes] = []
         self._serial = 0
@@ -32,6 +33,8 @@ class Wire:
     def request(self, method: str, params: dict[str, Any]) -> bytes:
         self._serial += 1
         call = {"jsonrpc": "2.0", "id": self._serial, "method": method, "params": params}
+        if self.traceparent is not None:
+            call["traceparent"] = self.traceparent
         return msgspec.json.encode(call) + b"\n"
 
     def line(self) -> bytes:
