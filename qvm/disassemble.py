@@ -1,6 +1,7 @@
 """A `Graph` in, assembly text out, so that `assemble(disassemble(graph)) == graph`.
 
-A graph of any shape comes back, as long as its opcodes exist and every ALLOC_LQ states its `n`.
+A graph of any shape comes back, as long as its opcodes exist, every ALLOC_LQ states its `n`, and
+what its nodes name is declared.
 What the text has no words for (empty lists, node metadata, odd arguments) is written as JSON after
 `@`. The grammar stands in `assemble.py`.
 """

@@ -12,7 +12,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
@@ -125,12 +125,23 @@ def plain(qubits: int) -> Hardware:
     return Hardware(name="plain", module=(Module(name="main", qubits=qubits),))
 
 
+def parsed(text: bytes) -> dict[str, Any] | str:
+    """What a TOML document holds, or one sentence why it is none."""
+    try:
+        return tomllib.loads(text.decode())
+    except ValueError as error:  # no TOML, no UTF-8, or a number of thousands of digits
+        return str(error)
+    except RecursionError:
+        return "the document nests too deep to be read"
+
+
 def described(text: bytes) -> Hardware | list[tuple[str, str]]:
     """The machine that a TOML document describes; or (path, sentence) for each finding."""
+    document = parsed(text)
+    if isinstance(document, str):
+        return [("", document)]
     try:
-        hardware = msgspec.convert(tomllib.loads(text.decode()), Hardware)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        return [("", str(error))]
+        hardware = msgspec.convert(document, Hardware)
     except msgspec.ValidationError as error:
         sentence, _, place = str(error).partition(" - at `")
         return [(place.removesuffix("`") or "$", sentence)]

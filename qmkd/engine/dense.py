@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 CONTROLS_MAX: Final = 60  # rows that guard gates which are put off together
 SHOT_BITS: Final = 32  # its branch
+NORM_ERROR_MAX: Final = 1e-6  # of a vector; rounding over a million gates comes to less
 
 _NO_ROW: Final[Words] = np.empty(0, dtype=np.uint64)
 _DIAGONAL: Final = frozenset({"S", "S_DAG", "Z", "T", "T_DAG", "RZ"})
@@ -351,6 +352,8 @@ class State:
         assert psi.shape == (len(sizes), vectors.doubles(width))
         assert of.shape == self.of.shape
         assert of.max() < len(sizes)
+        norms = np.einsum("ij,ij->i", psi, psi)
+        assert np.allclose(norms, 1, rtol=0, atol=NORM_ERROR_MAX), "vectors of norm 1"
         counted = np.zeros_like(sizes)
         _branches.count(of, self.batch.rows[FULL], counted)
         assert np.array_equal(counted, sizes)

@@ -177,6 +177,9 @@ class Checked(msgspec.Struct, frozen=True, tag=True):
 Request = Load | Run | Check | Table | Calibrate | Drop
 Answer = Ready | Done | Parked | Failed | Checked | Calibrated
 
+# Beside what msgspec refuses as no message: text that is not UTF-8, and what nests too deep.
+_MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 _encoder: Final = msgspec.msgpack.Encoder()
 _requests: Final[msgspec.msgpack.Decoder[Request]] = msgspec.msgpack.Decoder(Request)
 _answers: Final[msgspec.msgpack.Decoder[Answer]] = msgspec.msgpack.Decoder(Answer)
@@ -222,7 +225,7 @@ def request(body: bytes) -> Request:
     """Raises `BadFrame` where the body is no request."""
     try:
         return _requests.decode(body)
-    except msgspec.DecodeError as error:
+    except _MALFORMED as error:
         raise BadFrame(str(error)) from error
 
 
@@ -230,5 +233,5 @@ def answer(body: bytes) -> Answer:
     """Raises `BadFrame` where the body is no answer."""
     try:
         return _answers.decode(body)
-    except msgspec.DecodeError as error:
+    except _MALFORMED as error:
         raise BadFrame(str(error)) from error

@@ -80,6 +80,7 @@ _ILL_FORMED: Final = (
     AssertionError,
     AttributeError,
     LookupError,
+    RecursionError,
     SyntaxError,
     TypeError,
     ValueError,

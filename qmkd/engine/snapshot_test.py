@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import itertools
 import json
 import random
 import zlib
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import stim
@@ -124,6 +127,31 @@ def test_what_somebody_changed_and_sealed_again_is_refused_in_words_or_resumed(e
         except Unfit:
             refused += 1
     assert refused > 200
+
+
+def test_a_state_whose_vectors_have_not_norm_one_is_refused_before_it_runs() -> None:
+    for seed in itertools.count():
+        _, program = prepared(seed, MAGIC)
+        cut = snapshot.begin(program, EVERY, IDEAL, seed, 0, SHOTS)
+        number = next((at for at, each in enumerate(cut.save()["states"]) if "psi" in each), None)
+        if cut.form.fences and number is not None:
+            break
+    run_to_fence(cut, 0)
+    head, body = snapshot.unseal(take(program, EVERY, IDEAL, cut))
+    for wrong in (2.0, np.nan):
+        changed = copy.deepcopy(body)
+        changed["states"][number]["psi"][0, 0] = wrong
+        with pytest.raises(Unfit, match="no state of this program"):
+            resume(program, IDEAL, snapshot.seal(head, changed))
+
+
+def test_a_body_that_nests_too_deep_is_refused() -> None:
+    _, data = saved()
+    head, _ = snapshot.unseal(data)
+    deep = msgspec.msgpack.encode({"head": head}) + b"\xa4body\x81\xa1a" + b"\x91" * 5000 + b"\xc0"
+    deep = b"\x82" + deep[1:]
+    with pytest.raises(Unfit, match="it is of another form"):
+        snapshot.unseal(sealed(zlib.compress(deep)))
 
 
 def test_a_snapshot_of_another_program_or_noise_or_version_is_refused() -> None:

@@ -307,8 +307,20 @@ def test_frames_are_cut_alike_whatever_the_chunks() -> None:
     assert [messages.request(body) for body in bodies] == [Drop(number) for number in range(50)]
 
 
-def test_a_body_that_is_no_message_is_refused() -> None:
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x80",
+        b"\xc1",
+        b"\x82\xa4type\xa4Drop\xa7program\xa4\xff\xff\xff\xff",
+        b"\x81\xa4type\xa4\xffrop",
+        b"\x82\xa4type\xa4Drop\xa1x" + b"\x91" * 10_000 + b"\xc0",
+    ],
+    ids=["empty", "reserved", "text in a number's place", "no UTF-8", "too deep"],
+)
+def test_a_body_that_is_no_message_is_refused(body: bytes) -> None:
+    """By a worker and by the daemon, which is not to end for what a worker says."""
     with pytest.raises(messages.BadFrame):
-        messages.request(b"\x80")
+        messages.request(body)
     with pytest.raises(messages.BadFrame):
-        messages.answer(b"\xc1")
+        messages.answer(body)

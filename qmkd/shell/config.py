@@ -11,7 +11,6 @@ import grp
 import os
 import pwd
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -26,7 +25,7 @@ from qmkd.qec import reach
 from qmkd.shell import machines
 from qmkd.shell.limits import DEFAULTS, Limits, Scheduling
 from qmkd.shell.log import Format, Level
-from qvm.machine import QUBITS_MAX, Hardware
+from qvm.machine import QUBITS_MAX, Hardware, parsed
 from syscalls.decoding import DecoderSpeed
 from syscalls.ids import TENANT_CHARS_MAX
 from syscalls.rights import Right
@@ -35,6 +34,8 @@ SOCKET_PATH_BYTES_MAX = 107  # sockaddr_un.sun_path, with its closing zero
 CONFIG_BYTES_MAX = 1 << 20
 TENANTS_MAX = 1024
 ENVIRONMENT_PREFIX = "QMKD_"
+UNKNOWN = (KeyError, ValueError)
+"""What the user database raises of a name that is nobody's, or that nobody can have."""
 
 Id = Annotated[int, Meta(ge=0, le=2**32 - 2)]
 Name = Annotated[str, Meta(min_length=1, max_length=TENANT_CHARS_MAX)]
@@ -248,11 +249,12 @@ def _read_file(path: str) -> dict[str, Any]:
             text = file.read(CONFIG_BYTES_MAX + 1)
         if len(text) > CONFIG_BYTES_MAX:
             raise BadConfig(f"{path}: longer than {CONFIG_BYTES_MAX} bytes")
-        return tomllib.loads(text.decode())
     except OSError as error:
         raise BadConfig(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadConfig(f"{path}: {error}") from error
+    document = parsed(text)
+    if isinstance(document, str):
+        raise BadConfig(f"{path}: {document}")
+    return document
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -280,6 +282,8 @@ def _check(config: Config) -> None:
         given = getattr(config, name)
         if not given.startswith("/") and (given or name in ("socket", "state_dir")):
             findings.append(f"$.{name}: expected an absolute path")
+        if "\0" in given:
+            findings.append(f"$.{name}: no path holds a character of number 0")
     for name in ("socket", "metrics_socket", "traces_socket"):
         if len(os.fsencode(getattr(config, name))) > SOCKET_PATH_BYTES_MAX:
             findings.append(f"$.{name}: longer than {SOCKET_PATH_BYTES_MAX} bytes")
@@ -306,7 +310,7 @@ def _check(config: Config) -> None:
 def _is_user(name: str) -> bool:
     try:
         pwd.getpwnam(name)
-    except KeyError:
+    except UNKNOWN:
         return False
     return True
 
@@ -323,12 +327,12 @@ def _rule(index: int, table: TenantTable) -> TenantRule:
     for place, user in enumerate(table.users):
         try:
             uids.add(pwd.getpwnam(user).pw_uid)
-        except KeyError:
+        except UNKNOWN:
             findings.append(f"$.tenant[{index}].users[{place}]: no user {user!r}")
     for place, group in enumerate(table.groups):
         try:
             gids.add(grp.getgrnam(group).gr_gid)
-        except KeyError:
+        except UNKNOWN:
             findings.append(f"$.tenant[{index}].groups[{place}]: no group {group!r}")
     if not (uids or gids or findings):
         findings.append(f"$.tenant[{index}]: names nobody: give uids, users, gids or groups")

@@ -75,6 +75,24 @@ def test_what_does_not_belong_is_refused_with_its_path(
     assert f": {path}: " in finding
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = " + "[" * 3000 + "]" * 3000,
+        "a = " + "9" * 5000,
+        'worker_user = "a\\u0000"',
+        'metrics_socket = "/a\\u0000"',
+        'machine = "a\\u0000.toml"',
+        '[[tenant]]\nname = "a"\nusers = ["\\u0000"]',
+        '[[tenant]]\nname = "a"\ngroups = ["\\u0000"]',
+    ],
+)
+def test_what_the_host_or_the_reader_of_toml_chokes_on_is_a_finding(
+    tmp_path: Path, text: str
+) -> None:
+    assert findings(tmp_path, text)
+
+
 def test_findings_about_tenants_come_together(tmp_path: Path) -> None:
     found = findings(
         tmp_path,

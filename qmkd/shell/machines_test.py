@@ -90,6 +90,11 @@ def test_what_does_not_hold_is_found_with_its_path(tmp_path: Path, text: str, pl
     assert f": {place}: " in finding
 
 
+@pytest.mark.parametrize("value", ["[" * 3000 + "]" * 3000, "9" * 5000])
+def test_what_the_reader_of_toml_chokes_on_is_a_finding(tmp_path: Path, value: str) -> None:
+    assert isinstance(found(tmp_path, f"{NAME}about = {value}\n"), list)
+
+
 def test_faults_are_read_as_they_are_written(tmp_path: Path) -> None:
     late = 'kind = "decoder"\nstrength = 2.5\nfrom_cycle = 7\nto_cycle = 9\n'
     text = f"{NAME}decoder_blocks = 9\n{TWO}{LINK}{FAULT}what = ['b']\n[[fault]]\n{late}"

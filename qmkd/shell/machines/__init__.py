@@ -20,7 +20,7 @@ def load(name: str) -> Hardware | list[str]:
     """The machine of that name, or of that file if it has a slash or a suffix; or findings."""
     if name in SHIPPED:
         return read(_FOLDER / f"{name}.toml")
-    if "/" in name or name.endswith(".toml"):
+    if ("/" in name or name.endswith(".toml")) and "\0" not in name:
         return read(Path(name))
     return [f"$.machine: no machine is named {name!r}; there are {', '.join(SHIPPED)}, or a file"]
 
