@@ -50,7 +50,9 @@ class Times:
 
     def add(self, ns: int, job: str = "") -> None:
         # (bits + 1) // 2 of what lies above the first bound: buckets grow by two bits each.
-        place = min(((max(0, ns - 1) >> FIRST_BITS).bit_length() + 1) >> 1, BUCKETS)
+        place = (((ns - 1) >> FIRST_BITS).bit_length() + 1) >> 1 if ns > 0 else 0
+        if place > BUCKETS:
+            place = BUCKETS
         self.counts[place] += 1
         self.sum_ns += ns
         if job:
@@ -76,7 +78,7 @@ class Work:
         self.decoder: Counter[str] = Counter()
 
 
-class _Shot(msgspec.Struct, frozen=True):
+class _Shot(msgspec.Struct):
     """What one shot of a live job comes to, and who pays."""
 
     work: Work
@@ -150,20 +152,28 @@ class Counts:
     def _others(self, now_ns: int, event: ev.Event, effects: list[Effect]) -> None:
         if type(event) is Called:
             to = event.origin
-            self._late.setdefault(to.conn, {})[to.call] = (type(event.request), now_ns)
+            late = self._late.get(to.conn)
+            if late is None:
+                late = self._late[to.conn] = {}
+            late[to.call] = (type(event.request), now_ns)
         elif (watch := self._watched.get(type(event))) is not None:
             watch(event)
         for effect in effects:
             if type(effect) is Reply:
-                late = self._late.get(effect.to.conn, {}).pop(effect.to.call, None)
-                if late is not None:
-                    ns = monotonic_ns() + self.offset_ns - late[1]
-                    self._answered(late[0], type(effect.body), ns)
+                calls = self._late.get(effect.to.conn)
+                call = None if calls is None else calls.pop(effect.to.call, None)
+                if call is not None:
+                    ns = monotonic_ns() + self.offset_ns - call[1]
+                    self._answered(call[0], type(effect.body), ns)
             elif type(effect) is Keep:
                 self._keep(effect)
 
     def _answered(self, call: type, answer: type, ns: int) -> None:
-        self.calls.setdefault(call, {}).setdefault(answer, Times()).add(ns)
+        answers = self.calls.setdefault(call, {})
+        times = answers.get(answer)
+        if times is None:
+            times = answers[answer] = Times()
+        times.add(ns)
 
     def _client_gone(self, event: ev.ClientGone) -> None:
         self._late.pop(event.conn, None)  # it is answered no more
@@ -183,14 +193,13 @@ class Counts:
 
     def _keep(self, effect: Keep) -> None:
         self._keeps.append((effect.number, monotonic_ns()))
-        graphs = [row for row in effect.rows if isinstance(row, GraphRow)]
         for row in effect.rows:
-            if isinstance(row, SliceRow):
+            if type(row) is SliceRow:
                 self._slice(row)
-            elif isinstance(row, EndRow):
+            elif type(row) is EndRow:
                 self._end(row)
-            elif isinstance(row, JobRow):
-                self._accept(row, graphs)
+            elif type(row) is JobRow:
+                self._accept(row, [graph for graph in effect.rows if type(graph) is GraphRow])
                 self._shots[row.id].work.accepted += 1
 
     def _kept(self, event: ev.Kept) -> None:
@@ -207,15 +216,11 @@ class Counts:
 
     def _accept(self, job: JobRow, graphs: list[GraphRow]) -> None:
         summary = next(graph.summary for graph in graphs if graph.digest == job.graph)
-        pairs = [(len(one.nodes), one.terms.raw_pairs) for one in job.context.pairs]
-        self._shots[job.id] = _Shot(
-            self.of_tenant(job.tenant),
-            job.tenant,
-            summary.epochs,
-            summary.t_states,
-            sum(nodes for nodes, _ in pairs),
-            sum(nodes * raw for nodes, raw in pairs),
-        )
+        shot = _Shot(self.of_tenant(job.tenant), job.tenant, summary.epochs, summary.t_states)
+        for one in job.context.pairs:
+            shot.pairs += len(one.nodes)
+            shot.raw_pairs += len(one.nodes) * one.terms.raw_pairs
+        self._shots[job.id] = shot
 
     def _slice(self, row: SliceRow) -> None:
         shot = self._shots.get(row.job)
