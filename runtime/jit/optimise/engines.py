@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from typing import Any, Final
 
-from runtime.jit.angles import DENOMINATOR_MAX, Angle, angle, turn
+from runtime.jit.angles import Angle, angle, turn
 from runtime.jit.circuit import Operation
 from runtime.jit.gates import by_eighths
 
@@ -26,6 +26,8 @@ SNAP: Final = 1e-11
 SEED: Final = 1
 TODD_GATES_MAX: Final = 400
 TODD_QUBITS_MAX: Final = 12
+TKET_GATES_MAX: Final = 600
+"""For the passes of tket that take a second for a hundred gates."""
 
 
 class NotForThis(Exception):
@@ -77,7 +79,7 @@ def zx_teleported(gates: Gates, width: int) -> list[Operation]:
     from pyzx.circuit import Circuit
 
     graph = pyzx.teleport_reduce(to_zx(gates, width).to_graph())
-    return _from_zx(pyzx.basic_optimization(Circuit.from_graph(graph).to_basic_gates()))
+    return zx_read(pyzx.basic_optimization(Circuit.from_graph(graph).to_basic_gates()))
 
 
 def zx_extracted(gates: Gates, width: int) -> list[Operation]:
@@ -86,14 +88,14 @@ def zx_extracted(gates: Gates, width: int) -> list[Operation]:
 
     graph = to_zx(gates, width).to_graph()
     pyzx.full_reduce(graph)
-    return _from_zx(pyzx.basic_optimization(pyzx.extract_circuit(graph).to_basic_gates()))
+    return zx_read(pyzx.basic_optimization(pyzx.extract_circuit(graph).to_basic_gates()))
 
 
 def zx_peephole(gates: Gates, width: int) -> list[Operation]:
     """Cancellation and commutation of neighbours (Nam et al., arXiv:1710.07345)."""
     import pyzx
 
-    return _from_zx(pyzx.basic_optimization(to_zx(gates, width).to_basic_gates()))
+    return zx_read(pyzx.basic_optimization(to_zx(gates, width).to_basic_gates()))
 
 
 def zx_todd(gates: Gates, width: int) -> list[Operation]:
@@ -101,15 +103,16 @@ def zx_todd(gates: Gates, width: int) -> list[Operation]:
     arXiv:1712.01557)."""
     import pyzx
 
-    if width > TODD_QUBITS_MAX or len(gates) > TODD_GATES_MAX:
-        raise NotForThis(f"it takes {TODD_QUBITS_MAX} qubits and {TODD_GATES_MAX} gates at most")
+    _at_most(TODD_GATES_MAX, gates)
+    if width > TODD_QUBITS_MAX:
+        raise NotForThis(f"it takes {TODD_QUBITS_MAX} qubits at most")
     if any(each.angles and each.angles[0].eighths is None for each in gates):
         raise NotForThis("it takes Clifford and T gates alone")
     # It shuffles by the process's own generator, which others may rely on.
     state = random.getstate()
     random.seed(SEED)
     try:
-        return _from_zx(pyzx.full_optimize(to_zx(gates, width)))
+        return zx_read(pyzx.full_optimize(to_zx(gates, width)))
     finally:
         random.setstate(state)
 
@@ -118,6 +121,7 @@ def tket_peephole(gates: Gates, width: int) -> list[Operation]:
     """tket's peephole optimisation on up to three qubits."""
     from pytket.passes import FullPeepholeOptimise
 
+    _at_most(TKET_GATES_MAX, gates)
     return _by_tket(gates, width, FullPeepholeOptimise())
 
 
@@ -134,6 +138,7 @@ def tket_paulis(gates: Gates, width: int) -> list[Operation]:
     """tket's greedy synthesis of Pauli exponentials."""
     from pytket.passes import GreedyPauliSimp
 
+    _at_most(TKET_GATES_MAX, gates)
     return _by_tket(gates, width, GreedyPauliSimp())
 
 
@@ -150,6 +155,15 @@ PYZX: Final[dict[str, Engine]] = {
     "pyzx todd": zx_todd,
 }
 ALL: Final[dict[str, Engine]] = {**QISKIT, **TKET, **PYZX}
+QUICK: Final = ("qiskit level 3", "pyzx peephole")
+"""Linear in gates."""
+WIDE: Final = ("pyzx teleport", "pyzx peephole")
+"""Whose answers can be proven on any number of qubits: they reckon with exact multiples of pi."""
+
+
+def _at_most(most: int, gates: Gates) -> None:
+    if len(gates) > most:
+        raise NotForThis(f"it takes {most} gates at most")
 
 
 def _near(radians: float) -> Angle:
@@ -199,7 +213,7 @@ def _multiple(value: Angle) -> Fraction:
     return Fraction(value.radians / math.pi) if value.of_pi is None else value.of_pi
 
 
-def _from_zx(circuit: Any) -> list[Operation]:
+def zx_read(circuit: Any) -> list[Operation]:
     made: list[Operation] = []
     names = {"CNOT": "cx", "CZ": "cz", "SWAP": "swap", "HAD": "h"}
     for each in circuit.to_basic_gates().gates:
@@ -207,7 +221,7 @@ def _from_zx(circuit: Any) -> list[Operation]:
             wires = (each.control, each.target) if each.name != "HAD" else (each.target,)
             made.append(Operation(names[each.name], wires))
             continue
-        turned = Operation("rz", (each.target,), (_of_pi(Fraction(each.phase)),))
+        turned = Operation("rz", (each.target,), (turn(Fraction(each.phase)),))
         if each.name in ("XPhase", "NOT"):
             around = Operation("h", (each.target,))
             made += [Operation("x", turned.qubits)] if each.phase == 1 else [around, turned, around]
@@ -215,13 +229,6 @@ def _from_zx(circuit: Any) -> list[Operation]:
             assert hasattr(each, "phase"), f"{each.name} is a gate of pyzx that nobody expected"
             made.append(turned)
     return _plain(made)
-
-
-def _of_pi(multiple: Fraction) -> Angle:
-    """Only multiples of which a float can be told apart stay exact; others are floats again."""
-    if multiple.denominator <= DENOMINATOR_MAX:
-        return turn(multiple)
-    return _near(float(multiple) * math.pi)
 
 
 def _by_tket(gates: Gates, width: int, *chosen: Any) -> list[Operation]:

@@ -8,20 +8,24 @@ asked, `costs.py` for what is better.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
 from runtime.jit.circuit import Circuit, Operation, expanded
 from runtime.jit.costs import Counts, counts
-from runtime.jit.optimise.engines import ALL, Engine, NotForThis
+from runtime.jit.optimise.engines import ALL, QUICK, WIDE, Engine, NotForThis
 from runtime.jit.optimise.equivalence import Twin, Witness
-from runtime.jit.optimise.stretches import Stretch, about_z, cut, placed
+from runtime.jit.optimise.stretches import QUBITS_MAX, Stretch, about_z, cut, placed
 
 ROUNDS_MAX: Final = 3
 EPSILON: Final = 1e-6
 """Of all rotations together, by default: it decides what a rotation weighs against a T gate."""
+WIDE_GATES_MAX: Final = 4000
+"""Of a circuit that is also looked at as a whole, however many qubits it has."""
+THOROUGH_GATES_MAX: Final = 20_000
+"""Of a circuit for which the slow engines are asked."""
 
 Key = Callable[[Counts], tuple[float, ...]]
 
@@ -78,72 +82,91 @@ def optimised(
         return found.key(epsilon)
 
     small = list(about_z(expanded(circuit.operations)))
-    made: list[Operation] = []
-    chosen: Counter[str] = Counter()
-    checked: Counter[str] = Counter()
-    refused: Counter[str] = Counter()
-    stretches = 0
-    for part in cut(small):
-        if not isinstance(part, Stretch):
-            made.append(part)
-            continue
-        stretches += 1
-        best = _best(part, key, engines, refused)
-        made += placed(part, best.gates)
-        if best.proof is not None:
-            chosen[best.engine] += 1
-            checked[best.proof] += 1
+    run = _Run(key)
+    made = small
+    if circuit.width > QUBITS_MAX and len(small) <= WIDE_GATES_MAX:
+        made = run.over(made, circuit.width, _among(WIDE, engines))
+    if len(small) > THOROUGH_GATES_MAX:
+        engines = _among(QUICK, engines)
+    made = run.over(made, QUBITS_MAX, engines)
     report = Report(
         before=counts(small),
         after=counts(made),
-        stretches=stretches,
-        improved=chosen.total(),
-        chosen=dict(chosen),
-        checked=dict(checked),
-        refused=dict(refused),
+        stretches=run.stretches,
+        improved=run.chosen.total(),
+        chosen=dict(run.chosen),
+        checked=dict(run.checked),
+        refused=dict(run.refused),
     )
     return Optimised(circuit=circuit.with_operations(made), report=report)
 
 
-def _best(
-    stretch: Stretch, key: Key, engines: Mapping[str, Engine], refused: Counter[str]
-) -> _Answer:
-    """The best of all answers; engines are asked again about it as long as that helps."""
-    best = _Answer(key(counts(stretch.gates)), "", stretch.gates, None)
-    twin = Twin(stretch.gates, len(stretch.qubits))
-    for _ in range(ROUNDS_MAX):
-        better = _round(twin, best, key, engines, refused)
-        if better is None:
-            break
-        best = better
-    return best
+def _among(names: Sequence[str], engines: Mapping[str, Engine]) -> Mapping[str, Engine]:
+    return {name: engine for name, engine in engines.items() if name in names}
 
 
-def _round(
-    twin: Twin,
-    best: _Answer,
-    key: Key,
-    engines: Mapping[str, Engine],
-    refused: Counter[str],
-) -> _Answer | None:
-    """The best equal answer to the best so far; None where there is no better one."""
-    answers = []
-    for name, engine in engines.items():
-        try:
-            gates = tuple(engine(best.gates, twin.width))
-            answers.append(_Answer(key(counts(gates)), name, gates, None))
-        except NotForThis as reason:
-            refused[f"{name}: {reason}"] += 1
-        except ImportError as reason:
-            refused[f"{name}: {reason.name} is not installed"] += 1
-        except Exception as reason:  # whatever a library does wrong is no reason to stop
-            refused[f"{name}: {type(reason).__name__}"] += 1
-    for answer in sorted(answers, key=lambda each: each.cost):
-        if answer.cost >= best.cost:
-            return None
-        # Against the input, not against the last answer: so errors of checks cannot add up.
-        proof = twin.witness(answer.gates)
-        if proof is not None:
-            return answer._replace(proof=proof)
-        refused[f"{answer.engine}: equality not shown"] += 1
-    return None
+class _Run:
+    """What has been found so far."""
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        self.stretches = 0
+        self.chosen: Counter[str] = Counter()
+        self.checked: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+
+    def over(
+        self, operations: Sequence[Operation], qubits: int, engines: Mapping[str, Engine]
+    ) -> list[Operation]:
+        """The operations with each stretch of up to so many qubits at its best."""
+        made: list[Operation] = []
+        for part in cut(operations, qubits=max(2, qubits)):
+            if not isinstance(part, Stretch):
+                made.append(part)
+                continue
+            self.stretches += 1
+            best = self._best(part, engines)
+            made += placed(part, best.gates)
+            if best.proof is not None:
+                self.chosen[best.engine] += 1
+                self.checked[best.proof] += 1
+        return made
+
+    def _best(self, stretch: Stretch, engines: Mapping[str, Engine]) -> _Answer:
+        """The best of all answers; engines are asked again about it as long as that helps."""
+        best = _Answer(self.key(counts(stretch.gates)), "", stretch.gates, None)
+        twin = Twin(stretch.gates, len(stretch.qubits))
+        for _ in range(ROUNDS_MAX):
+            better = self._better(twin, best, engines)
+            if better is None:
+                break
+            best = better
+        return best
+
+    def _better(self, twin: Twin, best: _Answer, engines: Mapping[str, Engine]) -> _Answer | None:
+        """The best answer to the best so far that equals the input; None where none is better."""
+        answers = []
+        for name, engine in engines.items():
+            if name == best.engine:
+                continue
+            try:
+                gates = tuple(engine(best.gates, twin.width))
+            except NotForThis as reason:
+                self.refused[f"{name}: {reason}"] += 1
+            except ImportError as reason:
+                self.refused[f"{name}: {reason.name} is not installed"] += 1
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as reason:  # also a panic of Rust, which is no Exception
+                self.refused[f"{name}: {type(reason).__name__}"] += 1
+            else:
+                answers.append(_Answer(self.key(counts(gates)), name, gates, None))
+        for answer in sorted(answers, key=lambda each: each.cost):
+            if answer.cost >= best.cost:
+                return None
+            # Beside the input, not the last answer: so what checks let through cannot add up.
+            proof = twin.witness(answer.gates)
+            if proof is not None:
+                return answer._replace(proof=proof)
+            self.refused[f"{answer.engine}: not shown to be equal"] += 1
+        return None

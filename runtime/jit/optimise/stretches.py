@@ -12,12 +12,15 @@ from typing import Final
 
 import msgspec
 
+from runtime.jit.angles import DENOMINATOR_MAX, Angle
 from runtime.jit.circuit import Operation
 from runtime.jit.costs import ROTATIONS
 from runtime.jit.gates import FRAMES, GATES, by_eighths
 
 GATES_MAX: Final = 1500
 """In one stretch. Engines are quadratic or worse; bounded stretches keep the whole linear."""
+QUBITS_MAX: Final = 16
+"""In one stretch: as many as a state can be followed for at any time."""
 
 
 class Stretch(msgspec.Struct, frozen=True):
@@ -27,15 +30,20 @@ class Stretch(msgspec.Struct, frozen=True):
     gates: tuple[Operation, ...]
 
 
-def cut(operations: Sequence[Operation], most: int = GATES_MAX) -> Iterator[Stretch | Operation]:
+def cut(
+    operations: Sequence[Operation], gates: int = GATES_MAX, qubits: int = QUBITS_MAX
+) -> Iterator[Stretch | Operation]:
     """The operations in an order that means the same: stretches, and what stands between them.
+
+    gates, qubits: of one stretch, at most.
 
     Every gate is one that an engine knows (`about_z`).
     """
-    assert most >= 1
+    assert gates >= 1
+    assert qubits >= 2
     ahead = list(reversed(operations))
     while ahead:
-        taken, held = _pass(ahead, most)
+        taken, held = _pass(ahead, gates, qubits)
         if taken:
             yield _numbered(taken)
         ahead.extend(reversed(held))
@@ -43,19 +51,25 @@ def cut(operations: Sequence[Operation], most: int = GATES_MAX) -> Iterator[Stre
             yield ahead.pop()
 
 
-def _pass(ahead: list[Operation], most: int) -> tuple[list[Operation], list[Operation]]:
-    """Takes up to `most` operations off `ahead`: gates that may run at once, and the rest."""
+def _pass(
+    ahead: list[Operation], gates: int, qubits: int
+) -> tuple[list[Operation], list[Operation]]:
+    """Takes up to `gates` operations off `ahead`: a stretch, and what has to stay behind it."""
     taken: list[Operation] = []
     held: list[Operation] = []
+    inside: set[int] = set()
     blocked: set[int] = set()
-    for _ in range(min(most, len(ahead))):
+    for _ in range(min(gates, len(ahead))):
         each = ahead.pop()
         if not each.qubits and each.name in ("barrier", "fence"):
             held.append(each)
             break
         if _rewritable(each) and blocked.isdisjoint(each.qubits):
-            taken.append(each)
-            continue
+            wider = inside.union(each.qubits)
+            if len(wider) <= qubits:
+                inside = wider
+                taken.append(each)
+                continue
         held.append(each)
         blocked.update(each.qubits)
     return taken, held
@@ -93,6 +107,14 @@ def about_z(operations: Iterable[Operation]) -> Iterator[Operation]:
 
 
 def placed(stretch: Stretch, gates: Sequence[Operation]) -> Iterator[Operation]:
-    """Gates on the stretch's numbers, on the circuit's qubits."""
+    """Gates on the stretch's numbers, on the circuit's qubits.
+
+    Engines reckon with floats as with the fractions that they are; here they are floats again.
+    """
     for each in gates:
-        yield Operation(each.name, tuple(stretch.qubits[at] for at in each.qubits), each.angles)
+        angles = tuple(value if _known(value) else Angle(value.radians) for value in each.angles)
+        yield Operation(each.name, tuple(stretch.qubits[at] for at in each.qubits), angles)
+
+
+def _known(value: Angle) -> bool:
+    return value.of_pi is not None and value.of_pi.denominator <= DENOMINATOR_MAX
