@@ -242,7 +242,7 @@ open("/proc/self/clear_refs", "w").write("5")
 before = most()
 program = run.prepare(sys.stdin.buffer.read())
 plan = choose.plan(program.summary, int(sys.argv[1]))
-run.run_rows(program, 1, 0, int(sys.argv[1]), plan.engine, "ideal", True, lambda: False, len)
+run.run_slice(program, 1, 0, int(sys.argv[1]), plan.engine, "ideal", True, lambda: False, len)
 print(json.dumps([plan.engine, most() - before, plan.bytes_peak - choose.WORKER_BYTES]))
 """
 

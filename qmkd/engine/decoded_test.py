@@ -252,7 +252,7 @@ KEPT: Final = Setting(decoder=SLOW, decoder_data=True)
 def shot_data(made: Prepared, engine: str, first: int, shots: int) -> ShotData:
     """What decoders knew of these shots."""
     parts: list[ShotData] = []
-    run.run_rows(
+    run.run_slice(
         made, 9, first, shots, engine, "decoded uniform 0.01", False, lambda: False,
         lambda packed: None, KEPT, parts.append,
     )  # fmt: skip
@@ -286,7 +286,7 @@ def test_shots_of_which_decoders_were_surer_err_less() -> None:
     made = program(*[op("APPLY_S", "a")] * 2, measured("a"))
     setting, parts = Setting(decoder_data=True), list[ShotData]()
     shots = 1 << 13
-    run.run_rows(
+    run.run_slice(
         made, 5, 0, shots, "frames", "decoded uniform 0.003", False, lambda: False,
         lambda packed: None, setting, parts.append,
     )  # fmt: skip

@@ -1,6 +1,6 @@
 """Runs shots of a prepared program with a chosen engine; packs, counts and hashes the rows.
 
-`prepare` turns graph bytes into what the engines run. `run_rows` hands packed rows to a sink as
+`prepare` turns graph bytes into what the engines run. `run_slice` hands packed rows to a sink as
 they come, so that memory stays bounded; `run_segment` returns them whole. Their form is in
 `layout.py`.
 """
@@ -36,7 +36,6 @@ __all__ = [
     "Parking",
     "Sink",
     "prepare",
-    "run_rows",
     "run_segment",
     "run_slice",
 ]
@@ -125,42 +124,15 @@ def run_segment(
 ) -> tuple[SegmentReport, bytes]:
     """Run shots [shot_first, shot_first + shots): the report, and their packed rows.
 
-    Raises as `run_rows` does.
+    Raises as `run_slice` does.
     """
     parts: list[bytes] = []
-    report = run_rows(
+    report = run_slice(
         program, seed, shot_first, shots, engine, noise, counts, stop,
         lambda packed: parts.append(packed.tobytes()), setting,
     )  # fmt: skip
+    assert isinstance(report, SegmentReport), "nobody asked it to park"
     return report, b"".join(parts)
-
-
-def run_rows(
-    program: Prepared,
-    seed: int,
-    shot_first: int,
-    shots: int,
-    engine: str,
-    noise: str,
-    counts: bool,
-    stop: Stop,
-    sink: Sink,
-    setting: Setting = USUAL,
-    data_sink: DataSink = lambda data: None,
-) -> SegmentReport:
-    """Run shots and hand their packed rows to `sink`, in order; engine EXACT has no rows.
-
-    What decoders knew of each shot goes to `data_sink`, where the setting keeps it.
-
-    shot_first is a multiple of SHOT_BLOCK. Raises `Unable` where engine or noise model do not exist
-    or do not fit the program, `Stopped` where `stop()` was true at a fence, between batches or some
-    time between operations.
-    """
-    found = run_slice(
-        program, seed, shot_first, shots, engine, noise, counts, stop, sink, setting, data_sink
-    )
-    assert isinstance(found, SegmentReport), "nobody asked it to park"
-    return found
 
 
 def run_slice(
@@ -178,12 +150,18 @@ def run_slice(
     parking: Parking = NEVER,
     resume: bytes | None = None,
 ) -> SegmentReport | Parked:
-    """As `run_rows`, but it may park at a fence or between batches, and may go on from where a run
-    of these shots has parked: together they give the same rows, leaves, counts and figures as one
-    that never did. A run that parks by itself has passed a fence or finished a batch before.
+    """Run shots and hand their packed rows to `sink`, in order, as whole SHOT_BLOCKs and the last
+    one; what decoders knew of each shot goes to `data_sink`, where the setting keeps it.
 
-    resume: the snapshot. Sinks get whole SHOT_BLOCKs, and the last one. Raises `Unfit` where it
-    cannot be continued here, and else as `run_rows` does. Engine EXACT never parks.
+    It may park at a fence or between batches, and may go on from where a run of these shots has
+    parked: together they give the same rows, leaves, counts and figures as one that never did. A
+    run that parks by itself has passed a fence or finished a batch before. Engine EXACT has no rows
+    and never parks.
+
+    shot_first is a multiple of SHOT_BLOCK. resume: a snapshot. Raises `Unable` where engine or
+    noise model do not exist or do not fit the program, `Stopped` where `stop()` was true at a
+    fence, between batches or some time between operations, `Unfit` where the snapshot cannot be
+    continued here.
     """
     assert shot_first % SHOT_BLOCK == 0, shot_first
     assert shots >= 1, shots
@@ -261,7 +239,7 @@ def packed_rows(
     stop: Stop = lambda: False,
     data_sink: DataSink = lambda data: None,
 ) -> Iterator[Packed]:
-    """The packed rows of the shots, in portions and in order. Raises as `run_rows` does.
+    """The packed rows of the shots, in portions and in order. Raises as `run_slice` does.
 
     data_sink: is given what decoders knew of a portion just before it, where that is kept.
     """
@@ -316,7 +294,7 @@ def event_rows(
     noise: NoiseModel = IDEAL,
     stop: Stop = lambda: False,
 ) -> Rows:
-    """The events of the shots, unpacked. Raises as `run_rows` does."""
+    """The events of the shots, unpacked. Raises as `run_slice` does."""
     if engine == engines.TABLEAU:
         return tableau.run(program, seed, shot_first, shots, noise, stop)
     form = program.form(engines.compiler(engine), noise, stop)
