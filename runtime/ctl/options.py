@@ -13,8 +13,10 @@ from runtime.client.address import socket_path
 from runtime.client.operations import TIMEOUT_S, PolicyOptions
 from runtime.client.programs import from_text, graph_json
 from runtime.client.tracing import Spans
+from runtime.ctl.circuits import add_circuit, circuit_json
 from runtime.ctl.exits import Exit, Trouble
 from runtime.ctl.session_cache import open_client
+from runtime.jit.frontends import SUFFIXES
 from syscalls.job import SHOTS_MAX, Noise
 
 SHOTS = 1024
@@ -54,7 +56,10 @@ def add_actions(parser: argparse.ArgumentParser, *actions: Action) -> None:
 
 def add_program(parser: argparse.ArgumentParser) -> None:
     """A program, and what decides how it is run."""
-    parser.add_argument("file", metavar="FILE", help="*.qvm.json, *.qvm assembly, or -")
+    parser.add_argument(
+        "file", metavar="FILE", help="*.qvm.json, *.qvm assembly, a circuit (*.qasm ...), or -"
+    )
+    add_circuit(parser)
     parser.add_argument(
         "--shots", metavar="N", type=integer(1, SHOTS_MAX), help=f"default: {SHOTS}"
     )
@@ -86,15 +91,25 @@ def policy_of(options: argparse.Namespace) -> PolicyOptions:
     }
 
 
-def program_of(file: str) -> bytes:
-    """The program in a file, or on standard input."""
-    if file != "-":
-        return graph_json(Path(file))
+def program_of(options: argparse.Namespace) -> bytes:
+    """The program in a file, or on standard input; a circuit is compiled."""
+    if options.file != "-":
+        return file_json(options.file, options)
+    raw = sys.stdin.buffer.read()
+    if options.format is not None:
+        return circuit_json(raw, "standard input", options)
     try:
-        text = sys.stdin.buffer.read().decode("utf-8-sig")
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise Trouble(Exit.INVALID_PROGRAM, f"Standard input is not UTF-8: {error}.") from error
     return from_text(text, file="standard input", folder=Path())
+
+
+def file_json(file: str, options: argparse.Namespace | None = None) -> bytes:
+    """The program in a file; a circuit is compiled, as the options of `add_circuit` say."""
+    if Path(file).suffix in SUFFIXES or (options is not None and options.format is not None):
+        return circuit_json(Path(file), file, options)
+    return graph_json(Path(file))
 
 
 def socket_of(options: argparse.Namespace) -> Path:

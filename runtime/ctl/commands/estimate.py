@@ -23,7 +23,6 @@ from qvm.machine import Hardware, described
 from qvm.program import Summary, VerifiedProgram
 from qvm.verify import verify_bytes
 from runtime.client.errors import line
-from runtime.client.programs import graph_json
 from runtime.ctl import options as common
 from runtime.ctl.exits import Exit, Trouble
 from runtime.ctl.output import console, pairs, print_json
@@ -52,7 +51,9 @@ ROWS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", nargs="?", help="*.qvm.json, or *.qvm assembly")
+    parser.add_argument(
+        "file", metavar="FILE", nargs="?", help="*.qvm.json, *.qvm assembly, or a circuit"
+    )
     parser.add_argument(
         "--counts",
         metavar="JSON",
@@ -180,7 +181,7 @@ def _json(raw: bytes, what: str) -> Any:
 
 
 def _summary(file: str) -> Summary:
-    found = verify_bytes(graph_json(Path(file)))
+    found = verify_bytes(common.file_json(file))
     if not isinstance(found, VerifiedProgram):
         raise Trouble(Exit.INVALID_PROGRAM, "\n".join([f"{file}:", *map(line, found)]))
     return found.summary

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> Exit:
     policy = common.policy_of(options)
-    graph = common.program_of(options.file)
+    graph = common.program_of(options)
     with common.client_of(options) as client:
         planned = client.plan(graph, **policy)
     if options.json:

@@ -18,8 +18,9 @@ from runtime.client.operations import CLOSE_S
 from runtime.client.operations import Progress as Progressed
 from runtime.client.tracing import RecordedSpans
 from runtime.ctl import options as common
+from runtime.ctl.circuits import registers_of
 from runtime.ctl.exits import Exit, Trouble
-from runtime.ctl.output import console, print_json, stderr_console
+from runtime.ctl.output import console, pairs, print_json, stderr_console
 from runtime.ctl.plans import plan_tables
 from runtime.ctl.timeline import job_spans, timeline
 from syscalls.events import JobEvent
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from runtime.client.results import Result
 
 HINT_S = 2.0  # then somebody may wonder what a job waits for
-HELP = "run a program: JSON, or assembly; - reads standard input"
+HELP = "run a program: JSON, assembly, or a circuit; - reads standard input"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,7 +98,7 @@ def execute(options: argparse.Namespace) -> Exit:
     policy["idempotency_key"] = options.key
     if options.timeout is not None:
         policy["timeout_ms"] = max(1, round(options.timeout * 1000))
-    graph = common.program_of(options.file)
+    graph = common.program_of(options)
     with common.client_of(options, spans=spans) as client, client.span("qmkctl run"):
         job = client.submit(graph, **policy)
         for warning in job.warnings:
@@ -113,6 +114,7 @@ def execute(options: argparse.Namespace) -> Exit:
             plot=options.plot,
             explain=options.explain,
             spans=spans,
+            program=graph,
         )
     return Exit.OK
 
@@ -127,11 +129,13 @@ def wait_and_show(
     cancel: bool = True,
     explain: bool = False,
     spans: RecordedSpans | None = None,
+    program: bytes = b"",
 ) -> None:
     """Wait for a job and print its result. Raises what `Job.wait` raises.
 
     cancel: an interrupt cancels the job before it is passed on. explain: print its plan too; as
     JSON that is in the job's telemetry. spans: print these too; as JSON, as its `trace`.
+    program: what was submitted; a compiled circuit's registers are shown as well.
     """
     try:
         with progress_bar(shots) as tell:
@@ -143,15 +147,19 @@ def wait_and_show(
                 job.cancel(timeout=CLOSE_S)
         raise
     trace = [] if spans is None else _whole(spans, result.status)
-    if as_json and trace:
+    more = {"trace": trace} if trace else {}
+    registers = registers_of(program, result)
+    if as_json and (more or registers):
         status: dict[str, object] = msgspec.to_builtins(result.status)
-        print_json(status | {"trace": trace})
+        print_json(status | more | registers)
     elif as_json:
         print_json(result.status)
     else:
         if result.probabilities is None:
             result.counts  # noqa: B018 - counted here where the kernel left it out
         console().print(result)
+        if registers:
+            console().print(pairs("registers", list(registers["registers"].items())))
         if explain and (figures := result.telemetry).plan is not None:
             console().print(*plan_tables(figures.plan, figures), sep="\n")
         if trace:

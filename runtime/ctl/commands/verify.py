@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from qvm.program import VerifiedProgram
 from qvm.verify import verify_bytes
 from runtime.client.errors import line
-from runtime.client.programs import graph_json
 from runtime.ctl import options as common
 from runtime.ctl.exits import Exit
 from runtime.ctl.output import print_json
@@ -17,12 +15,12 @@ HELP = "check a program here, without a daemon"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help="*.qvm.json, or *.qvm assembly")
+    parser.add_argument("file", metavar="FILE", help="*.qvm.json, *.qvm assembly, or a circuit")
     common.add_json(parser)
 
 
 def execute(options: argparse.Namespace) -> Exit:
-    found = verify_bytes(graph_json(Path(options.file)))
+    found = verify_bytes(common.file_json(options.file))
     if isinstance(found, VerifiedProgram):
         if options.json:
             print_json({"ok": True, "findings": found.warnings, "summary": found.summary})

@@ -1,0 +1,77 @@
+"""Circuits of other formats where a subcommand takes a program: told by the file's suffix."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from qvm.decode import decode_graph
+from qvm.program import Graph
+from runtime.client.results import Result
+from runtime.ctl.exits import Exit, Trouble
+from runtime.jit.circuit import Unsupported
+from runtime.jit.compiling import compile_circuit
+from runtime.jit.emit import IDEAL
+from runtime.jit.frontends import NAMES
+from runtime.jit.readout import register_counts
+
+REGISTERS: Final = b'"registers"'
+SHOWN_MAX: Final = 64
+
+
+def add_circuit(parser: argparse.ArgumentParser) -> None:
+    """How a circuit is read and what it is compiled for."""
+    parser.add_argument(
+        "--format", choices=NAMES, help="of the circuit (default: told by suffix and content)"
+    )
+    parser.add_argument(
+        "--profile",
+        metavar="PROFILE",
+        default=IDEAL,
+        help="of the circuit's qubits, such as 'logical:Surface(d=5)' (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--epsilon",
+        metavar="E",
+        type=float,
+        help="write the circuit's rotations in Clifford and T gates, to this error over all of "
+        "them (default: leave them, which takes the ideal profile)",
+    )
+
+
+def circuit_json(
+    source: Path | bytes, name: str, options: argparse.Namespace | None = None
+) -> bytes:
+    """A circuit as the JSON of a program. name: for messages. Raises Trouble."""
+    told = {} if options is None else {
+        "format": options.format, "profile": options.profile, "epsilon": options.epsilon,
+    }  # fmt: skip
+    with reading(name):
+        return msgspec.json.encode(compile_circuit(source, **told))
+
+
+def registers_of(program: bytes, result: Result) -> dict[str, dict[str, float]]:
+    """Counts or probabilities by a compiled circuit's registers, as `registers`; else nothing."""
+    graph = decode_graph(program) if REGISTERS in program else None
+    if not isinstance(graph, Graph) or "registers" not in (graph.metadata or {}):
+        return {}
+    exact = result.probabilities
+    found = register_counts(graph, result.counts if exact is None else exact)
+    return {"registers": dict(sorted(found.items(), key=lambda item: -item[1])[:SHOWN_MAX])}
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Turn what is wrong with a circuit into a sentence and its status."""
+    try:
+        yield
+    except Unsupported as error:
+        error.file = error.file or name
+        raise Trouble(Exit.INVALID_PROGRAM, str(error)) from error
+    except ValueError as error:
+        raise Trouble(Exit.USAGE, f"{error}.") from error

@@ -1,0 +1,96 @@
+"""`qmkctl` on circuits of other formats: compiled, verified, run on a real daemon."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qvm.program import VerifiedProgram
+from qvm.verify import verify_bytes
+from runtime.ctl.__main__ import main
+from runtime.ctl.exits import Exit
+from tests.daemon import running_daemon
+
+TELEPORT = """\
+OPENQASM 3;
+include "stdgates.inc";
+qubit[3] q; bit a; bit b; bit out;
+ry(0.9) q[0]; h q[1]; cx q[1], q[2]; cx q[0], q[1]; h q[0];
+a = measure q[0]; b = measure q[1];
+if (b) x q[2];
+if (a) { z q[2]; }
+out = measure q[2];
+"""
+
+
+@pytest.fixture
+def circuit(tmp_path: Path) -> Path:
+    path = tmp_path / "teleport.qasm"
+    path.write_text(TELEPORT)
+    return path
+
+
+def test_a_circuit_is_compiled_to_a_program_that_verifies(
+    circuit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = circuit.with_name("out.qvm.json")
+    assert main(["compile", str(circuit), "-o", str(out)]) == Exit.OK
+    assert isinstance(verify_bytes(out.read_bytes()), VerifiedProgram)
+    assert "3 qubits, 3 measurements" in capsys.readouterr().out
+    assert main(["verify", str(circuit)]) == Exit.OK
+    assert "12 nodes" in capsys.readouterr().out
+
+
+def test_an_encoded_profile_takes_a_precision_for_rotations(
+    circuit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(circuit.with_name("out.qvm.json"))
+    encoded = ["compile", str(circuit), "-o", out, "--profile", "logical:Surface(d=3)", "--json"]
+    assert main(encoded) == Exit.INVALID_PROGRAM
+    assert "teleport.qasm:4:1: ry" in capsys.readouterr().err
+    assert main([*encoded, "--epsilon", "1e-3"]) == Exit.OK
+    summary = json.loads(capsys.readouterr().out)["summary"]
+    assert summary["t_states"] > 0
+    assert main([*encoded[:-2], "logical:Nonsense"]) == Exit.INVALID_PROGRAM
+
+
+def test_a_circuit_becomes_text_again(circuit: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = circuit.with_name("again.qasm")
+    assert main(["compile", str(circuit), "-o", str(out)]) == Exit.OK
+    assert "if (b[0] == 1) { x q[2]; }" in out.read_text()
+    assert main(["compile", str(circuit), "-o", str(circuit.with_suffix(".stim"))]) == 6
+    assert "ry" in capsys.readouterr().err
+
+
+def test_what_cannot_be_read_names_line_and_construct(
+    circuit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    circuit.write_text(TELEPORT + "delay[5ns] q[0];\n")
+    assert main(["verify", str(circuit)]) == Exit.INVALID_PROGRAM
+    assert "teleport.qasm:9:1: delay: QVM has no time" in capsys.readouterr().err
+    assert main(["compile", str(circuit.with_name("none.txt"))]) == Exit.USAGE
+
+
+def test_a_circuit_runs_and_its_registers_are_shown(
+    circuit: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with running_daemon() as daemon:
+        for name, value in (
+            ("QMK_SOCKET", str(daemon.socket)),
+            ("XDG_RUNTIME_DIR", str(circuit.parent)),
+        ):
+            monkeypatch.setitem(os.environ, name, value)
+        assert main(["run", str(circuit), "--exact", "--json"]) == Exit.OK
+        told: dict[str, Any] = json.loads(capsys.readouterr().out)
+        assert main(["run", str(circuit), "--shots", "100"]) == Exit.OK
+        assert "registers" in capsys.readouterr().out
+    for key, probability in told["registers"].items():
+        one = key.split()[-1] == "1"
+        wanted = (math.sin if one else math.cos)(0.45) ** 2 / 4
+        assert probability == pytest.approx(wanted, abs=1e-9), key
+    assert len(told["registers"]) == 8

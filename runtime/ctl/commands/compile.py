@@ -1,0 +1,77 @@
+"""`qmkctl compile`: a circuit of another format as a QVM program, or as another format again."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import msgspec
+
+from qvm.program import VerifiedProgram
+from qvm.verify import verify
+from runtime.client.errors import line
+from runtime.ctl import options as common
+from runtime.ctl.circuits import add_circuit, reading
+from runtime.ctl.exits import Exit, Trouble
+from runtime.ctl.output import print_json
+from runtime.jit.backends import qasm3
+from runtime.jit.compiling import lowered
+from runtime.jit.emit import emit
+from runtime.jit.frontends import load
+
+HELP = "turn a circuit (OpenQASM, QIR, Stim, QPY) into a QVM program, or into another format"
+
+TEXTS = (".qasm", ".qasm3", ".stim")
+"""Suffixes of OUT that ask for text of another format."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="IN", type=Path, help="the circuit")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        type=Path,
+        help="*.qvm.json, or *.qasm, *.stim (default: a program on standard output)",
+    )
+    add_circuit(parser)
+    common.add_json(parser)
+
+
+def execute(options: argparse.Namespace) -> Exit:
+    if options.json and options.output is None:
+        raise Trouble(Exit.USAGE, "--json writes about the program, so the program needs -o OUT.")
+    suffix = "" if options.output is None else options.output.suffix
+    with reading(str(options.file)):
+        circuit = lowered(load(options.file, options.format), options.epsilon)
+        if suffix in TEXTS:
+            if suffix == ".stim":
+                from runtime.jit.backends import stim
+
+                text = stim.dump(circuit)
+            else:
+                text = qasm3.dump(circuit)
+            options.output.write_text(text, encoding="utf-8")
+            if options.json:
+                print_json({"output": str(options.output), "operations": len(circuit.operations)})
+            return Exit.OK
+        graph = emit(circuit, profile=options.profile)
+    found = verify(graph)
+    if not isinstance(found, VerifiedProgram):
+        # The profile is the caller's; all else is ours to get right.
+        raise Trouble(Exit.INVALID_PROGRAM, "\n".join([f"{options.file}:", *map(line, found)]))
+    raw = msgspec.json.encode(graph) + b"\n"
+    if options.output is None:
+        sys.stdout.buffer.write(raw)
+        return Exit.OK
+    options.output.write_bytes(raw)
+    summary = found.summary
+    if options.json:
+        print_json({"output": str(options.output), "summary": summary})
+    else:
+        print(
+            f"{options.output}: {summary.nodes} nodes, {summary.peak_logical} qubits, "
+            f"{len(summary.events)} measurements, {summary.t_states} T states"
+        )
+    return Exit.OK
