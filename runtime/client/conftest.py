@@ -29,6 +29,7 @@ from syscalls.job import (
 )
 from syscalls.session import CloseSession, NegotiateCaps, Quota, Session, SessionClosed
 from syscalls.syscall import Reply, Syscall
+from syscalls.tracing import TraceParent
 
 
 class Hangup(Struct):
@@ -105,6 +106,7 @@ class FakeKernel:
         self.path = path
         self.handler: Handler = usual
         self.seen: list[Syscall] = []
+        self.traces: list[TraceParent | None] = []  # of these calls
         self.connections = 0
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
@@ -142,6 +144,7 @@ class FakeKernel:
                     assert isinstance(message, jsonrpc.Request), message
                     number = len(self.seen)
                     self.seen.append(message.call)
+                    self.traces.append(message.trace)
                     if not self._answer(connection, message, self.handler(number, message.call)):
                         return
 
