@@ -128,6 +128,13 @@ class Traces:
     def step(self, now_ns: int, event: ev.Event) -> list[Effect]:
         """As the kernel's."""
         effects = self._step(now_ns, event)
+        if type(event) is Called and self._announced is None and len(effects) == 1:
+            # By far the most common: a call that nobody traces, answered at once.
+            reply = effects[0]
+            if type(reply) is fx.Reply and reply.to is event.origin:
+                body = reply.body
+                if type(body) is not JobStatus or body.job_id not in self._jobs:
+                    return effects
         if self._announced is not None or self._calls or self._jobs or self._segments:
             self._look(now_ns, event, effects)
         return effects
@@ -264,7 +271,9 @@ class Traces:
         began_ns, ended_ns = (
             max(segment.began_ns, min(at_ns + self.offset_ns, now_ns)) for at_ns in answer.ran
         )
-        self._tell("worker run", job.trace_id, _new_id(), segment.span_id, began_ns, ended_ns, about)
+        self._tell(
+            "worker run", job.trace_id, _new_id(), segment.span_id, began_ns, ended_ns, about
+        )
 
     def _done(self, event: ev.SegmentDone, now_ns: int) -> None:
         self._segment_over(event.ticket, now_ns, {"qmk.result": "done"})

@@ -41,6 +41,14 @@ def received(sock: socket.socket, until: str) -> list[Span]:
     return found
 
 
+def scraped(path: Path) -> str:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(path))
+        sock.sendall(b"GET /metrics HTTP/1.1\r\nAccept: application/openmetrics-text\r\n\r\n")
+        with sock.makefile("rb") as file:
+            return file.read().decode()
+
+
 def ask(
     line: Line, method: str, params: object, flags: str = "", span: str = ""
 ) -> dict[str, object]:
@@ -73,7 +81,10 @@ def test_a_traced_job_is_told_of_from_its_call_to_its_worker_and_others_are_not(
                 assert isinstance(context, dict)
                 digests.append(context["results_digest"])
             spans = received(sock, until="job")
+            told = [json.dumps(ask(line, "q_get_telemetry", asked)), json.dumps(status), daemon.log]
+            told.append(scraped(folder / "q-metrics.sock"))
     assert len(set(digests)) == 1, "the same bits, traced or not"
+    assert not [text for text in told if TRACE in text or SUBMITS in text], "only to the exporter"
     assert {span.trace_id for span in spans} == {TRACE}
     by_name = {span.name: span for span in spans if span.name != "keep"}
     parents = {name: span.parent_id for name, span in by_name.items()}

@@ -17,6 +17,7 @@ _shtab_qmkctl_commands() {
     chan:'open, look at and close channels between held qubits'
     checkpoint:'keep a job as it stands at its next fence, and say under which name'
     checkpoints:'list the session'"'"'s checkpoints, or drop some'
+    compile:'turn a circuit (OpenQASM, QIR, Stim, QPY) into a QVM program, or into another format'
     completion:'print a completion script: source <(qmkctl completion bash)'
     db:'check the daemon'"'"'s database, beside the daemon or without it'
     discover:'list the daemon'"'"'s calls; with --json, its OpenRPC document'
@@ -32,11 +33,12 @@ _shtab_qmkctl_commands() {
     replay:'run a job again from its record, with the same bits, and say the new job'"'"'s name'
     restore:'go on from a checkpoint, as a new job, and say its name'
     results:'show the results of a job that is over, or write them to a file'
-    run:'run a program: JSON, or assembly; - reads standard input'
+    run:'run a program: JSON, assembly, or a circuit; - reads standard input'
     session:'show or close qmkctl'"'"'s session'
     status:'say where a job stands, or how the daemon is'
     telemetry:'show what the session uses; also a job'"'"'s cost, or the machine'"'"'s figures'
     top:'show the machine and its tenants, live (needs CAP_ADMIN)'
+    trace:'draw a trace out of a file of spans, as `python -m runtime.tracing --file` writes it'
     verify:'check a program here, without a daemon'
     wait:'wait for a job and show its result; an interrupt leaves the job running'
   )
@@ -240,6 +242,19 @@ _shtab_qmkctl_checkpoints_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_qmkctl_checkpoints_defaults_added=0
 
+_shtab_qmkctl_compile_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  {-o,--output}"[\*.qvm.json, or \*.qasm, \*.stim (default\: a program on standard output)]:OUT:"
+  "--format[of the circuit (default\: told by suffix and content)]:format:(qasm2 qasm3 stim qir qiskit cirq pytket)"
+  "--profile[of the circuit\'s qubits, such as \'logical\:Surface(d\=5)\' (default\: logical\:ideal)]:PROFILE:"
+  "--epsilon[write the circuit\'s rotations in Clifford and T gates, to this error over all of them (default\: leave them, which takes the ideal profile)]:E:"
+  "--json[write one JSON object]"
+  ":the circuit:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_compile_defaults_added=0
+
 _shtab_qmkctl_completion_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   ":shell:(bash zsh)"
@@ -293,7 +308,7 @@ _shtab_qmkctl_estimate_options=(
   "--frontier[also qubits against time]"
   "--plot[draw the frontier (.svg or .png)]:OUT.svg:"
   "--json[write one JSON object]"
-  ":\*.qvm.json, or \*.qvm assembly:"
+  ":\*.qvm.json, \*.qvm assembly, or a circuit:"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -313,6 +328,9 @@ _shtab_qmkctl_events_defaults_added=0
 
 _shtab_qmkctl_explain_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--format[of the circuit (default\: told by suffix and content)]:format:(qasm2 qasm3 stim qir qiskit cirq pytket)"
+  "--profile[of the circuit\'s qubits, such as \'logical\:Surface(d\=5)\' (default\: logical\:ideal)]:PROFILE:"
+  "--epsilon[write the circuit\'s rotations in Clifford and T gates, to this error over all of them (default\: leave them, which takes the ideal profile)]:E:"
   "--shots[default\: 1024]:N:"
   "--exact[exact probabilities instead of shots]"
   "--noise[noise]:noise:(ideal profile calibrated decoded physical)"
@@ -321,7 +339,7 @@ _shtab_qmkctl_explain_options=(
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
-  ":\*.qvm.json, \*.qvm assembly, or -:"
+  ":\*.qvm.json, \*.qvm assembly, a circuit (\*.qasm ...), or -:"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -451,6 +469,9 @@ _shtab_qmkctl_results_defaults_added=0
 
 _shtab_qmkctl_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--format[of the circuit (default\: told by suffix and content)]:format:(qasm2 qasm3 stim qir qiskit cirq pytket)"
+  "--profile[of the circuit\'s qubits, such as \'logical\:Surface(d\=5)\' (default\: logical\:ideal)]:PROFILE:"
+  "--epsilon[write the circuit\'s rotations in Clifford and T gates, to this error over all of them (default\: leave them, which takes the ideal profile)]:E:"
   "--shots[default\: 1024]:N:"
   "--exact[exact probabilities instead of shots]"
   "--noise[noise]:noise:(ideal profile calibrated decoded physical)"
@@ -460,13 +481,14 @@ _shtab_qmkctl_run_options=(
   {--wait,--no-wait}"[wait for the result (default), or print the job\'s id and leave]"
   "--plot[draw the counts]:OUT.png:"
   "--explain[also show how it was run, and the predicted and the real cost]"
+  "--trace[also show when its calls were made and when it ran\; a daemon that tells spans to an exporter tells of it under the same trace]"
   "--priority[higher runs first, among one\'s own jobs]:P:"
   "--timeout[time the job may run for]:SECONDS:"
   "--key[submit once only under this key]:key:"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
-  ":\*.qvm.json, \*.qvm assembly, or -:"
+  ":\*.qvm.json, \*.qvm assembly, a circuit (\*.qasm ...), or -:"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -520,10 +542,20 @@ _shtab_qmkctl_top_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_qmkctl_top_defaults_added=0
 
+_shtab_qmkctl_trace_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[write one JSON object]"
+  ":spans, one JSON object a line:"
+  ":of this trace, or of this job (default\: the last):"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_trace_defaults_added=0
+
 _shtab_qmkctl_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[write one JSON object]"
-  ":\*.qvm.json, or \*.qvm assembly:"
+  ":\*.qvm.json, \*.qvm assembly, or a circuit:"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -568,6 +600,7 @@ _shtab_qmkctl() {
         chan) _shtab_qmkctl_chan ;;
         checkpoint) _arguments -C -s $_shtab_qmkctl_checkpoint_options ;;
         checkpoints) _arguments -C -s $_shtab_qmkctl_checkpoints_options ;;
+        compile) _arguments -C -s $_shtab_qmkctl_compile_options ;;
         completion) _arguments -C -s $_shtab_qmkctl_completion_options ;;
         db) _arguments -C -s $_shtab_qmkctl_db_options ;;
         discover) _arguments -C -s $_shtab_qmkctl_discover_options ;;
@@ -588,6 +621,7 @@ _shtab_qmkctl() {
         status) _arguments -C -s $_shtab_qmkctl_status_options ;;
         telemetry) _arguments -C -s $_shtab_qmkctl_telemetry_options ;;
         top) _arguments -C -s $_shtab_qmkctl_top_options ;;
+        trace) _arguments -C -s $_shtab_qmkctl_trace_options ;;
         verify) _arguments -C -s $_shtab_qmkctl_verify_options ;;
         wait) _arguments -C -s $_shtab_qmkctl_wait_options ;;
       esac
