@@ -1,0 +1,68 @@
+"""What is done to a circuit between front end and emission: optimised, then lowered.
+
+Tries the ways there are (with temporary ANDs, where ancillas are allowed, and without), keeps the
+cheapest. Read `lower/` and `optimise/` for the passes themselves, `costs.py` for what is cheaper.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from runtime.jit.circuit import Circuit, expanded
+from runtime.jit.costs import Counts, counts
+from runtime.jit.lower import clifford_t
+from runtime.jit.lower.ands import with_ands
+from runtime.jit.lower.clifford_t import to_clifford_t
+from runtime.jit.optimise import portfolio
+from runtime.jit.optimise.portfolio import optimised
+from runtime.jit.optimise.stretches import about_z
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """before, after: what the circuit costs, of gates that have opcodes. ands: whether gates with
+    two controls go through temporary ANDs. optimised, lowered: of the passes that ran."""
+
+    before: Counts
+    after: Counts
+    ands: bool
+    optimised: portfolio.Report | None = None
+    lowered: clifford_t.Report | None = None
+
+
+class Passed(msgspec.Struct, frozen=True, kw_only=True):
+    """A circuit that does the same, within the error that its report names."""
+
+    circuit: Circuit
+    report: Report
+
+
+def passed(
+    circuit: Circuit, *, epsilon: float | None = None, optimise: bool = False, ancillas: int = 0
+) -> Passed:
+    """The circuit after the passes asked for.
+
+    epsilon: write rotations in Clifford and T gates, to this error in operator norm over all of
+    them; None leaves them. optimise: rewrite unitary stretches. ancillas: so many qubits may be
+    added for temporary ANDs, which take measurements and decisions within the shot.
+    Raises `Unreachable` where epsilon is too small for the rotations that there are.
+    """
+    ways = [circuit]
+    if ancillas and (through := with_ands(circuit, ancillas)) is not circuit:
+        ways.append(through)
+    before = counts(about_z(expanded(circuit.operations)))
+    found = []
+    for way in ways:
+        made, first, second = way, None, None
+        if optimise:
+            done = optimised(way) if epsilon is None else optimised(way, epsilon=epsilon)
+            made, first = done.circuit, done.report
+        if epsilon is not None:
+            lowered = to_clifford_t(made, epsilon)
+            made, second = lowered.circuit, lowered.report
+        after = counts(about_z(expanded(made.operations)))
+        report = Report(
+            before=before, after=after, ands=way is not circuit, optimised=first, lowered=second
+        )
+        found.append(Passed(circuit=made, report=report))
+    weight = portfolio.EPSILON if epsilon is None else epsilon
+    return min(found, key=lambda each: each.report.after.key(weight))
