@@ -360,22 +360,23 @@ class _Notification(Struct, tag_field="jsonrpc", tag="2.0", gc=False):
     params: Any
 
 
+# Given a list; of anything else, msgspec 0.22 keeps the iterator for ever.
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
 def encode_reply(id: Id, result: Reply | Raw) -> bytes:
     """Answer a call, as one line. A result that is JSON already may come as `Raw`."""
-    return _encode_lines((_Result(id, result),))
+    return _encode_lines([_Result(id, result)])
 
 
 def encode_error(id: Id, error: KernelError) -> bytes:
     """Refuse a call, as one line."""
-    return _encode_lines((_Error(id, _ErrorBody(error.code, error.sentence(), error)),))
+    return _encode_lines([_Error(id, _ErrorBody(error.code, error.sentence(), error))])
 
 
 def encode_notification(event: JobEvent) -> bytes:
     """Tell a subscriber something, as one line."""
-    return _encode_lines((_Notification(event.METHOD, event),))
+    return _encode_lines([_Notification(event.METHOD, event)])
 
 
 def encode_batch(answers: Sequence[bytes]) -> bytes:
@@ -451,13 +452,13 @@ _any_object = msgspec.json.Decoder(dict[str, Any]).decode
 def encode_request(id: Id, call: Syscall, trace: TraceParent | None = None) -> bytes:
     """Make a call, as one line."""
     if trace is not None:
-        return _encode_lines((_TracedCall(id, call.METHOD, call, trace.header()),))
-    return _encode_lines((_Call(id, call.METHOD, call),))
+        return _encode_lines([_TracedCall(id, call.METHOD, call, trace.header())])
+    return _encode_lines([_Call(id, call.METHOD, call)])
 
 
 def encode_unanswered(call: Syscall) -> bytes:
     """Make a call as a notification: it is performed, and nothing comes back."""
-    return _encode_lines((_CallUnanswered(call.METHOD, call),))
+    return _encode_lines([_CallUnanswered(call.METHOD, call)])
 
 
 def parse_reply(frame: bytes) -> list[Answer | Notice]:

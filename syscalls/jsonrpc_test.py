@@ -1,5 +1,6 @@
 """The protocol, held against the examples of the JSON-RPC 2.0 specification and jsonrpcserver."""
 
+import gc
 import json
 import warnings
 from typing import Any
@@ -487,3 +488,23 @@ def test_a_request_leaves_defaults_out() -> None:
         "params": {"session_id": "sess_1", "job_id": "job_1"},
     }
     assert METHODS[body["method"]] is Status
+
+
+def test_what_is_written_leaves_no_objects_behind() -> None:
+    """A daemon writes for months."""
+    call, event = sample_value(Status), sample_value(JobEvent)
+
+    def write() -> None:
+        encode_request(1, call)
+        encode_unanswered(call)
+        encode_reply(1, sample_value(Submitted))
+        encode_error(1, AuthFailed())
+        encode_notification(event)
+
+    write()
+    gc.collect()
+    before = len(gc.get_objects())
+    for _ in range(200):
+        write()
+    gc.collect()
+    assert len(gc.get_objects()) - before < 20

@@ -90,7 +90,7 @@ def small(client: Client, rng: random.Random, home: Home) -> None:
         asked = rng.choice(PROGRAMS), rng.randrange(4), rng.choice((1, 100, 2_000))
         home.same(asked, client.run(example(asked[0]), seed=asked[1], shots=asked[2]))
     else:
-        graph = random_program(rng, magic=True, channels=False)
+        graph = random_program(rng, magic=True)
         home.must(sum(client.run(graph, shots=50).counts.values()) == 50, "shots are lost")
 
 
@@ -184,10 +184,12 @@ TENANTS = (*TURNS, "lender")
 
 
 def fill(client: Client, home: Home) -> None:
-    """Finish as many jobs as asked, so that from then on each one pushes another out."""
-    for first in range(0, home.fill, FILL_AT_ONCE):
-        graphs = [example(PROGRAMS[at % len(PROGRAMS)]) for at in range(FILL_AT_ONCE)]
-        for job in client.submit_all(graphs, shots=1 + first, noise="ideal"):
+    """Finish as many jobs as asked, like those that follow: each of these pushes one out."""
+    rng = random.Random(home.fill)
+    for _ in range(0, home.fill, FILL_AT_ONCE):
+        known = [example(PROGRAMS[at % len(PROGRAMS)]) for at in range(FILL_AT_ONCE // 2)]
+        fresh = [random_program(rng, magic=True) for _ in known]
+        for job in client.submit_all([*known, *fresh], shots=50):
             job.wait_done()
     home.fill = 0
     sys.stdout.buffer.write(FILLED)

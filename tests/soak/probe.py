@@ -20,6 +20,7 @@ from tests.daemon import Line, example
 
 PAUSE_S = 0.005
 JOB_EVERY = 16  # turns
+JOBS_A_SESSION = 50
 SHOTS = 100
 TENANT = "probe"
 
@@ -52,19 +53,28 @@ def summed_up(number: int, taken: dict[str, list[float]]) -> Window:
 
 
 class Probe:
-    """A session of its own with one finished job, whose status is the call that does nothing."""
+    """A session of its own with a finished job, whose status is the call that does nothing.
+
+    It opens another one now and then, as the daemon keeps finished jobs as long as their session.
+    """
 
     def __init__(self, daemon: Path, echo: Path) -> None:
         self.line = Line(daemon, seconds=120.0)
         self.echo = socket.socket(socket.AF_UNIX)
         self.echo.settimeout(120.0)
         self.echo.connect(str(echo))
+        self.graph = example("bell")
+        self.seed = 0
+        self.open()
+
+    def open(self) -> None:
         rights = ["CAP_ALLOC"]
         opened = self.line.call("q_negotiate_caps", requested=rights, tenant_id=TENANT)
         self.session: str = opened["session_id"]
-        self.graph = example("bell")
-        self.seed = 0
         self.job()
+
+    def close(self) -> None:
+        self.line.call("q_close_session", session_id=self.session)
 
     def job(self) -> float:
         """Seconds that a small job takes."""
@@ -116,7 +126,10 @@ def main() -> int:
         taken["echo"].append(probe.echoed())
         if turn % JOB_EVERY == 0:
             taken["job"].append(probe.job())
-    probe.line.call("q_close_session", session_id=probe.session)
+        if turn % (JOB_EVERY * JOBS_A_SESSION) == 0:
+            probe.close()
+            probe.open()
+    probe.close()
     return 0
 
 
