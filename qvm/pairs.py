@@ -166,11 +166,6 @@ def ladders(raw: Pair, protocol: str) -> Iterator[Ladder]:
         pair, cost = better, 2 * cost / success
 
 
-def purify(raw: Pair, protocol: str, fidelity: float) -> Ladder | None:
-    """The fewest rounds that reach `fidelity`; None where it is out of reach."""
-    return next((each for each in ladders(raw, protocol) if each.pair.fidelity >= fidelity), None)
-
-
 class Purification(NamedTuple):
     """protocol: one of PROTOCOLS, or RAW. kept: the chance that storage leaves the pair alone."""
 

@@ -78,12 +78,7 @@ _Numbers = NDArray[np.int32]
 _Arrays = tuple[_Numbers, _Numbers, Words, Words, _Numbers, Words, Words]
 
 
-def group_bytes(qubits: int) -> int:
-    """What the tableau of a group takes."""
-    return _stride(qubits) * 8
-
-
-def _stride(qubits: int) -> int:
+def stride(qubits: int) -> int:
     """Words of a tableau, as in `native/tableau.h`."""
     half = -(-qubits // 64)
     columns = -(-(qubits + -(-qubits // 8) * 8) // 8) * 8
@@ -309,7 +304,7 @@ class State:
         words = batch.rows.shape[1]
         self.qubits = qubits
         self.count = 1
-        self.tableaus: Words = np.empty((1, _stride(qubits)), dtype=np.uint64)
+        self.tableaus: Words = np.empty((1, stride(qubits)), dtype=np.uint64)
         self.groups: NDArray[np.uint32] = np.empty(0, dtype=np.uint32)
         self.frames: Words = np.empty(0, dtype=np.uint64)
         if qubits <= SLICED_QUBITS_MAX:

@@ -317,7 +317,7 @@ def fresh(qubits: int, shots: int = 128) -> Part:
     part = (
         qubits,
         1,
-        np.empty((1, groups.group_bytes(qubits) // 8), dtype=np.uint64),
+        np.empty((1, groups.stride(qubits)), dtype=np.uint64),
         np.zeros(shots, dtype=np.uint32),
         np.zeros(shots * -(-2 * qubits // 64), dtype=np.uint64),
         bits,

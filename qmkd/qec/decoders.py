@@ -449,9 +449,6 @@ def matrices(
     return csc_matrix(checks), flips, np.array(list(chances.values()))
 
 
-DECODINGS: Final = ("correlated", "matching", "lookup", "bp_osd")
-
-
 def decoder_for(model: stim.DetectorErrorModel, decoding: Decoding) -> Decoder:
     """The decoder of that name for the model. Raises as the decoders do."""
     match decoding:

@@ -159,11 +159,6 @@ def strongest_noise(rates: ErrorRates, code: str, distance: int, error_wanted: f
     return low
 
 
-def most_cycles(rate: Rate, tiles: int, failure: float) -> int:
-    """How many logical cycles so many logical qubits last for a chance of failure."""
-    return math.floor(math.log1p(-failure) / (tiles * math.log1p(-rate.value)))
-
-
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
     """One way to run the program on a machine whose rates are known.
 

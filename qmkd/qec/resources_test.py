@@ -15,7 +15,7 @@ from hypothesis import strategies as some
 from qmkd.qec import azure, resources
 from qmkd.qec.azure import Counts, EstimateError
 from qmkd.qec.data import published
-from qmkd.qec.resources import Machine, PublishedLaw, Rate
+from qmkd.qec.resources import Machine, PublishedLaw
 
 LAW = PublishedLaw()
 QUBIT = azure.QUBITS["qubit_gate_ns_e3"]
@@ -97,12 +97,6 @@ def test_the_strongest_noise_is_where_the_law_meets_the_error(error: float, dist
     p = resources.strongest_noise(LAW, "Surface", distance, error)
     exact = LAW.threshold * (error / LAW.prefactor) ** (2 / (distance + 1))
     assert p == pytest.approx(min(exact, LAW.p_max), rel=1e-9)
-
-
-def test_most_cycles_use_up_the_failure_allowed() -> None:
-    rate = Rate(value=1e-6, low=1e-6, high=1e-6, how="measured", source="test")
-    cycles = resources.most_cycles(rate, tiles=50, failure=0.01)
-    assert 1 - (1 - 1e-6) ** (50 * cycles) <= 0.01 < 1 - (1 - 1e-6) ** (50 * (cycles + 1))
 
 
 def test_the_frontier_trades_qubits_for_time_within_the_budget() -> None:

@@ -1,4 +1,4 @@
-"""Logical error rates by sampling and decoding: loops with a seed, when to stop, intervals, units.
+"""Logical error rates by sampling and decoding: loops with a seed, when to stop, intervals.
 
 Nothing here reads a clock; whoever wants to stop early passes `keep_going`. The shots of a seed are
 those of Stim's sampler: the same for the same circuit, seed, Stim version and machine word size,
@@ -8,16 +8,15 @@ measured here.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 import numpy as np
 import stim
 from numpy.typing import NDArray
-from scipy.stats import beta, norm
+from scipy.stats import beta
 
 from qmkd.qec.decoders import Decoder, Packed
 from qmkd.qec.flips import from_log as from_log
@@ -30,8 +29,6 @@ CONFIDENCE: Final = 0.95
 INTERVAL: Final = "Clopper-Pearson 95 %"
 
 assert CHUNK_SHOTS % 256 == 0
-
-Unit = Literal["shot", "round", "d rounds", "gate"]
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,52 +109,6 @@ def clopper_pearson(errors: int, shots: int, confidence: float = CONFIDENCE) -> 
     return low, high
 
 
-class Rate(msgspec.Struct, frozen=True, kw_only=True):
-    """A logical error rate with its unit and a 95 % interval (Clopper-Pearson of the counts).
-
-    per: "shot" of `rounds` rounds, "round", "d rounds", or "gate". basis: of the memory ("X", "Z"),
-    or "X+Z" where both kinds of failure count.
-    """
-
-    value: float
-    low: float
-    high: float
-    per: Unit
-    rounds: int
-    basis: str
-    decoder: str
-    shots: int
-    errors: int
-
-
-def rate_per_shot(tally: Tally, rounds: int, basis: str, decoder: str) -> Rate:
-    """Chance that a shot of `rounds` rounds fails in any observable."""
-    low, high = clopper_pearson(tally.errors, tally.shots)
-    return Rate(
-        value=tally.errors / tally.shots,
-        low=low,
-        high=high,
-        per="shot",
-        rounds=rounds,
-        basis=basis,
-        decoder=decoder,
-        shots=tally.shots,
-        errors=tally.errors,
-    )
-
-
-def per_rounds(rate: Rate, pieces: float, per: Unit) -> Rate:
-    """The rate of one of `pieces` equal parts whose flips, odd in number, make those of a shot."""
-    assert rate.per == "shot"
-    return msgspec.structs.replace(
-        rate,
-        value=piece_rate(rate.value, pieces),
-        low=piece_rate(rate.low, pieces),
-        high=piece_rate(rate.high, pieces),
-        per=per,
-    )
-
-
 def piece_rate(chance: float, pieces: float) -> float:
     """Flip chance of one part, where `pieces` independent ones flip an odd number of times so."""
     return from_log(to_log(chance) / pieces)
@@ -166,13 +117,3 @@ def piece_rate(chance: float, pieces: float) -> float:
 def syndrome_weights(packed: Packed) -> NDArray[np.int64]:
     """Detection events of each shot: int64, shape (shots,)."""
     return np.asarray(np.bitwise_count(packed).sum(axis=1, dtype=np.int64))
-
-
-def two_sided_p(errors_a: int, shots_a: int, errors_b: int, shots_b: int) -> float:
-    """How probable a difference at least as large is if both samples have one rate.
-
-    Pooled normal approximation, for some tens of errors or more.
-    """
-    pooled = (errors_a + errors_b) / (shots_a + shots_b)
-    width = math.sqrt(pooled * (1 - pooled) * (1 / shots_a + 1 / shots_b))
-    return float(2 * norm.sf(abs(errors_a / shots_a - errors_b / shots_b) / width))

@@ -16,13 +16,10 @@ from qmkd.qec.sampling import (
     Tally,
     clopper_pearson,
     from_log,
-    per_rounds,
     piece_rate,
-    rate_per_shot,
     sample_and_decode,
     syndrome_weights,
     to_log,
-    two_sided_p,
 )
 
 CIRCUIT = generated("repetition_code:memory", 3, 3, 0.03)
@@ -90,23 +87,9 @@ def test_logs_of_flip_chances_add_up(chance: float) -> None:
     assert math.isclose(piece_rate(twice, 2), chance, rel_tol=1e-6)
 
 
-def test_a_rate_keeps_its_counts_and_names_its_unit() -> None:
-    shot = rate_per_shot(Tally(shots=1000, errors=40), 20, "Z", "lookup")
-    each = per_rounds(shot, 20, "round")
-    assert (shot.per, each.per) == ("shot", "round")
-    assert (each.shots, each.errors, each.rounds) == (1000, 40, 20)
-    assert each.low < each.value < each.high
-    assert math.isclose(each.value, piece_rate(0.04, 20))
-
-
 def test_weights_count_detection_events() -> None:
     rows = np.array([[0, 0], [1, 128], [255, 3]], dtype=np.uint8)
     assert syndrome_weights(rows).tolist() == [0, 2, 10]
-
-
-def test_equal_rates_look_alike_and_different_ones_do_not() -> None:
-    assert two_sided_p(100, 10_000, 100, 10_000) == 1
-    assert two_sided_p(100, 10_000, 200, 10_000) < 1e-6
 
 
 def test_sampling_and_matching_agree_with_counting_by_hand() -> None:

@@ -385,34 +385,6 @@ class AzureParameters(msgspec.Struct, frozen=True, kw_only=True):
     scheme: azure.Scheme
     notes: tuple[tuple[str, str], ...]
 
-    def as_params(self) -> dict[str, Any]:
-        """The same as `qubitParams` and `qecScheme` of the estimator's own input."""
-        qubit, scheme = self.qubit, self.scheme
-        return {
-            "qubitParams": {
-                "name": qubit.name,
-                "instructionSet": "GateBased",
-                "oneQubitMeasurementTime": f"{qubit.measure_ns} ns",
-                "oneQubitGateTime": f"{qubit.gate_ns} ns",
-                "twoQubitGateTime": f"{qubit.pair_ns} ns",
-                "tGateTime": f"{qubit.t_gate_ns} ns",
-                "oneQubitMeasurementErrorRate": qubit.measure_error,
-                "oneQubitGateErrorRate": qubit.gate_error,
-                "twoQubitGateErrorRate": qubit.pair_error,
-                "tGateErrorRate": qubit.t_error,
-                "idleErrorRate": qubit.idle_error,
-            },
-            "qecScheme": {
-                "name": scheme.name,
-                "errorCorrectionThreshold": scheme.threshold,
-                "crossingPrefactor": scheme.prefactor,
-                "distanceCoefficientPower": scheme.power,
-                "logicalCycleTime": scheme.cycle_time,
-                "physicalQubitsPerLogicalQubit": scheme.qubits,
-                "maxCodeDistance": scheme.distance_max,
-            },
-        }
-
 
 _NOTES: Final = (
     (

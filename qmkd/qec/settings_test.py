@@ -164,7 +164,7 @@ def test_in_azures_terms_the_distance_scales_what_was_given_for_one() -> None:
     assert found.qubit.physical_error == 1e-2
     named = {path for path, _ in found.notes}
     assert {"$.qec_scheme.code_distance", "$.error_budget.t1_us", "$.decoder"} <= named
-    assert found.as_params()["qecScheme"]["crossingPrefactor"] == 0.03
+    assert found.scheme.prefactor == 0.03
 
 
 def test_a_code_that_azure_does_not_know_needs_a_law() -> None:
