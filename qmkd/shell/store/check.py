@@ -37,6 +37,7 @@ FINDINGS_MAX = 100  # of the database's own check of its pages
 
 Named = SessionRow | CapabilityRow | HandleRow | ChannelRow | FaultRow
 Row = TypeVar("Row", bound=msgspec.Struct)
+Holder = TypeVar("Holder", JobRow, CheckpointRow)
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -90,8 +91,10 @@ class _Check:
             "channels": lambda: self._named("channels", ChannelRow),
             "faults": lambda: self._named("faults", FaultRow),
             "graphs": self._graphs,
-            "jobs": self._all_jobs,
-            "checkpoints": self._all_checkpoints,
+            "jobs": lambda: self._holders(JOBS, JobRow, self._jobs, lambda row: row.graph),
+            "checkpoints": lambda: self._holders(
+                CHECKPOINTS, CheckpointRow, self._checkpoints, lambda row: row.job.graph
+            ),
             "slices": lambda: sum(map(self._all_slices, (JOBS, CHECKPOINTS))),
             "packed bytes": self._packed,
             "snapshots": self._snapshots,
@@ -159,34 +162,27 @@ class _Check:
             self._fault("graphs", f"graph {digest.hex()} belongs to no job")
         return count
 
-    def _all_jobs(self) -> int:
+    def _holders(
+        self,
+        tables: Tables,
+        kind: type[Holder],
+        found: dict[int, Holder],
+        graph_of: Callable[[Holder], bytes],
+    ) -> int:
+        """Jobs, or checkpoints: what slices belong to."""
         count = 0
         for number, name, tenant, digest, body in self._db.execute(
-            "SELECT number, jobs.id, tenant, digest, jobs.body "
-            "FROM jobs LEFT JOIN graphs ON graphs.id = jobs.graph"
+            "SELECT number, holder.id, tenant, digest, holder.body "
+            f"FROM {tables.holders} AS holder LEFT JOIN graphs ON graphs.id = holder.graph"
         ):
             count += 1
-            row = self._open("jobs", body, JobRow, f"job {name}")
+            called = f"{tables.column} {name}"
+            row = self._open(tables.holders, body, kind, called)
             if row is None:
                 continue
-            if (row.number, row.id, row.tenant, row.graph) != (number, name, tenant, digest):
-                self._fault("jobs", f"job {name} lies under another name, tenant or graph")
-            self._jobs[number] = row
-        return count
-
-    def _all_checkpoints(self) -> int:
-        count = 0
-        for number, name, tenant, digest, body in self._db.execute(
-            "SELECT number, checkpoints.id, tenant, digest, checkpoints.body "
-            "FROM checkpoints LEFT JOIN graphs ON graphs.id = checkpoints.graph"
-        ):
-            count += 1
-            row = self._open("checkpoints", body, CheckpointRow, f"checkpoint {name}")
-            if row is None:
-                continue
-            if (row.number, row.id, row.tenant, row.job.graph) != (number, name, tenant, digest):
-                self._fault("checkpoints", f"{name} lies under another name, tenant or graph")
-            self._checkpoints[number] = row
+            if (row.number, row.id, row.tenant, graph_of(row)) != (number, name, tenant, digest):
+                self._fault(tables.holders, f"{called} lies under another name, tenant or graph")
+            found[number] = row
         return count
 
     def _holder(self, tables: Tables, number: int) -> tuple[str, int] | None:

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -35,6 +35,8 @@ from qvm.program import Summary
 from syscalls.audit import HASH_BYTES
 from syscalls.findings import Finding
 from syscalls.results import SHOT_BLOCK
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 @contextmanager
@@ -71,27 +73,12 @@ def _load(db: sqlite3.Connection) -> Recovered:
         cycle=cycle,
         audited=audited,
         audit_head=head,
-        sessions=tuple(
-            opened(body, SessionRow, f"session {name}")
-            for name, body in db.execute("SELECT id, body FROM sessions ORDER BY id")
-        ),
-        capabilities=tuple(
-            opened(body, CapabilityRow, f"capability {name}")
-            for name, body in db.execute("SELECT id, body FROM capabilities ORDER BY id")
-        ),
-        handles=tuple(
-            opened(body, HandleRow, f"handle {name}")
-            for name, body in db.execute("SELECT id, body FROM handles ORDER BY id")
-        ),
-        channels=tuple(
-            opened(body, ChannelRow, f"channel {name}")
-            for name, body in db.execute("SELECT id, body FROM channels ORDER BY id")
-        ),
+        sessions=_all(db, SessionRow, "sessions", "id", "session"),
+        capabilities=_all(db, CapabilityRow, "capabilities", "id", "capability"),
+        handles=_all(db, HandleRow, "handles", "id", "handle"),
+        channels=_all(db, ChannelRow, "channels", "id", "channel"),
         graphs=tuple(_graphs(db)),
-        jobs=tuple(
-            opened(body, JobRow, f"job {number}")
-            for number, body in db.execute("SELECT number, body FROM jobs ORDER BY number")
-        ),
+        jobs=_all(db, JobRow, "jobs", "number", "job"),
         slices=tuple(
             opened(body, SliceRow, f"{tables.column} {number}, shots from {first}")
             for tables in (JOBS, CHECKPOINTS)
@@ -99,23 +86,17 @@ def _load(db: sqlite3.Connection) -> Recovered:
                 f"SELECT {tables.column}, first, body FROM {tables.slices} ORDER BY 1, 2"
             )
         ),
-        snapshots=tuple(
-            opened(body, SnapshotRow, f"snapshot {ticket}")
-            for ticket, body in db.execute("SELECT ticket, body FROM snapshots ORDER BY ticket")
-        ),
-        checkpoints=tuple(
-            opened(body, CheckpointRow, f"checkpoint {number}")
-            for number, body in db.execute("SELECT number, body FROM checkpoints ORDER BY number")
-        ),
-        ends=tuple(
-            opened(body, EndRow, f"the end of job {number}")
-            for number, body in db.execute("SELECT job, body FROM ends ORDER BY job")
-        ),
-        faults=tuple(
-            opened(body, FaultRow, f"fault {name}")
-            for name, body in db.execute("SELECT id, body FROM faults ORDER BY id")
-        ),
+        snapshots=_all(db, SnapshotRow, "snapshots", "ticket", "snapshot"),
+        checkpoints=_all(db, CheckpointRow, "checkpoints", "number", "checkpoint"),
+        ends=_all(db, EndRow, "ends", "job", "the end of job"),
+        faults=_all(db, FaultRow, "faults", "id", "fault"),
     )
+
+
+def _all(db: sqlite3.Connection, kind: type[T], table: str, key: str, called: str) -> tuple[T, ...]:
+    """The rows of a table, by its key. called: what one is, where it is damaged."""
+    rows = db.execute(f"SELECT {key}, body FROM {table} ORDER BY {key}")
+    return tuple(opened(body, kind, f"{called} {name}") for name, body in rows)
 
 
 def _graphs(db: sqlite3.Connection) -> Iterator[GraphRow]:
