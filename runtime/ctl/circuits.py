@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from qvm.decode import decode_graph
+from qvm.isa import QUBITS_MAX
 from qvm.program import Graph
 from runtime.client.results import Result
 from runtime.ctl.exits import Exit, Trouble
@@ -42,6 +43,26 @@ def add_circuit(parser: argparse.ArgumentParser) -> None:
         help="write the circuit's rotations in Clifford and T gates, to this error over all of "
         "them (default: leave them, which takes the ideal profile)",
     )
+    parser.add_argument(
+        "--optimise",
+        action="store_true",
+        help="spare T gates, two-qubit gates and depth, by the best of several optimisers",
+    )
+    parser.add_argument(
+        "--ancillas",
+        metavar="N",
+        type=int,
+        default=0,
+        help="qubits that may be added so that measurements spare T gates (default: %(default)s)",
+    )
+
+
+def ancillas_of(options: argparse.Namespace) -> int:
+    """What `--ancillas` says. Raises Trouble where that is no number of qubits."""
+    number: int = options.ancillas
+    if not 0 <= number <= QUBITS_MAX:
+        raise Trouble(Exit.USAGE, f"--ancillas is a number from 0 to {QUBITS_MAX:,}, not {number}.")
+    return number
 
 
 def circuit_json(
@@ -50,6 +71,7 @@ def circuit_json(
     """A circuit as the JSON of a program. name: for messages. Raises Trouble."""
     told = {} if options is None else {
         "format": options.format, "profile": options.profile, "epsilon": options.epsilon,
+        "optimise": options.optimise, "ancillas": ancillas_of(options),
     }  # fmt: skip
     with reading(name):
         return msgspec.json.encode(compile_circuit(source, **told))

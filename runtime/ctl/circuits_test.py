@@ -94,3 +94,41 @@ def test_a_circuit_runs_and_its_registers_are_shown(
         wanted = (math.sin if one else math.cos)(0.45) ** 2 / 4
         assert probability == pytest.approx(wanted, abs=1e-9), key
     assert len(told["registers"]) == 8
+
+
+TOFFOLIS = """\
+OPENQASM 3;
+include "stdgates.inc";
+qubit[4] q; bit[4] c;
+h q;
+ccx q[0], q[1], q[2]; ccx q[1], q[2], q[3]; rz(0.3) q[3]; ccx q[0], q[1], q[2];
+h q;
+c = measure q;
+"""
+
+
+@pytest.mark.parametrize(
+    ("wishes", "t"), [([], 21), (["--ancillas", "1"], 12), (["--optimise"], 15)]
+)
+def test_compile_spares_t_gates_in_the_ways_that_are_asked_for(
+    wishes: list[str], t: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pyzx", reason="an engine of the optimiser")
+    path, out = tmp_path / "toffolis.qasm", tmp_path / "out.qvm.json"
+    path.write_text(TOFFOLIS)
+    command = ["compile", str(path), "-o", str(out), *wishes]
+    assert main([*command, "--json"]) == Exit.OK
+    told = json.loads(capsys.readouterr().out)
+    assert told["passes"]["before"]["t"] == 21
+    assert told["passes"]["after"]["t"] == told["summary"]["t_states"] == t
+    assert main([*command, "--epsilon", "1e-3"]) == Exit.OK
+    shown = capsys.readouterr().out
+    assert "1 rotations take" in shown
+    assert ("optimised: 21 -> 15 T gates" in shown) == ("--optimise" in wishes)
+
+
+def test_a_number_of_ancillas_below_zero_is_refused(
+    circuit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compile", str(circuit), "--ancillas", "-1"]) == Exit.USAGE
+    assert "--ancillas" in capsys.readouterr().err

@@ -1,7 +1,7 @@
 """From a circuit in any format to a QVM graph: the whole way in one call.
 
-Reads through `frontends/`, lowers rotations where a precision is named, emits. Nothing here decides
-what a format means or what QVM can hold.
+Reads through `frontends/`, optimises and lowers as far as asked (`passes.py`), emits. Nothing here
+decides what a format means or what QVM can hold.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from qvm.program import Graph
 from runtime.jit.circuit import Circuit, Unsupported
 from runtime.jit.emit import IDEAL, emit
 from runtime.jit.frontends import load
+from runtime.jit.lower.synthesis import Unreachable
+from runtime.jit.passes import Passed, passed
 
 
 def compile_circuit(
@@ -21,21 +23,20 @@ def compile_circuit(
     format: str | None = None,
     profile: str = IDEAL,
     epsilon: float | None = None,
+    optimise: bool = False,
+    ancillas: int = 0,
 ) -> Graph:
-    """The graph of a circuit: `load`, `lowered`, `emit` in a row, and what these raise."""
+    """The graph of a circuit: `load`, `through`, `emit` in a row, and what these raise."""
     circuit = source if isinstance(source, Circuit) else load(source, format)
-    return emit(lowered(circuit, epsilon), profile=profile)
+    made = through(circuit, epsilon=epsilon, optimise=optimise, ancillas=ancillas)
+    return emit(made.circuit, profile=profile)
 
 
-def lowered(circuit: Circuit, epsilon: float | None) -> Circuit:
-    """The circuit with its rotations in Clifford and T gates, to this error in operator norm over
-    all of them together; as it is where no error is allowed. Raises Unsupported."""
-    if epsilon is None:
-        return circuit
-    from runtime.jit.lower.clifford_t import to_clifford_t
-    from runtime.jit.lower.synthesis import Unreachable
-
+def through(
+    circuit: Circuit, *, epsilon: float | None, optimise: bool = False, ancillas: int = 0
+) -> Passed:
+    """The circuit after the passes asked for (`passes.passed`). Raises Unsupported."""
     try:
-        return to_clifford_t(circuit, epsilon).circuit
-    except (Unreachable, ValueError) as error:
+        return passed(circuit, epsilon=epsilon, optimise=optimise, ancillas=ancillas)
+    except Unreachable as error:
         raise Unsupported(0, 0, "", str(error)) from error

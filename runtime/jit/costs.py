@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from runtime.jit.circuit import MEASUREMENTS, ORDERS, Operation
 from runtime.jit.gates import GATES
@@ -19,7 +21,7 @@ ROTATIONS: Final = frozenset({"rx", "ry", "rz"})
 T_GATES: Final = frozenset({"t", "tdg"})
 
 
-class Counts(NamedTuple):
+class Counts(msgspec.Struct, frozen=True):
     """Of operations that all have opcodes.
 
     t: T and inverse T gates, and rotations by odd multiples of pi/4. rotations: by no multiple of

@@ -4,7 +4,7 @@ import math
 
 from runtime.jit.angles import angle, turn
 from runtime.jit.circuit import Operation, bit_is
-from runtime.jit.costs import counts
+from runtime.jit.costs import Counts, counts
 
 
 def test_counts_of_a_small_circuit_are_those_counted_by_hand() -> None:
@@ -17,7 +17,7 @@ def test_counts_of_a_small_circuit_are_those_counted_by_hand() -> None:
         Operation("cx", (0, 1)),
         Operation("swap", (1, 2)),
     ])  # fmt: skip
-    assert found == (2, 1, 2, 4, 2, 7)
+    assert found == Counts(t=2, rotations=1, two_qubit=2, depth=4, t_depth=2, gates=7)
 
 
 def test_a_condition_waits_for_the_measurement_that_it_reads() -> None:
@@ -41,4 +41,4 @@ def test_a_rotation_weighs_what_its_share_of_the_error_asks_for() -> None:
 
 
 def test_nothing_costs_nothing() -> None:
-    assert counts([]) == (0, 0, 0, 0, 0, 0)
+    assert counts([]) == Counts(0, 0, 0, 0, 0, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -12,13 +13,14 @@ from qvm.program import VerifiedProgram
 from qvm.verify import verify
 from runtime.client.errors import line
 from runtime.ctl import options as common
-from runtime.ctl.circuits import add_circuit, reading
+from runtime.ctl.circuits import add_circuit, ancillas_of, reading
 from runtime.ctl.exits import Exit, Trouble
 from runtime.ctl.output import print_json
 from runtime.jit.backends import qasm3
-from runtime.jit.compiling import lowered
+from runtime.jit.compiling import through
 from runtime.jit.emit import emit
 from runtime.jit.frontends import load
+from runtime.jit.passes import Report
 
 HELP = "turn a circuit (OpenQASM, QIR, Stim, QPY) into a QVM program, or into another format"
 
@@ -44,7 +46,13 @@ def execute(options: argparse.Namespace) -> Exit:
         raise Trouble(Exit.USAGE, "--json writes about the program, so the program needs -o OUT.")
     suffix = "" if options.output is None else options.output.suffix
     with reading(str(options.file)):
-        circuit = lowered(load(options.file, options.format), options.epsilon)
+        made = through(
+            load(options.file, options.format),
+            epsilon=options.epsilon,
+            optimise=options.optimise,
+            ancillas=ancillas_of(options),
+        )
+        circuit = made.circuit
         if suffix in TEXTS:
             if suffix == ".stim":
                 from runtime.jit.backends import stim
@@ -54,7 +62,11 @@ def execute(options: argparse.Namespace) -> Exit:
                 text = qasm3.dump(circuit)
             options.output.write_text(text, encoding="utf-8")
             if options.json:
-                print_json({"output": str(options.output), "operations": len(circuit.operations)})
+                print_json({
+                    "output": str(options.output),
+                    "operations": len(circuit.operations),
+                    "passes": made.report,
+                })  # fmt: skip
             return Exit.OK
         graph = emit(circuit, profile=options.profile)
     found = verify(graph)
@@ -68,10 +80,37 @@ def execute(options: argparse.Namespace) -> Exit:
     options.output.write_bytes(raw)
     summary = found.summary
     if options.json:
-        print_json({"output": str(options.output), "summary": summary})
+        told = {"output": str(options.output), "summary": summary, "passes": made.report}
+        print_json(told)
     else:
         print(
             f"{options.output}: {summary.nodes} nodes, {summary.peak_logical} qubits, "
             f"{len(summary.events)} measurements, {summary.t_states} T states"
         )
+        for sentence in _sentences(made.report):
+            print(sentence)
     return Exit.OK
+
+
+def _sentences(report: Report) -> Iterator[str]:
+    """What the passes did, for people."""
+    if (lowered := report.lowered) is not None and lowered.rotations:
+        yield (
+            f"{lowered.rotations} rotations take {lowered.t_rotations} T gates and err by "
+            f"{lowered.error:.2g} in all, {lowered.epsilon:g} allowed"
+        )
+    if (optimised := report.optimised) is None:
+        return
+    rows = [
+        f"{before} -> {after} {what}"
+        for what, before, after in (
+            ("T gates", optimised.before.t, optimised.after.t),
+            ("rotations", optimised.before.rotations, optimised.after.rotations),
+            ("two-qubit gates", optimised.before.two_qubit, optimised.after.two_qubit),
+            ("deep", optimised.before.depth, optimised.after.depth),
+        )
+    ]
+    ands = ", with temporary ANDs" if report.ands else ""
+    yield f"optimised{ands}: {', '.join(rows)}"
+    for reason, times in sorted(optimised.refused.items()):
+        yield f"  not taken {times} times: {reason}"

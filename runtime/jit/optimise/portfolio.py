@@ -35,8 +35,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     before, after: what all of it costs. stretches: how many were looked at, and improved how many.
     chosen: of the improved stretches, how often an engine had the last word. checked: how equality
-    was found, of the improved. refused: why answers were not taken, and how often; among them what
-    engines could not do.
+    was found, of the improved. refused: whose better answers were not taken and why, and how often.
+    skipped: who did not answer, as the question was none for that engine.
     """
 
     before: Counts
@@ -46,6 +46,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     chosen: dict[str, int]
     checked: dict[str, int]
     refused: dict[str, int]
+    skipped: dict[str, int]
 
 
 class Optimised(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +98,7 @@ def optimised(
         chosen=dict(run.chosen),
         checked=dict(run.checked),
         refused=dict(run.refused),
+        skipped=dict(run.skipped),
     )
     return Optimised(circuit=circuit.with_operations(made), report=report)
 
@@ -114,6 +116,7 @@ class _Run:
         self.chosen: Counter[str] = Counter()
         self.checked: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
+        self.skipped: Counter[str] = Counter()
 
     def over(
         self, operations: Sequence[Operation], qubits: int, engines: Mapping[str, Engine]
@@ -152,7 +155,7 @@ class _Run:
             try:
                 gates = tuple(engine(best.gates, twin.width))
             except NotForThis as reason:
-                self.refused[f"{name}: {reason}"] += 1
+                self.skipped[f"{name}: {reason}"] += 1
             except ImportError as reason:
                 self.refused[f"{name}: {reason.name} is not installed"] += 1
             except (KeyboardInterrupt, SystemExit):
