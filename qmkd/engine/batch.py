@@ -162,6 +162,21 @@ class Builder:
         assert row != FULL
         self._spare.append(row)
 
+    def row_of(self, rows: list[int | None], qubit: int) -> int:
+        """The row of a qubit, made of zeros if there is none."""
+        row = rows[qubit]
+        if row is None:
+            row = rows[qubit] = self.row()
+            self.code.zero(row)
+        return row
+
+    def drop(self, rows: list[int | None], qubit: int) -> None:
+        """The qubit has no row any more."""
+        row = rows[qubit]
+        if row is not None:
+            self.give_back(row)
+        rows[qubit] = None
+
     def put_off(self, row: int, settle: Callable[[], None]) -> None:
         """The bits of this row of an event come later, by exclusive or: when `settle` is called,
         which it is before a guard asks for them."""

@@ -137,7 +137,7 @@ class Maker:
         for rows in (self.x, self.z):
             row = rows[qubit]
             if where is None:
-                self._forget(rows, qubit)
+                self.builder.drop(rows, qubit)
             elif row is not None:
                 self.builder.code.but_not(row, row, where)
 
@@ -149,9 +149,9 @@ class Maker:
         rows = [FULL] * (2 * len(qubits))
         for place, qubit in enumerate(qubits):
             if 2 * place in used:
-                rows[2 * place] = self._row(self.x, qubit)
+                rows[2 * place] = self.builder.row_of(self.x, qubit)
             if 2 * place + 1 in used and self.place[qubit] is not None:
-                rows[2 * place + 1] = self._row(self.z, qubit)
+                rows[2 * place + 1] = self.builder.row_of(self.z, qubit)
         if any(rows):
             self.builder.code.strike(rows, kinds, of, at, FULL if where is None else where)
 
@@ -261,8 +261,8 @@ class Maker:
             act_project, self.number, place, mode, into, where, self.x[qubit], at, self.width
         )
         if mode == DROP:
-            self._forget(self.x, qubit)
-            self._forget(self.z, qubit)
+            self.builder.drop(self.x, qubit)
+            self.builder.drop(self.z, qubit)
             assert place is not None
             self.place[qubit] = None
             self.width -= 1
@@ -279,26 +279,12 @@ class Maker:
         if row is None:
             return
         code, had = self.builder.code, rows[qubit] is not None
-        into = self._row(rows, qubit) if had else self.builder.row()
+        into = self.builder.row_of(rows, qubit) if had else self.builder.row()
         rows[qubit] = into
         if where is None:
             (code.xor if had else code.copy)(into, row)
         else:
             (code.xor_both if had else code.both)(into, row, where)
-
-    def _row(self, rows: list[int | None], qubit: int) -> int:
-        """The row of a qubit's frame, made if there is none."""
-        row = rows[qubit]
-        if row is None:
-            row = rows[qubit] = self.builder.row()
-            self.builder.code.zero(row)
-        return row
-
-    def _forget(self, rows: list[int | None], qubit: int) -> None:
-        row = rows[qubit]
-        if row is not None:
-            self.builder.give_back(row)
-        rows[qubit] = None
 
     def _exchange(
         self, ones: list[int | None], one: int, twos: list[int | None], two: int, where: int
@@ -306,7 +292,8 @@ class Maker:
         """Exchange two rows of frames where the guard holds."""
         if ones[one] is None and twos[two] is None:
             return
-        code, first, second = self.builder.code, self._row(ones, one), self._row(twos, two)
+        builder = self.builder
+        code, first, second = builder.code, builder.row_of(ones, one), builder.row_of(twos, two)
         differ = self.builder.row()
         code.copy(differ, first)
         code.xor(differ, second)

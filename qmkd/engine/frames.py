@@ -84,24 +84,24 @@ class Maker:
     def measure(self, qubit: int, into: int, where: int | None, at: Where) -> None:
         assert where is None, "a guarded measurement is not the same in all shots"
         self._project(qubit, into, at)
-        self._forget(self.z, qubit)  # Z does nothing to a qubit that was just measured.
+        self.builder.drop(self.z, qubit)  # Z does nothing to a qubit that was just measured.
 
     def reset(self, qubit: int, where: int | None, at: Where, ends: bool) -> None:
         assert where is None, "a guarded reset is not the same in all shots"
         outcome = self.builder.row()
         self._project(qubit, outcome, at)
         self.builder.give_back(outcome)
-        self._forget(self.x, qubit)
-        self._forget(self.z, qubit)
+        self.builder.drop(self.x, qubit)
+        self.builder.drop(self.z, qubit)
         if self.sim.peek_z(qubit) < 0:
             self.sim.x(qubit)
 
     def noise(
         self, qubits: tuple[int, ...], kinds: Kinds, of: Strikes, at: Where, where: int | None
     ) -> None:
-        used = halves(kinds)
+        used, row_of = halves(kinds), self.builder.row_of
         rows = [
-            self._row(self.z if half & 1 else self.x, qubits[half >> 1]) if half in used else FULL
+            row_of(self.z if half & 1 else self.x, qubits[half >> 1]) if half in used else FULL
             for half in range(2 * len(qubits))
         ]
         self.builder.code.strike(rows, kinds, of, at, FULL if where is None else where)
@@ -158,17 +158,3 @@ class Maker:
             self.builder.code.copy(mine, row)
         else:
             self.builder.code.xor(mine, row)
-
-    def _row(self, rows: list[int | None], qubit: int) -> int:
-        """The row of a qubit, made of zeros if there is none."""
-        mine = rows[qubit]
-        if mine is None:
-            mine = rows[qubit] = self.builder.row()
-            self.builder.code.zero(mine)
-        return mine
-
-    def _forget(self, rows: list[int | None], qubit: int) -> None:
-        row = rows[qubit]
-        if row is not None:
-            self.builder.give_back(row)
-            rows[qubit] = None

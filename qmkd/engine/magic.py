@@ -214,7 +214,7 @@ class Maker:
         self._settle()
         self._project(qubit, into, where, at, STAY if where is not None else DROP)
         if where is None:
-            self._forget(self.z, qubit)  # Z does nothing to a qubit that was just measured.
+            self.builder.drop(self.z, qubit)  # Z does nothing to a qubit that was just measured.
 
     def reset(self, qubit: int, where: int | None, at: Where, ends: bool) -> None:
         if where is None:
@@ -236,9 +236,9 @@ class Maker:
         self, qubits: tuple[int, ...], kinds: Kinds, of: Strikes, at: Where, where: int | None
     ) -> None:
         self._settle()
-        used = halves(kinds)
+        used, row_of = halves(kinds), self.builder.row_of
         rows = [
-            self._row(self.z if half & 1 else self.x, qubits[half >> 1]) if half in used else FULL
+            row_of(self.z if half & 1 else self.x, qubits[half >> 1]) if half in used else FULL
             for half in range(2 * len(qubits))
         ]
         self.builder.code.strike(rows, kinds, of, at, FULL if where is None else where)
@@ -329,8 +329,8 @@ class Maker:
             outcome = self.builder.row()
             self._project(qubit, outcome, None, at, DROP)
             self.builder.give_back(outcome)
-            self._forget(self.x, qubit)
-            self._forget(self.z, qubit)
+            self.builder.drop(self.x, qubit)
+            self.builder.drop(self.z, qubit)
             if self.inner.z[qubit].phase:
                 self.inner.gate("X", (qubit,))
 
@@ -515,20 +515,6 @@ class Maker:
             rows[qubit] = self._copy(row)
         else:
             self.builder.code.xor(mine, row)
-
-    def _row(self, rows: list[int | None], qubit: int) -> int:
-        """The row of a qubit's frame, made of zeros if there is none."""
-        mine = rows[qubit]
-        if mine is None:
-            mine = rows[qubit] = self.builder.row()
-            self.builder.code.zero(mine)
-        return mine
-
-    def _forget(self, rows: list[int | None], qubit: int) -> None:
-        row = rows[qubit]
-        if row is not None:
-            self.builder.give_back(row)
-        rows[qubit] = None
 
     def _copy(self, row: int) -> int:
         """A new row with the same bits."""
