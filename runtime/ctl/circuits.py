@@ -31,6 +31,11 @@ def add_circuit(parser: argparse.ArgumentParser) -> None:
         "--format", choices=NAMES, help="of the circuit (default: told by suffix and content)"
     )
     parser.add_argument(
+        "--drop-noise",
+        action="store_true",
+        help="leave the noise of a Stim circuit out, which is refused otherwise",
+    )
+    parser.add_argument(
         "--profile",
         metavar="PROFILE",
         default=IDEAL,
@@ -57,6 +62,11 @@ def add_circuit(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def reading_of(options: argparse.Namespace) -> dict[str, bool]:
+    """What the front end is told beside the circuit."""
+    return {"drop_noise": True} if options.drop_noise else {}
+
+
 def ancillas_of(options: argparse.Namespace) -> int:
     """What `--ancillas` says. Raises Trouble where that is no number of qubits."""
     number: int = options.ancillas
@@ -72,6 +82,7 @@ def circuit_json(
     told = {} if options is None else {
         "format": options.format, "profile": options.profile, "epsilon": options.epsilon,
         "optimise": options.optimise, "ancillas": ancillas_of(options),
+        **reading_of(options),
     }  # fmt: skip
     with reading(name):
         return msgspec.json.encode(compile_circuit(source, **told))

@@ -67,6 +67,23 @@ def test_a_circuit_becomes_text_again(circuit: Path, capsys: pytest.CaptureFixtu
     assert "ry" in capsys.readouterr().err
 
 
+def test_the_noise_of_a_stim_circuit_is_left_out_when_asked_and_the_reply_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "noisy.stim"
+    path.write_text("H 0\nDEPOLARIZE1(0.01) 0\nM(0.02) 0\n")
+    out = ["-o", str(path.with_suffix(".qvm.json")), "--json"]
+    assert main(["compile", str(path), *out]) == Exit.INVALID_PROGRAM
+    assert "noisy.stim:2:1: DEPOLARIZE1(0.01) 0: " in capsys.readouterr().err
+    assert main(["compile", str(path), *out, "--drop-noise"]) == Exit.OK
+    dropped = json.loads(capsys.readouterr().out)["dropped"]
+    assert dropped == {"DEPOLARIZE1": 1, "noise of M": 1}
+    other = path.with_suffix(".qasm")
+    other.write_text(TELEPORT)
+    assert main(["compile", str(other), "--drop-noise"]) == Exit.USAGE
+    assert "without an option 'drop_noise'" in capsys.readouterr().err
+
+
 def test_what_cannot_be_read_names_line_and_construct(
     circuit: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,9 +25,13 @@ def compile_circuit(
     epsilon: float | None = None,
     optimise: bool = False,
     ancillas: int = 0,
+    **reading: Any,
 ) -> Graph:
-    """The graph of a circuit: `load`, `through`, `emit` in a row, and what these raise."""
-    circuit = source if isinstance(source, Circuit) else load(source, format)
+    """The graph of a circuit: `load`, `through`, `emit` in a row, and what these raise.
+
+    reading: options of the front end.
+    """
+    circuit = source if isinstance(source, Circuit) else load(source, format, **reading)
     made = through(circuit, epsilon=epsilon, optimise=optimise, ancillas=ancillas)
     return emit(made.circuit, profile=profile)
 

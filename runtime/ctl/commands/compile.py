@@ -13,7 +13,7 @@ from qvm.program import VerifiedProgram
 from qvm.verify import verify
 from runtime.client.errors import line
 from runtime.ctl import options as common
-from runtime.ctl.circuits import add_circuit, ancillas_of, reading
+from runtime.ctl.circuits import add_circuit, ancillas_of, reading, reading_of
 from runtime.ctl.exits import Exit, Trouble
 from runtime.ctl.output import print_json
 from runtime.jit.backends import qasm3
@@ -47,7 +47,7 @@ def execute(options: argparse.Namespace) -> Exit:
     suffix = "" if options.output is None else options.output.suffix
     with reading(str(options.file)):
         made = through(
-            load(options.file, options.format),
+            load(options.file, options.format, **reading_of(options)),
             epsilon=options.epsilon,
             optimise=options.optimise,
             ancillas=ancillas_of(options),
@@ -81,7 +81,7 @@ def execute(options: argparse.Namespace) -> Exit:
     summary = found.summary
     if options.json:
         told = {"output": str(options.output), "summary": summary, "passes": made.report}
-        print_json(told)
+        print_json(told | {"dropped": circuit.metadata.get("dropped", {})})
     else:
         print(
             f"{options.output}: {summary.nodes} nodes, {summary.peak_logical} qubits, "
@@ -89,6 +89,8 @@ def execute(options: argparse.Namespace) -> Exit:
         )
         for sentence in _sentences(made.report):
             print(sentence)
+        for name, times in circuit.metadata.get("dropped", {}).items():
+            print(f"left out as asked: {name}, {times} x")
     return Exit.OK
 
 

@@ -20,20 +20,21 @@ class Format(msgspec.Struct, frozen=True, kw_only=True):
     """A format: its module here, how its files' names end, and the Python objects it stands for.
 
     binary: a suffix of files that are handed over as bytes. package: of the library whose objects
-        the module takes as well, or "".
+        the module takes as well, or "". options: what the module can be told beside the source.
     """
 
     name: str
     suffixes: tuple[str, ...] = ()
     binary: tuple[str, ...] = ()
     package: str = ""
+    options: tuple[str, ...] = ()
 
 
 FORMATS: Final[tuple[Format, ...]] = (
     Format(name="qasm2"),
     Format(name="qasm3", suffixes=(".qasm3",)),
-    Format(name="stim", suffixes=(".stim",), package="stim"),
-    Format(name="qir", suffixes=(".ll",), binary=(".bc",), package="pyqir"),
+    Format(name="stim", suffixes=(".stim",), package="stim", options=("drop_noise",)),
+    Format(name="qir", suffixes=(".ll",), binary=(".bc",), options=("entry",)),
     Format(name="qiskit", binary=(".qpy",), package="qiskit"),
     Format(name="cirq", package="cirq"),
     Format(name="pytket", package="pytket"),
@@ -63,6 +64,9 @@ def load(source: Path | str | bytes | Any, format: str | None = None, **options:
     if isinstance(source, Path):
         source = source.read_bytes()
     (found,) = [each for each in FORMATS if each.name == name]
+    unknown = next((option for option in options if option not in found.options), None)
+    if unknown is not None:
+        raise ValueError(f"{name} circuits are read without an option {unknown!r}")
     whole = Path(file).suffix in found.binary if file else bool(found.binary)
     if isinstance(source, bytes) and not whole:
         source = _text(source, file)

@@ -238,7 +238,8 @@ class _Reader:
                 "the machine has its own noise and can be told none; "
                 "`--drop-noise` reads the circuit without"
             )
-        self._dropped[each.name] += len(each.target_groups())
+        what = f"noise of {each.name}" if projects else each.name
+        self._dropped[what] += len(each.target_groups())
         if not projects:
             # A herald that never rings: its bit stays 0.
             self._measured += each.num_measurements
