@@ -30,7 +30,7 @@ class HeldQubit(Struct, frozen=True, kw_only=True):
 class ResourceUsage(Struct, frozen=True, kw_only=True):
     """What the session holds now. utilization: physical used over quota, 0 to 1.
 
-    physical_qubits_available: what it could have now: free on the machine, and left of the quota.
+    physical_qubits_available: left of the tenant's quota, on a machine that may have fewer free.
     """
 
     logical_qubits_allocated: int = 0

@@ -131,7 +131,7 @@ def q_get_telemetry(state: State, session: Session, event: Called) -> Telemetry 
     if isinstance(job, KernelError):
         return job
     return Telemetry(
-        resource_usage=_usage(state, session),
+        resource_usage=_usage(session),
         jobs={**session.tally, JobState.VALIDATING: len(session.checks)},
         job=None if job is None else telemetry(state, job),
         machine=_machine(state) if request.machine else None,
@@ -152,8 +152,8 @@ def _held(state: State, handle: Handle) -> HeldQubit:
     )
 
 
-def _usage(state: State, session: Session) -> ResourceUsage:
-    """The session's own qubits, and what it could have now."""
+def _usage(session: Session) -> ResourceUsage:
+    """The session's own qubits; what its tenant's quota leaves, not what others leave."""
     tenant = session.tenant
     limit = tenant.quota.physical_qubits
     running = [job.program.summary for job in session.live if job.place is not None]
@@ -162,7 +162,7 @@ def _usage(state: State, session: Session) -> ResourceUsage:
     return ResourceUsage(
         logical_qubits_allocated=len(session.handles) + sum(need.asked_logical for need in running),
         physical_qubits_used=physical,
-        physical_qubits_available=max(0, min(limit - tenant.physical, sum(state.inventory.free))),
+        physical_qubits_available=max(0, limit - tenant.physical),
         utilization=physical / limit if limit else 0.0,
         channels_open=len(opened_by(session)),
     )

@@ -14,6 +14,7 @@ from runtime.ctl.plans import plan_tables
 BY_PLAN = ("plan", "cpu_ns", "spent_ns")  # shown as tables of their own
 LISTED = ("degraded", "faults", "tenants", "worker_sandboxes")
 """By `qmkctl faults list`, `qmkctl top` and `qmkctl status --daemon`."""
+CALLED = {"physical_qubits_available": "physical qubits left of the quota"}
 HELP = "show what the session uses; also a job's cost, or the machine's figures"
 
 
@@ -42,7 +43,7 @@ def execute(options: argparse.Namespace) -> Exit:
         if part is not None:
             rows = msgspec.to_builtins(part)
             shown = [
-                (name.replace("_", " "), rows[name])
+                (CALLED.get(name, name.replace("_", " ")), rows[name])
                 for name in rows
                 if name not in BY_PLAN + LISTED
             ]
