@@ -61,23 +61,29 @@ def _method(call: type[Syscall], used: set[tuple[str, str]]) -> str:
     name = call.METHOD.removeprefix("q_").removeprefix("rpc.")
     hints = get_type_hints(call)
     used.add((call.__module__, call.__name__))
-    parameters, arguments = "", ""
-    for field in msgspec.structs.fields(call):
-        default = _default(field, used)
-        hint = _hint(hints[field.name], used)
-        parameters += f"{INDENT * 2}{field.name}: {hint}{default},\n"
-        arguments += f"{INDENT * 3}{field.name}={field.name},\n"
-    signature = f"\n{INDENT * 2}*,\n{parameters}{INDENT}" if parameters else ""
-    made = f"{call.__name__}(\n{arguments}{INDENT * 2})" if arguments else f"{call.__name__}()"
+    fields = msgspec.structs.fields(call)
+    parameters = [
+        f"{field.name}: {_hint(hints[field.name], used)}{_default(field, used)}" for field in fields
+    ]
+    arguments = [f"{field.name}={field.name}" for field in fields]
     lines = (inspect.getdoc(call) or "").splitlines()
     closing = f'\n{INDENT * 2}"""' if len(lines) > 1 else '"""'
     doc = "\n".join(f"{INDENT * 2}{line}".rstrip() for line in lines).strip() + closing
-    return (
-        f"{INDENT}@staticmethod\n"
-        f"{INDENT}def {name}({signature}) -> {call.__name__}:\n"
-        f'{INDENT * 2}"""{doc}\n'
-        f"{INDENT * 2}return {made}\n"
-    )
+    given = ["*", *parameters] if parameters else []
+    head = _listed(INDENT, f"def {name}(", given, f") -> {call.__name__}:")
+    made = _listed(INDENT * 2, f"return {call.__name__}(", arguments, ")")
+    return f'{INDENT}@staticmethod\n{head}{INDENT * 2}"""{doc}\n{made}'
+
+
+def _listed(indent: str, opening: str, parts: list[str], closing: str) -> str:
+    """Parts between brackets: on one line, else on one of their own, else each on one."""
+    whole = f"{indent}{opening}{', '.join(parts)}{closing}\n"
+    if len(whole) <= LINE_CHARS_MAX + 1:
+        return whole
+    inner = f"{indent}{INDENT}{', '.join(parts)}\n"
+    if len(inner) > LINE_CHARS_MAX + 1:
+        inner = "".join(f"{indent}{INDENT}{part},\n" for part in parts)
+    return f"{indent}{opening}\n{inner}{indent}{closing}\n"
 
 
 def _default(field: msgspec.structs.FieldInfo, used: set[tuple[str, str]]) -> str:
