@@ -32,6 +32,8 @@ NAMES = {
     "qec": "Sampling, decoding and calibration",
     "store": "Durability",
     "durable": "Durability, as clients see it",
+    "synthesis": "Rotations in Clifford and T gates",
+    "optimiser": "The optimiser beside Qiskit, tket and pyzx",
 }
 LIBRARIES = ("msgspec", "numpy", "stim", "trio", "jsonrpcserver")
 

@@ -54,7 +54,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # The benchmarks put the engine and the kernel beside their peers in one process.
     "harness.bench": {
         "msgspec", "numpy", "stim", "trio", "jsonrpcserver", "syscalls", "qvm", "qmkd", "runtime",
-        "harness", "rich", "qdk", "qiskit", "qiskit_aer", "qulacs", "pymatching", "sinter",
+        "harness", "rich", "qdk", "qiskit", "qiskit_aer", "qulacs", "pymatching", "sinter", "mqt",
+        "pygridsynth",
     },
 }  # fmt: skip
 

@@ -35,7 +35,7 @@ def test_circuits_are_found_equal_where_their_matrices_are_up_to_phase(
     assert (Twin(one, 3).witness(other) is not None) == (overlap > 1 - 1e-9)
 
 
-@pytest.mark.parametrize("width", [3, 12, 17, 40])
+@pytest.mark.parametrize("width", [3, 12, 14, 40])
 @pytest.mark.parametrize("gate", [None, "t", "s"])
 def test_each_way_tells_equal_from_different(width: int, gate: str | None) -> None:
     """At 12 qubits by random states, at 40 by rewriting; without T gates by tableaus."""
@@ -44,7 +44,7 @@ def test_each_way_tells_equal_from_different(width: int, gate: str | None) -> No
     there = [H, *chain, *middle, *reversed(chain)]
     again = [H, *chain, *middle, *reversed(chain), H, H]
     wrong = [H, *chain, *middle, *reversed(chain), Operation("z", (0,))]
-    way = {3: Witness.UNITARY, 12: Witness.STATES, 17: Witness.STATES, 40: Witness.REWRITING}[width]
+    way = {3: Witness.UNITARY, 12: Witness.STATES, 14: Witness.STATES, 40: Witness.REWRITING}[width]
     twin = Twin(there, width)
     assert twin.witness(again) is (way if gate == "t" else Witness.TABLEAU)
     assert twin.witness(wrong) is None
