@@ -38,11 +38,12 @@ def table(soaked: Soaked) -> str:
         )
     before, after = soaked.idle
     jobs = soaked.samples[-1].moment.jobs
+    ends = soaked.samples[-1].moment.worker_ends
     turns = ", ".join(f"{count} {name}" for name, count in soaked.done.turns.items())
     lines += [
         "",
         f"{soaked.seconds:.0f} s after {soaked.warm_s:.0f} s of warm-up: {jobs} jobs; turns: "
-        f"{turns}; {soaked.reloads} reloads.",
+        f"{turns}; {soaked.reloads} reloads, {ends} workers ended.",
         f"Idle before and after: {before.daemon.fds} and {after.daemon.fds} descriptors, "
         f"{before.daemon.rss / 2**20:.1f} and {after.daemon.rss / 2**20:.1f} MiB resident.",
     ]

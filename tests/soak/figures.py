@@ -23,6 +23,7 @@ SCRAPED = {
     "reloads": "qmkd_reloads_total",
     "connections": "qmkd_connections",
     "sessions": "qmkd_sessions",
+    "worker_ends": "qmkd_worker_ends_total",
 }
 FINISHED = "qmkd_jobs_ended_total"
 
@@ -38,7 +39,8 @@ class Process(msgspec.Struct, frozen=True):
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
     """memory_files: bytes of the files without a name that the daemon holds open.
 
-    entries: of the audit chain. store_bytes: the database with its log. jobs: that have ended.
+    entries: of the audit chain. store_bytes: the database with its log. worker_ends: workers that
+    were killed or ended. jobs: that have ended.
     """
 
     daemon: Process
@@ -49,6 +51,7 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
     reloads: int
     connections: int
     sessions: int
+    worker_ends: int
     jobs: int
 
 

@@ -39,6 +39,7 @@ CALL_S_MAX = 300.0
 FILL_AT_ONCE = 128
 PROGRAMS = ("bell", "ghz", "teleportation", "t_injection", "conditional_correction")
 DIGESTS_MAX = 4096
+ROUNDS = 12
 
 FILLED = b"filled\n"
 
@@ -103,12 +104,29 @@ def large(client: Client, rng: random.Random, home: Home) -> None:
 
 
 def cancelled(client: Client, rng: random.Random, home: Home) -> None:
-    """A long job, stopped after a while."""
-    job = client.submit(example("t_injection"), shots=5_000_000, noise="ideal")
+    """A long job, stopped at a fence after a while: what a worker leaks is forgotten if it dies."""
+    job = client.submit(fenced(), shots=5_000_000, noise="ideal")
     time.sleep(rng.choice((0.0, 0.05, 0.2)))
     with contextlib.suppress(errors.AlreadyCompleted):
         status = job.cancel()
         home.must(status.state == "CANCELLED", f"a cancelled job is {status.state}")
+
+
+def fenced() -> dict[str, Any]:
+    """Rounds on two qubits with a fence after each."""
+    qubits = ["q0", "q1"]
+    nodes: list[dict[str, Any]] = [
+        {"id": "a", "op": "ALLOC_LQ", "args": {"n": 2, "profile": "logical:ideal"}, "vqs": qubits}
+    ]
+    for at in range(ROUNDS):
+        nodes += [
+            {"id": f"h{at}", "op": "APPLY_H", "vqs": ["q0"]},
+            {"id": f"c{at}", "op": "APPLY_CNOT", "vqs": qubits},
+            {"id": f"m{at}", "op": "MEASURE_Z", "vqs": ["q1"], "produces": [f"m{at}"]},
+            {"id": f"f{at}", "op": "FENCE_EPOCH"},
+        ]
+    resources = {"vqs": qubits, "chs": [], "events": [f"m{at}" for at in range(ROUNDS)]}
+    return {"version": "0.1", "program": {"nodes": nodes}, "resources": resources}
 
 
 def rested(client: Client, rng: random.Random, home: Home) -> None:
