@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scipy.stats import chi2, chi2_contingency, kstest
+from scipy.stats import chi2_contingency, kstest
 
 from qmkd.engine import batch, engines, run
 from qmkd.engine.digests.programs import FAMILIES, NOISES, Depolarizing, capable, graph
@@ -31,12 +31,12 @@ from qvm.program import VerifiedProgram
 from qvm.random_programs import Shape, shaped_program
 from qvm.reference import distribution
 from qvm.verify import verify_bytes
+from tests.likelihood import CELL_MIN, g_test
 
 SHOTS: Final = 150  # neither a multiple of 64 nor less
 TABLEAU_SHOTS: Final = 20
 P_MIN: Final = 1e-6
 P_MIN_OF_ALL: Final = 1e-4  # that p values are uniform
-CELL_MIN: Final = 5.0  # expected shots below which cells are thrown together
 CELLS_MAX: Final = 64  # different rows beyond which parities of them are counted instead
 PARITIES: Final = 6
 
@@ -232,24 +232,6 @@ def test_unlike_samples_are_noticed() -> None:
 
 
 # --- against the exact distribution ---------------------------------------------------------------
-
-
-def g_test(observed: dict[str, int], exact: dict[str, float]) -> float:
-    """p value of the observed counts. Rare cells count together; an impossible one gives 0."""
-    shots = sum(observed.values())
-    if any(exact.get(key, 0.0) < 1e-12 for key in observed):
-        return 0.0
-    cells, rare = [], [0.0, 0.0]
-    for key, chance in exact.items():
-        seen, expected = float(observed.get(key, 0)), shots * chance
-        if expected < CELL_MIN:
-            rare = [rare[0] + seen, rare[1] + expected]
-        else:
-            cells.append((seen, expected))
-    if rare[1] > 0:
-        cells.append((rare[0], rare[1]))
-    statistic = 2 * sum(seen * np.log(seen / expected) for seen, expected in cells if seen)
-    return float(chi2.sf(statistic, len(cells) - 1)) if len(cells) > 1 else 1.0
 
 
 def p_values(raw: bytes, seed: int, shots: int, every: bool = False) -> dict[str, float]:

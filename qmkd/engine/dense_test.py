@@ -8,7 +8,6 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from scipy.stats import chi2
 
 from qmkd.engine import dense, run, tableau
 from qmkd.engine.batch import Form, run_batches
@@ -20,6 +19,7 @@ from qvm.program import VerifiedProgram
 from qvm.random_programs import Shape, shaped_program
 from qvm.reference import distribution
 from qvm.verify import verify_bytes
+from tests.likelihood import g_test
 
 NOISE = Uniform(one=0.03, two=0.05, reset=0.04, readout=0.03)
 NARROW = Shape(channels=True)
@@ -27,7 +27,6 @@ TALL = Shape(qubits_max=5, nodes_max=160, branchings_max=60, guards=0.5, channel
 MAGIC = Shape(magic=True)
 ANGLES = Shape(qubits_max=6, magic=True, angles=True)
 P_MIN = 1e-6
-CELL_MIN = 5.0
 
 
 def program(seed: int, shape: Shape) -> bytes:
@@ -83,24 +82,6 @@ def test_programs_with_magic_are_distributed_as_the_reference_says() -> None:
             characters = np.array([*"0123", *["-"] * 252])[found]
             observed = Counter("".join(row) for row in characters)
             assert g_test(observed, distribution(verified).probabilities) > P_MIN, seed
-
-
-def g_test(observed: Counter[str], exact: dict[str, float]) -> float:
-    """p value of the observed counts; rare cells count together, an impossible one gives 0."""
-    shots = sum(observed.values())
-    if any(exact.get(key, 0.0) < 1e-12 for key in observed):
-        return 0.0
-    cells, rare = [], [0.0, 0.0]
-    for key, chance in exact.items():
-        seen, expected = float(observed.get(key, 0)), shots * chance
-        if expected < CELL_MIN:
-            rare = [rare[0] + seen, rare[1] + expected]
-        else:
-            cells.append((seen, expected))
-    if rare[1] > 0:
-        cells.append((rare[0], rare[1]))
-    statistic = 2 * sum(seen * np.log(seen / expected) for seen, expected in cells if seen)
-    return float(chi2.sf(statistic, len(cells) - 1)) if len(cells) > 1 else 1.0
 
 
 @pytest.mark.parametrize("branches", [1, 2, 7, 100])

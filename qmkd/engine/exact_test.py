@@ -21,6 +21,7 @@ from qvm.program import Lowered, LoweredGuard, Step, VerifiedProgram
 from qvm.random_programs import Shape, shaped_program
 from qvm.reference import ReferenceLimit, distribution
 from qvm.verify import verify_bytes
+from tests.likelihood import g_test
 
 NEAR = 1e-12
 NOISE = Uniform(one=0.03, two=0.05, reset=0.04, readout=0.03)
@@ -73,7 +74,7 @@ def test_rows_of_vectors_under_noise_are_drawn_from_these_probabilities() -> Non
         rows = dense_test.rows(prepared, seed, 4000, NOISE)
         observed = Counter("".join(row) for row in np.array([*"0123", *["-"] * 252])[rows])
         probabilities = exact.exact(prepared, NOISE).probabilities
-        assert dense_test.g_test(observed, probabilities) > dense_test.P_MIN, seed
+        assert g_test(observed, probabilities) > dense_test.P_MIN, seed
 
 
 def test_a_program_that_is_too_large_is_refused_with_what_it_would_take(

@@ -18,7 +18,7 @@ import stim
 from qmkd.engine import dense, engines, magic, run, snapshot, tableau
 from qmkd.engine.batch import Form, run_batches
 from qmkd.engine.choose import active_max
-from qmkd.engine.dense_test import ANGLES, MAGIC, NARROW, NOISE, TALL, allocation, g_test, program
+from qmkd.engine.dense_test import ANGLES, MAGIC, NARROW, NOISE, TALL, allocation, program
 from qmkd.engine.limits import MAGIC_WIDTH_MAX
 from qmkd.engine.noise import IDEAL, NoiseModel, PauliChannel, Uniform
 from qmkd.engine.prepared import Prepared, Rows, Unable
@@ -27,6 +27,7 @@ from qvm.program import Step, VerifiedProgram
 from qvm.random_programs import Shape, shaped_program
 from qvm.reference import distribution
 from qvm.verify import verify_bytes
+from tests.likelihood import g_test
 
 P_MIN = 1e-6
 WIDE = Shape(

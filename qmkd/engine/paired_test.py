@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from qmkd.core.ports import PairError, Setting
 from qmkd.engine import engines, run
-from qmkd.engine.agreement_test import P_MIN, g_test
+from qmkd.engine.agreement_test import P_MIN
 from qmkd.engine.digests.programs import FAMILIES, NOISES, capable, graph
 from qmkd.engine.exact import exact
 from qmkd.engine.noise import IDEAL
@@ -33,6 +33,7 @@ from qvm import pairs_test
 from qvm.channels import Brokered, Terms, broker
 from qvm.machine import Hardware, Link, Module
 from qvm.pairs import RAW, Pair, werner
+from tests.likelihood import g_test
 
 Json = dict[str, Any]
 Matrix = NDArray[np.complex128]
