@@ -110,7 +110,7 @@ class Traces:
         self._calls: dict[int, dict[int, _Call]] = {}  # by connection, by call
         self._jobs: dict[str, _Job] = {}
         self._segments: dict[int, _Segment] = {}
-        self._checks: dict[int, tuple[_Call, int]] = {}
+        self._checks: dict[int, tuple[_Call, int, int]] = {}  # with worker and time
         self._keeps: deque[_Keep] = deque()
         self._over: dict[type, Callable[[Any, int], None]] = {
             ev.SegmentDone: self._done,
@@ -135,7 +135,8 @@ class Traces:
                 body = reply.body
                 if type(body) is not JobStatus or body.job_id not in self._jobs:
                     return effects
-        if self._announced is not None or self._calls or self._jobs or self._segments:
+        followed = self._calls or self._jobs or self._segments or self._checks
+        if followed or self._announced is not None:
             self._look(now_ns, event, effects)
         return effects
 
@@ -159,15 +160,18 @@ class Traces:
             over(event, at_ns)
         for effect in effects:
             if type(effect) is fx.CheckProgram and call is not None:
-                self._checks[effect.ticket] = (call, at_ns)
+                self._checks[effect.ticket] = (call, effect.worker, at_ns)
             elif type(effect) is fx.RunSegment:
                 self._run(effect, at_ns)
         for keep in keeps:
             self._keep(keep, at_ns)
+        # Of a daemon that keeps nothing there is no other word that a job is over.
         for reply in replies:
-            # Of a daemon that keeps nothing there is no other word that a job is over.
             if isinstance(reply.body, JobStatus) and reply.body.state in FINAL_STATES:
-                self._end(reply.body, at_ns)
+                self._end(reply.body.job_id, reply.body, at_ns)
+        for effect in effects:
+            if type(effect) is fx.SealResults or type(effect) is fx.DropResults:
+                self._end(effect.job_id, None, at_ns)
 
     # --- calls ----------------------------------------------------------------------------------
 
@@ -218,7 +222,7 @@ class Traces:
         """The call for which a worker verified a program."""
         if (asked := self._checks.pop(event.ticket, None)) is None:
             return None
-        call, began_ns = asked
+        call, _, began_ns = asked
         about: Attributes = {"qmk.findings": event.findings_total}
         trace = call.parent.trace_id
         self._tell("verify", trace, _new_id(), call.span_id, began_ns, now_ns, about)
@@ -294,6 +298,9 @@ class Traces:
         ]
         for ticket in lost:
             self._segment_over(ticket, now_ns, {"qmk.result": "lost"}, "worker gone")
+        self._checks = {
+            ticket: check for ticket, check in self._checks.items() if check[1] != event.worker
+        }
 
     def _segment_over(self, ticket: int, now_ns: int, more: Attributes, error: str = "") -> None:
         segment = self._segments.pop(ticket, None)
@@ -325,33 +332,35 @@ class Traces:
                 if (job := self._jobs.get(job_id)) is not None:
                     self._tell("keep", job.trace_id, _new_id(), job.span_id, kept.began_ns, now_ns)
             for status in kept.ended:
-                self._end(status, now_ns)
+                self._end(status.job_id, status, now_ns)
 
-    def _end(self, status: JobStatus, now_ns: int) -> None:
-        job = self._jobs.pop(status.job_id, None)
+    def _end(self, job_id: str, status: JobStatus | None, now_ns: int) -> None:
+        """It is over. status: None where nobody was told how."""
+        job = self._jobs.pop(job_id, None)
         if job is None:
             return
-        told, context = status.telemetry, status.execution_context
+        waited: Attributes = {}
+        held: Attributes = {}
+        about: Attributes = {"qmk.job_id": job_id}
+        error = ""
+        if status is not None:
+            told, context = status.telemetry, status.execution_context
+            waited["qmk.queue_cycles"] = told.queue_cycles
+            held["qmk.machine_cycles"] = told.machine_cycles
+            held["qmk.physical_qubits"] = told.physical_qubits_used
+            held["qmk.moves"] = told.moves
+            about["qmk.state"] = status.state.value
+            about["qmk.shots"] = status.progress.shots_total
+            about["qmk.cpu_ns"] = told.cpu_ns
+            if context is not None:
+                about["qmk.engine"] = context.engine
+            if status.error is not None:
+                error = status.error.type
         placed_ns = job.placed_ns or now_ns
         trace, inside = job.trace_id, job.span_id
-        waited: Attributes = {"qmk.queue_cycles": told.queue_cycles}
         self._tell("queued", trace, _new_id(), inside, job.began_ns, placed_ns, waited)
         if job.placed_ns:
-            held: Attributes = {
-                "qmk.machine_cycles": told.machine_cycles,
-                "qmk.physical_qubits": told.physical_qubits_used,
-                "qmk.moves": told.moves,
-            }
             self._tell("placed", trace, job.place_id, inside, placed_ns, now_ns, held)
-        about: Attributes = {
-            "qmk.job_id": status.job_id,
-            "qmk.state": status.state.value,
-            "qmk.shots": status.progress.shots_total,
-            "qmk.cpu_ns": told.cpu_ns,
-        }
-        if context is not None:
-            about["qmk.engine"] = context.engine
-        error = "" if status.error is None else status.error.type
         self._tell("job", trace, inside, job.call_id, job.began_ns, now_ns, about, error)
 
     def _tell(
