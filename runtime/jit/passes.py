@@ -14,15 +14,18 @@ from runtime.jit.lower import clifford_t
 from runtime.jit.lower.ands import with_ands
 from runtime.jit.lower.clifford_t import to_clifford_t
 from runtime.jit.optimise import portfolio
+from runtime.jit.optimise.edges import without_unseen
 from runtime.jit.optimise.portfolio import optimised
 from runtime.jit.optimise.stretches import about_z
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """before, after: what the circuit costs, of gates that have opcodes. ands: whether gates with
-    two controls go through temporary ANDs. optimised, lowered: of the passes that ran."""
+    """before, between, after: what the circuit costs, of gates that have opcodes; `between` stands
+    behind the optimiser and before rotations are written in T gates. ands: whether gates with two
+    controls go through temporary ANDs. optimised, lowered: of the passes that ran."""
 
     before: Counts
+    between: Counts
     after: Counts
     ands: bool
     optimised: portfolio.Report | None = None
@@ -42,26 +45,37 @@ def passed(
     """The circuit after the passes asked for.
 
     epsilon: write rotations in Clifford and T gates, to this error in operator norm over all of
-    them; None leaves them. optimise: rewrite unitary stretches. ancillas: so many qubits may be
-    added for temporary ANDs, which take measurements and decisions within the shot.
+    them; None leaves them. optimise: leave out what no measurement tells, and rewrite unitary
+    stretches; the circuit then does the same to |0>, but for the global phase. ancillas: so many
+    qubits may be added for temporary ANDs, which take measurements and decisions within the shot.
     Raises `Unreachable` where epsilon is too small for the rotations that there are.
     """
+    before = counts(about_z(expanded(circuit.operations)))
+    if optimise:
+        circuit = circuit.with_operations(without_unseen(circuit.operations))
     ways = [circuit]
     if ancillas and (through := with_ands(circuit, ancillas)) is not circuit:
         ways.append(through)
-    before = counts(about_z(expanded(circuit.operations)))
     found = []
     for way in ways:
         made, first, second = way, None, None
         if optimise:
             done = optimised(way) if epsilon is None else optimised(way, epsilon=epsilon)
+            # Engines bring phases to where nobody sees them.
             made, first = done.circuit, done.report
+            made = made.with_operations(without_unseen(made.operations))
+        between = after = counts(about_z(expanded(made.operations)))
         if epsilon is not None:
             lowered = to_clifford_t(made, epsilon)
             made, second = lowered.circuit, lowered.report
-        after = counts(about_z(expanded(made.operations)))
+            after = counts(made.operations)
         report = Report(
-            before=before, after=after, ands=way is not circuit, optimised=first, lowered=second
+            before=before,
+            between=between,
+            after=after,
+            ands=way is not circuit,
+            optimised=first,
+            lowered=second,
         )
         found.append(Passed(circuit=made, report=report))
     weight = portfolio.EPSILON if epsilon is None else epsilon

@@ -42,6 +42,15 @@ def test_ancillas_are_used_where_they_spare_t_gates(ancillas: int, t: int) -> No
     assert made.circuit.width == 3 + ancillas
 
 
+def test_phases_before_measurements_are_left_out_and_their_rotations_not_written() -> None:
+    phases = [Operation("u", (q,), (angle(0.3), angle(0.4), angle(0.5))) for q in range(3)]
+    report = passed(circuit(phases), epsilon=1e-3, optimise=True).report
+    # Of three rotations each, the first finds |0> and the last is measured.
+    assert (report.before.rotations, report.between.rotations) == (9, 3)
+    assert report.lowered is not None
+    assert report.lowered.rotations == 3
+
+
 def test_ancillas_are_left_where_the_optimiser_does_without() -> None:
     pytest.importorskip("pyzx", reason="an engine of the optimiser")
     source = circuit([TOFFOLIS[0], TOFFOLIS[0]])

@@ -103,13 +103,14 @@ def _sentences(report: Report) -> Iterator[str]:
         )
     if (optimised := report.optimised) is None:
         return
+    source, made = report.before, report.between
     rows = [
         f"{before} -> {after} {what}"
         for what, before, after in (
-            ("T gates", optimised.before.t, optimised.after.t),
-            ("rotations", optimised.before.rotations, optimised.after.rotations),
-            ("two-qubit gates", optimised.before.two_qubit, optimised.after.two_qubit),
-            ("deep", optimised.before.depth, optimised.after.depth),
+            ("T gates", source.t, made.t),
+            ("rotations", source.rotations, made.rotations),
+            ("two-qubit gates", source.two_qubit, made.two_qubit),
+            ("deep", source.depth, made.depth),
         )
     ]
     ands = ", with temporary ANDs" if report.ands else ""
