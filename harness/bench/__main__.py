@@ -32,6 +32,7 @@ NAMES = {
     "qec": "Sampling, decoding and calibration",
     "store": "Durability",
     "durable": "Durability, as clients see it",
+    "corpora": "Circuits that nobody here wrote",
     "synthesis": "Rotations in Clifford and T gates",
     "optimiser": "The optimiser beside Qiskit, tket and pyzx",
 }

@@ -6,10 +6,11 @@ import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
+from qvm.angles import parse_angle
 from qvm.decode import decode_graph
 from qvm.isa import QUBITS_MAX
 from qvm.program import Graph
@@ -29,6 +30,14 @@ def add_circuit(parser: argparse.ArgumentParser) -> None:
     """How a circuit is read and what it is compiled for."""
     parser.add_argument(
         "--format", choices=NAMES, help="of the circuit (default: told by suffix and content)"
+    )
+    parser.add_argument(
+        "--input",
+        metavar="NAME=VALUE",
+        type=_input,
+        action="append",
+        default=[],
+        help="of an `input` of an OpenQASM 3 circuit: a number, or arithmetic in pi",
     )
     parser.add_argument(
         "--drop-noise",
@@ -62,9 +71,20 @@ def add_circuit(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def reading_of(options: argparse.Namespace) -> dict[str, bool]:
+def _input(text: str) -> tuple[str, int | float]:
+    """NAME=VALUE, for argparse."""
+    name, equals, written = text.partition("=")
+    value = parse_angle(written)
+    if not (name and equals) or isinstance(value, str):
+        why = value if isinstance(value, str) else "write NAME=VALUE"
+        raise argparse.ArgumentTypeError(f"{text!r}: {why}")
+    return name, int(value) if written.isdecimal() else value
+
+
+def reading_of(options: argparse.Namespace) -> dict[str, Any]:
     """What the front end is told beside the circuit."""
-    return {"drop_noise": True} if options.drop_noise else {}
+    told: dict[str, Any] = {"drop_noise": True} if options.drop_noise else {}
+    return told | ({"inputs": dict(options.input)} if options.input else {})
 
 
 def ancillas_of(options: argparse.Namespace) -> int:

@@ -32,7 +32,7 @@ class Format(msgspec.Struct, frozen=True, kw_only=True):
 
 FORMATS: Final[tuple[Format, ...]] = (
     Format(name="qasm2"),
-    Format(name="qasm3", suffixes=(".qasm3",)),
+    Format(name="qasm3", suffixes=(".qasm3",), options=("inputs",)),
     Format(name="stim", suffixes=(".stim",), package="stim", options=("drop_noise",)),
     Format(name="qir", suffixes=(".ll",), binary=(".bc",), options=("entry",)),
     Format(name="qiskit", binary=(".qpy",), package="qiskit"),

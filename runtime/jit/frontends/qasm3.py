@@ -15,9 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import openqasm3
+from antlr4 import CommonTokenStream, InputStream
+from antlr4.error.ErrorListener import ErrorListener
 from openqasm3 import ast
-from openqasm3.parser import QASM3ParsingError
+from openqasm3._antlr.qasm3Lexer import qasm3Lexer
+from openqasm3._antlr.qasm3Parser import qasm3Parser
+from openqasm3.parser import QASM3ParsingError, QASMNodeVisitor
 
 from runtime.jit.angles import ZERO, Angle, angle, turn
 from runtime.jit.circuit import Circuit, Position, Unsupported
@@ -634,11 +637,10 @@ class _Reader:
             elif start is not None:
                 self.store(ast.Identifier(name), self.value(start))
             return
-        value = None
+        # What states no value begins as 0, as the language's own examples take for granted.
+        value = _empty(type_)
         if start is not None:
             value = self.reckon.steady(self.reckon.coerced(self.value(start), type_))
-        elif type_.kind == "bit" or type_.dims:
-            value = _empty(type_)
         self.declare(name, Variable(type_, value, self.build.depth))
 
     def constant(self, node: ast.ConstantDeclaration) -> None:
@@ -653,7 +655,7 @@ class _Reader:
         if node.io_identifier is ast.IOKeyword.output:
             self.outputs.append(name)
             bits = tuple(self.build.bits(name, type_.word)) if type_.kind == "bit" else ()
-            self.declare(name, Variable(type_, None, 0, bits))
+            self.declare(name, Variable(type_, _empty(type_), 0, bits))
             return
         if name not in self.inputs:
             raise self.refuse(f"input {name} needs a value")
@@ -974,36 +976,50 @@ def _empty(type_: Type) -> Value:
     if type_.dims:
         inner = type_._replace(dims=type_.dims[1:])
         return [_empty(inner) for _ in range(type_.dims[0])]
-    if type_.kind in ("bit", "angle"):
+    if type_.kind == "bit" or (type_.kind == "angle" and type_.width is not None):
         return Bits([False] * type_.word, type_.kind)
-    return 0.0 if type_.kind in ("float", "complex") else 0
+    return 0.0 if type_.kind in ("float", "complex", "angle") else 0
+
+
+class _Refusing(ErrorListener):  # type: ignore[misc]
+    """Takes the place of the parser's own listener, which writes to the terminal."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+
+    def syntaxError(  # noqa: N802
+        self, recognizer: Any, symbol: Any, line: int, column: int, message: str, error: Any
+    ) -> None:
+        construct = "" if symbol is None else repr(symbol.text)
+        why = f"this is not OpenQASM 3: {message}"
+        raise Unsupported(line, column + 1, construct, why, file=self.file)
 
 
 def parse(source: str, file: str) -> ast.Program:
     """The syntax tree. Raises Unsupported where the source is no OpenQASM 3."""
+    listener = _Refusing(file)
+    lexer = qasm3Lexer(InputStream(source))
+    parser = qasm3Parser(CommonTokenStream(lexer))
+    for each in (lexer, parser):
+        each.removeErrorListeners()
+        each.addErrorListener(listener)
     try:
-        return openqasm3.parse(source)
+        visitor: Any = QASMNodeVisitor
+        program: ast.Program = visitor().visitProgram(parser.program())
     except QASM3ParsingError as error:
-        raise _misread(error, file) from error
+        raise _misread(str(error), file) from error
     except RecursionError as error:
         raise Unsupported(0, 0, "", "it nests too deep to be read", file=file) from error
+    return program
 
 
-def _misread(error: QASM3ParsingError, file: str) -> Unsupported:
-    cause: BaseException | None = error.__cause__
-    while cause is not None:
-        inner = cause.args[0] if cause.args and isinstance(cause.args[0], Exception) else cause
-        token = getattr(inner, "offendingToken", None)
-        if token is not None:
-            why = "this is not OpenQASM 3"
-            return Unsupported(token.line, token.column + 1, repr(token.text), why, file=file)
-        cause = cause.__cause__
-    # The parser's own visitor writes `L{line}:C{column}: reason`.
-    place, colon, why = str(error).partition(": ")
+def _misread(message: str, file: str) -> Unsupported:
+    """What the visitor refuses, which it writes as `L{line}:C{column}: reason`."""
+    place, colon, why = message.partition(": ")
     line, _, column = place.removeprefix("L").partition(":C")
     if colon and line.isdecimal() and column.isdecimal():
         return Unsupported(int(line), int(column) + 1, "", why, file=file)
-    return Unsupported(0, 0, "", str(error) or "this is not OpenQASM 3", file=file)
+    return Unsupported(0, 0, "", message or "this is not OpenQASM 3", file=file)
 
 
 _ADDITIVE: Final = frozenset({

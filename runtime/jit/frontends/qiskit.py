@@ -121,6 +121,8 @@ class _Reader:
     ) -> None:
         inner = getattr(operation, "definition", None)
         if inner is None:
+            inner = _synthesised(operation)
+        if inner is None:
             raise self.build.unsupported(f"{operation.name} has no definition")
         self.inside(inner, wires, bits, depth)
 
@@ -277,6 +279,17 @@ _REFUSED: Final = {
     "store": "variables other than bits are not carried over",
     "delay": "QVM has no time to wait for",
 }
+
+
+def _synthesised(operation: Any) -> Any:
+    """What Qiskit makes of an operation without a definition, such as a permutation; or None."""
+    from qiskit import QuantumCircuit
+    from qiskit.transpiler.passes import HighLevelSynthesis
+
+    whole = QuantumCircuit(operation.num_qubits, operation.num_clbits)
+    whole.append(operation, whole.qubits, whole.clbits)
+    made = HighLevelSynthesis()(whole)
+    return None if any(each.name == operation.name for each in made.data) else made
 
 
 def _steady(body: Any) -> bool:

@@ -10,9 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister, qasm2, qasm3, qpy
-from qiskit.circuit import Gate, Parameter
+from qiskit.circuit import (
+    AnnotatedOperation,
+    ControlModifier,
+    Gate,
+    Parameter,
+    PowerModifier,
+)
 from qiskit.circuit.classical import expr
-from qiskit.circuit.library import PauliGate, QFTGate, standard_gates
+from qiskit.circuit.library import PauliGate, PermutationGate, QFTGate, SXGate, standard_gates
 from qiskit.circuit.random import random_circuit
 from qiskit.quantum_info import Operator
 
@@ -61,6 +67,8 @@ def test_gates_made_of_gates_are_taken_apart_with_their_phases() -> None:
     circuit.append(PauliGate("XYZ"), [1, 2, 3])
     circuit.mcx([0, 1, 2], 3, ctrl_state="010")
     circuit.append(QFTGate(2).control(1), [3, 0, 1])
+    circuit.append(PermutationGate([2, 0, 1]), [1, 3, 0])
+    circuit.append(AnnotatedOperation(SXGate(), [ControlModifier(2), PowerModifier(3)]), [2, 0, 1])
     assert_same_matrix(circuit, load(circuit))
 
 

@@ -1,0 +1,143 @@
+"""Circuits that nobody here wrote, and what another simulator says they measure.
+
+MQT Bench makes its circuits here. Corpora of files are checkouts that QMKD_CORPORA names a folder
+of: each folder in it is one corpus, every `*.qasm` and `*.qasm3` below it a circuit. Expected
+outcomes come from Qiskit's state vectors where nothing depends on a measurement, else from Aer's
+shots; OpenQASM 3 is read for that by Qiskit's own importer.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+FOLDERS = "QMKD_CORPORA"
+SUFFIXES: Final = (".qasm", ".qasm3")
+SIZES: Final = (3, 4, 5, 6, 8, 10, 14)
+QUICK_SIZES: Final = (4, 6)
+NODES_MAX: Final = 60_000
+VECTOR_QUBITS_MAX: Final = 16
+AER_QUBITS_MAX: Final = 26
+AER_SHOTS: Final = 20_000
+
+
+class Source(NamedTuple):
+    """One circuit: its corpus and name, what the front end is given, and Qiskit's own reading."""
+
+    corpus: str
+    name: str
+    given: Any
+    peer: Callable[[], Any]
+
+
+class Expected(NamedTuple):
+    """Probabilities of every outcome as an integer (bit i of the measured bits is bit i), or shots.
+
+    exact: float64, shape (2^bits,), or None. counts: of Aer, where there is no exact answer.
+    """
+
+    exact: NDArray[np.float64] | None
+    counts: dict[int, int]
+
+
+def sources(quick: bool) -> Iterator[Source]:
+    """MQT Bench, where it is installed, and the files of the folders."""
+    yield from _mqt(QUICK_SIZES if quick else SIZES)
+    if FOLDERS in os.environ:
+        for corpus in sorted(Path(os.environ[FOLDERS]).iterdir()):
+            for path in sorted(corpus.rglob("*")):
+                if path.suffix in SUFFIXES:
+                    yield Source(corpus.name, str(path.relative_to(corpus)), path, _reader(path))
+
+
+def _mqt(sizes: tuple[int, ...]) -> Iterator[Source]:
+    try:
+        from mqt.bench import get_benchmark_alg
+        from mqt.bench.benchmarks import get_available_benchmark_names
+    except ModuleNotFoundError:
+        return
+    for name in get_available_benchmark_names():
+        for size in sizes:
+            try:
+                circuit = get_benchmark_alg(name, size)
+            except Exception:  # a benchmark says in its own ways that it has no such size
+                continue
+            yield Source("MQT Bench", f"{name} {size}", circuit, circuit.copy)
+
+
+def _reader(path: Path) -> Callable[[], Any]:
+    def read() -> Any:
+        from qiskit import qasm2, qasm3
+
+        text = path.read_text(encoding="utf-8-sig")
+        if "OPENQASM 2" in text:
+            return qasm2.loads(
+                text,
+                include_path=[*qasm2.LEGACY_INCLUDE_PATH, str(path.parent)],
+                custom_instructions=qasm2.LEGACY_CUSTOM_INSTRUCTIONS,
+            )
+        return qasm3.loads(text)
+
+    return read
+
+
+def expected(circuit: Any) -> Expected | None:
+    """What Qiskit says the circuit measures into its classical bits; None where it is too wide."""
+    from qiskit import transpile
+    from qiskit.quantum_info import Statevector
+    from qiskit_aer import AerSimulator
+
+    if not dynamic(circuit) and circuit.num_qubits <= VECTOR_QUBITS_MAX:
+        measured = {
+            circuit.find_bit(each.clbits[0]).index: circuit.find_bit(each.qubits[0]).index
+            for each in circuit.data
+            if each.name == "measure"
+        }
+        bare = circuit.copy_empty_like()
+        for each in circuit.data:
+            if each.name not in ("measure", "barrier"):
+                bare.append(each)
+        outcomes = Statevector(bare).probabilities(sorted(set(measured.values())))
+        return Expected(_placed(outcomes, measured, circuit.num_clbits), {})
+    if circuit.num_qubits > AER_QUBITS_MAX:
+        return None
+    device = AerSimulator(seed_simulator=1)
+    counts = device.run(transpile(circuit, device), shots=AER_SHOTS).result().get_counts()
+    return Expected(None, {int(key.replace(" ", ""), 2): number for key, number in counts.items()})
+
+
+def _placed(
+    outcomes: NDArray[np.float64], measured: dict[int, int], bits: int
+) -> NDArray[np.float64]:
+    """Probabilities over qubits, sorted, as probabilities over classical bits."""
+    qubits = sorted(set(measured.values()))
+    found = np.zeros(1 << bits)
+    numbers = np.arange(len(outcomes))
+    places = np.zeros_like(numbers)
+    for bit, qubit in measured.items():
+        places |= (numbers >> qubits.index(qubit) & 1) << bit
+    np.add.at(found, places, outcomes)
+    return found
+
+
+def dynamic(circuit: Any) -> bool:
+    """Whether anything but measurements and barriers comes after a measurement of its qubit."""
+    over: set[Any] = set()
+    for each in circuit.data:
+        if each.name == "measure":
+            if each.qubits[0] in over:
+                return True
+            over.add(each.qubits[0])
+        elif each.name != "barrier" and (
+            each.clbits
+            or each.name in ("reset", "initialize")
+            or getattr(each.operation, "condition", None) is not None
+            or over.intersection(each.qubits)
+        ):
+            return True
+    return False
