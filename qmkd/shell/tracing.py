@@ -262,7 +262,11 @@ class Traces:
         job = None if segment is None else self._jobs.get(segment.job)
         if segment is None or job is None or answer.ran is None:
             return
-        report = None if isinstance(answer, msg.Failed) else answer.report
+        report = None
+        if not isinstance(answer, msg.Failed):
+            report = answer.report
+        elif answer.reason == "unloaded":
+            return  # it is sent again, and runs then
         about: Attributes = {"qmk.worker": segment.attributes["qmk.worker"]}
         if report is not None:
             about |= {"qmk.shots": report.shots, "qmk.cpu_ns": report.cpu_ns}
