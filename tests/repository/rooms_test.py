@@ -53,9 +53,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "harness.pictures": {"numpy", "stim", "matplotlib", "harness", "qmkd.qec"},
     # The benchmarks put the engine and the kernel beside their peers in one process.
     "harness.bench": {
-        "msgspec", "numpy", "scipy", "stim", "trio", "jsonrpcserver", "syscalls", "qvm", "qmkd", "runtime",
-        "harness", "rich", "qdk", "qiskit", "qiskit_aer", "qulacs", "pymatching", "sinter", "mqt",
-        "pygridsynth",
+        "msgspec", "numpy", "scipy", "stim", "trio", "jsonrpcserver", "syscalls", "qvm", "qmkd",
+        "runtime", "harness", "rich", "qdk", "qiskit", "qiskit_aer", "qulacs", "pymatching",
+        "sinter", "mqt", "pygridsynth",
     },
 }  # fmt: skip
 
