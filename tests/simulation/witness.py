@@ -628,8 +628,11 @@ class Witness:
 
 # --- fingerprints -------------------------------------------------------------------------------
 
+# `version` only serves the kernel's own assertion about direct refusals; a request that is parked
+# and refused within one step leaves nothing but its count.
 _UNSEEN = {
     "now_ns", "out", "notices", "peers", "touched_ns", "stirred", "planner", "machine", "brokered",
+    "version",
 }  # fmt: skip
 
 
