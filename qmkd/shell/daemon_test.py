@@ -101,6 +101,15 @@ def stored(profile: str) -> dict[str, Any]:
     }
 
 
+def stored_and_measured(line: Line, noise: str) -> dict[str, Any]:
+    """Many shots of that, in a session of its own; the status at the end."""
+    session, graph = line.session(), stored("logical:Surface(d=3)")
+    policy = {"shots": 20_000, "seed": 5, "noise": noise}
+    job = line.call("q_submit", session_id=session, graph=graph, policy=policy)["job_id"]
+    done: dict[str, Any] = line.call("q_wait", session_id=session, job_id=job)
+    return done
+
+
 def test_what_no_table_knows_is_measured_once_and_kept() -> None:
     """Both lives of the daemon give the same bits, and the second measures nothing."""
     config = 'physical_noise = "si1000 0.0061"\nworkers = 1\n'
@@ -108,14 +117,7 @@ def test_what_no_table_knows_is_measured_once_and_kept() -> None:
     with short_folder() as folder:
         for _ in range(2):
             with running_daemon(folder, config=config) as daemon, Line(daemon.socket) as line:
-                session = line.session()
-                job = line.call(
-                    "q_submit",
-                    session_id=session,
-                    graph=stored("logical:Surface(d=3)"),
-                    policy={"shots": 20_000, "seed": 5, "noise": "calibrated"},
-                )["job_id"]
-                done = line.call("q_wait", session_id=session, job_id=job)
+                done = stored_and_measured(line, "calibrated")
             assert done["state"] == "COMPLETED", done
             records.append((done["counts"], done["execution_context"]))
         assert daemon.log.count("measured a point") == 1
@@ -132,14 +134,7 @@ def test_what_no_table_knows_is_measured_once_and_kept() -> None:
 def test_decoders_are_as_fast_as_configured() -> None:
     config = "workers = 1\n[decoder]\nwindow_ns = 5000\nevent_ns = 100\nweight_max = 1\n"
     with running_daemon(config=config) as daemon, Line(daemon.socket) as line:
-        session = line.session()
-        job = line.call(
-            "q_submit",
-            session_id=session,
-            graph=stored("logical:Surface(d=3)"),
-            policy={"shots": 20_000, "seed": 5, "noise": "decoded"},
-        )["job_id"]
-        done = line.call("q_wait", session_id=session, job_id=job)
+        done = stored_and_measured(line, "decoded")
     figures = done["telemetry"]["decoder"]
     assert done["execution_context"]["decoder"]["weight_max"] == 1
     assert figures["calls"] == figures["histories"] == 20_000
