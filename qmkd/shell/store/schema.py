@@ -20,7 +20,7 @@ Durability = Literal["power", "process"]
 DATABASE_NAME: Final = "qmkd.db"  # in the state directory
 APPLICATION_ID: Final = 0x514D4B44  # "QMKD": whose file it is
 WAL_BYTES_KEPT: Final = 64 << 20  # a write-ahead log that grew larger is cut back
-WAL_PAGES_MAX: Final = 4096  # in it before they are moved into the file
+WAL_PAGES_MAX: Final = 4096  # in it before they are moved into the file, by who commits
 CACHE_BYTES: Final = 16 << 20  # of pages; what is inserted stays in it until it is committed
 STATEMENTS_CACHED: Final = 256
 BUSY_S: Final = 0.25  # waited for a lock, each time one is met
@@ -195,7 +195,7 @@ def open_to_write(path: Path, durability: Durability) -> sqlite3.Connection:
         db.execute("PRAGMA foreign_keys = ON")
         db.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
         db.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
-        db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES_MAX}")
+        db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES_MAX if durability == 'power' else 0}")
         db.execute(f"PRAGMA cache_size = -{CACHE_BYTES >> 10}")
         db.execute("PRAGMA temp_store = MEMORY")
         # What is freed need not be overwritten page by page; whoever reads the file reads all.

@@ -2,7 +2,8 @@
 
 What is short is apart from what may take long, because the loop does the one and the writing
 thread the other: `begin` inserts rows, which touches nothing but memory, and `finish` copies large
-rows and deletes. Who commits, and what happens when something fails, is `writer.py`.
+rows and deletes; `do` does both where that is short. Who commits, and what happens when something
+fails, is `writer.py`.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
+from math import inf
 from typing import Any, Final
 
 import msgspec
 
-from qmkd.core.records import Gone
+from qmkd.core.records import Gone, SnapshotRow
 from qmkd.shell.store import copying
 from qmkd.shell.store.rows import NOTHING_GONE, Entry, Place, Region, graph_values
 from qmkd.shell.store.schema import BUSY_S, CHUNK_BYTES
+
+LIGHT_BYTES_MAX: Final = 64 << 10  # of a job's slices, for it to be deleted in no time
 
 
 class Statements:
@@ -31,6 +35,7 @@ class Statements:
         self._db = db
         self._unfinished = False  # what was begun
         self._deleted = False  # something, since graphs were inserted last
+        self._slices: dict[str, int] = {}  # bytes of the slices of jobs that were inserted here
         self._doubtful = 0  # up to this number, rows may be durable though their commit failed
         self._run = os.urandom(8)  # tells our numbers from those of earlier daemons
         self._graphs = self._graphs_stored()
@@ -42,6 +47,22 @@ class Statements:
         self._unfinished = not all(entry.is_short for entry in batch)
         self._insert(next(_parts(batch)) if self._unfinished else batch)
         self._count(batch)
+
+    def do(self, batch: Sequence[Entry]) -> bool:
+        """Begin a transaction and do all of it, if that is short; or nothing. Returns which."""
+        if not all(entry.is_short or self._is_light(entry) for entry in batch):
+            return False
+        self._db.execute("BEGIN IMMEDIATE")
+        self._unfinished = False
+        self._do(batch)
+        return True
+
+    def _is_light(self, entry: Entry) -> bool:
+        """Whether what goes with it is known to be small."""
+        gone, slices = entry.gone, self._slices
+        return not (entry.regions or entry.copies or gone.checkpoints or gone.snapshots) and all(
+            slices.get(job, inf) <= LIGHT_BYTES_MAX for job in (*gone.jobs, *gone.results)
+        )
 
     def finish(self, batch: Sequence[Entry]) -> None:
         """Do the rest of what was begun."""
@@ -65,11 +86,14 @@ class Statements:
             run, kept = self._db.execute("SELECT run, kept FROM counters").fetchone()
             batch = [entry for entry in batch if run != self._run or entry.keep.number > kept]
         if batch:
-            for part in _parts(batch):
-                self._insert(part)
-                self._move(part)
-                self._delete(part)
-            self._count(batch)
+            self._do(batch)
+
+    def _do(self, batch: Sequence[Entry]) -> None:
+        for part in _parts(batch):
+            self._insert(part)
+            self._move(part)
+            self._delete(part)
+        self._count(batch)
 
     def commit(self) -> None:
         """With the interpreter free all the while: `execute` would want it several times."""
@@ -103,16 +127,31 @@ class Statements:
         for entry in part:
             for table, rows in entry.tables.items():
                 gathered.setdefault(table, []).extend(rows)
+        self._weigh(gathered)
         for table, (head, values) in _INSERTS.items():
             if table in gathered:
                 _insert(self._db, head, values, gathered[table])
+
+    def _weigh(self, gathered: dict[str, list[tuple[Any, ...]]]) -> None:
+        """Note how much there is of jobs inserted here; what has snapshots may be more."""
+        slices = self._slices
+        slices.update((values[1], 0) for values in gathered.get("jobs", ()))
+        for table in ("slices", "rows"):
+            for job, _, piece in gathered.get(table, ()):
+                if job in slices:
+                    slices[job] += len(piece)
+        for _, holder, _ in gathered.get("snapshots", ()):
+            slices.pop(holder, None)
 
     def _move(self, part: Sequence[Entry]) -> None:
         for entry in part:
             for place, first_byte, region in entry.regions:
                 self._insert_region(place, first_byte, region)
+                self._slices.pop(str(place[1]), None)
             for row in entry.copies:
                 copying.copy(self._db, row)
+                target = row.holder if isinstance(row, SnapshotRow) else row.target
+                self._slices.pop(target, None)
 
     def _graphs_stored(self) -> set[tuple[str, bytes]]:
         return set(self._db.execute("SELECT tenant, digest FROM graphs"))
@@ -141,6 +180,8 @@ class Statements:
             if entry.gone != NOTHING_GONE:
                 for field in Gone.__struct_fields__:
                     gone.setdefault(field, []).extend(getattr(entry.gone, field))
+                for job in entry.gone.jobs:
+                    self._slices.pop(job, None)
         if gone:
             names = msgspec.json.encode(gone).decode()
             self._db.execute("INSERT INTO gone (names) VALUES (?)", (names,))

@@ -3,8 +3,10 @@
 The one writing connection belongs to the loop or to the writing thread, never to both. The loop
 inserts what has gathered, which touches only memory, and hands the connection over; the thread
 commits, for which it needs the interpreter as good as never, and hands it back. So a hundred
-submissions cost one flush of the disk (group commit), and the loop waits for none. When the disk
-fails, nothing is lost or reordered: the thread tries again until it succeeds.
+submissions cost one flush of the disk (group commit), and the loop waits for none. Where nothing is
+to be flushed, because only the end of the process is to be survived, the loop commits what is short
+itself, and the thread is left with what waits for a disk. When the disk fails, nothing is lost or
+reordered: the thread tries again until it succeeds.
 """
 
 from __future__ import annotations
@@ -45,6 +47,12 @@ BEGUN_BYTES_MAX: Final = 1 << 20  # of rows that the loop inserts itself: some t
 JOIN_SHARE: Final = 0.25  # of the last transaction's time
 JOIN_S_MIN: Final = 0.0005  # less is not worth it
 JOIN_S_MAX: Final = 0.002
+LOG_BYTES_MAX: Final = 16 << 20  # in the log before the thread moves them into the file
+# What a transaction writes to it, about: the last page of each table and index, and pages with what
+# it inserts, with places in indices, and with what it deletes.
+LOG_BYTES_COMMIT: Final = 40_000
+LOG_BYTES_SHARE: Final = 3
+DELETIONS_MAX: Final = 64  # commits that took something away, before we look for pages to give back
 RETRY_S_MIN: Final = 0.25
 RETRY_S_MAX: Final = 2.0
 FLUSH_S_MAX: Final = 5.0  # at the end, for what is queued
@@ -108,6 +116,8 @@ class Store:
         self._queue: list[Entry] = []  # of these, what the thread has not been handed
         self._backlog = 0
         self._ours = True  # the writing connection
+        self._commits_itself = durability == "process"
+        self._log_bytes = self._deletions = 0  # since the thread moved the log, gave pages back
         self._settling = False
         self._handed = 0  # entries, the last time
         self._handed_at = 0.0
@@ -179,9 +189,44 @@ class Store:
         if self._queue and self._waits_for_more():
             return
         batch, self._queue = self._queue, []
+        if self._commits_itself and self._commit(batch):
+            return
         self._ours = False
         self._handed, self._handed_at = len(batch), monotonic()
-        writer.inbox.put((batch, bool(batch) and self._begin(batch)))
+        begun = bool(batch) and not writer.log_is_long and self._begin(batch)
+        writer.inbox.put((batch, begun))
+
+    def _commit(self, batch: Sequence[Entry]) -> bool:
+        """Do all of it, if that is short, for `collect` to tell. Returns whether it is done; the
+        thread says why it is not."""
+        size = sum(entry.size for entry in batch)
+        if not batch or size > BEGUN_BYTES_MAX or self._log_is_long(size):
+            return False
+        writer = self._writer
+        try:
+            if not writer.statements.do(batch):
+                return False
+            writer.statements.commit()
+        except (sqlite3.Error, MemoryError):
+            writer.statements.take_back(batch)
+            return False
+        self._deletions += writer.statements.deleted
+        if self._deletions >= DELETIONS_MAX:
+            self._deletions, writer.shrinking = 0, True
+        writer.news.put(batch[-1].keep.number)
+        self.bell.ring()
+        return True
+
+    def _log_is_long(self, more: int) -> bool:
+        """Whether it is time for the thread to move the log into the file, which waits for a disk.
+
+        more: bytes that are about to be written.
+        """
+        self._log_bytes += LOG_BYTES_COMMIT + LOG_BYTES_SHARE * more
+        long = self._log_bytes > LOG_BYTES_MAX
+        if long:
+            self._log_bytes, self._writer.log_is_long = 0, True
+        return long
 
     def _waits_for_more(self) -> bool:
         """Whether it is worth to wait; then the thread rings when it no longer is."""
@@ -297,6 +342,7 @@ class _Writer:
         self.inbox: queue.SimpleQueue[_Work | float | None] = queue.SimpleQueue()
         self.news: queue.SimpleQueue[int | str | BaseException | _Resting] = queue.SimpleQueue()
         self.shrinking = True  # perhaps the daemon before did not get to it
+        self.log_is_long = False
         self._waiting: deque[Entry] = deque()
         self._told: set[str] = set()
         self._closing = threading.Event()
@@ -343,6 +389,8 @@ class _Writer:
 
     def _write_waiting(self, begun: bool) -> None:
         """Write all that is waiting, trying until it is written or closing takes too long."""
+        if self.log_is_long:
+            self._move_log()
         alone, retry_s = False, RETRY_S_MIN
         while self._waiting and (begun or monotonic() < self._until):
             # After a failure one by one: a small transaction may fit where a large does not.
@@ -365,6 +413,16 @@ class _Writer:
             if self._waiting:
                 self._ring()
             self.shrinking = self.shrinking or self.statements.deleted
+
+    def _move_log(self) -> None:
+        """Into the file, where nobody reads of it. What is written next begins the log anew, for
+        which SQLite flushes its head."""
+        self.log_is_long = False
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as error:
+            if what_failed(error) is None:  # else what is written next will tell
+                raise
 
     def _write(self, batch: Sequence[Entry], begun: bool) -> None:
         """One transaction."""

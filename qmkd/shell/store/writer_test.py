@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from qmkd.core.effects import Keep
 from qmkd.core.records import SessionRow
-from qmkd.shell.store import Damaged, Store
+from qmkd.shell.store import Damaged, Durability, Store
 from qmkd.shell.store.conftest import (
     ACK,
     Keeper,
@@ -34,6 +34,7 @@ from qmkd.shell.store.conftest import (
     rows_of,
     tell_until_killed,
 )
+from qmkd.shell.store.writer import LOG_BYTES_MAX
 from syscalls.ids import SessionId
 
 
@@ -74,13 +75,14 @@ def test_what_was_told_is_found_again_by_the_next_daemon(path: Path) -> None:
     assert MemoryRegion.open == 0
 
 
-@settings(max_examples=8, deadline=None)
+@pytest.mark.parametrize("durability", ["power", "process"])
+@settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 2**32), parts=st.lists(st.integers(1, 30), min_size=1, max_size=6))
 def test_any_story_told_in_any_batches_is_found_again(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, parts: list[int]
+    tmp_path_factory: pytest.TempPathFactory, durability: str, seed: int, parts: list[int]
 ) -> None:
     path = tmp_path_factory.mktemp("store") / "qmkd.db"
-    keeper, story = Keeper(path), Story(seed)
+    keeper, story = Keeper(path, durability=durability), Story(seed)
     for part in parts:
         keeper.tell(story, part)
         keeper.wait(story.told)
@@ -164,6 +166,43 @@ def test_many_queued_keeps_share_a_transaction(keeper: Keeper, path: Path) -> No
     assert len(keeper.said) <= 5, "one alone after the failure, then all others together"
 
 
+def test_what_needs_no_flush_is_durable_at_once_and_told_when_it_is_asked_for(path: Path) -> None:
+    keeper = Keeper(path, durability="process")
+    keeper.store.keep(session(1), rows_of)
+    keeper.wait(1)
+    while keeper.store._writer.shrinking or not keeper.store._ours:
+        select.select([keeper.store], [], [], 60.0)
+        keeper.store.collect()
+    keeper.store.keep(session(2), rows_of)
+    found = keeper.store.load().sessions
+    assert ([row.id for row in found], keeper.said) == (["s1", "s2"], [1])
+    keeper.wait(2)
+    keeper.store.close()
+
+
+def test_a_log_that_nobody_flushes_is_moved_into_the_file_all_the_same(path: Path) -> None:
+    keeper, text = Keeper(path, durability="process"), "x" * 200_000
+    told = 4 * LOG_BYTES_MAX // len(text)
+    for number in range(1, told + 1):
+        row = SessionRow(id=SessionId(f"s{number % 9}"), tenant=text, granted=(), opened_ns=1)
+        keeper.store.keep(Keep(number=number, epoch=1, numbered=1, rows=(row,)), rows_of)
+        keeper.wait(number)
+    assert path.with_name("qmkd.db-wal").stat().st_size < 2 * LOG_BYTES_MAX
+    assert path.stat().st_size > 9 * len(text)
+    keeper.store.close()
+
+
+def test_jobs_that_go_without_a_flush_go_as_they_do_with_one(path: Path) -> None:
+    """Light ones are deleted by the loop, others by the thread; nothing of either is left."""
+    story, keeper = Story(12), Keeper(path, durability="process")
+    for _ in range(400):
+        keeper.tell(story, 1)
+        keeper.wait(story.told)
+    assert_holds(keeper.store, story)
+    assert not keeper.store._writer.statements._slices.keys() - story.jobs.keys()
+    keeper.store.close()
+
+
 def test_a_session_kept_again_is_changed(keeper: Keeper) -> None:
     keeper.store.keep(session(1, "before"), rows_of)
     row = SessionRow(id=SessionId("s1"), tenant="after", granted=(), opened_ns=5)
@@ -196,8 +235,9 @@ def locked(path: Path) -> sqlite3.Connection:
     return other
 
 
-def test_a_foreign_lock_delays_and_loses_nothing(keeper: Keeper, path: Path) -> None:
-    story = Story(5)
+@pytest.mark.parametrize("durability", ["power", "process"])
+def test_a_foreign_lock_delays_and_loses_nothing(path: Path, durability: str) -> None:
+    keeper, story = Keeper(path, durability=durability), Story(5)
     keeper.tell(story, 10)
     keeper.wait(10)
     told_before = deepcopy(story)
@@ -211,6 +251,7 @@ def test_a_foreign_lock_delays_and_loses_nothing(keeper: Keeper, path: Path) -> 
     keeper.wait(30)
     assert keeper.said.count("locked") == 1, "said once until something is written"
     assert_holds(keeper.store, story)
+    keeper.store.close()
 
 
 def test_each_failure_is_told_anew_once_something_was_written(keeper: Keeper, path: Path) -> None:
@@ -269,10 +310,11 @@ def test_running_out_of_memory_inside_a_transaction_takes_it_back_and_tries_agai
     keeper.store.close()
 
 
+@pytest.mark.parametrize("durability", ["power", "process"])
 def test_a_commit_that_was_durable_though_it_failed_is_not_done_twice(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch, durability: str
 ) -> None:
-    keeper, story = Keeper(path), Story(8)
+    keeper, story = Keeper(path, durability=durability), Story(8)
     statements = keeper.store._writer.statements
     commit, failures = statements.commit, [2]
 
@@ -352,14 +394,14 @@ def test_closing_gives_up_on_a_disk_that_does_not_recover(path: Path) -> None:
 # --- a process that is killed -------------------------------------------------------------------
 
 
-def kill_rounds(path: Path, seed: int, rounds: int) -> int:
+def kill_rounds(path: Path, seed: int, rounds: int, durability: Durability = "power") -> int:
     """Kill a writer, look at what it left, go on from there. Returns how many Keeps it took."""
     context = get_context("forkserver")
     context.set_forkserver_preload(["qmkd.shell.store.conftest"])
     story, chance = Story(seed), Random(seed)
     for _ in range(rounds):
         ours, theirs = context.Pipe(duplex=False)
-        child = context.Process(target=tell_until_killed, args=(path, story, theirs))
+        child = context.Process(target=tell_until_killed, args=(path, story, theirs, durability))
         child.start()
         theirs.close()
         acked = ACK.unpack(os.read(ours.fileno(), ACK.size))[0]
@@ -380,10 +422,18 @@ def kill_rounds(path: Path, seed: int, rounds: int) -> int:
     return story.told
 
 
-def test_a_killed_writer_loses_nothing_that_it_acknowledged(path: Path) -> None:
-    assert kill_rounds(path, seed=1, rounds=12) >= 12
+@pytest.mark.parametrize("durability", ["power", "process"])
+def test_a_killed_writer_loses_nothing_that_it_acknowledged(
+    path: Path, durability: Durability
+) -> None:
+    assert kill_rounds(path, seed=1, rounds=8, durability=durability) >= 8
 
 
 @pytest.mark.slow
 def test_five_hundred_killed_writers_lose_nothing_that_they_acknowledged(path: Path) -> None:
     assert kill_rounds(path, seed=2, rounds=500) >= 500
+
+
+@pytest.mark.slow
+def test_nor_do_two_hundred_that_never_flush(path: Path) -> None:
+    assert kill_rounds(path, seed=3, rounds=200, durability="process") >= 200
