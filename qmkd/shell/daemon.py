@@ -1,8 +1,9 @@
 """The daemon's life: take its places, start the workers, serve, stop cleanly.
 
-`serve` is the only function here that starts anything. The order matters: the state directory is
-locked first, so that a second daemon touches nothing; the socket is bound last but one, so that
-whoever can connect is served; the service manager hears of it last.
+The order matters: the state directory is locked first, so that a second daemon touches nothing; the
+socket is bound before anything takes long, so that clients wait instead of failing, and listened to
+as soon as what was kept is read, so that they do not wait for workers: jobs do. The service manager
+hears of it last, when there is a worker.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import gc
 import logging
 import os
@@ -23,11 +25,10 @@ from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
 from time import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import trio
-from prometheus_client.metrics_core import Metric
 
 from qmkd.core import events as ev
 from qmkd.core.figures import figures
@@ -41,7 +42,7 @@ from qmkd.shell.activation import BadActivation, notify, taken_sockets
 from qmkd.shell.config import Config, metrics_path
 from qmkd.shell.hub import Hub
 from qmkd.shell.limits import BACKLOG, DESCRIPTORS_SPARE, Limits
-from qmkd.shell.metrics import Counts, Outside, Scrapes, families, listeners
+from qmkd.shell.metrics.counting import Counts
 from qmkd.shell.pump import Pump
 from qmkd.shell.reloading import LOCK_NAME, Reloader
 from qmkd.shell.results import ROWS_KEPT_BYTES_MAX, Results
@@ -51,6 +52,9 @@ from qmkd.shell.tables import MEASURABLE, Tables, name_of, shipped
 from qmkd.shell.tracing import Teller, Traces
 from qmkd.shell.workers import Pool
 from syscalls.version import ABI_VERSION, QVM_VERSION, schema_digest
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
 
 EXIT_STOPPED = 0
 EXIT_FAILED = 1
@@ -85,6 +89,7 @@ def openrpc_document() -> bytes:
     return files("syscalls").joinpath("schemas", "openrpc.json").read_bytes()
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """What this build is and what it computes with, by name."""
     ours = {
@@ -211,12 +216,12 @@ async def _serve_from(
         if traces is not None:
             nursery.start_soon(traces.teller.run)
         try:
+            for listener in places.listeners:
+                server.listen(listener)
             await _either(pool.settled, stopping)
             if pool.broken:
                 raise CannotStart(pool.broken)
             _quiet_collector()
-            for listener in places.listeners:
-                server.listen(listener)
             await nursery.start(watch.serve, server)
             _log.info("ready", extra={"socket": config.socket, "workers": config.workers})
             serving = f"Serving {config.socket} with {config.workers} workers."
@@ -256,7 +261,6 @@ class _Watch:
     ) -> None:
         self.traces = traces
         self._config, self._kernel, self._counts, self._store = config, kernel, counts, store
-        self._scrapes = Scrapes(self._collect)
         self._versions = versions()
         self._started_s = time()
         for rule in kernel.state.machine.tenants:
@@ -264,7 +268,11 @@ class _Watch:
 
     async def serve(self, server: Server, task_status: trio.TaskStatus[None]) -> None:
         """Answer scrapes until cancelled, where that is wanted and there is a place to."""
-        self._server = server
+        # They take long to import, and calls are answered already.
+        from qmkd.shell.metrics import families, serving
+
+        self._server, self._families, self._serving = server, families, serving
+        self._scrapes = serving.Scrapes(self._collect)
         with contextlib.ExitStack() as places:
             sockets = self._sockets(places) if self._config.metrics == "on" else []
             task_status.started()
@@ -274,7 +282,7 @@ class _Watch:
     def _sockets(self, places: contextlib.ExitStack) -> list[socket.socket]:
         path = metrics_path(self._config, os.environ)
         try:
-            made = listeners(path, self._config.metrics_port)
+            made = self._serving.listeners(path, self._config.metrics_port)
         except OSError as error:
             # Who runs jobs here should not have to stand still for that.
             where = {"socket": str(path), "port": self._config.metrics_port}
@@ -290,7 +298,7 @@ class _Watch:
         for path in (database, database.with_name(f"{DATABASE_NAME}-wal")):
             with contextlib.suppress(FileNotFoundError):
                 size += path.stat().st_size
-        outside = Outside(
+        outside = self._families.Outside(
             versions=self._versions,
             connections=len(self._server.connections),
             store_backlog_bytes=0 if store is None else store.backlog_bytes,
@@ -300,7 +308,7 @@ class _Watch:
             started_s=self._started_s,
             spans=None if self.traces is None else self.traces.teller.counts(),
         )
-        return families(self._counts, figures(self._kernel.state), outside)
+        return self._families.families(self._counts, figures(self._kernel.state), outside)
 
 
 def _machine(config: Config, tables: Tables) -> Machine:

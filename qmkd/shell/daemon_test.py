@@ -6,6 +6,7 @@ import array
 import base64
 import os
 import resource
+import select
 import signal
 import socket
 import stat
@@ -271,6 +272,28 @@ def test_workers_that_do_not_start_fail_the_start_and_say_why() -> None:
         assert daemon.process.wait(30) == 1
         assert "no luck" in daemon.log
         assert "cannot start: a worker died" in daemon.log
+
+
+def test_calls_are_answered_before_there_is_a_worker_and_jobs_wait_for_one() -> None:
+    with short_folder() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(folder / "notify"))
+        manager.settimeout(20)
+        (folder / "sitecustomize.py").write_text(
+            "import os, sys, time\n"
+            "if any('engine.worker' in a for a in sys.orig_argv):\n"
+            f"    while not os.path.exists({str(folder / 'go')!r}): time.sleep(0.01)\n"
+        )
+        told = {"PYTHONPATH": str(folder), "NOTIFY_SOCKET": str(folder / "notify")}
+        with running_daemon(folder, environment=told) as daemon, Line(daemon.socket) as line:
+            session = line.session()
+            asked = {"session_id": session, "graph": example("bell"), "policy": {"shots": 10}}
+            who = {"session_id": session, "job_id": line.call("q_submit", **asked)["job_id"]}
+            assert line.call("q_status", **who)["state"] == "QUEUED"
+            assert b"FDSTORE=1" in manager.recv(1000)
+            assert not select.select([manager], [], [], 0)[0]
+            (folder / "go").touch()
+            assert line.call("q_wait", **who)["state"] == "COMPLETED"
+            assert manager.recv(1000).startswith(b"READY=1")
 
 
 # --- signals ------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from qmkd.core.figures import figures
 from qmkd.core.kernel import Kernel
 from qmkd.core.ports import Machine, TenantRule
 from qmkd.engine.choose import plan
-from qmkd.shell.metrics import Counts, Outside, families
+from qmkd.shell.metrics.counting import Counts
+from qmkd.shell.metrics.families import Outside, families
 from tests.daemon import Line
 from tests.monitoring.watched import (
     MONITORING,
