@@ -38,6 +38,7 @@ FORMATS: Final[tuple[Format, ...]] = (
     Format(name="qiskit", binary=(".qpy",), package="qiskit"),
     Format(name="cirq", package="cirq"),
     Format(name="pytket", package="pytket"),
+    Format(name="qvm", package="qvm"),
 )
 NAMES: Final = tuple(each.name for each in FORMATS)
 SUFFIXES: Final = (".qasm", *(end for each in FORMATS for end in (*each.suffixes, *each.binary)))
@@ -90,6 +91,8 @@ def _text(raw: bytes, file: str) -> str:
 def _name(source: Path | str | bytes | Any) -> str:
     """The format of a source that nobody named. Raises ValueError."""
     if isinstance(source, Path):
+        if source.name.endswith((".qvm", ".qvm.json")):
+            return "qvm"
         if source.suffix == ".qasm":
             return _version(_text(source.read_bytes(), str(source)))
         for each in FORMATS:
