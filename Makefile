@@ -5,9 +5,11 @@ RUN := $(BIN)/python
 SEED ?= 1
 STEPS ?= 50000
 OUT ?= out
+FUZZ_SECONDS ?= 600
+SOAK_SECONDS ?= 3600
 NATIVE := $(wildcard qmkd/engine/native/*.[ch])
 
-.PHONY: install remove env native demo test test-all bench regen check sim clean
+.PHONY: install remove env native demo test test-all bench regen check sim fuzz soak clean
 
 env: .venv/.ready
 
@@ -71,6 +73,17 @@ install remove:
 
 sim: env
 	$(RUN) -m tests.simulation --seed $(SEED) --steps $(STEPS)
+
+# Looks for inputs that break a promise, led by coverage; OUT/fuzz holds what does.
+fuzz: env
+	@$(RUN) -c 'import atheris' 2>/dev/null || $(RUN) -m pip install -q \
+	  --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[fuzz]' || \
+	  echo "The fuzzer could not be installed."
+	$(RUN) -m tests.fuzz --seconds $(FUZZ_SECONDS) --out $(OUT)/fuzz
+
+# Watches a daemon under mixed load; OUT/soak holds the figures and a picture.
+soak: env
+	$(RUN) -m tests.soak --seconds $(SOAK_SECONDS) --out $(OUT)/soak
 
 clean:
 	rm -rf .venv $(OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

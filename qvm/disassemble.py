@@ -1,7 +1,7 @@
 """A `Graph` in, assembly text out, so that `assemble(disassemble(graph)) == graph`.
 
-A graph of any shape comes back, as long as its opcodes exist, every ALLOC_LQ states its `n`, and
-what its nodes name is declared.
+A graph of any shape comes back, as long as its opcodes exist, no two nodes have the same id, what
+nodes name is declared once, and every ALLOC_LQ states its `n`.
 What the text has no words for (empty lists, node metadata, odd arguments) is written as JSON after
 `@`. The grammar stands in `assemble.py`.
 """

@@ -8,8 +8,8 @@ What is decided here, beyond the letter of JSON-RPC:
 - Parameters are passed by name. An array of parameters is refused with `InvalidParams`.
 - An id is a string of at most REQUEST_ID_CHARS_MAX characters, an integer of 64 bits, or null.
 - A batch has at most BATCH_MAX elements; one bad element spoils only itself.
-- Of duplicate keys the last counts. Unknown members of an envelope are ignored, unknown
-  parameters are refused.
+- Of duplicate keys the last counts, though the others must fit as well. Unknown members of an
+  envelope are ignored, unknown parameters are refused.
 - A member `traceparent` says where in a caller's trace a call is (`syscalls.tracing`).
 - Malformed bytes in a message that is otherwise well formed are a `ParseError`, with id null.
 - A notification is never answered, whatever is wrong with it.

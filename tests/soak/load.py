@@ -250,22 +250,30 @@ NONSENSE = (
 )
 
 
+def visit(home: Home, rng: random.Random) -> None:
+    """Send what is no call, or half of one, and leave, sometimes many times; then hear answers."""
+    for _ in range(rng.choice((1, 1, 1, 20))):
+        frame = rng.choice(NONSENSE)
+        with socket.socket(socket.AF_UNIX) as line:
+            line.connect(str(home.socket))
+            with contextlib.suppress(ConnectionError):
+                line.sendall(frame[: rng.choice((0, len(frame) // 2, len(frame)))])
+    with Line(home.socket, seconds=CALL_S_MAX) as talking:
+        talking.send(b"nonsense\n")
+        answer = talking.answer()
+        home.must(answer["error"]["data"]["reason"] != "", f"nonsense was answered {answer}")
+        known = talking.ask("q_status", session_id="sess_" + "0" * 32, job_id="job_1")
+        home.must("error" in known, "a stranger was told of a job")
+
+
 def strange(home: Home, seed: int) -> None:
-    """Send what is no call, or half of one, and leave; sometimes many at once."""
+    """Visit until all is over."""
     rng = random.Random(f"{seed} strange")
     while not home.over.wait(0.1):
-        for _ in range(rng.choice((1, 1, 1, 20))):
-            frame = rng.choice(NONSENSE)
-            with socket.socket(socket.AF_UNIX) as line:
-                line.connect(str(home.socket))
-                with contextlib.suppress(ConnectionError):
-                    line.sendall(frame[: rng.choice((0, len(frame) // 2, len(frame)))])
-        with Line(home.socket) as talking:
-            talking.send(b"nonsense\n")
-            answer = talking.answer()
-            home.must(answer["error"]["data"]["reason"] != "", f"nonsense was answered {answer}")
-            known = talking.ask("q_status", session_id="sess_" + "0" * 32, job_id="job_1")
-            home.must("error" in known, "a stranger was told of a job")
+        try:
+            visit(home, rng)
+        except Exception as error:  # as of a turn
+            home.must(False, f"a stranger: {type(error).__name__}: {error}")
         with home.lock:
             home.turns["strange"] += 1
 
