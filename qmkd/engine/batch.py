@@ -170,6 +170,39 @@ class Builder:
             self.code.zero(row)
         return row
 
+    def add(self, rows: list[int | None], qubit: int, row: int | None) -> None:
+        """Add a row, if it is one, to the row of a qubit."""
+        if row is None:
+            return
+        mine = rows[qubit]
+        if mine is None:
+            mine = rows[qubit] = self.row()
+            self.code.copy(mine, row)
+        else:
+            self.code.xor(mine, row)
+
+    def carry(
+        self, name: str, qubits: tuple[int, ...], x: list[int | None], z: list[int | None]
+    ) -> None:
+        """Move Pauli frames, of which qubits have these rows, behind a Clifford gate."""
+        one, two = qubits[0], qubits[-1]
+        match name:
+            case "H":
+                x[one], z[one] = z[one], x[one]
+            case "S" | "S_DAG":
+                self.add(z, one, x[one])
+            case "H_YZ":
+                self.add(x, one, z[one])
+            case "CX":
+                self.add(x, two, x[one])
+                self.add(z, one, z[two])
+            case "CZ":
+                self.add(z, two, x[one])
+                self.add(z, one, x[two])
+            case "SWAP":
+                x[one], x[two] = x[two], x[one]
+                z[one], z[two] = z[two], z[one]
+
     def drop(self, rows: list[int | None], qubit: int) -> None:
         """The qubit has no row any more."""
         row = rows[qubit]

@@ -57,29 +57,13 @@ class Maker:
         self.lines.append(instruction(gate.name, gate.qubits))
         if len(self.lines) == LINES_MAX:
             self._run_reference()
-        x, z, (one, *_, two) = self.x, self.z, (*gate.qubits, gate.qubits[-1])
-        match gate.name:
-            case "H":
-                x[one], z[one] = z[one], x[one]
-            case "S" | "S_DAG":
-                self._add(z, one, x[one])
-            case "H_YZ":
-                self._add(x, one, z[one])
-            case "CX":
-                self._add(x, two, x[one])
-                self._add(z, one, z[two])
-            case "CZ":
-                self._add(z, two, x[one])
-                self._add(z, one, x[two])
-            case "SWAP":
-                x[one], x[two] = x[two], x[one]
-                z[one], z[two] = z[two], z[one]
+        self.builder.carry(gate.name, gate.qubits, self.x, self.z)
 
     def pauli(self, xs: tuple[int, ...], zs: tuple[int, ...], where: int) -> None:
         for qubit in xs:
-            self._add(self.x, qubit, where)
+            self.builder.add(self.x, qubit, where)
         for qubit in zs:
-            self._add(self.z, qubit, where)
+            self.builder.add(self.z, qubit, where)
 
     def measure(self, qubit: int, into: int, where: int | None, at: Where) -> None:
         assert where is None, "a guarded measurement is not the same in all shots"
@@ -146,15 +130,5 @@ class Maker:
         xs, zs = kick.to_numpy()
         for rows, there in ((self.x, xs), (self.z, zs)):
             for at_qubit in there.nonzero()[0].tolist():
-                self._add(rows, at_qubit, differs)
+                self.builder.add(rows, at_qubit, differs)
         self.builder.give_back(differs)
-
-    def _add(self, rows: list[int | None], qubit: int, row: int | None) -> None:
-        if row is None:
-            return
-        mine = rows[qubit]
-        if mine is None:
-            mine = rows[qubit] = self.builder.row()
-            self.builder.code.copy(mine, row)
-        else:
-            self.builder.code.xor(mine, row)

@@ -206,9 +206,9 @@ class Maker:
     def pauli(self, xs: tuple[int, ...], zs: tuple[int, ...], where: int) -> None:
         self._settle()
         for qubit in xs:
-            self._add(self.x, qubit, where)
+            self.builder.add(self.x, qubit, where)
         for qubit in zs:
-            self._add(self.z, qubit, where)
+            self.builder.add(self.z, qubit, where)
 
     def measure(self, qubit: int, into: int, where: int | None, at: Where) -> None:
         self._settle()
@@ -225,7 +225,7 @@ class Maker:
         cleared = self._project(qubit, outcome, where, at, CLEAR)
         x, z = self.x[qubit], self.z[qubit]
         if not cleared:
-            self._add(self.x, qubit, outcome)
+            self.builder.add(self.x, qubit, outcome)
         elif x is not None:
             self.builder.code.but_not(x, x, where)
         if z is not None:
@@ -257,23 +257,7 @@ class Maker:
 
     def _clifford(self, name: str, qubits: tuple[int, ...]) -> None:
         self.inner.gate(name, qubits)
-        x, z, one, two = self.x, self.z, qubits[0], qubits[-1]
-        match name:
-            case "H":
-                x[one], z[one] = z[one], x[one]
-            case "S" | "S_DAG":
-                self._add(z, one, x[one])
-            case "H_YZ":
-                self._add(x, one, z[one])
-            case "CX":
-                self._add(x, two, x[one])
-                self._add(z, one, z[two])
-            case "CZ":
-                self._add(z, two, x[one])
-                self._add(z, one, x[two])
-            case "SWAP":
-                x[one], x[two] = x[two], x[one]
-                z[one], z[two] = z[two], z[one]
+        self.builder.carry(name, qubits, self.x, self.z)
 
     def _guarded(self, name: str, qubits: tuple[int, ...], where: int) -> None:
         """A Clifford gate under a guard, as turns by a right angle. The other way round such a turn
@@ -314,7 +298,7 @@ class Maker:
         if where is None:
             self._clifford(name, qubits)
         elif name == "Z":
-            self._add(self.z, qubits[0], where)
+            self.builder.add(self.z, qubits[0], where)
         else:
             self._guarded(name, qubits, where)
         if axis in _BASES:
@@ -418,9 +402,9 @@ class Maker:
                     self.builder.code.xor(turn.against, row)
         for qubit in range(self.qubits):
             if not commute(inner.z[qubit].bits, what.bits):
-                self._add(self.x, qubit, row)
+                self.builder.add(self.x, qubit, row)
             if not commute(inner.x[qubit].bits, what.bits):
-                self._add(self.z, qubit, row)
+                self.builder.add(self.z, qubit, row)
 
     def _strip(self, z: Product) -> None:
         """All turns that wait commute with this Z, which does nothing."""
@@ -503,18 +487,9 @@ class Maker:
     def _take_in(self, letters: str, qubits: tuple[int, ...], row: int) -> None:
         for each, qubit in zip(letters, qubits, strict=True):
             if each in "XY":
-                self._add(self.x, qubit, row)
+                self.builder.add(self.x, qubit, row)
             if each in "YZ":
-                self._add(self.z, qubit, row)
-
-    def _add(self, rows: list[int | None], qubit: int, row: int | None) -> None:
-        if row is None:
-            return
-        mine = rows[qubit]
-        if mine is None:
-            rows[qubit] = self._copy(row)
-        else:
-            self.builder.code.xor(mine, row)
+                self.builder.add(self.z, qubit, row)
 
     def _copy(self, row: int) -> int:
         """A new row with the same bits."""
