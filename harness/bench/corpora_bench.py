@@ -201,5 +201,12 @@ def markdown(fates: list[Fate]) -> Iterator[str]:
             yield f"- {fate.source.corpus}, {fate.source.name}: {fate.why}"
 
 
+def _told(fates: Iterator[Fate]) -> Iterator[Fate]:
+    """The same, each named on standard error as soon as it is known."""
+    for fate in fates:
+        sys.stderr.write(f"{fate.source.corpus}, {fate.source.name}: {fate.why or 'matching'}\n")
+        yield fate
+
+
 if __name__ == "__main__":
-    print("\n".join(markdown(list(_fates("--quick" in sys.argv)))))
+    print("\n".join(markdown(list(_told(_fates("--quick" in sys.argv))))))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 FOLDERS = "QMKD_CORPORA"
 SUFFIXES: Final = (".qasm", ".qasm3")
-SIZES: Final = (3, 4, 5, 6, 8, 10, 14)
+SIZES: Final = (3, 4, 5, 6, 8, 10, 12)
 QUICK_SIZES: Final = (4, 6)
 NODES_MAX: Final = 60_000
 VECTOR_QUBITS_MAX: Final = 16
