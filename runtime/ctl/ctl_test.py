@@ -226,6 +226,7 @@ def test_qubits_are_held_and_channels_opened_told_and_closed(ctl: Ctl) -> None:
     (third,) = object_in(ctl("alloc", "1", "logical:ideal", "--json"))["handles"]
     told = object_in(ctl("telemetry", "--json"))["qubits"]
     assert [each["handle"] for each in told] == [one, two, third]
+    ctl("chan", "open", one, two, "--type", "DEJMPSS", status=Exit.USAGE)
     channel = ctl("chan", "open", one, two, "--fidelity", "0.9").stdout.strip()
     other = object_in(ctl("chan", "open", one, third, "--json"))
     assert other["actual_fidelity"] == 1.0

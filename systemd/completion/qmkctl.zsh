@@ -197,7 +197,7 @@ _shtab_qmkctl_chan_close_defaults_added=0
 _shtab_qmkctl_chan_open_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--fidelity[the least that will do]:F:"
-  "--type[BBPSSW or DEJMPS]:PROTOCOL:"
+  "--type[how its pairs are purified]:type:(BBPSSW DEJMPS)"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
@@ -245,12 +245,14 @@ _shtab_qmkctl_checkpoints_defaults_added=0
 _shtab_qmkctl_compile_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   {-o,--output}"[\*.qvm.json, or \*.qasm, \*.stim (default\: a program on standard output)]:OUT:"
-  "--format[of the circuit (default\: told by suffix and content)]:format:(qasm2 qasm3 stim qir qiskit cirq pytket)"
+  "--format[of the circuit (default\: told by suffix and content)]:format:(qasm2 qasm3 stim qir qiskit cirq pytket qvm)"
+  "*--input[of an \`input\` of an OpenQASM 3 circuit\: a number, or arithmetic in pi]:NAME=VALUE:"
   "--drop-noise[leave the noise of a Stim circuit out, which is refused otherwise]"
   "--profile[of the circuit\'s qubits, such as \'logical\:Surface(d\=5)\' (default\: logical\:ideal)]:PROFILE:"
   "--epsilon[write the circuit\'s rotations in Clifford and T gates, to this error over all of them (default\: leave them, which takes the ideal profile)]:E:"
   "--optimise[spare T gates, two-qubit gates and depth, by the best of several optimisers]"
   "--ancillas[qubits that may be added so that measurements spare T gates (default\: 0)]:N:"
+  "--fence-every[put fences where fewest qubits are held, no more than so many steps apart]:STEPS:"
   "--json[write one JSON object]"
   ":the circuit:"
 )
@@ -331,12 +333,14 @@ _shtab_qmkctl_events_defaults_added=0
 
 _shtab_qmkctl_explain_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--format[of the circuit (default\: told by suffix and content)]:format:(qasm2 qasm3 stim qir qiskit cirq pytket)"
+  "--format[of the circuit (default\: told by suffix and content)]:format:(qasm2 qasm3 stim qir qiskit cirq pytket qvm)"
+  "*--input[of an \`input\` of an OpenQASM 3 circuit\: a number, or arithmetic in pi]:NAME=VALUE:"
   "--drop-noise[leave the noise of a Stim circuit out, which is refused otherwise]"
   "--profile[of the circuit\'s qubits, such as \'logical\:Surface(d\=5)\' (default\: logical\:ideal)]:PROFILE:"
   "--epsilon[write the circuit\'s rotations in Clifford and T gates, to this error over all of them (default\: leave them, which takes the ideal profile)]:E:"
   "--optimise[spare T gates, two-qubit gates and depth, by the best of several optimisers]"
   "--ancillas[qubits that may be added so that measurements spare T gates (default\: 0)]:N:"
+  "--fence-every[put fences where fewest qubits are held, no more than so many steps apart]:STEPS:"
   "--shots[default\: 1024]:N:"
   "--exact[exact probabilities instead of shots]"
   "--noise[noise]:noise:(ideal profile calibrated decoded physical)"
@@ -475,12 +479,14 @@ _shtab_qmkctl_results_defaults_added=0
 
 _shtab_qmkctl_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--format[of the circuit (default\: told by suffix and content)]:format:(qasm2 qasm3 stim qir qiskit cirq pytket)"
+  "--format[of the circuit (default\: told by suffix and content)]:format:(qasm2 qasm3 stim qir qiskit cirq pytket qvm)"
+  "*--input[of an \`input\` of an OpenQASM 3 circuit\: a number, or arithmetic in pi]:NAME=VALUE:"
   "--drop-noise[leave the noise of a Stim circuit out, which is refused otherwise]"
   "--profile[of the circuit\'s qubits, such as \'logical\:Surface(d\=5)\' (default\: logical\:ideal)]:PROFILE:"
   "--epsilon[write the circuit\'s rotations in Clifford and T gates, to this error over all of them (default\: leave them, which takes the ideal profile)]:E:"
   "--optimise[spare T gates, two-qubit gates and depth, by the best of several optimisers]"
   "--ancillas[qubits that may be added so that measurements spare T gates (default\: 0)]:N:"
+  "--fence-every[put fences where fewest qubits are held, no more than so many steps apart]:STEPS:"
   "--shots[default\: 1024]:N:"
   "--exact[exact probabilities instead of shots]"
   "--noise[noise]:noise:(ideal profile calibrated decoded physical)"

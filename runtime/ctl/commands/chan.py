@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from qvm.pairs import PROTOCOLS
 from runtime.client import Client
 from runtime.ctl import options as common
 from runtime.ctl.exits import Exit
@@ -27,7 +28,7 @@ def _add_ends(action: argparse.ArgumentParser) -> None:
     action.add_argument("one", metavar="HANDLE")
     action.add_argument("other", metavar="HANDLE")
     action.add_argument("--fidelity", metavar="F", type=float, help="the least that will do")
-    action.add_argument("--type", metavar="PROTOCOL", help="BBPSSW or DEJMPS")
+    action.add_argument("--type", choices=[*PROTOCOLS], help="how its pairs are purified")
 
 
 def _add_name(action: argparse.ArgumentParser) -> None:
