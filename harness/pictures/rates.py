@@ -8,7 +8,7 @@ are published counts. Counts per shot are spread over its rounds.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -26,7 +26,10 @@ STEPS = 60
 """Of a law's line."""
 P_FROM, P_TO = 1e-4, 5e-3
 DISTANCE_TO = 15
-
+FILLED: dict[str, Any] = {"markersize": 5, "elinewidth": 1, "capsize": 2}
+OPEN: dict[str, Any] = {
+    "markersize": 9, "elinewidth": 0.8, "markerfacecolor": "none", "alpha": FADED,
+}  # fmt: skip
 
 Corner = Literal["lower left", "lower right"]
 
@@ -98,8 +101,9 @@ def by_strength(table: Table, counts: Counts, asked: Asked) -> Figure:
     for distance, mark in zip(distances, _marks(), strict=False):
         colour = colours(distances)[distance]
         _line(axes, table, asked, [(distance, p) for p in grid], lambda at: at[1], colour)
-        _marked(axes, [each for each in points if each.distance == distance], "p", colour, mark)
-        _open(axes, [each for each in published if each.distance == distance], "p", colour, mark)
+        mine = [each for each in points if each.distance == distance]
+        theirs = [each for each in published if each.distance == distance]
+        _marked(axes, mine, theirs, "p", colour, mark)
         axes.plot([], [], mark, color=colour, label=f"d = {distance}")
     axes.set_xscale("log")
     axes.set_xlim(P_FROM / 1.2, P_TO * 1.2)
@@ -119,8 +123,9 @@ def by_distance(table: Table, counts: Counts, asked: Asked) -> Figure:
         colour = colours(strengths)[p]
         odd = [(distance, p) for distance in reach if distance % 2]
         _line(axes, table, asked, odd, lambda at: at[0], colour)
-        _marked(axes, [each for each in points if each.p == p], "distance", colour, mark)
-        _open(axes, [each for each in published if each.p == p], "distance", colour, mark)
+        mine = [each for each in points if each.p == p]
+        theirs = [each for each in published if each.p == p]
+        _marked(axes, mine, theirs, "distance", colour, mark)
         axes.plot([], [], mark, color=colour, label=f"p = {p:g}")
     axes.set_xticks(list(reach))
     _finish(axes, asked, "code distance d", "lower left", bool(published))
@@ -159,31 +164,23 @@ def _line(
             axes.plot(*zip(*points, strict=True), style, color=colour, linewidth=1)
 
 
-def _marked(axes: Axes, points: Sequence[Measured], across: str, colour: str, mark: str) -> None:
-    axes.errorbar(
-        [getattr(each, across) for each in points],
-        [each.rate for each in points],
-        yerr=_intervals(points),
-        fmt=mark,
-        color=colour,
-        markersize=5,
-        elinewidth=1,
-        capsize=2,
-    )
-
-
-def _open(axes: Axes, points: Sequence[Measured], across: str, colour: str, mark: str) -> None:
-    axes.errorbar(
-        [getattr(each, across) for each in points],
-        [each.rate for each in points],
-        yerr=_intervals(points),
-        fmt=mark,
-        color=colour,
-        markerfacecolor="none",
-        markersize=9,
-        elinewidth=0.8,
-        alpha=FADED,
-    )
+def _marked(
+    axes: Axes,
+    mine: Sequence[Measured],
+    theirs: Sequence[Measured],
+    across: str,
+    colour: str,
+    mark: str,
+) -> None:
+    for points, style in ((mine, FILLED), (theirs, OPEN)):
+        axes.errorbar(
+            [getattr(each, across) for each in points],
+            [each.rate for each in points],
+            yerr=_intervals(points),
+            fmt=mark,
+            color=colour,
+            **style,
+        )
 
 
 def _intervals(points: Sequence[Measured]) -> list[list[float]]:
