@@ -20,6 +20,7 @@ from runtime.jit.circuit import Unsupported
 from runtime.jit.compiling import compile_circuit
 from runtime.jit.emit import IDEAL
 from runtime.jit.frontends import NAMES
+from runtime.jit.passes import Wishes
 from runtime.jit.readout import register_counts
 
 REGISTERS: Final = b'"registers"'
@@ -69,6 +70,12 @@ def add_circuit(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="qubits that may be added so that measurements spare T gates (default: %(default)s)",
     )
+    parser.add_argument(
+        "--fence-every",
+        metavar="STEPS",
+        type=int,
+        help="put fences where fewest qubits are held, no more than so many steps apart",
+    )
 
 
 def _input(text: str) -> tuple[str, int | float]:
@@ -87,12 +94,20 @@ def reading_of(options: argparse.Namespace) -> dict[str, Any]:
     return told | ({"inputs": dict(options.input)} if options.input else {})
 
 
-def ancillas_of(options: argparse.Namespace) -> int:
-    """What `--ancillas` says. Raises Trouble where that is no number of qubits."""
-    number: int = options.ancillas
-    if not 0 <= number <= QUBITS_MAX:
-        raise Trouble(Exit.USAGE, f"--ancillas is a number from 0 to {QUBITS_MAX:,}, not {number}.")
-    return number
+def wishes_of(options: argparse.Namespace) -> Wishes:
+    """The passes that a circuit is to go through. Raises Trouble where a number makes no sense."""
+    ancillas, steps = options.ancillas, options.fence_every
+    if not 0 <= ancillas <= QUBITS_MAX:
+        why = f"--ancillas is a number from 0 to {QUBITS_MAX:,}, not {ancillas}."
+        raise Trouble(Exit.USAGE, why)
+    if steps is not None and steps < 1:
+        raise Trouble(Exit.USAGE, f"--fence-every is a number of steps from 1 on, not {steps}.")
+    return Wishes(
+        epsilon=options.epsilon,
+        optimise=options.optimise,
+        ancillas=ancillas,
+        fence_every=steps,
+    )
 
 
 def circuit_json(
@@ -100,8 +115,7 @@ def circuit_json(
 ) -> bytes:
     """A circuit as the JSON of a program. name: for messages. Raises Trouble."""
     told = {} if options is None else {
-        "format": options.format, "profile": options.profile, "epsilon": options.epsilon,
-        "optimise": options.optimise, "ancillas": ancillas_of(options),
+        "format": options.format, "profile": options.profile, "wishes": wishes_of(options),
         **reading_of(options),
     }  # fmt: skip
     with reading(name):

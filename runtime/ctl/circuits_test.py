@@ -155,8 +155,10 @@ def test_compile_spares_t_gates_in_the_ways_that_are_asked_for(
     assert ("optimised: 21 -> 14 T gates" in shown) == ("--optimise" in wishes)
 
 
-def test_a_number_of_ancillas_below_zero_is_refused(
+def test_numbers_of_ancillas_or_steps_that_make_no_sense_are_refused(
     circuit: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert main(["compile", str(circuit), "--fence-every", "0"]) == Exit.USAGE
+    assert "--fence-every" in capsys.readouterr().err
     assert main(["compile", str(circuit), "--ancillas", "-1"]) == Exit.USAGE
     assert "--ancillas" in capsys.readouterr().err

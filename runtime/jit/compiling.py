@@ -14,7 +14,7 @@ from runtime.jit.circuit import Circuit, Unsupported
 from runtime.jit.emit import IDEAL, emit
 from runtime.jit.frontends import load
 from runtime.jit.lower.synthesis import Unreachable
-from runtime.jit.passes import Passed, passed
+from runtime.jit.passes import NOTHING, Passed, Wishes, passed
 
 
 def compile_circuit(
@@ -22,25 +22,20 @@ def compile_circuit(
     *,
     format: str | None = None,
     profile: str = IDEAL,
-    epsilon: float | None = None,
-    optimise: bool = False,
-    ancillas: int = 0,
+    wishes: Wishes = NOTHING,
     **reading: Any,
 ) -> Graph:
     """The graph of a circuit: `load`, `through`, `emit` in a row, and what these raise.
 
-    reading: options of the front end.
+    wishes: the passes to go through. reading: options of the front end.
     """
     circuit = source if isinstance(source, Circuit) else load(source, format, **reading)
-    made = through(circuit, epsilon=epsilon, optimise=optimise, ancillas=ancillas)
-    return emit(made.circuit, profile=profile)
+    return emit(through(circuit, wishes).circuit, profile=profile)
 
 
-def through(
-    circuit: Circuit, *, epsilon: float | None, optimise: bool = False, ancillas: int = 0
-) -> Passed:
+def through(circuit: Circuit, wishes: Wishes) -> Passed:
     """The circuit after the passes asked for (`passes.passed`). Raises Unsupported."""
     try:
-        return passed(circuit, epsilon=epsilon, optimise=optimise, ancillas=ancillas)
+        return passed(circuit, wishes)
     except Unreachable as error:
         raise Unsupported(0, 0, "", str(error)) from error

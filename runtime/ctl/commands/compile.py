@@ -13,7 +13,7 @@ from qvm.program import VerifiedProgram
 from qvm.verify import verify
 from runtime.client.errors import line
 from runtime.ctl import options as common
-from runtime.ctl.circuits import add_circuit, ancillas_of, reading, reading_of
+from runtime.ctl.circuits import add_circuit, reading, reading_of, wishes_of
 from runtime.ctl.exits import Exit, Trouble
 from runtime.ctl.output import print_json
 from runtime.jit.backends import qasm3
@@ -46,12 +46,8 @@ def execute(options: argparse.Namespace) -> Exit:
         raise Trouble(Exit.USAGE, "--json writes about the program, so the program needs -o OUT.")
     suffix = "" if options.output is None else options.output.suffix
     with reading(str(options.file)):
-        made = through(
-            load(options.file, options.format, **reading_of(options)),
-            epsilon=options.epsilon,
-            optimise=options.optimise,
-            ancillas=ancillas_of(options),
-        )
+        source = load(options.file, options.format, **reading_of(options))
+        made = through(source, wishes_of(options))
         circuit = made.circuit
         if suffix in TEXTS:
             if suffix == ".stim":
