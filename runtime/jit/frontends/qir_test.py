@@ -232,6 +232,30 @@ def test_functions_of_the_program_go_inline_and_qubits_may_be_allocated() -> Non
     assert found(text) == pytest.approx({"001 00": 0.5, "110 11": 0.5})
 
 
+def test_variables_in_memory_and_choices_follow_results() -> None:
+    text = program(
+        "  %cell = alloca i64",
+        "  store i64 2, ptr %cell",
+        H0,
+        mz(0, 0),
+        read("a", 0),
+        "  br i1 %a, label %yes, label %met",
+        "yes:",
+        "  store i64 5, ptr %cell",
+        "  br label %met",
+        "met:",
+        "  %v = load i64, ptr %cell",
+        "  %turn = select i1 %a, double 0x400921FB54442D18, double 0.0",
+        "  %half = fmul double %turn, 5.0e-1",
+        "  %whole = fadd double %half, %half",
+        called("rx__body", "double %whole", number(1)),
+        mz(1, 1),
+        recorded("int", "i64 %v"),
+        recorded("result", number(1)),
+    )
+    assert found(text) == pytest.approx({"010 0": 0.5, "101 1": 0.5})
+
+
 def test_a_program_that_records_nothing_shows_its_results_by_number() -> None:
     circuit = load(program(H0, mz(0, 2)))
     assert [(each.name, each.size) for each in circuit.bits if not each.hidden] == [("r", 3)]
