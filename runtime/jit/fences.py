@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from runtime.jit.circuit import MEASUREMENTS, Circuit, Operation
+from runtime.jit.circuit import MEASUREMENTS, Circuit, Operation, expanded
 from runtime.jit.gates import GATES
 
 
@@ -17,10 +17,11 @@ def fenced(circuit: Circuit, steps: int) -> Circuit:
     """The circuit with fences such that no chain of more than `steps` operations lacks one.
 
     Each stands in the second half of what is allowed, before the operation at which the fewest
-    qubits are held; of equal places the last. Fences that are there already count.
+    qubits are held; of equal places the last. Fences that are there already count. Gates without
+    opcodes are taken apart, as fences may stand inside them, which loses the global phase.
     """
     assert steps >= 1
-    operations = circuit.operations
+    operations = tuple(expanded(circuit.operations))
     held = _held(operations)
     made: list[Operation] = []
     start = 0

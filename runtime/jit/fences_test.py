@@ -66,6 +66,12 @@ def test_a_fence_stands_where_the_fewest_qubits_are_held() -> None:
     assert epochs(made)[0] == [*wide, *read, *again[:3]]
 
 
+def test_a_fence_may_stand_inside_a_gate_that_takes_many_steps() -> None:
+    parts = epochs(fenced(circuit([Operation("ccx", (0, 1, 2))]), 4))
+    assert len(parts) > 1
+    assert all(counts(part).depth <= 4 for part in parts)
+
+
 def test_a_circuit_shallow_enough_has_no_fence_and_fences_that_stand_there_count() -> None:
     shallow = circuit([Operation("h", (0,)), Operation("cx", (0, 1))])
     assert fenced(shallow, 2).operations == shallow.operations
