@@ -47,6 +47,9 @@ BEGUN_BYTES_MAX: Final = 1 << 20  # of rows that the loop inserts itself: some t
 JOIN_SHARE: Final = 0.25  # of the last transaction's time
 JOIN_S_MIN: Final = 0.0005  # less is not worth it
 JOIN_S_MAX: Final = 0.002
+# Entries that the loop does not let wait for the end of its round: or clients would wait for each
+# other, and workers for all of them.
+COMMITTED_AT_ONCE: Final = 8
 LOG_BYTES_MAX: Final = 16 << 20  # in the log before the thread moves them into the file
 # What a transaction writes to it, about: the last page of each table and index, and pages with what
 # it inserts, with places in indices, and with what it deletes.
@@ -173,7 +176,10 @@ class Store:
         self._unkept.append(entry)
         self._backlog += entry.size
         self._queue.append(entry)
-        self._settle_soon()
+        if self._commits_itself and self._ours and len(self._queue) >= COMMITTED_AT_ONCE:
+            self._settle()
+        else:
+            self._settle_soon()
 
     def _settle_soon(self) -> None:
         if self._ours and not self._settling:

@@ -10,7 +10,7 @@ import signal
 import sqlite3
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from hashlib import sha256
 from multiprocessing import get_context
@@ -34,7 +34,7 @@ from qmkd.shell.store.conftest import (
     rows_of,
     tell_until_killed,
 )
-from qmkd.shell.store.writer import LOG_BYTES_MAX
+from qmkd.shell.store.writer import COMMITTED_AT_ONCE, LOG_BYTES_MAX
 from syscalls.ids import SessionId
 
 
@@ -177,6 +177,19 @@ def test_what_needs_no_flush_is_durable_at_once_and_told_when_it_is_asked_for(pa
     found = keeper.store.load().sessions
     assert ([row.id for row in found], keeper.said) == (["s1", "s2"], [1])
     keeper.wait(2)
+    keeper.store.close()
+
+
+def test_a_round_that_brings_much_does_not_put_off_all_of_it_to_its_end(path: Path) -> None:
+    put_off: list[Callable[[], None]] = []
+    keeper = Keeper(path, durability="process", soon=put_off.append)
+    for number in range(1, COMMITTED_AT_ONCE + 2):
+        keeper.store.keep(session(number), rows_of)
+    keeper.store.collect()
+    assert keeper.said == [COMMITTED_AT_ONCE]
+    put_off.pop(0)()
+    keeper.store.collect()
+    assert keeper.said == [COMMITTED_AT_ONCE, COMMITTED_AT_ONCE + 1]
     keeper.store.close()
 
 
