@@ -124,15 +124,21 @@ def client_of(
     return open_client(socket_of(options), cached=cached, timeout=timeout, spans=spans)
 
 
-def seconds(text: str) -> float:
-    """A number of seconds, for argparse."""
+def number(text: str, above: float, most: float, unit: str = "") -> float:
+    """A number above one bound and up to another, for argparse."""
     try:
         value = float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds") from None
-    if not 0 < value <= SECONDS_MAX:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and {SECONDS_MAX} seconds")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number{unit and f' of {unit}'}") from None
+    if not above < value <= most:
+        what = f"{text} is not above {above:g} and up to {most:,.9g} {unit}"
+        raise argparse.ArgumentTypeError(what.rstrip())
     return value
+
+
+def seconds(text: str) -> float:
+    """A number of seconds, for argparse."""
+    return number(text, 0, SECONDS_MAX, "seconds")
 
 
 def integer(low: int, high: int) -> Integer:

@@ -43,13 +43,7 @@ def _add_terms(action: argparse.ArgumentParser) -> None:
 
 
 def _times(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
-    if not 1 < value <= STRENGTH_MAX:
-        raise argparse.ArgumentTypeError(f"not above 1 and up to {STRENGTH_MAX:g}: {text}")
-    return value
+    return common.number(text, 1, STRENGTH_MAX)
 
 
 def execute(options: argparse.Namespace) -> Exit:
