@@ -29,7 +29,7 @@ from runtime.jit.frontends.tables import (
 )
 from runtime.jit.gates import GATES, inverted
 
-STEPS_MAX: Final = 4_000_000
+STEPS_MAX: Final = 2_000_000
 """Instructions that the entry point may take."""
 DEPTH_MAX: Final = 64
 """Calls and branches on results that may stand inside one another."""
@@ -407,9 +407,12 @@ class _Machine:
         if isinstance(value, (pyqir.IntConstant, pyqir.FloatConstant)):
             return constant(value.value)
         if isinstance(value, pyqir.GlobalVariable):
-            text = pyqir.extract_byte_string(value)
+            # pyqir 0.12 crashes on what is no string.
+            text = pyqir.extract_byte_string(value) if ' x i8] c"' in str(value) else None
             return _UNDEFINED if text is None else constant(text)
-        if isinstance(value, pyqir.Constant) and not isinstance(value, pyqir.Function):
+        if isinstance(value, pyqir.Function):
+            return _UNDEFINED
+        if isinstance(value, pyqir.Constant):
             if value.is_null:
                 return constant(0)
             # pyqir 0.12 reads memory that is not its own for the number of any other constant.

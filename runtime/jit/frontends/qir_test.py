@@ -293,6 +293,13 @@ def until_one(*inside: str) -> str:
     )
 
 
+@pytest.mark.parametrize("label", ["i64 5", "[2 x i8] zeroinitializer", "[2 x i64] [i64 1, i64 2]"])
+def test_a_label_that_is_no_string_is_none(label: str) -> None:
+    record = f"  call void @__quantum__rt__result_record_output({number(0)}, ptr @label)"
+    circuit = load(f"@label = internal constant {label}\n" + program(mz(0, 0), record))
+    assert [(each.name, each.size) for each in circuit.bits][1:] == [("output0", 1)]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -305,6 +312,7 @@ def until_one(*inside: str) -> str:
         (program(H0, called("cnot__body", number(1), number(1))), "f.ll:4: .*one qubit twice"),
         (program(called("x__body", "ptr undef")), "f.ll:3: .*not defined"),
         (program(called("x__body", "ptr poison")), "f.ll:3: .*not defined"),
+        (program(called("x__body", "ptr @main")), "f.ll:3: .*not defined"),
         (program(called("x__body", number(1 << 40))), r"f\.ll:3: .*no qubit below 100,000"),
         (program("  %a = sdiv i64 1, 0", recorded("int", "i64 %a")), "f.ll:4: .*not defined"),
         (program("  br i1 undef, label %a, label %a", "a:"), "f.ll:3: .*branches on a value"),
