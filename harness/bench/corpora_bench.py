@@ -6,13 +6,17 @@ table in Markdown, and every circuit that was not read with the error that it gi
 
 from __future__ import annotations
 
+import math
+import random
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from harness.bench.corpora_sources import NODES_MAX, Expected, Source, expected, sources
@@ -60,7 +64,40 @@ def run(quick: bool) -> list[Row]:
             found.append(row(f"{corpus}: {step}", number, "circuits"))
         wrong = sum(fate.why.startswith("wrong") for fate in own)
         found.append(row(f"{corpus}: wrong", wrong, "circuits", at_most=0))
+    return found + _growth(quick)
+
+
+def _growth(quick: bool) -> list[Row]:
+    """CPU time from text to graph, and what a gate takes of it in a circuit four times as long."""
+    found = []
+    for version, gates in (
+        (("2", 20_000), ("3", 1_500)) if quick else (("2", 200_000), ("3", 10_000))
+    ):
+        short, long = (_seconds(version, gates * factor) for factor in (1, 4))
+        name = f"OpenQASM {version}, {4 * gates:,} gates, text to graph"
+        found.append(row(name, long, "s CPU"))
+        found.append(
+            row(f"{name}: a gate beside a quarter as many", long / short / 4, "x", at_most=2)
+        )
     return found
+
+
+def _seconds(version: str, gates: int) -> float:
+    """CPU time of one random circuit over 50 qubits."""
+    draw = random.Random(1)
+    q = "q[{}]"
+    head = {
+        "2": 'OPENQASM 2.0;\ninclude "qelib1.inc";\nqreg q[50];\ncreg c[50];',
+        "3": 'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[50] q;\nbit[50] c;',
+    }
+    lines = [head[version]]
+    for _ in range(gates):
+        one, other = (q.format(each) for each in draw.sample(range(50), 2))
+        lines.append(draw.choice([f"cx {one},{other};", f"h {one};", f"rz(pi/9) {one};"]))
+    text = "\n".join([*lines, "measure q -> c;", ""])
+    started = time.process_time()
+    emit(load(text))
+    return time.process_time() - started
 
 
 def _fates(quick: bool) -> Iterator[Fate]:
@@ -142,6 +179,8 @@ def _differs(counts: dict[int, int], wanted: Expected) -> str:
         rare = [n for n in counts if shares.get(n, 0.0) < IMPOSSIBLE]
         if rare:
             return f"wrong: {len(rare)} outcomes that cannot be"
+        if (chance := _overlap(counts, wanted.exact)) < CHANCE:
+            return f"wrong: outcomes so unlikely have probability {chance:.1e}"
         ours, theirs = _binned(counts, shares), _binned(shares, shares)
         statistic = sum(
             (ours[each] - SHOTS * share) ** 2 / (SHOTS * share) for each, share in theirs.items()
@@ -159,6 +198,20 @@ def _differs(counts: dict[int, int], wanted: Expected) -> str:
     freedom = max(1, len(ours.keys() | theirs.keys()) - 1)
     chance = float(chi2.sf(statistic, freedom))
     return "" if chance >= CHANCE else f"wrong: counts so far off have probability {chance:.1e}"
+
+
+def _overlap(counts: dict[int, int], exact: NDArray[np.float64]) -> float:
+    """How rare it is that the mean probability of the outcomes is so far off.
+
+    Linear cross-entropy (Arute et al., Nature 574, 505, 2019): it tells distributions apart that are
+    spread over more outcomes than there are shots, where bins see little.
+    """
+    powers = [float((exact**power).sum()) for power in (2, 3)]
+    spread = math.sqrt(max(powers[1] - powers[0] ** 2, 0.0) / SHOTS)
+    off = abs(sum(float(exact[n]) * number for n, number in counts.items()) / SHOTS - powers[0])
+    if off <= EXACT_ERROR_MAX:
+        return 1.0
+    return math.erfc(off / spread / math.sqrt(2)) if spread else 0.0
 
 
 def _binned(numbers: dict[int, int] | dict[int, float], shares: dict[int, float]) -> Counter[int]:

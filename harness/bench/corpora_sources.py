@@ -1,9 +1,10 @@
 """Circuits that nobody here wrote, and what another simulator says they measure.
 
-MQT Bench makes its circuits here. Corpora of files are checkouts that QMKD_CORPORA names a folder
-of: each folder in it is one corpus, every `*.qasm` and `*.qasm3` below it a circuit. Expected
-outcomes come from Qiskit's state vectors where nothing depends on a measurement, else from Aer's
-shots; OpenQASM 3 is read for that by Qiskit's own importer.
+MQT Bench makes its circuits here; some are also read as the text that Qiskit writes of them.
+Corpora of files are checkouts that QMKD_CORPORA names a folder of: each folder in it is one corpus,
+every `*.qasm` and `*.qasm3` below it a circuit. Expected outcomes come from Qiskit's state vectors
+where nothing depends on a measurement, else from Aer's shots; OpenQASM 3 is read for that by
+Qiskit's own importer.
 """
 
 from __future__ import annotations
@@ -68,6 +69,21 @@ def _mqt(sizes: tuple[int, ...]) -> Iterator[Source]:
             except Exception:  # a benchmark says in its own ways that it has no such size
                 continue
             yield Source("MQT Bench", f"{name} {size}", circuit, circuit.copy)
+            if size in QUICK_SIZES:
+                yield from _texts(f"{name} {size}", circuit)
+
+
+def _texts(name: str, circuit: Any) -> Iterator[Source]:
+    """The circuit as Qiskit writes it, where a version of the language can hold it."""
+    from qiskit import qasm2, qasm3
+
+    writers = (("OpenQASM 2", qasm2.dumps), ("OpenQASM 3", qasm3.dumps))
+    for version, write in writers:
+        try:
+            text = write(circuit)
+        except Exception:  # the exporters refuse in their own ways what they cannot write
+            continue
+        yield Source(f"MQT Bench as {version}", name, text, circuit.copy)
 
 
 def _reader(path: Path) -> Callable[[], Any]:
