@@ -203,8 +203,8 @@ def _differs(counts: dict[int, int], wanted: Expected) -> str:
 def _overlap(counts: dict[int, int], exact: NDArray[np.float64]) -> float:
     """How rare it is that the mean probability of the outcomes is so far off.
 
-    Linear cross-entropy (Arute et al., Nature 574, 505, 2019): it tells distributions apart that are
-    spread over more outcomes than there are shots, where bins see little.
+    Linear cross-entropy (Arute et al., Nature 574, 505, 2019): it tells distributions apart that
+    are spread over more outcomes than there are shots, where bins see little.
     """
     powers = [float((exact**power).sum()) for power in (2, 3)]
     spread = math.sqrt(max(powers[1] - powers[0] ** 2, 0.0) / SHOTS)
