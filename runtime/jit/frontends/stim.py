@@ -78,7 +78,8 @@ def _parse(text: str, file: str) -> list[_Line]:
     for number, line in enumerate(text.splitlines(), 1):
         at = Position(file, number, len(line) - len(line.lstrip()) + 1, line.strip())
         try:
-            for each in stim.Circuit(line):
+            # Stim 1.16 never returns from a tag that the end of its text cuts off.
+            for each in stim.Circuit(line + "\n"):
                 stack[-1].append(_Line(at, each))
         except ValueError as error:
             opened = _opens(line)
@@ -105,7 +106,7 @@ def _opens(line: str) -> int | None:
 
 def _closes(line: str) -> bool:
     try:
-        return bool(stim.Circuit(f"REPEAT 2 {{\nTICK\n{line}") == _EMPTY_BLOCK)
+        return bool(stim.Circuit(f"REPEAT 2 {{\nTICK\n{line}\n") == _EMPTY_BLOCK)
     except ValueError:
         return False
 

@@ -249,6 +249,7 @@ def test_noise_is_refused_with_its_line_and_dropped_only_when_asked(name: str) -
         ("OBSERVABLE_INCLUDE(0) X1", r"1:1: .*not as a Pauli product"),
         ("TICK\nREPEAT 5 {\nH 0\n", r"2:1: REPEAT 5 \{: the block is not closed"),
         ("H 0\n}", r"2:1: \}: "),
+        ("H[cut off", r"1:1: H\[cut off: A tag wasn't closed"),
         (f"REPEAT {OPERATIONS_MAX} {{\nH 0\n}}", r"1:1: .*unrolled it has more than"),
         ("REPEAT 1000000000000 {\nSHIFT_COORDS(1)\n}", r"1:1: .*unrolled it has more than"),
     ],
