@@ -1,4 +1,5 @@
-"""`python -m tests.soak [--seconds S] [--warm S] [--fill N] [--seed S] [--out FOLDER]`.
+"""`python -m tests.soak [--seconds S] [--warm S] [--fill N] [--seed S] [--out FOLDER]`,
+or `--judge soak.json [--warm S]`.
 
 Writes `soak.json`, `soak.svg` and `soak.png` into the folder. Exit status: 0 all is
 flat; 1 something grows, or was not as it must be; 3 the run does not decide.
@@ -14,7 +15,7 @@ import msgspec
 
 from harness.pictures.style import SUFFIXES, save
 from tests.soak.picture import drawn
-from tests.soak.soak import Soaked, soak, worst
+from tests.soak.soak import Soaked, judged, soak, worst
 from tests.soak.verdict import Verdict
 
 STATUS = {Verdict.FLAT: 0, Verdict.GROWS: 1, Verdict.UNDECIDED: 3}
@@ -55,14 +56,35 @@ def amount(value: float, unit: str) -> str:
     return f"{value / 2**20:.1f} MiB" if unit == "B" else f"{value:.2f}{unit}"
 
 
+def judged_again(path: Path, warm_s: float | None) -> Soaked:
+    """A soak from its file; where a moment is given, judged from that one on."""
+    soaked = msgspec.json.decode(path.read_bytes(), type=Soaked)
+    if warm_s is not None:
+        soaked.warm_s = warm_s
+        soaked.judged = judged(soaked)
+    return soaked
+
+
+def say(soaked: Soaked) -> int:
+    """Print what came of it; the exit status."""
+    print(table(soaked))
+    for wrong in soaked.wrong:
+        print(wrong, file=sys.stderr)
+    print(f"\nverdict: {worst(soaked)}")
+    return STATUS[worst(soaked)]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="after the warm-up")
     parser.add_argument("--warm", type=float, help="seconds of warm-up, at the least")
     parser.add_argument("--fill", type=int, default=FILL, help="jobs to finish before it is warm")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--judge", type=Path, help="a soak.json, judged again, from --warm on")
     parser.add_argument("--out", type=Path, default=Path("out/soak"))
     asked = parser.parse_args()
+    if asked.judge is not None:
+        return say(judged_again(asked.judge, asked.warm))
     asked.out.mkdir(parents=True, exist_ok=True)
     warm_s = asked.seconds * WARM_SHARE if asked.warm is None else asked.warm
     with (asked.out / "progress.txt").open("w") as progress:
@@ -75,11 +97,7 @@ def main() -> int:
     (asked.out / "soak.md").write_text(table(soaked) + "\n")
     for suffix in SUFFIXES:
         save(drawn(soaked), asked.out / f"soak{suffix}")
-    print(table(soaked))
-    for wrong in soaked.wrong:
-        print(wrong, file=sys.stderr)
-    print(f"\nverdict: {worst(soaked)}")
-    return STATUS[worst(soaked)]
+    return say(soaked)
 
 
 if __name__ == "__main__":

@@ -51,8 +51,8 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
     reloads: int
     connections: int
     sessions: int
-    worker_ends: int
     jobs: int
+    worker_ends: int = 0
 
 
 def moment(daemon: Daemon) -> Moment:

@@ -1,15 +1,17 @@
 """What tenants do while the daemon is watched: work of every kind, and nonsense.
 
-`python -m tests.soak.load DAEMON SEED FILL` has one tenant finish FILL jobs at once, says so, and
-goes on until its standard input ends; then it writes what was done, and what was not answered as it
-must be, as one JSON line. The same program, seed and shots must give the same digest every time;
-refusals are fine only where the turn says so.
+`python -m tests.soak.load DAEMON SEED FILL` has one tenant finish FILL jobs at once, says so once
+others have had turns enough to fill what the daemon keeps for them, and goes on until its standard
+input ends; then it writes what was done, and what was not answered as it must be, as one JSON line.
+The same program, seed and shots must give the same digest every time; refusals are fine only where
+the turn says so.
 """
 
 from __future__ import annotations
 
 import contextlib
 import random
+import select
 import socket
 import sys
 import threading
@@ -40,6 +42,9 @@ FILL_AT_ONCE = 128
 PROGRAMS = ("bell", "ghz", "teleportation", "t_injection", "conditional_correction")
 DIGESTS_MAX = 4096
 ROUNDS = 12
+LINKED_SHARE = 16
+"""Jobs that a tenant may have kept for each program that it may: each `linked` turn brings one, as
+handles differ, and is far slower than a job of the tenant that fills."""
 
 FILLED = b"filled\n"
 
@@ -53,11 +58,12 @@ class Done(msgspec.Struct, frozen=True):
 
 @dataclass
 class Home:
-    """Where all turns meet. fill: jobs that one tenant finishes first. digests: of what was run, by
-    what was asked for."""
+    """Where all turns meet. fill: jobs that one tenant finishes first. full: it has. digests: of
+    what was run, by what was asked for."""
 
     socket: Path
     fill: int = 0
+    full: threading.Event = field(default_factory=threading.Event)
     over: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
     turns: Counter[str] = field(default_factory=Counter)
@@ -210,8 +216,7 @@ def fill(client: Client, home: Home) -> None:
         for job in client.submit_all([*known, *fresh], shots=50):
             job.wait_done()
     home.fill = 0
-    sys.stdout.buffer.write(FILLED)
-    sys.stdout.buffer.flush()
+    home.full.set()
 
 
 def work(home: Home, tenant: str, seed: int) -> None:
@@ -284,11 +289,16 @@ def strange(home: Home, seed: int) -> None:
 def main() -> int:
     home = Home(Path(sys.argv[1]), fill=int(sys.argv[3]))
     seed = int(sys.argv[2])
+    told, linked_least = False, home.fill // LINKED_SHARE
     threads = [threading.Thread(target=work, args=(home, tenant, seed)) for tenant in TURNS]
     threads.append(threading.Thread(target=strange, args=(home, seed)))
     for thread in threads:
         thread.start()
-    sys.stdin.read()
+    while not select.select([sys.stdin], [], [], 0.5)[0]:
+        if not told and home.full.is_set() and home.turns["linked"] >= linked_least:
+            told = True
+            sys.stdout.buffer.write(FILLED)
+            sys.stdout.buffer.flush()
     home.over.set()
     for thread in threads:
         thread.join()

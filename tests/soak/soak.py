@@ -75,13 +75,12 @@ class Soaked(msgspec.Struct, kw_only=True):
         """Samples after the warm-up."""
         return [each for each in self.samples if each.at_s >= self.warm_s]
 
-    @property
-    def timed(self) -> list[Window]:
-        """Windows after the warm-up in which everything was timed."""
+    def timed(self, kind: str) -> list[Window]:
+        """Windows after the warm-up in which both this and the echo were timed."""
         return [
             each
             for each in self.windows
-            if each.number * self.window_s >= self.warm_s and len(each.counts) == len(probe.KINDS)
+            if each.number * self.window_s >= self.warm_s and {kind, "echo"} <= each.counts.keys()
         ]
 
 
@@ -137,6 +136,7 @@ def working(
         subprocess.Popen(
             [sys.executable, "-m", f"tests.soak.{name}", *each],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, env=clean_environment(),
+            bufsize=0,  # what is read ahead would not be seen by `ready`
         )
         for name, each in arguments.items()
     ]  # fmt: skip
@@ -230,7 +230,7 @@ def settled(daemon: Daemon, enough: Callable[[Moment], bool]) -> Moment:
 
 def judged(soaked: Soaked) -> list[Judged]:
     """Everything that must not grow."""
-    steady, timed = soaked.steady, soaked.timed
+    steady = soaked.steady
     at_s = [each.at_s for each in steady]
     made = []
 
@@ -247,12 +247,13 @@ def judged(soaked: Soaked) -> list[Judged]:
         values = [value for each in steady if (value := of(each.moment)) is not None]
         if len(values) == len(steady):
             made.append(judge(name, unit, at_s, values, bound))
-    times = [soaked.window_s * (each.number + 0.5) for each in timed]
     for kind, name in (("call", "call / echo"), ("job", "small job / echo")):
+        timed = soaked.timed(kind)
+        at_s = [soaked.window_s * (each.number + 0.5) for each in timed]
         halfway = [each.p50_s[kind] / each.p50_s["echo"] for each in timed]
-        made.append(judge_factor(f"{name}, p50", "x", times, halfway, RATIO_GROWTH))
         slow = [each.p99_s[kind] / each.p99_s["echo"] for each in timed]
-        made.append(judge_factor(f"{name}, p99", "x", times, slow, RATIO_GROWTH))
+        for share, ratios in (("p50", halfway), ("p99", slow)):
+            made.append(judge_factor(f"{name}, {share}", "x", at_s, ratios, RATIO_GROWTH))
     return made
 
 

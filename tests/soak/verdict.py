@@ -57,7 +57,13 @@ def judge(
 def judge_factor(
     name: str, unit: str, at_s: Sequence[float], values: Sequence[float], bound: float
 ) -> Judged:
-    """As `judge`, of what is now and then many times as large: the line is one of its logarithm."""
+    """As `judge`, of what is now and then many times as large: the line is one of its logarithm.
+
+    Undecided where there are fewer values than BLOCKS.
+    """
+    if len(values) < BLOCKS:
+        nothing = math.nan
+        return Judged(name, unit, nothing, nothing, nothing, nothing, bound, Verdict.UNDECIDED)
     first, last, error = rise(at_s, [math.log(value) for value in values])
     growth = math.expm1(last - first)
     error *= 1 + growth

@@ -52,6 +52,10 @@ def test_what_doubles_grows_by_one_however_wide_it_scatters() -> None:
     assert judged.verdict is Verdict.GROWS
 
 
+def test_a_handful_of_times_decides_nothing() -> None:
+    assert judge_factor("time", "x", [0.0], [1.0], 0.25).verdict is Verdict.UNDECIDED
+
+
 def test_what_is_too_noisy_is_undecided() -> None:
     assert judge("time", "s", *noisy(0.0, 5.0, seed=3), 0.05).verdict is Verdict.UNDECIDED
 
