@@ -188,6 +188,7 @@ def test_a_circuit_is_the_same_by_its_json_and_nested_circuits_are_unrolled() ->
         (cirq.Circuit(cirq.measure(Q[0], key="a", confusion_map={(0,): np.eye(2)})), "confusion"),
         ("[1, 2]\n", "not a circuit"),
         ("not JSON\n", "no JSON of Cirq"),
+        (cirq.to_json(cirq.Circuit(cirq.X(Q[0]))).replace("1.0", "2.0"), "no JSON of Cirq"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_held_is_refused_with_its_place(source: Any, said: str) -> None:
