@@ -134,6 +134,11 @@ DISTRIBUTED = {
         "if (c) { n *= 3; }\nout = bit[2](uint[2](n));",
         {"0 01": 0.5, "1 11": 0.5},
     ),
+    "counting and turning measured bits": (
+        "qubit[3] q; bit[3] c; bit[2] n;\nh q; c = measure q;\nn = bit[2](uint[2](popcount(c)));\n"
+        "c = rotl(c, 1);",
+        {f"{(c << 1 | c >> 2) & 7:03b} {c.bit_count():02b}": 1 / 8 for c in range(8)},
+    ),
     "a subroutine that measures": (
         "qubit[2] q; bit out;\ndef flip(qubit a) -> bit { h a; return measure a; }\n"
         "if (flip(q[0])) { x q[1]; }\nout = measure q[1];",
@@ -190,6 +195,7 @@ REFUSED = {
     'include "nosuch.inc";': (3, 1, "include"),
     "int i = 0;\nwhile (true) { i += 1; }": (4, 1, "while"),
     "pragma something": (3, 1, "pragma"),
+    "qubit[2] q;\nint n = popcount(q);": (4, 1, "declaration"),
 }
 
 

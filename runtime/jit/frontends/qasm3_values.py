@@ -274,8 +274,12 @@ class Reckoner:
     def call(self, name: str, arguments: list[Value]) -> Value:
         """A built-in function."""
         build = self.build
+        wanted = {"popcount": 1, "rotl": 2, "rotr": 2}.get(name)
+        if wanted is not None:
+            if len(arguments) != wanted or not isinstance(arguments[0], Bits):
+                raise BadValue(f"{name} takes {wanted} arguments, the first made of bits")
+            bits = arguments[0]
         if name == "popcount":
-            (bits,) = arguments
             width = len(bits.word).bit_length()
             total: Word = [False] * width
             for each in bits.word:
@@ -283,7 +287,7 @@ class Reckoner:
             number = known(total)
             return Bits(total, "uint") if number is None else number
         if name in ("rotl", "rotr"):
-            bits, by = arguments[0], whole(arguments[1])
+            by = whole(arguments[1])
             by = (-by if name == "rotl" else by) % len(bits.word)
             return bits._replace(word=bits.word[by:] + bits.word[:by])
         numbers = [plain(each) for each in arguments]
