@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,7 @@ from qiskit.quantum_info import Operator
 from runtime.jit.angles import angle, turn
 from runtime.jit.backends.qasm3 import dump
 from runtime.jit.circuit import Circuit, Operation, Register, Unsupported
+from runtime.jit.emit import emit
 from runtime.jit.emit_test import assert_same, circuit_of, measured, operations
 from runtime.jit.frontends import load
 from runtime.jit.gates import TABLE
@@ -56,6 +59,19 @@ def test_feed_forward_comes_back_with_its_exact_distribution(listed: list[Operat
     back = load(dump(circuit))
     assert_same(branches.distribution(back), branches.distribution(circuit))
     assert_same(measured(back), measured(circuit))
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(st.lists(operations(), max_size=8))
+def test_a_program_of_qvm_written_as_openqasm_measures_the_same(listed: list[Operation]) -> None:
+    circuit = circuit_of([*(Operation("h", (q,)) for q in range(WIDTH)), *listed])
+    back = load(dump(load(emit(circuit))))
+    names = [register.name for register in back.bits if not register.hidden]
+    found: Counter[str] = Counter()
+    for key, probability in measured(back).items():
+        words = dict(zip(names, key.split(), strict=True))
+        found[f"{words['a']} {words['b']}"] += probability  # type: ignore[assignment]
+    assert_same({**found}, branches.distribution(circuit))
 
 
 def test_an_angle_keeps_its_exact_multiple_of_pi() -> None:
