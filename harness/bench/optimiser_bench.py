@@ -24,9 +24,9 @@ from runtime.jit.optimise.portfolio import optimised
 from runtime.jit.optimise.stretches import about_z
 
 EPSILON: Final = 1e-6
-SIZES: Final = (3, 4, 5, 6, 8, 10)
+SIZES: Final = (3, 4, 5, 6, 8)
 SIZES_QUICK: Final = (3, 4)
-GATES_MAX: Final = 600
+GATES_MAX: Final = 350
 EXTRA: Final = "pip install 'qmkd[peers-compilers]'"
 PEERS: Final[dict[str, Mapping[str, Engine]]] = {"Qiskit": QISKIT, "tket": TKET, "pyzx": PYZX}
 
