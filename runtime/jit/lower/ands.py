@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+import msgspec
+
 from runtime.jit.angles import Angle
 from runtime.jit.circuit import Circuit, Operation, Position, Register, bit_is, defined
 from runtime.jit.gates import GATES
@@ -49,12 +51,11 @@ def with_ands(circuit: Circuit, ancillas: int = ANCILLAS) -> Circuit:
             continue
         made.extend(_through_and(each, target, width + turn, bit_count + turn))
         turn = (turn + 1) % ancillas
-    return Circuit(
+    return msgspec.structs.replace(
+        circuit,
         qubits=(*circuit.qubits, qubits),
         bits=(*circuit.bits, bits),
         operations=tuple(made),
-        phase=circuit.phase,
-        name=circuit.name,
     )
 
 

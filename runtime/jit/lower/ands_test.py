@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -94,3 +95,10 @@ def test_the_registers_added_have_names_of_their_own() -> None:
     made = with_ands(circuit(Operation("ccx", (0, 1, 2))), 2)
     assert [(each.name, each.size) for each in made.qubits] == [("q", 3), ("and", 2)]
     assert made.bits[-1] == Register("and_", 2, hidden=True)
+
+
+def test_what_a_front_end_said_of_the_circuit_is_kept() -> None:
+    source = circuit(Operation("ccx", (0, 1, 2)))
+    source = msgspec.structs.replace(source, metadata={"dropped": {"noise": 1}}, name="named")
+    made = with_ands(source)
+    assert (made.metadata, made.name) == (source.metadata, source.name)
