@@ -107,7 +107,9 @@ def program_of(options: argparse.Namespace) -> bytes:
 
 def file_json(file: str, options: argparse.Namespace | None = None) -> bytes:
     """The program in a file; a circuit is compiled, as the options of `add_circuit` say."""
-    if Path(file).suffix in SUFFIXES or (options is not None and options.format is not None):
+    if Path(file).suffix.lower() in SUFFIXES or (
+        options is not None and options.format is not None
+    ):
         return circuit_json(Path(file), file, options)
     return graph_json(Path(file))
 

@@ -8,6 +8,7 @@ dropped or approximated.
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,7 +43,8 @@ FORMATS: Final[tuple[Format, ...]] = (
 )
 NAMES: Final = tuple(each.name for each in FORMATS)
 SUFFIXES: Final = (".qasm", *(end for each in FORMATS for end in (*each.suffixes, *each.binary)))
-"""How the names of files end that `load` knows without being told."""
+"""How the names of files end that `load` knows without being told, in capitals too."""
+_COMMENT: Final = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 
 
 def load(source: Path | str | bytes | Any, format: str | None = None, **options: Any) -> Circuit:
@@ -68,7 +70,7 @@ def load(source: Path | str | bytes | Any, format: str | None = None, **options:
     unknown = next((option for option in options if option not in found.options), None)
     if unknown is not None:
         raise ValueError(f"{name} circuits are read without an option {unknown!r}")
-    whole = Path(file).suffix in found.binary if file else bool(found.binary)
+    whole = Path(file).suffix.lower() in found.binary if file else bool(found.binary)
     if isinstance(source, bytes) and not whole:
         source = _text(source, file)
     try:
@@ -91,12 +93,13 @@ def _text(raw: bytes, file: str) -> str:
 def _name(source: Path | str | bytes | Any) -> str:
     """The format of a source that nobody named. Raises ValueError."""
     if isinstance(source, Path):
-        if source.name.endswith((".qvm", ".qvm.json")):
+        suffix = source.suffix.lower()
+        if source.name.lower().endswith((".qvm", ".qvm.json")):
             return "qvm"
-        if source.suffix == ".qasm":
+        if suffix == ".qasm":
             return _version(_text(source.read_bytes(), str(source)))
         for each in FORMATS:
-            if source.suffix in (*each.suffixes, *each.binary):
+            if suffix in (*each.suffixes, *each.binary):
                 return each.name
         raise ValueError(f"{source} ends in none of {', '.join(SUFFIXES)}: name its format")
     if isinstance(source, str):
@@ -111,21 +114,8 @@ def _name(source: Path | str | bytes | Any) -> str:
 
 
 def _header(text: str) -> str:
-    """What stands before the first semicolon, without comments and blank lines."""
-    kept, inside = [], False
-    for line in text.split("\n"):
-        if inside:
-            line = line.partition("*/")[2]
-            inside = "*/" not in line and not line
-        line = line.partition("//")[0]
-        if "/*" in line:
-            before, _, after = line.partition("/*")
-            inside = "*/" not in after
-            line = before + after.partition("*/")[2]
-        kept.append(line)
-        if ";" in line:
-            break
-    return " ".join(kept).partition(";")[0].strip()
+    """What stands before the first semicolon, without comments."""
+    return _COMMENT.sub(" ", text).partition(";")[0].strip()
 
 
 def _version(text: str) -> str:

@@ -8,17 +8,29 @@ language: Cross et al., arXiv:1707.03429.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from runtime.jit.circuit import Circuit, Unsupported
 from runtime.jit.frontends import qiskit as qiskit_circuits
 
+SIZE_MAX: Final = 1_000_000
+"""Qubits or bits of all registers together; a number in brackets may be no larger."""
+_APART: Final = re.compile(r'"[^"\n]*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
+_SIZED: Final = re.compile(r"(\b[qc]reg\b[^;\[]*)?\[\s*([0-9]+)")
+
 
 def load(source: str, *, file: str = "") -> Circuit:
-    """Read OpenQASM 2 text; includes are looked for beside the file. Raises Unsupported."""
+    """Read OpenQASM 2 text; includes are looked for beside the file. Raises Unsupported.
+
+    Comments may be written as in version 3 too.
+    """
     from qiskit import qasm2
 
+    source = _APART.sub(_uncommented, source)
+    _bound(source, file)
     folders = [str(Path(file).parent)] if file else []
     try:
         found = qasm2.loads(
@@ -35,6 +47,28 @@ def load(source: str, *, file: str = "") -> Circuit:
     except Unsupported as error:
         line, column = _place(source, error.construct)
         raise Unsupported(line, column, error.construct, error.why, file=file) from error
+
+
+def _uncommented(found: re.Match[str]) -> str:
+    """Blanks, as many and on as many lines, for a comment; a string stays."""
+    text = found[0]
+    return text if text.startswith('"') else re.sub(r"[^\n]", " ", text)
+
+
+def _bound(source: str, file: str) -> None:
+    """Refuse sizes and indices that the importer dies of. Raises Unsupported."""
+    sizes = {"qreg": 0, "creg": 0}
+    for found in _SIZED.finditer(source):
+        declared, written = found[1], found[2].lstrip("0") or "0"
+        number = int(written) if len(written) <= len(str(SIZE_MAX)) else SIZE_MAX + 1
+        if declared is not None:
+            sizes[declared[:4]] += number
+            number = sizes[declared[:4]]
+        if number > SIZE_MAX:
+            line = source.count("\n", 0, found.start()) + 1
+            column = found.start() - source.rfind("\n", 0, found.start())
+            why = f"registers hold {SIZE_MAX:,} qubits, and as many bits, at most"
+            raise Unsupported(line, column, found[0][:64] + "]", why, file=file)
 
 
 def _located(message: str, file: str) -> Unsupported:
