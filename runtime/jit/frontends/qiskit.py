@@ -67,6 +67,8 @@ class _Reader:
 
     def block(self, source: Any, qubits: dict[Any, int], bits: dict[Any, int], depth: int) -> None:
         """A circuit's operations, its bits standing for those that are given."""
+        from qiskit.circuit import Barrier, Measure, Reset
+
         build = self.build
         if depth > DEPTH_MAX:
             raise build.unsupported(f"definitions nest deeper than {DEPTH_MAX}")
@@ -79,12 +81,15 @@ class _Reader:
             wires = tuple([qubits[bit] for bit in each.qubits])
             if each.is_standard_gate():
                 self.standard(each, name, wires, depth)
-            elif name == "measure":
+                continue
+            # A gate of the user's own may bear any name, so the type decides what is not standard.
+            operation = each.operation
+            if isinstance(operation, Measure):
                 build.add("measure", wires, (), (bits[each.clbits[0]],))
-            elif name in ("reset", "barrier"):
-                build.add(name, wires)
+            elif isinstance(operation, Reset | Barrier):
+                build.add("reset" if isinstance(operation, Reset) else "barrier", wires)
             else:
-                self.other(each, name, wires, tuple([bits[bit] for bit in each.clbits]), depth)
+                self.other(operation, wires, tuple([bits[bit] for bit in each.clbits]), depth)
         build.at = outer
 
     def standard(self, each: Any, name: str, wires: tuple[int, ...], depth: int) -> None:
@@ -101,18 +106,19 @@ class _Reader:
             self.definition(each.operation, wires, (), depth)
 
     def other(
-        self, each: Any, name: str, wires: tuple[int, ...], bits: tuple[int, ...], depth: int
+        self, operation: Any, wires: tuple[int, ...], bits: tuple[int, ...], depth: int
     ) -> None:
         """Whatever is no gate of the library: control flow, stores, composite instructions."""
-        operation = each.operation
-        if name == "if_else":
+        from qiskit.circuit import ForLoopOp, IfElseOp, SwitchCaseOp
+
+        if isinstance(operation, IfElseOp):
             self.branch(operation, wires, bits, depth)
-        elif name == "switch_case":
+        elif isinstance(operation, SwitchCaseOp):
             self.switch(operation, wires, bits, depth)
-        elif name == "for_loop":
+        elif isinstance(operation, ForLoopOp):
             self.loop(operation, wires, bits, depth)
-        elif name in ("while_loop", "break_loop", "continue_loop", "box", "store", "delay"):
-            raise self.build.unsupported(_REFUSED[name])
+        elif (why := _refusal(operation)) is not None:
+            raise self.build.unsupported(why)
         else:
             self.definition(operation, wires, bits, depth)
 
@@ -272,13 +278,48 @@ class _Reader:
 
 
 _REFUSED: Final = {
-    "while_loop": "how often it turns is known only when it runs; QVM has no loops",
-    "break_loop": "loops are unrolled, and a break in them is not",
-    "continue_loop": "loops are unrolled, and a continue in them is not",
-    "box": "QVM has no timing boxes",
-    "store": "variables other than bits are not carried over",
-    "delay": "QVM has no time to wait for",
+    "WhileLoopOp": "how often it turns is known only when it runs; QVM has no loops",
+    "BreakLoopOp": "loops are unrolled, and a break in them is not",
+    "ContinueLoopOp": "loops are unrolled, and a continue in them is not",
+    "BoxOp": "QVM has no timing boxes",
+    "Store": "variables other than bits are not carried over",
+    "Delay": "QVM has no time to wait for",
 }
+"""By types of `qiskit.circuit`; older Qiskit has no boxes."""
+
+
+def _refusal(operation: Any) -> str | None:
+    """Why an operation cannot be carried over; None where its definition may be asked."""
+    from qiskit import circuit
+    from qiskit.circuit.library import PauliEvolutionGate
+
+    for kind, why in _REFUSED.items():
+        if hasattr(circuit, kind) and isinstance(operation, getattr(circuit, kind)):
+            return why
+    while (
+        inner := getattr(operation, "base_gate", getattr(operation, "base_op", None))
+    ) is not None:
+        operation = inner
+    if isinstance(operation, PauliEvolutionGate) and not _is_exact(operation):
+        return "its terms do not commute, so that Qiskit's definition of it is an approximation"
+    return None
+
+
+def _is_exact(evolution: Any) -> bool:
+    """Whether the evolution is what Qiskit takes it apart into."""
+    from qiskit.quantum_info import SparseObservable, SparsePauliOp
+    from qiskit.synthesis import MatrixExponential
+
+    if isinstance(evolution.synthesis, MatrixExponential):
+        return True
+    found = evolution.operator
+    terms = SparsePauliOp.sum([
+        SparsePauliOp.from_sparse_observable(each)
+        if isinstance(each, SparseObservable)
+        else SparsePauliOp(each)
+        for each in (found if isinstance(found, list) else [found])
+    ]).paulis  # fmt: skip
+    return all(bool(terms[at + 1 :].commutes(terms[at]).all()) for at in range(len(terms) - 1))
 
 
 def _synthesised(operation: Any) -> Any:

@@ -18,9 +18,17 @@ from qiskit.circuit import (
     PowerModifier,
 )
 from qiskit.circuit.classical import expr
-from qiskit.circuit.library import PauliGate, PermutationGate, QFTGate, SXGate, standard_gates
+from qiskit.circuit.library import (
+    PauliEvolutionGate,
+    PauliGate,
+    PermutationGate,
+    QFTGate,
+    SXGate,
+    standard_gates,
+)
 from qiskit.circuit.random import random_circuit
-from qiskit.quantum_info import Operator
+from qiskit.quantum_info import Operator, SparsePauliOp
+from qiskit.synthesis import MatrixExponential
 
 from runtime.jit.circuit import Unsupported, check
 from runtime.jit.emit_test import assert_same, measured
@@ -168,3 +176,60 @@ def test_openqasm_2_is_refused_with_line_and_column(text: str) -> None:
     with pytest.raises(Unsupported) as refused:
         load(text)
     assert (refused.value.line, refused.value.column) == REFUSED[text], str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["reset", "barrier", "measure", "for_loop", "delay", "if_else", "box"]
+)
+def test_a_gate_of_ones_own_is_that_gate_whatever_its_name(name: str) -> None:
+    inner = QuantumCircuit(2)
+    inner.h(0)
+    inner.cx(0, 1)
+    gate = inner.to_gate()
+    gate.name = name
+    circuit = QuantumCircuit(2)
+    circuit.append(gate, [1, 0])
+    assert_same_matrix(circuit, load(circuit))
+
+
+@pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")
+def test_an_evolution_is_read_where_its_terms_commute_and_refused_where_they_do_not() -> None:
+    for terms, exact in ((["XX", "ZZ"], True), (["XX", "ZI"], False), (["ZI", "XX", "ZZ"], False)):
+        gate = PauliEvolutionGate(SparsePauliOp(terms), 0.3)
+        for each in (gate, gate.control(1)):
+            circuit = QuantumCircuit(each.num_qubits)
+            circuit.append(each, range(each.num_qubits))
+            if exact:
+                assert_same_matrix(circuit, load(circuit))
+                continue
+            with pytest.raises(Unsupported, match="its terms do not commute"):
+                load(circuit)
+
+
+@pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")
+def test_an_evolution_by_its_matrix_is_exact_also_where_its_terms_do_not_commute() -> None:
+    gate = PauliEvolutionGate(SparsePauliOp(["XX", "ZI"]), 0.3, synthesis=MatrixExponential())
+    circuit = QuantumCircuit(2)
+    circuit.append(gate, [0, 1])
+    assert_same_matrix(circuit, load(circuit))
+
+
+@pytest.mark.parametrize("comment", ["/* old\n */", "/*;*/ // ;\n", "/* a */ /* b\n*/"])
+def test_a_version_is_found_behind_any_comment(comment: str) -> None:
+    text = 'OPENQASM 2.0;\ninclude "qelib1.inc";\nqreg q[2];\ncu1(0.3) q[0],q[1];\n'
+    # Only version 2 has `cu1` in its library.
+    assert [each.name for each in load(comment + text).operations] == ["cp"]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "qreg r[99999999999999999999999];",
+        "qreg r[1000000];",
+        "creg c[9999999999];",
+        "x q[99999999999999999999999];",
+    ],
+)
+def test_a_size_or_an_index_without_measure_is_refused_with_its_line(statement: str) -> None:
+    with pytest.raises(Unsupported, match=r"^3:.*at most"):
+        load(f"OPENQASM 2.0;\nqreg q[2]; /*\n*/ {statement}\n")
