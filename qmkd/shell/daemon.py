@@ -216,20 +216,23 @@ async def _serve_from(
         if traces is not None:
             nursery.start_soon(traces.teller.run)
         try:
+            await trio.sleep(0)  # so that workers are started
+            watch.load()  # meanwhile; later there may be no descriptor left to read a module by
             for listener in places.listeners:
                 server.listen(listener)
             await _either(pool.settled, stopping)
             if pool.broken:
                 raise CannotStart(pool.broken)
-            _quiet_collector()
-            await nursery.start(watch.serve, server)
-            _log.info("ready", extra={"socket": config.socket, "workers": config.workers})
-            serving = f"Serving {config.socket} with {config.workers} workers."
-            notify(os.environ, "READY=1", activation.status_line(serving))
-            await nursery.start(reloader.run, lambda: serving)
-            if (silence_s := activation.watchdog_s(os.environ)) is not None:
-                nursery.start_soon(_feed_watchdog, hub, silence_s)
-            await stopping.wait()
+            if not stopping.is_set():
+                _quiet_collector()
+                await nursery.start(watch.serve, server)
+                _log.info("ready", extra={"socket": config.socket, "workers": config.workers})
+                serving = f"Serving {config.socket} with {config.workers} workers."
+                notify(os.environ, "READY=1", activation.status_line(serving))
+                await nursery.start(reloader.run, lambda: serving)
+                if (silence_s := activation.watchdog_s(os.environ)) is not None:
+                    nursery.start_soon(_feed_watchdog, hub, silence_s)
+                await stopping.wait()
             stop_s = reloader.config.stop_grace_ms / 1e3 + STOP_S_EXTRA
             notify(os.environ, *activation.stopping(stop_s + KILL_S_MAX + STOP_S_SPARE))
             server.stop_listening()
@@ -266,13 +269,16 @@ class _Watch:
         for rule in kernel.state.machine.tenants:
             counts.of_tenant(rule.name)
 
-    async def serve(self, server: Server, task_status: trio.TaskStatus[None]) -> None:
-        """Answer scrapes until cancelled, where that is wanted and there is a place to."""
-        # They take long to import, and calls are answered already.
+    def load(self) -> None:
+        """Import what takes long, which may be done while workers start."""
         from qmkd.shell.metrics import families, serving
 
-        self._server, self._families, self._serving = server, families, serving
-        self._scrapes = serving.Scrapes(self._collect)
+        self._families, self._serving = families, serving
+
+    async def serve(self, server: Server, task_status: trio.TaskStatus[None]) -> None:
+        """Answer scrapes until cancelled, where that is wanted and there is a place to."""
+        self._server = server
+        self._scrapes = self._serving.Scrapes(self._collect)
         with contextlib.ExitStack() as places:
             sockets = self._sockets(places) if self._config.metrics == "on" else []
             task_status.started()

@@ -575,6 +575,10 @@ def test_the_log_is_json_where_asked_and_cuts_session_ids_short() -> None:
     with running_daemon(None, "--log-format", "json", "--log-level", "debug") as daemon:
         with Line(daemon.socket) as line:
             session = line.session()
+        deadline = time.monotonic() + 60
+        while '"ready"' not in daemon.log:  # calls are answered before
+            assert time.monotonic() < deadline, daemon.log
+            time.sleep(0.01)
         daemon.stop()
         lines = [msgspec.json.decode(one) for one in daemon.log.splitlines()]
         assert {"ready", "stopping", "stopped"} <= {one["message"] for one in lines}

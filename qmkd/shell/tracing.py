@@ -44,7 +44,7 @@ DATAGRAM_BYTES_MAX: Final = 32 * 1024  # below what a socket may send by default
 PER_TURN_MAX: Final = 64  # spans encoded before calls are served again, some 0.1 ms
 GATHER_S: Final = 0.1  # between two looks at what there is to send
 SPENT_MAX: Final = 16  # parts of a worker's time that a span has
-NAME_CHARS_MAX: Final = 32  # of one of these
+NAME_CHARS_MAX: Final = 32  # of one of these, and of why a segment failed
 SPAN_BYTES_MAX: Final = 4 * 1024  # far more than any of ours has
 
 assert SPAN_BYTES_MAX < DATAGRAM_BYTES_MAX
@@ -291,8 +291,9 @@ class Traces:
         self._segment_over(event.ticket, now_ns, about)
 
     def _failed(self, event: ev.SegmentFailed, now_ns: int) -> None:
-        about: Attributes = {"qmk.result": event.reason, "qmk.epoch": event.epoch}
-        self._segment_over(event.ticket, now_ns, about, event.reason)
+        reason = event.reason[:NAME_CHARS_MAX]  # a worker's words
+        about: Attributes = {"qmk.result": reason, "qmk.epoch": event.epoch}
+        self._segment_over(event.ticket, now_ns, about, reason)
 
     def _worker_gone(self, event: ev.WorkerGone, now_ns: int) -> None:
         lost = [

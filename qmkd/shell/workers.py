@@ -464,8 +464,9 @@ class Pool:
             if message.ticket in stopping:
                 stopping.remove(message.ticket)
                 worker.stop_next()
-        if self._traces is not None and isinstance(message, msg.Done | msg.Parked | msg.Failed):
-            self._traces.ran(message)
+        traces = self._traces if isinstance(asked, tuple) else None
+        if traces is not None and isinstance(message, msg.Done | msg.Parked | msg.Failed):
+            traces.ran(message)
         if isinstance(asked, fx.CheckProgram) and isinstance(message, msg.Checked | msg.Failed):
             self._feed(_checked(message))
         elif isinstance(asked, fx.Calibrate) and isinstance(message, msg.Calibrated):

@@ -22,7 +22,8 @@ from qmkd.shell.store import copying
 from qmkd.shell.store.rows import NOTHING_GONE, Entry, Place, Region, graph_values
 from qmkd.shell.store.schema import BUSY_S, CHUNK_BYTES
 
-LIGHT_BYTES_MAX: Final = 64 << 10  # of a job's slices, for it to be deleted in no time
+LIGHT_BYTES_MAX: Final = 64 << 10  # of the slices that are deleted in no time
+LIGHT_JOBS_MAX: Final = 32  # whose rows are
 
 
 class Statements:
@@ -36,7 +37,7 @@ class Statements:
         self._unfinished = False  # what was begun
         self._deleted = False  # something, since graphs were inserted last
         self._slices: dict[str, int] = {}  # bytes of the slices of jobs that were inserted here
-        self._doubtful = 0  # up to this number, rows may be durable though their commit failed
+        self.doubtful = 0  # up to this number, rows may be durable though their commit failed
         self._run = os.urandom(8)  # tells our numbers from those of earlier daemons
         self._graphs = self._graphs_stored()
         self._wait_for_locks(0.0)
@@ -50,19 +51,25 @@ class Statements:
 
     def do(self, batch: Sequence[Entry]) -> bool:
         """Begin a transaction and do all of it, if that is short; or nothing. Returns which."""
-        if not all(entry.is_short or self._is_light(entry) for entry in batch):
+        heavy = [entry for entry in batch if not entry.is_short]
+        if heavy and not self._are_light(heavy):
             return False
         self._db.execute("BEGIN IMMEDIATE")
         self._unfinished = False
         self._do(batch)
         return True
 
-    def _is_light(self, entry: Entry) -> bool:
-        """Whether what goes with it is known to be small."""
-        gone, slices = entry.gone, self._slices
-        return not (entry.regions or entry.copies or gone.checkpoints or gone.snapshots) and all(
-            slices.get(job, inf) <= LIGHT_BYTES_MAX for job in (*gone.jobs, *gone.results)
-        )
+    def _are_light(self, entries: Sequence[Entry]) -> bool:
+        """Whether what goes with them all is known to be small."""
+        jobs: list[str] = []
+        for entry in entries:
+            gone = entry.gone
+            if entry.regions or entry.copies or gone.checkpoints or gone.snapshots:
+                return False
+            jobs += (*gone.jobs, *gone.results)
+        if len(jobs) > LIGHT_JOBS_MAX:
+            return False
+        return sum(self._slices.get(job, inf) for job in jobs) <= LIGHT_BYTES_MAX
 
     def finish(self, batch: Sequence[Entry]) -> None:
         """Do the rest of what was begun."""
@@ -81,7 +88,7 @@ class Statements:
             self._db.execute("BEGIN IMMEDIATE")
         finally:
             self._wait_for_locks(0.0)
-        if batch[0].keep.number <= self._doubtful:
+        if batch[0].keep.number <= self.doubtful:
             self._graphs, self._deleted = self._graphs_stored(), False
             run, kept = self._db.execute("SELECT run, kept FROM counters").fetchone()
             batch = [entry for entry in batch if run != self._run or entry.keep.number > kept]
@@ -106,7 +113,7 @@ class Statements:
 
     def take_back(self, batch: Sequence[Entry]) -> None:
         """Undo what was begun with this batch, as far as it came. It is to be written again."""
-        self._doubtful = max(self._doubtful, batch[-1].keep.number)
+        self.doubtful = max(self.doubtful, batch[-1].keep.number)
         if self._db.in_transaction:
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")

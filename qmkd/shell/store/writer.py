@@ -31,6 +31,7 @@ from qmkd.shell.store import reader
 from qmkd.shell.store.fetcher import Fetched, Fetcher
 from qmkd.shell.store.rows import Entry, RowsOf, SnapshotOf, no_snapshot
 from qmkd.shell.store.schema import (
+    WAL_PAGES_MAX,
     CannotOpen,
     Durability,
     open_to_read,
@@ -79,6 +80,13 @@ def _never(action: Callable[[], None]) -> None:
     pass
 
 
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 class Store:
     """One per daemon. `kept` and `failed` are called by `collect`.
 
@@ -108,7 +116,7 @@ class Store:
             self._reading = open_to_read(path)
             undo.callback(self._reading.close)
             try:
-                self._writer = _Writer(self._db, self.bell.ring)
+                self._writer = _Writer(self._db, self.bell.ring, durability)
             except sqlite3.Error as error:
                 raise CannotOpen(sentence(path, error)) from error
             undo.pop_all()
@@ -120,7 +128,8 @@ class Store:
         self._backlog = 0
         self._ours = True  # the writing connection
         self._commits_itself = durability == "process"
-        self._log_bytes = self._deletions = 0  # since the thread moved the log, gave pages back
+        # Since the thread moved the log, and gave pages back; who was killed leaves a log.
+        self._log_bytes, self._deletions = _size(path.with_name(f"{path.name}-wal")), 0
         self._settling = False
         self._handed = 0  # entries, the last time
         self._handed_at = 0.0
@@ -205,10 +214,11 @@ class Store:
     def _commit(self, batch: Sequence[Entry]) -> bool:
         """Do all of it, if that is short, for `collect` to tell. Returns whether it is done; the
         thread says why it is not."""
-        size = sum(entry.size for entry in batch)
-        if not batch or size > BEGUN_BYTES_MAX or self._log_is_long(size):
+        if not batch:
             return False
-        writer = self._writer
+        size, writer = sum(entry.size for entry in batch), self._writer
+        if self._log_is_long(size) or size > BEGUN_BYTES_MAX:
+            return False
         try:
             if not writer.statements.do(batch):
                 return False
@@ -244,12 +254,14 @@ class Store:
 
     def _begin(self, batch: Sequence[Entry]) -> bool:
         """Insert what is not large. Returns whether that is done; the thread says why it is not."""
-        if sum(entry.size for entry in batch) > BEGUN_BYTES_MAX:
+        statements = self._writer.statements
+        failed = batch[0].keep.number <= statements.doubtful  # as a whole, a moment ago
+        if failed or sum(entry.size for entry in batch) > BEGUN_BYTES_MAX:
             return False
         try:
-            self._writer.statements.begin(batch)
+            statements.begin(batch)
         except (sqlite3.Error, MemoryError):
-            self._writer.statements.take_back(batch)
+            statements.take_back(batch)
             return False
         return True
 
@@ -307,7 +319,7 @@ class Store:
         """
         self._fetcher.close()
         self._snapshots.close()
-        self._soon = _never
+        self._soon, self._commits_itself = _never, False
         last, self._queue = self._queue, []
         self._writer.close(last, flush_s)
         self._thread.join(flush_s + STUCK_S_MAX)
@@ -342,8 +354,12 @@ class _Writer:
     which all is durable, a reason why nothing is, what broke us, or that we rest.
     """
 
-    def __init__(self, db: sqlite3.Connection, ring: Callable[[], None]) -> None:
+    def __init__(
+        self, db: sqlite3.Connection, ring: Callable[[], None], durability: Durability
+    ) -> None:
         self._db, self._ring = db, ring
+        # Where the loop commits as well, the log is moved by us alone: the loop waits for no disk.
+        self._shared = durability == "process"
         self.statements = Statements(db)
         self.inbox: queue.SimpleQueue[_Work | float | None] = queue.SimpleQueue()
         self.news: queue.SimpleQueue[int | str | BaseException | _Resting] = queue.SimpleQueue()
@@ -368,11 +384,12 @@ class _Writer:
         try:
             while (asked := self._next()) is not None:
                 batch, begun = asked
-                if batch:
-                    self._waiting += batch
-                    self._write_waiting(begun)
-                else:
-                    self._shrink()
+                with self._moving_log():
+                    if batch:
+                        self._waiting += batch
+                        self._write_waiting(begun)
+                    else:
+                        self._shrink()
                 self.news.put(_Resting.RESTING)
                 self._ring()
         except BaseException as error:
@@ -392,6 +409,15 @@ class _Writer:
             if not isinstance(asked, float):
                 return asked
             wait_s = asked
+
+    @contextlib.contextmanager
+    def _moving_log(self) -> Iterator[None]:
+        """What commits meanwhile moves a long log into the file."""
+        if self._shared:
+            self._db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES_MAX}")
+        yield
+        if self._shared:
+            self._db.execute("PRAGMA wal_autocheckpoint = 0")
 
     def _write_waiting(self, begun: bool) -> None:
         """Write all that is waiting, trying until it is written or closing takes too long."""
@@ -426,6 +452,8 @@ class _Writer:
         self.log_is_long = False
         try:
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except MemoryError:
+            pass  # the next long log is moved
         except sqlite3.Error as error:
             if what_failed(error) is None:  # else what is written next will tell
                 raise
@@ -469,6 +497,8 @@ class _Writer:
                 return
             # Each step frees one page; `execute` would make one step.
             self._db.executescript(f"PRAGMA incremental_vacuum({FREE_PAGES_TURN})")
+        except MemoryError:
+            self.shrinking = False
         except sqlite3.Error as error:
             self.shrinking = False
             if what_failed(error) is None:

@@ -21,9 +21,10 @@ from time import sleep
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from qmkd.core.effects import Keep
-from qmkd.core.records import SessionRow
+from qmkd.core.records import Gone, GraphRow, JobRow, SessionRow
 from qmkd.shell.store import Damaged, Durability, Store
 from qmkd.shell.store.conftest import (
     ACK,
@@ -34,8 +35,9 @@ from qmkd.shell.store.conftest import (
     rows_of,
     tell_until_killed,
 )
-from qmkd.shell.store.writer import COMMITTED_AT_ONCE, LOG_BYTES_MAX
-from syscalls.ids import SessionId
+from qmkd.shell.store.statements import LIGHT_JOBS_MAX
+from qmkd.shell.store.writer import BEGUN_BYTES_MAX, COMMITTED_AT_ONCE, LOG_BYTES_MAX
+from syscalls.ids import JobId, SessionId
 
 
 def session(number: int, text: str = "") -> Keep:
@@ -193,8 +195,11 @@ def test_a_round_that_brings_much_does_not_put_off_all_of_it_to_its_end(path: Pa
     keeper.store.close()
 
 
-def test_a_log_that_nobody_flushes_is_moved_into_the_file_all_the_same(path: Path) -> None:
-    keeper, text = Keeper(path, durability="process"), "x" * 200_000
+@pytest.mark.parametrize("size", [200_000, BEGUN_BYTES_MAX + 1])
+def test_a_log_that_nobody_flushes_is_moved_into_the_file_all_the_same(
+    path: Path, size: int
+) -> None:
+    keeper, text = Keeper(path, durability="process"), "x" * size
     told = 4 * LOG_BYTES_MAX // len(text)
     for number in range(1, told + 1):
         row = SessionRow(id=SessionId(f"s{number % 9}"), tenant=text, granted=(), opened_ns=1)
@@ -202,6 +207,77 @@ def test_a_log_that_nobody_flushes_is_moved_into_the_file_all_the_same(path: Pat
         keeper.wait(number)
     assert path.with_name("qmkd.db-wal").stat().st_size < 2 * LOG_BYTES_MAX
     assert path.stat().st_size > 9 * len(text)
+    keeper.store.close()
+
+
+def test_the_log_of_a_daemon_that_was_killed_counts_for_the_next(path: Path) -> None:
+    for life in range(6):
+        keeper = Keeper(path, durability="process")
+        for number in range(1, 31):
+            row = SessionRow(
+                id=SessionId(f"s{number % 9}"), tenant="x" * 100_000, granted=(), opened_ns=life
+            )
+            keeper.store.keep(Keep(number=number, epoch=1, numbered=1, rows=(row,)), rows_of)
+            keeper.wait(number)
+        log = path.with_name("qmkd.db-wal")
+        assert log.stat().st_size < 2 * LOG_BYTES_MAX
+        left = {each: each.read_bytes() for each in (path, log)}
+        keeper.store.close()
+        for each, content in left.items():
+            each.write_bytes(content)
+
+
+def kept_jobs(keeper: Keeper, count: int) -> list[JobId]:
+    """So many jobs of one program, each with a slice."""
+    story = Story(1)
+    made = [row for _ in range(40) for row in story.next().rows]
+    graph = next(row for row in made if isinstance(row, GraphRow))
+    job = next(row for row in made if isinstance(row, JobRow))
+    jobs = [
+        replace(job, id=JobId(f"job_{number:026x}"), number=number, graph=graph.digest)
+        for number in range(1, count + 1)
+    ]
+    keeper.store.keep(Keep(number=1, epoch=1, numbered=1, rows=(graph, *jobs)), rows_of)
+    keeper.wait(1)
+    while keeper.store._writer.shrinking or not keeper.store._ours:
+        select.select([keeper.store], [], [], 60.0)
+        keeper.store.collect()
+    return [each.id for each in jobs]
+
+
+@pytest.mark.parametrize("count", [LIGHT_JOBS_MAX, LIGHT_JOBS_MAX + 1])
+def test_many_jobs_that_go_together_go_by_the_thread(path: Path, count: int) -> None:
+    keeper = Keeper(path, durability="process")
+    gone = Gone(jobs=tuple(kept_jobs(keeper, count)))
+    keeper.store.keep(Keep(number=2, epoch=1, numbered=1, gone=gone), rows_of)
+    assert keeper.store._ours == (count <= LIGHT_JOBS_MAX)
+    keeper.wait(2)
+    assert not keeper.store.load().jobs
+    keeper.store.close()
+
+
+def test_what_failed_on_the_loop_is_done_anew_by_the_thread(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = Keeper(path, durability="process")
+    (job,) = kept_jobs(keeper, 1)
+    statements = keeper.store._writer.statements
+    begun: list[object] = []
+    commit, fails = statements.commit, [True]
+
+    def fail_once() -> None:
+        if fails:
+            fails.clear()
+            raise sqlite3.OperationalError("database or disk is full")
+        commit()
+
+    monkeypatch.setattr(statements, "commit", fail_once)
+    monkeypatch.setattr(statements, "begin", begun.append)
+    keeper.store.keep(session(2), rows_of)
+    keeper.wait(2)
+    assert not begun
+    assert [row.id for row in keeper.store.load().jobs] == [job]
+    assert [row.id for row in keeper.store.load().sessions] == ["s2"]
     keeper.store.close()
 
 
