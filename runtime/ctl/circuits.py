@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -23,8 +23,10 @@ from runtime.jit.frontends import NAMES
 from runtime.jit.passes import Wishes
 from runtime.jit.readout import register_counts
 
+EPSILON_BELOW: Final = 2
 REGISTERS: Final = b'"registers"'
 SHOWN_MAX: Final = 64
+"""Values of the registers that a person is shown."""
 
 
 def add_circuit(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +56,7 @@ def add_circuit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--epsilon",
         metavar="E",
-        type=float,
+        type=_epsilon,
         help="write the circuit's rotations in Clifford and T gates, to this error over all of "
         "them (default: leave them, which takes the ideal profile)",
     )
@@ -76,6 +78,17 @@ def add_circuit(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="put fences where fewest qubits are held, no more than so many steps apart",
     )
+
+
+def _epsilon(text: str) -> float:
+    """An error in operator norm, for argparse: two unitary matrices are never more than 2 apart."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if not 0 < value < EPSILON_BELOW:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and below {EPSILON_BELOW}")
+    return value
 
 
 def _input(text: str) -> tuple[str, int | float]:
@@ -129,7 +142,15 @@ def registers_of(program: bytes, result: Result) -> dict[str, dict[str, float]]:
         return {}
     exact = result.probabilities
     found = register_counts(graph, result.counts if exact is None else exact)
-    return {"registers": dict(sorted(found.items(), key=lambda item: -item[1])[:SHOWN_MAX])}
+    return {"registers": dict(sorted(found.items(), key=lambda item: -item[1]))}
+
+
+def registers_shown(found: Mapping[str, float]) -> list[tuple[str, object]]:
+    """The most frequent values of the registers as rows for people, and how many more there are."""
+    rows: list[tuple[str, object]] = list(found.items())
+    left = sum(list(found.values())[SHOWN_MAX:])
+    more = len(rows) - SHOWN_MAX
+    return rows if more <= 0 else [*rows[:SHOWN_MAX], (f"{more:,} more, which --json lists", left)]
 
 
 @contextmanager
@@ -140,5 +161,8 @@ def reading(name: str) -> Iterator[None]:
     except Unsupported as error:
         error.file = error.file or name
         raise Trouble(Exit.INVALID_PROGRAM, str(error)) from error
+    except ModuleNotFoundError as error:
+        why = f"This needs the package {error.name}: pip install 'qmkd[jit]'."
+        raise Trouble(Exit.USAGE, why) from error
     except ValueError as error:
         raise Trouble(Exit.USAGE, f"{error}.") from error

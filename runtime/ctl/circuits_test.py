@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from qvm.program import VerifiedProgram
 from qvm.verify import verify_bytes
 from runtime.ctl.__main__ import main
-from runtime.ctl.exits import Exit
+from runtime.ctl.circuits import reading, registers_of, registers_shown
+from runtime.ctl.exits import Exit, Trouble
 from tests.daemon import running_daemon
+
+if TYPE_CHECKING:
+    from runtime.client.results import Result
 
 TELEPORT = """\
 OPENQASM 3;
@@ -162,3 +168,79 @@ def test_numbers_of_ancillas_or_steps_that_make_no_sense_are_refused(
     assert "--fence-every" in capsys.readouterr().err
     assert main(["compile", str(circuit), "--ancillas", "-1"]) == Exit.USAGE
     assert "--ancillas" in capsys.readouterr().err
+
+
+def test_values_of_registers_are_all_in_json_and_for_people_the_rest_is_summed_up() -> None:
+    events = [f"c[{at}]" for at in range(7)]
+    program = json.dumps({
+        "version": "0.1",
+        "program": {"nodes": []},
+        "resources": {"vqs": [], "events": events},
+        "metadata": {"registers": [{"name": "c", "size": 7}]},
+    }).encode()  # fmt: skip
+    result = SimpleNamespace(
+        probabilities=None, counts={f"{value:07b}": 200 - value for value in range(128)}
+    )
+    found = registers_of(program, cast("Result", result))["registers"]
+    assert len(found) == 128
+    rows = registers_shown(found)
+    assert rows[:-1] == list(found.items())[:64]
+    assert rows[-1] == ("64 more, which --json lists", sum(200 - at for at in range(64, 128)))
+    few = {"0": 1.0}
+    assert registers_shown(few) == [("0", 1.0)]
+
+
+@pytest.mark.parametrize("epsilon", ["inf", "nan", "0", "-1", "5", "x"])
+def test_an_error_that_is_none_is_refused(
+    epsilon: str, circuit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["compile", str(circuit), f"--epsilon={epsilon}"])
+    assert ended.value.code == Exit.USAGE
+    assert "--epsilon" in capsys.readouterr().err
+
+
+def test_a_file_is_written_only_in_a_known_format_and_never_over_its_source(
+    circuit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    foo = circuit.with_name("out.foo")
+    assert main(["compile", str(circuit), "-o", str(foo)]) == Exit.USAGE
+    assert ".json, .qasm, .qasm3, .stim" in capsys.readouterr().err
+    assert not foo.exists()
+    link = circuit.with_name("link.qasm")
+    link.symlink_to(circuit)
+    assert main(["compile", str(circuit), "-o", str(link)]) == Exit.USAGE
+    assert "overwrite the circuit" in capsys.readouterr().err
+    assert circuit.read_text() == TELEPORT
+
+
+def test_names_of_files_may_end_in_capitals(
+    circuit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loud, out = circuit.with_name("LOUD.QASM"), circuit.with_name("OUT.QASM")
+    loud.write_text(TELEPORT)
+    assert main(["compile", str(loud), "-o", str(out)]) == Exit.OK
+    assert out.read_text().startswith("OPENQASM 3.0;")
+    assert main(["verify", str(loud)]) == Exit.OK
+    assert "12 nodes" in capsys.readouterr().out
+
+
+def test_bits_of_the_compilers_own_are_named_where_a_format_cannot_hide_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "toffoli.qasm", tmp_path / "out.qasm"
+    path.write_text(TOFFOLIS)
+    command = ["compile", str(path), "-o", str(out), "--ancillas", "2"]
+    assert main(command) == Exit.OK
+    assert "bits of the compiler's own are in and_" in capsys.readouterr().out
+    assert "bit[2] and_; // the compiler's own" in out.read_text()
+    assert main([*command, "--json"]) == Exit.OK
+    assert json.loads(capsys.readouterr().out)["helpers"] == ["and_"]
+    assert main(["verify", str(out)]) == Exit.OK
+
+
+def test_a_package_that_is_missing_is_named() -> None:
+    named = "This needs the package not_installed: pip install 'qmkd"
+    with pytest.raises(Trouble, match=named) as refused, reading("teleport.qasm"):
+        importlib.import_module("not_installed")
+    assert refused.value.status == Exit.USAGE

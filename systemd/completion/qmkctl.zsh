@@ -17,7 +17,7 @@ _shtab_qmkctl_commands() {
     chan:'open, look at and close channels between held qubits'
     checkpoint:'keep a job as it stands at its next fence, and say under which name'
     checkpoints:'list the session'"'"'s checkpoints, or drop some'
-    compile:'turn a circuit (OpenQASM, QIR, Stim, QPY) into a QVM program, or into another format'
+    compile:'turn a circuit (OpenQASM, QIR, Stim, QPY, JSON of Cirq or pytket) into a QVM program, or into another format'
     completion:'print a completion script: source <(qmkctl completion bash)'
     db:'check the daemon'"'"'s database, beside the daemon or without it'
     discover:'list the daemon'"'"'s calls; with --json, its OpenRPC document'
@@ -244,7 +244,7 @@ _shtab_qmkctl_checkpoints_defaults_added=0
 
 _shtab_qmkctl_compile_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  {-o,--output}"[\*.qvm.json, or \*.qasm, \*.stim (default\: a program on standard output)]:OUT:"
+  {-o,--output}"[\*.qvm.json, or \*.qasm, \*.qasm3, \*.stim (default\: a program on standard output)]:OUT:"
   "--format[of the circuit (default\: told by suffix and content)]:format:(qasm2 qasm3 stim qir qiskit cirq pytket qvm)"
   "*--input[of an \`input\` of an OpenQASM 3 circuit\: a number, or arithmetic in pi]:NAME=VALUE:"
   "--drop-noise[leave the noise of a Stim circuit out, which is refused otherwise]"

@@ -22,10 +22,15 @@ from runtime.jit.emit import emit
 from runtime.jit.frontends import load
 from runtime.jit.passes import Report
 
-HELP = "turn a circuit (OpenQASM, QIR, Stim, QPY) into a QVM program, or into another format"
+HELP = (
+    "turn a circuit (OpenQASM, QIR, Stim, QPY, JSON of Cirq or pytket) into a QVM program, or into "
+    "another format"
+)
 
 TEXTS = (".qasm", ".qasm3", ".stim")
 """Suffixes of OUT that ask for text of another format."""
+PROGRAM = ".json"
+"""Suffix of OUT that asks for a program."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         metavar="OUT",
         type=Path,
-        help="*.qvm.json, or *.qasm, *.stim (default: a program on standard output)",
+        help="*.qvm.json, or *.qasm, *.qasm3, *.stim (default: a program on standard output)",
     )
     add_circuit(parser)
     common.add_json(parser)
@@ -44,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> Exit:
     if options.json and options.output is None:
         raise Trouble(Exit.USAGE, "--json writes about the program, so the program needs -o OUT.")
-    suffix = "" if options.output is None else options.output.suffix
+    suffix = _suffix(options)
     with reading(str(options.file)):
         source = load(options.file, options.format, **reading_of(options))
         made = through(source, wishes_of(options))
@@ -57,12 +62,16 @@ def execute(options: argparse.Namespace) -> Exit:
             else:
                 text = qasm3.dump(circuit)
             options.output.write_text(text, encoding="utf-8")
+            helpers = [] if suffix == ".stim" else qasm3.helpers(circuit)
             if options.json:
                 print_json({
                     "output": str(options.output),
                     "operations": len(circuit.operations),
+                    "helpers": helpers,
                     "passes": made.report,
                 })  # fmt: skip
+            elif helpers:
+                print(f"{options.output}: bits of the compiler's own are in {', '.join(helpers)}")
             return Exit.OK
         graph = emit(circuit, profile=options.profile)
     found = verify(graph)
@@ -88,6 +97,20 @@ def execute(options: argparse.Namespace) -> Exit:
         for name, times in circuit.metadata.get("dropped", {}).items():
             print(f"left out as asked: {name}, {times} x")
     return Exit.OK
+
+
+def _suffix(options: argparse.Namespace) -> str:
+    """How OUT ends, in small letters; "" for standard output. Raises Trouble."""
+    out = options.output
+    if out is None:
+        return ""
+    suffix: str = out.suffix.lower()
+    if suffix not in (*TEXTS, PROGRAM):
+        ends = ", ".join((PROGRAM, *TEXTS))
+        raise Trouble(Exit.USAGE, f"-o writes what ends in one of {ends}, not {out}.")
+    if out.exists() and options.file.exists() and out.samefile(options.file):
+        raise Trouble(Exit.USAGE, f"-o {out} would overwrite the circuit that is read.")
+    return suffix
 
 
 def _sentences(report: Report) -> Iterator[str]:

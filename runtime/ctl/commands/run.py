@@ -18,7 +18,7 @@ from runtime.client.operations import CLOSE_S
 from runtime.client.operations import Progress as Progressed
 from runtime.client.tracing import RecordedSpans
 from runtime.ctl import options as common
-from runtime.ctl.circuits import registers_of
+from runtime.ctl.circuits import registers_of, registers_shown
 from runtime.ctl.exits import Exit, Trouble
 from runtime.ctl.output import console, pairs, print_json, stderr_console
 from runtime.ctl.plans import plan_tables
@@ -159,7 +159,7 @@ def wait_and_show(
             result.counts  # noqa: B018 - counted here where the kernel left it out
         console().print(result)
         if registers:
-            console().print(pairs("registers", list(registers["registers"].items())))
+            console().print(pairs("registers", registers_shown(registers["registers"])))
         if explain and (figures := result.telemetry).plan is not None:
             console().print(*plan_tables(figures.plan, figures), sep="\n")
         if trace:

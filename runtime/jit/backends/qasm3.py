@@ -1,8 +1,8 @@
 """OpenQASM 3 out: the text that the front end reads back as the same circuit.
 
 Gates that stdgates.inc lacks are defined at the head of the text, by the gate table's definitions;
-hidden bits are declared like others, under names that no source has. Angles keep their exact
-multiple of pi, other angles every digit of the float.
+hidden bits are declared like others, since the language has none, and `helpers` names them. Angles
+keep their exact multiple of pi, other angles every digit of the float.
 """
 
 from __future__ import annotations
@@ -38,6 +38,12 @@ def dump(circuit: Circuit) -> str:
     return "\n".join(_Writer(circuit).lines()) + "\n"
 
 
+def helpers(circuit: Circuit) -> list[str]:
+    """The names of `dump`'s registers that hold hidden bits, which no reader of the text can tell
+    from others."""
+    return [each.name for each in _Writer(circuit).bits if each.hidden]
+
+
 class _Writer:
     """One circuit as it is being written."""
 
@@ -57,7 +63,8 @@ class _Writer:
         for register in self.qubits:
             yield f"qubit[{register.size}] {register.name};"
         for register in self.bits:
-            yield f"bit[{register.size}] {register.name};"
+            note = " // the compiler's own" if register.hidden else ""
+            yield f"bit[{register.size}] {register.name};{note}"
         if self.circuit.phase != ZERO:
             yield f"gphase({_angle(self.circuit.phase)});"
         for each in self.circuit.operations:
