@@ -473,7 +473,9 @@ class _Reader:
             elif isinstance(each, ast.ForInLoop):
                 for value in self._loop_values(each):
                     with self.scope() as names:
-                        names[each.identifier.name] = Variable(Type("int"), value, 0)
+                        type_ = self.type_of(each.type)
+                        held = self.reckon.coerced(value, type_)
+                        names[each.identifier.name] = Variable(type_, held, 0)
                         phase += self._body(each.block, found)
             elif not isinstance(each, ast.QuantumBarrier):
                 raise self.refuse("a gate's body holds gates")
@@ -578,11 +580,22 @@ class _Reader:
         if self.calls or len(turnings) != 1 or node.name.name not in _ADDITIVE:
             raise self.refuse("only a rotation by one angle takes one that was measured")
         (turning,) = turnings
+        if turning.wraps and (node.modifiers or node.name.name in _TWICE_ROUND):
+            raise self.refuse("the measured angle is known but for whole turns, which matter here")
+        if any(self._breaks(each) for each in node.modifiers):
+            raise self.refuse("a broken power of a rotation by a measured angle")
         if turning.constant:
             self._add(self._one(node, template, [angle(turning.constant)], wires))
         for truth, radians in turning.terms:
             turn_ = partial(self._turn_by, node, template, radians, wires)
             self.under(self.build.fixed(truth), turn_)
+
+    def _breaks(self, node: ast.QuantumGateModifier) -> bool:
+        """Whether it is a power that is no whole number: the branch depends on the whole angle."""
+        if node.modifier.name != "pow":
+            return False
+        with self.reckon.dividing("real"):
+            return not real(self.value(node.argument)).is_integer()
 
     def _turn_by(
         self, node: ast.QuantumGate, template: Template, radians: float, wires: tuple[int, ...]
@@ -646,8 +659,7 @@ class _Reader:
     def constant(self, node: ast.ConstantDeclaration) -> None:
         type_ = self.type_of(node.type)
         value = self.reckon.coerced(self.value(node.init_expression), type_)
-        if not isinstance(value, Bits):
-            plain(value)
+        plain(value)
         self.declare(node.identifier.name, Variable(type_, value, 0, const=True))
 
     def in_out(self, node: ast.IODeclaration) -> None:
@@ -794,7 +806,7 @@ class _Reader:
             values = [self.value(each) for each in over.values]
         else:
             found = self.value(over)
-            if isinstance(found, Bits):
+            if isinstance(found, Bits) and found.kind == "bit":
                 values = [Bits([each]) for each in found.word]
             elif isinstance(found, list):
                 values = found
@@ -976,9 +988,9 @@ def _empty(type_: Type) -> Value:
     if type_.dims:
         inner = type_._replace(dims=type_.dims[1:])
         return [_empty(inner) for _ in range(type_.dims[0])]
-    if type_.kind == "bit" or (type_.kind == "angle" and type_.width is not None):
-        return Bits([False] * type_.word, type_.kind)
-    return 0.0 if type_.kind in ("float", "complex", "angle") else 0
+    if type_.kind in ("float", "complex") or (type_.kind == "angle" and type_.width is None):
+        return 0.0
+    return False if type_.kind == "bool" else Bits([False] * type_.word, type_.kind)
 
 
 class _Refusing(ErrorListener):  # type: ignore[misc]
@@ -1027,6 +1039,8 @@ _ADDITIVE: Final = frozenset({
     "rzz", "rzx",
 })  # fmt: skip
 """Gates of one angle of which two in a row are one by the sum."""
+_TWICE_ROUND: Final = frozenset({"crx", "cry", "crz"})
+"""Those of them that a whole turn changes by more than a global phase."""
 _STEADY: Final = frozenset(
     {ast.QuantumGate, ast.QuantumPhase, ast.QuantumReset, ast.QuantumBarrier}
 )

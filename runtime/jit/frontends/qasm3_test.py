@@ -52,7 +52,7 @@ SAME = {
     "cx q[0], q[1:2];": "cx q[0], q[1]; cx q[0], q[2];",
     "let a = q[2:-1:0]; s a[0]; let b = a ++ a[1]; t b[-1];": "s q[2]; t q[1];",
     "for int i in [0:2] { rz(pi / 2 ** i) q[i]; }": "rz(pi) q[0]; rz(pi/2) q[1]; rz(pi/4) q[2];",
-    "for uint i in {2, 0} { for int j in [i:-1:i-1] { if (j >= 0) { h q[j]; } } }":
+    "for int i in {2, 0} { for int j in [i:-1:i-1] { if (j >= 0) { h q[j]; } } }":
         "h q[2]; h q[1]; h q[0];",
     "const int n = 3; const float f = tau / (n + 1); rz(f) q[n - 1];": "rz(pi/2) q[2];",
     "int i = 0; while (i < 3) { i += 1; if (i == 2) continue; x q[i - 1]; }": "x q[0]; x q[2];",
@@ -94,6 +94,48 @@ def test_the_standard_gates_have_the_matrices_of_the_specification() -> None:
         assert_equal(matrix(f"qubit q; {gate} q;"), matrix(f"qubit q; {text}"))
 
 
+HOLDS = (
+    "uint[4] a = 5; bool b = ~a == 10;",
+    "uint[8] a = 255; bool b = a + 1 == 0;",
+    "uint[8] a = 0; bool b = a - 1 == 255;",
+    "uint[4] a = 9; bool b = a << 1 == 2;",
+    "uint[3] a = 6; uint[3] c = 6; bool b = a * c == 4;",
+    "uint[4] a; bool b = -(a + 1) == 15;",
+    "int[4] a = 7; bool b = a + 1 == -8;",
+    "int[4] a = -1; uint[4] c = 15; bool b = !(a < c) && a == c;",
+    "int[8] a = -1; uint[4] c = 15; bool b = a < c;",
+    "bool b = -7 % 3 == -1 && 7 % -3 == 1 && mod(-7, 3) == -1;",
+    "int[8] a = -7; bool b = a % 3 == -1 && a / 3 == -2 && a >> 1 == -4;",
+    "uint[8] a = 200; bool b = a / 300 == 0 && a >> 9 == 0 && a << 8 == 0;",
+    "uint[8] a = 13; bool b = popcount(a) == 3 && a[2] && !a[1];",
+    "angle[4] a = 3*pi/2; bool b = a + pi == pi/2 && a + a == pi && a * 2 == pi && -a == pi/2;",
+    "angle[4] a = pi; angle[8] c = a; bool b = c == pi && angle[2](c) == a && c / 4 == pi/4;",
+)
+
+
+@pytest.mark.parametrize("body", HOLDS)
+def test_known_numbers_wrap_in_their_width_as_measured_ones_do(body: str) -> None:
+    circuit = read("qubit q;\n" + body + "\nif (b) x q;")
+    assert [each.name for each in circuit.operations] == ["x"]
+
+
+TURNS = {
+    "angle[4] a = pi; angle[8] b = a; rx(b) q[0];": "rx(pi) q[0];",
+    "angle[4] a = 3*pi/2; crx(a + a) q[0], q[1];": "crx(pi) q[0], q[1];",
+    "x q[2]; bit[2] m; m[1] = measure q[2]; angle[2] a = m; angle[8] b = a; rx(b) q[0];":
+        "x q[2]; bit[2] m; m[1] = measure q[2]; if (m[1]) rx(pi) q[0];",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("body", TURNS)
+def test_an_angle_keeps_its_value_in_another_width_and_stays_below_a_turn(body: str) -> None:
+    head, end = "qubit[3] q; h q[1];\n", "\nbit[2] out; h q[1]; out = measure q[0:1];"
+    found, wanted = (branches.distribution(read(head + each + end)) for each in (body, TURNS[body]))
+    assert {k: v for k, v in found.items() if v > 1e-12} == pytest.approx(
+        {k: v for k, v in wanted.items() if v > 1e-12}
+    )
+
+
 DISTRIBUTED = {
     "teleportation": (
         "qubit[3] q; bit a; bit b; bit out;\nry(0.9) q[0]; h q[1]; cx q[1], q[2]; cx q[0], q[1];\n"
@@ -122,6 +164,17 @@ DISTRIBUTED = {
         "qubit[4] q; bit[3] c; bit out;\nh q[0:2]; c = measure q[0:2];\n"
         "bit p = c[0] ^ c[1] ^ c[2];\nif (p) { x q[3]; }\nout = measure q[3];",
         {f"{c:03b} {o} {o}": 1 / 8 for c in range(8) for o in [c.bit_count() % 2]},
+    ),
+    "measured signed and unsigned numbers of one width are compared unsigned": (
+        "qubit q; bit c; bit[2] out; x q; c = measure q;\n"
+        "int[4] i = 1; uint[4] u = 0; if (c) { u = 15; i = -1; }\n"
+        "out[0] = i < u; i = 1; out[1] = i < u;",
+        {"1 10": 1.0},
+    ),
+    "a measured number shifted beyond its width is zero": (
+        "qubit q; bit c; bit out; x q; c = measure q;\n"
+        "uint[2] u = 0; if (c) { u = 3; }\nu = u >> 5; out = u == 0;",
+        {"1 1": 1.0},
     ),
     "a measured switch": (
         "qubit[3] q; bit[2] c; bit out;\nh q[0:1]; c = measure q[0:1];\n"
@@ -196,6 +249,14 @@ REFUSED = {
     "int i = 0;\nwhile (true) { i += 1; }": (4, 1, "while"),
     "pragma something": (3, 1, "pragma"),
     "qubit[2] q;\nint n = popcount(q);": (4, 1, "declaration"),
+    "qubit[2] q; bit[2] c; c = measure q;\nangle[2] a = c;\npow(0.5) @ p(a) q[0];": (5, 1, "p"),
+    "qubit[2] q; bit[2] c; c = measure q;\nangle[2] a = c;\ncrx(a + a) q[0], q[1];": (5, 1, "crx"),
+    "angle[4] a = pi/8;\nangle[2] b = a;": (4, 1, "declaration"),
+    "uint[4] a = 3;\nbool b = a > -1;": (4, 1, "declaration"),
+    "uint[4] a = 3;\na = a << -1;": (4, 1, "assignment"),
+    "qubit q;\nrx(1e400) q;": (4, 1, "rx"),
+    "qubit[2] q;\nx q[1e400];": (4, 1, "x"),
+    "float f = 1e308;\nint n = f * 10;": (4, 1, "declaration"),
 }
 
 
