@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import count
 from typing import Final
 
 import cirq
@@ -60,9 +61,11 @@ class _Reader:
         self._file = file
         self._records: dict[str, list[range]] = {}
         self._numbers: dict[cirq.Qid, int] = {}
+        self._taken: set[str] = set()
 
     def circuit(self, source: str | cirq.AbstractCircuit) -> Circuit:
         whole = self._parsed(source) if isinstance(source, str) else source
+        self._taken = set(cirq.measurement_key_names(whole))
         qubits = sorted(whole.all_qubits())
         odd = next((each for each in qubits if each.dimension != 2), None)
         if odd is not None:
@@ -155,13 +158,21 @@ class _Reader:
             raise self._build.unsupported("a confusion map is noise; the machine has its own")
         key = str(gate.mkey)
         records = self._records.setdefault(key, [])
-        bits = self._build.bits(f"{key}_{len(records)}" if records else key, len(each.qubits))
+        bits = self._build.bits(self._name(key, len(records)), len(each.qubits))
         records.append(bits)
         inverted = gate.full_invert_mask()
         for qubit, bit, flip in zip(self._on(each), bits, inverted, strict=True):
             self._build.add("measure", (qubit,), bits=(bit,))
             if flip:
                 self._build.assign(bit, bit_is(bit, 0))
+
+    def _name(self, key: str, number: int) -> str:
+        """Of the register of a key's record: the key, or the key and a number, free of all keys."""
+        if not number:
+            return key
+        name = next(name for at in count(number) if (name := f"{key}_{at}") not in self._taken)
+        self._taken.add(name)
+        return name
 
     def _conditional(self, each: cirq.Operation) -> None:
         inner = each.without_classical_controls()

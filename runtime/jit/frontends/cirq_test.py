@@ -194,3 +194,18 @@ def test_a_circuit_is_the_same_by_its_json_and_nested_circuits_are_unrolled() ->
 def test_what_cannot_be_held_is_refused_with_its_place(source: Any, said: str) -> None:
     with pytest.raises(Unsupported, match=said):
         load(source)
+
+
+@pytest.mark.parametrize(
+    ("keys", "names"),
+    [
+        (["m_1", "m", "m"], ["m_1", "m", "m_2"]),
+        (["m", "m", "m_1"], ["m", "m_2", "m_1"]),
+        (["m", "m", "m", "m_1", "m_1"], ["m", "m_2", "m_3", "m_1", "m_1_1"]),
+    ],
+)
+def test_keys_measured_again_have_registers_that_no_other_key_has(
+    keys: list[str], names: list[str]
+) -> None:
+    source = cirq.Circuit([cirq.Moment(cirq.measure(Q[0], key=key)) for key in keys])
+    assert [each.name for each in load(source).bits] == names
