@@ -9,7 +9,7 @@ pytket leaves open, WASM, random numbers, jumps.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -61,6 +61,7 @@ class _Reader:
 
     def circuit(self, source: str | Source) -> Circuit:
         whole = self._parsed(source) if isinstance(source, str) else source.copy()
+        self._refuse_boxes_that_write_what_they_ask(whole)
         DecomposeBoxes().apply(whole)
         whole.replace_implicit_wire_swaps()
         self._registers(whole.qubits, self._build.qubits)
@@ -76,6 +77,25 @@ class _Reader:
             return Source.from_dict(json.loads(text))
         except (ValueError, TypeError, RuntimeError, KeyError) as error:
             raise self._build.unsupported(f"it is no JSON of pytket: {error}") from None
+
+    def _refuse_boxes_that_write_what_they_ask(self, whole: Source) -> None:
+        """pytket puts the condition on each operation of the box, where it is asked anew after the
+        box wrote its bits, or ends the process."""
+        for command in whole.get_commands():
+            op: Any = command.op
+            units = command.args
+            asked: set[Any] = set()
+            while op.type == OpType.Conditional:
+                asked |= set(units[: op.width])
+                op, units = op.op, units[op.width :]
+            if op.type != OpType.CircBox:
+                continue
+            inner = op.get_circuit()
+            written = dict(zip([*inner.qubits, *inner.bits], units, strict=True))
+            if asked & {written[unit] for unit in _written(inner)}:
+                self._build.at = Position(self._file, 0, 0, str(command))
+                raise self._build.unsupported("the box writes a bit that its own condition asks")
+            self._refuse_boxes_that_write_what_they_ask(inner)
 
     def _registers(self, units: Sequence[Any], make: Any) -> None:
         """Number the units of each name by their indices."""
@@ -264,6 +284,21 @@ class _Reader:
             less = build.below(one, other, signed=False)
             return less if op in (ClOp.RegLt, ClOp.RegGt) else build.negation(less)
         raise build.unsupported(f"how wide a result of {op.name} is, pytket leaves open")
+
+
+def _written(source: Source) -> Iterator[Any]:
+    """The bits that a circuit may write."""
+    for command in source.get_commands():
+        op: Any = command.op
+        units = command.args
+        while op.type == OpType.Conditional:
+            op, units = op.op, units[op.width :]
+        if op.type == OpType.CircBox:
+            inner = op.get_circuit()
+            outer = dict(zip([*inner.qubits, *inner.bits], units, strict=True))
+            yield from (outer[unit] for unit in _written(inner))
+        elif op.type != OpType.Barrier:
+            yield from (unit for unit in units if unit.type.name == "bit")
 
 
 def _truths(values: Sequence[Truth | Word]) -> list[Truth]:

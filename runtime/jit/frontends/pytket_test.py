@@ -186,3 +186,23 @@ def test_what_cannot_be_held_is_refused_with_its_place() -> None:
     ]:
         with pytest.raises(Unsupported, match=said):
             load(source)
+
+
+def test_a_box_under_a_condition_is_taken_apart_but_where_it_writes_the_bit_that_is_asked() -> None:
+    def nested(inner: Any) -> Any:
+        return tket.Circuit(1, 2).add_circbox(tket.CircBox(inner), [0, 0, 1])
+
+    def asking(bit: int, inner: Any) -> Any:
+        source = tket.Circuit(1, 2).H(0).Measure(0, bit)
+        return source.add_circbox(
+            tket.CircBox(inner), [0, 0, 1], condition_bits=[bit], condition_value=1
+        )
+
+    measures = tket.Circuit(1, 2).H(0).Measure(0, 0).H(0)
+    for inner in (measures, nested(measures)):
+        assert [each.name for each in load(asking(1, inner)).operations].count("measure") == 2
+        for source in (asking(0, inner), nested(asking(0, inner))):
+            with pytest.raises(Unsupported, match="writes a bit that its own condition asks"):
+                load(source)
+    reads = tket.Circuit(1, 2).X(0, condition_bits=[0], condition_value=1)
+    assert "x" in [each.name for each in load(asking(0, reads)).operations]
