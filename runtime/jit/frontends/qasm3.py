@@ -43,6 +43,7 @@ from runtime.jit.frontends.qasm3_values import (
     Reckoner,
     Type,
     Value,
+    fits,
     literal,
     plain,
     real,
@@ -151,6 +152,7 @@ class _Reader:
         self.build = Builder(file)
         self.reckon = Reckoner(self.build)
         self.inputs = inputs
+        self.asked: set[str] = set()
         self.scopes: list[dict[str, Any]] = [{}]
         self.gates: dict[str, Template] = dict(_BUILTIN_GATES)
         self.routines: dict[str, ast.SubroutineDefinition] = {}
@@ -164,6 +166,9 @@ class _Reader:
         program = parse(source, self.file)
         with suppress(_End):
             self.statements(program.statements)
+        if unknown := sorted(self.inputs.keys() - self.asked):
+            why = "a value is given, but the circuit has no input of this name"
+            raise Unsupported(0, 0, unknown[0], why, file=self.file)
         for name in self.outputs:
             self._write_output(name)
         return self.build.circuit(Path(self.file).stem)
@@ -671,7 +676,11 @@ class _Reader:
             return
         if name not in self.inputs:
             raise self.refuse(f"input {name} needs a value")
-        value = self.reckon.coerced(self.inputs[name], type_)
+        given = self.inputs[name]
+        if not fits(given, type_):
+            raise self.refuse(f"input {name} cannot be {given!r}")
+        self.asked.add(name)
+        value = self.reckon.coerced(given, type_)
         self.declare(name, Variable(type_, value, 0))
 
     def _target(self, node: ast.Identifier | ast.IndexedIdentifier) -> tuple[Variable, list[int]]:

@@ -227,6 +227,30 @@ def test_inputs_are_given_with_the_source() -> None:
         read(body)
 
 
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("int", 2.5), ("int", math.inf), ("int", math.nan), ("uint[2]", 9), ("uint[2]", -1),
+        ("int[3]", 4), ("int[3]", -5), ("bool", 2), ("bit[2]", 4), ("bit", -1),
+    ],
+)  # fmt: skip
+def test_an_input_that_its_type_cannot_hold_is_refused(kind: str, value: float) -> None:
+    with pytest.raises(Unsupported, match="3:1: input/output: input n cannot be"):
+        read(f"input {kind} n; qubit q;", inputs={"n": value})
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [("int", -3.0), ("uint[2]", 3), ("int[3]", -4), ("bool", 1), ("bit[2]", 3)]
+)
+def test_an_input_that_its_type_can_hold_is_taken(kind: str, value: float) -> None:
+    assert read(f"input {kind} n; qubit q; x q;", inputs={"n": value}).operations
+
+
+def test_a_value_for_an_input_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(Unsupported, match="m: a value is given"):
+        read("input int n; qubit q;", inputs={"n": 1, "m": 2})
+
+
 REFUSED = {
     "qubit q;\ndelay[100ns] q;": (4, 1, "delay"),
     "qubit q; bit c;\nwhile (!c) { c = measure q; }": (4, 1, "while"),

@@ -65,6 +65,22 @@ class Type(NamedTuple):
         return 1 if self.kind in ("bit", "bool") and self.width is None else self.width or WIDTH
 
 
+def fits(given: Any, type_: Type) -> bool:
+    """Whether a value from outside can be held as it is, neither rounded nor wrapped."""
+    if type_.dims:
+        return isinstance(given, list) and all(
+            fits(each, type_._replace(dims=type_.dims[1:])) for each in given
+        )
+    if type_.kind not in ("bit", "bool", "int", "uint"):
+        return True
+    if not isinstance(given, int | float) or given != given // 1:
+        return False
+    low, high = 0, 1 << type_.word
+    if type_.kind == "int":
+        low, high = -high // 2, high // 2
+    return low <= given < high
+
+
 class BadValue(Exception):
     """An expression has no value here; the sentence says why."""
 
