@@ -28,6 +28,10 @@ from runtime.jit.circuit import (
 OPERATIONS_MAX: Final = 4_000_000
 """That a source may unfold to."""
 
+QUBITS_MAX: Final = 1_000_000
+BITS_MAX: Final = 1_000_000
+"""Declared by a source, all registers together."""
+
 Truth = bool | Condition
 Word = list[Truth]
 """A number of fixed width, the lowest bit first."""
@@ -40,7 +44,7 @@ class Builder:
         self.operations: list[Operation] = []
         self.at: Position = NOWHERE._replace(file=file)
         self.phase = ZERO
-        self._bits = 0
+        self._bits = self._declared = 0
         self._registers: list[Register] = []
         self._qubits: list[Register] = []
         self._hidden: set[int] = set()
@@ -51,11 +55,16 @@ class Builder:
     def qubits(self, name: str, size: int) -> range:
         """The numbers of a new register of qubits."""
         first = sum(each.size for each in self._qubits)
+        if first + size > QUBITS_MAX:
+            raise self.unsupported(f"it declares more than {QUBITS_MAX:,} qubits")
         self._qubits.append(Register(name, size))
         return range(first, first + size)
 
     def bits(self, name: str, size: int, *, hidden: bool = False) -> range:
         """The numbers of a new register of bits."""
+        self._declared += size
+        if self._declared > BITS_MAX:
+            raise self.unsupported(f"it declares more than {BITS_MAX:,} bits")
         self._registers.append(Register(name, size, hidden))
         self._bits += size
         return range(self._bits - size, self._bits)

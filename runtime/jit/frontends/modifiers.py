@@ -23,7 +23,10 @@ REPEATS_MAX: Final = 1 << 16
 
 
 class Applied(NamedTuple):
-    """A gate of the table on wires; the first `controls` wires are controls beside its own."""
+    """A gate of the table on wires; the first `controls` wires are controls beside its own.
+
+    Or a `barrier`, which no modifier changes.
+    """
 
     name: str
     wires: tuple[int, ...]
@@ -43,6 +46,9 @@ class NoModifier(Exception):
 def inverse(what: Gates) -> Gates:
     gates = []
     for each in reversed(what.gates):
+        if each.name == "barrier":
+            gates.append(each)
+            continue
         name, angles = inverted(each.name, each.angles)
         gates.append(Applied(name, each.wires, angles, each.controls))
     return Gates(gates, -what.phase)
@@ -54,7 +60,9 @@ def controlled(what: Gates, wire: int, *, on: bool = True) -> Gates:
     if what.phase != ZERO:
         gates.append(Applied("p", (wire,), (what.phase,)))
     gates += [
-        Applied(each.name, (wire, *each.wires), each.angles, each.controls + 1)
+        each
+        if each.name == "barrier"
+        else Applied(each.name, (wire, *each.wires), each.angles, each.controls + 1)
         for each in what.gates
     ]
     if not on:
@@ -68,13 +76,19 @@ def power(what: Gates, exponent: float | Fraction) -> Gates:
 
     Raises NoModifier.
     """
+    if not math.isfinite(exponent):
+        raise NoModifier(f"there is no power {exponent}")
     whole = round(exponent)
     if exponent == whole:
         if abs(whole) * max(1, len(what.gates)) > REPEATS_MAX:
             raise NoModifier(f"the power {whole} takes more than {REPEATS_MAX} gates")
         base = inverse(what) if whole < 0 else what
         return Gates(base.gates * abs(whole), what.phase * whole)
-    if len(what.gates) != 1:
+    if not what.gates:
+        if not -math.pi < what.phase.radians <= math.pi:
+            raise NoModifier("a broken power of a phase beyond half a turn")
+        return Gates([], what.phase * Fraction(exponent))
+    if len(what.gates) != 1 or what.gates[0].name == "barrier":
         raise NoModifier("a broken power of more than one gate is not known exactly")
     (gate,) = what.gates
     if what.phase != ZERO:

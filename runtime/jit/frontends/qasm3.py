@@ -8,6 +8,7 @@ in `qasm3_values.py`, modifiers in `modifiers.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -24,7 +25,7 @@ from openqasm3.parser import QASM3ParsingError, QASMNodeVisitor
 
 from runtime.jit.angles import ZERO, Angle, angle, turn
 from runtime.jit.circuit import Circuit, Position, Unsupported
-from runtime.jit.frontends.building import Builder, Truth, Word
+from runtime.jit.frontends.building import BITS_MAX, Builder, Truth, Word
 from runtime.jit.frontends.modifiers import (
     Applied,
     Gates,
@@ -57,6 +58,12 @@ TURNS_MAX: Final = 1_000_000
 """Of one loop."""
 CALLS_MAX: Final = 64
 """How deep subroutines and gates may call one another."""
+STEPS_MAX: Final = 4_000_000
+"""Statements and turns of loops that are carried out, and gates that one gate stands for."""
+WIDTH_MAX: Final = 512
+"""Of a number or an angle."""
+TOKEN_MAX: Final = 4096
+"""Characters of one word or number."""
 
 _BUILT_IN: Final = {**FUNCTIONS, "popcount": None, "rotl": None, "rotr": None}
 _STANDARD: Final = frozenset({
@@ -141,7 +148,11 @@ def load(source: str, *, file: str = "", inputs: dict[str, Any] | None = None) -
 
     inputs: a value for every `input` that the source declares.
     """
-    return _Reader(file, inputs or {}).run(source)
+    reader = _Reader(file, inputs or {})
+    try:
+        return reader.run(source)
+    except RecursionError as error:
+        raise reader.refuse("it nests too deep") from error
 
 
 class _Reader:
@@ -155,15 +166,19 @@ class _Reader:
         self.asked: set[str] = set()
         self.scopes: list[dict[str, Any]] = [{}]
         self.gates: dict[str, Template] = dict(_BUILTIN_GATES)
+        self.defined: set[str] = set()
         self.routines: dict[str, ast.SubroutineDefinition] = {}
         self.outputs: list[str] = []
         self.physical: dict[str, Qubits] = {}
         self.calls = 0
+        self.steps = 0
         self.loop_frames: list[int] = []
         self.call_frames: list[int] = []
 
     def run(self, source: str) -> Circuit:
         program = parse(source, self.file)
+        if (program.version or "3").partition(".")[0] != "3":
+            raise self.refuse(f"it states version {program.version}, and this reads version 3")
         with suppress(_End):
             self.statements(program.statements)
         if unknown := sorted(self.inputs.keys() - self.asked):
@@ -194,10 +209,16 @@ class _Reader:
     def refuse(self, why: str) -> Unsupported:
         return self.build.unsupported(why)
 
+    def _step(self) -> None:
+        self.steps += 1
+        if self.steps > STEPS_MAX:
+            raise self.refuse(f"it takes more than {STEPS_MAX:,} steps to unfold")
+
     def statements(self, listed: Sequence[ast.Statement | ast.Pragma]) -> None:
         for node in listed:
             kind = type(node)
             self._stand_at(node, _construct(node))
+            self._step()
             visit = _VISITS.get(kind)
             if visit is None:
                 raise self.refuse(_REFUSED.get(kind, "it cannot be expressed in QVM"))
@@ -250,7 +271,10 @@ class _Reader:
     def type_of(self, node: Any) -> Type:
         if isinstance(node, ast.ArrayType):
             base = self.type_of(node.base_type)
-            return base._replace(dims=tuple(self.integer(each) for each in node.dimensions))
+            dims = tuple(self.integer(each) for each in node.dimensions)
+            if min(dims) < 1 or base.word * math.prod(dims) > BITS_MAX:
+                raise self.refuse(f"an array holds from 1 to {BITS_MAX:,} bits")
+            return base._replace(dims=dims)
         if isinstance(node, ast.ComplexType):
             return Type("complex")
         kind = _TYPES.get(type(node))
@@ -260,6 +284,9 @@ class _Reader:
         width = None if size is None else self.integer(size)
         if width is not None and width < 1:
             raise self.refuse(f"a width of {width}")
+        most = BITS_MAX if kind == "bit" else WIDTH_MAX
+        if width is not None and width > most:
+            raise self.refuse(f"{kind} has at most {most:,} bits here")
         return Type(kind, width)
 
     # --- expressions ------------------------------------------------------------------------------
@@ -275,6 +302,8 @@ class _Reader:
         if isinstance(node, ast.Identifier):
             return self._named_value(node.name)
         if isinstance(node, ast.BinaryExpression):
+            if node.op.name in ("&&", "||"):
+                return self._both_or_either(node)
             return self.reckon.binary(node.op.name, self.value(node.lhs), self.value(node.rhs))
         if isinstance(node, ast.UnaryExpression):
             return self.reckon.unary(node.op.name, self.value(node.expression))
@@ -305,6 +334,18 @@ class _Reader:
         if found.value is None:
             raise BadValue(f"{name} has no value yet")
         return found.value
+
+    def _both_or_either(self, node: ast.BinaryExpression) -> Value:
+        """The right side is carried out only where the left one leaves the value open."""
+        op, left = node.op.name, self.reckon.truth(self.value(node.lhs))
+        if isinstance(left, bool):
+            return left if left == (op == "||") else self.reckon.truth_value(self.value(node.rhs))
+        left = self.build.fixed(left)
+        before = len(self.build.operations)
+        right = self.value(node.rhs)
+        if any(each.name != "assign" for each in self.build.operations[before:]):
+            raise BadValue(f"a measurement decides whether the right side of {op} is carried out")
+        return self.reckon.binary(op, Bits([left], "bool"), right)
 
     def _concatenated(self, left: Value, right: Value) -> Value:
         if isinstance(left, Qubits) and isinstance(right, Qubits):
@@ -412,7 +453,7 @@ class _Reader:
         if isinstance(found, Qubits):
             self.declare(name, found)
             return
-        bits = self._bit_places(node.value)
+        bits = self._bit_places(node.value) if _is_place(node.value) else None
         if bits is None:
             raise self.refuse("an alias of what is no register")
         self.declare(name, Variable(Type("bit", len(bits)), None, 0, bits))
@@ -431,10 +472,24 @@ class _Reader:
         name = node.name.name
         if name in _BUILTIN_GATES:
             raise self.refuse(f"{name} is built in")
+        if name in self.defined or (name in self.gates and name in _STDGATES):
+            raise self.refuse(f"the gate {name} is defined already")
+        self._need_gates(node.body)
+        self._stand_at(node, "gate")
+        self.defined.add(name)
         cache: dict[tuple[Angle, ...], Gates] = {}
         self.gates[name] = Template(
             len(node.arguments), len(node.qubits), partial(self._defined, node, cache, self.file)
         )
+
+    def _need_gates(self, listed: Sequence[Any]) -> None:
+        """Refuse a body with a gate that is not defined before it."""
+        for each in listed:
+            if isinstance(each, ast.QuantumGate) and each.name.name not in self.gates:
+                self._stand_at(each, _construct(each))
+                raise self.refuse(f"there is no gate {each.name.name} yet")
+            if isinstance(each, ast.ForInLoop):
+                self._need_gates(each.block)
 
     def _defined(
         self,
@@ -467,8 +522,11 @@ class _Reader:
         phase = ZERO
         for each in listed:
             self._stand_at(each, _construct(each))
+            self._step()
             if isinstance(each, ast.QuantumGate):
                 for gates in self._applied(each):
+                    if len(found) + len(gates.gates) > STEPS_MAX:
+                        raise self.refuse(f"the gate stands for more than {STEPS_MAX:,} gates")
                     found += gates.gates
                     phase += gates.phase
             elif isinstance(each, ast.QuantumPhase):
@@ -477,12 +535,16 @@ class _Reader:
                 phase += gates.phase
             elif isinstance(each, ast.ForInLoop):
                 for value in self._loop_values(each):
+                    self._step()
                     with self.scope() as names:
                         type_ = self.type_of(each.type)
                         held = self.reckon.coerced(value, type_)
                         names[each.identifier.name] = Variable(type_, held, 0)
                         phase += self._body(each.block, found)
-            elif not isinstance(each, ast.QuantumBarrier):
+            elif isinstance(each, ast.QuantumBarrier):
+                wires = dict.fromkeys(n for one in each.qubits for n in self.operand(one).numbers)
+                found.append(Applied("barrier", tuple(wires)))
+            else:
                 raise self.refuse("a gate's body holds gates")
         return phase
 
@@ -836,6 +898,7 @@ class _Reader:
 
     def _turn(self, listed: Sequence[ast.Statement]) -> bool:
         """One turn of a loop; False where it was the last."""
+        self._step()
         self.loop_frames.append(self.build.depth)
         try:
             self.statements(listed)
@@ -951,6 +1014,8 @@ class _Reader:
     def include(self, node: ast.Include) -> None:
         known = INCLUDES.get(node.filename)
         if known is not None:
+            if twice := sorted(self.defined & set(known) & set(_STDGATES)):
+                raise self.refuse(f"the gate {twice[0]} is defined already")
             self.gates.update(known)
             return
         path = Path(self.file).parent / node.filename
@@ -965,6 +1030,15 @@ class _Reader:
         self.statements(parse(text, self.file).statements)
         self.calls -= 1
         self.file = outer
+
+
+def _is_place(node: Any) -> bool:
+    """Whether the expression names bits, and reckons nothing."""
+    if isinstance(node, ast.Concatenation):
+        return _is_place(node.lhs) and _is_place(node.rhs)
+    if isinstance(node, ast.IndexExpression):
+        return _is_place(node.collection)
+    return isinstance(node, ast.Identifier)
 
 
 def _construct(node: ast.QASMNode) -> str:
@@ -1020,18 +1094,39 @@ def parse(source: str, file: str) -> ast.Program:
     """The syntax tree. Raises Unsupported where the source is no OpenQASM 3."""
     listener = _Refusing(file)
     lexer = qasm3Lexer(InputStream(source))
-    parser = qasm3Parser(CommonTokenStream(lexer))
+    stream = CommonTokenStream(lexer)
+    parser = qasm3Parser(stream)
     for each in (lexer, parser):
         each.removeErrorListeners()
         each.addErrorListener(listener)
+    stream.fill()
+    if len(stream.tokens) == 1:
+        raise Unsupported(0, 0, "", "it holds no statement", file=file)
+    for each in stream.tokens:
+        if each.stop - each.start >= TOKEN_MAX:
+            why = f"a word or number of more than {TOKEN_MAX:,} characters"
+            raise Unsupported(each.line, each.column + 1, "", why, file=file)
     try:
         visitor: Any = QASMNodeVisitor
         program: ast.Program = visitor().visitProgram(parser.program())
     except QASM3ParsingError as error:
         raise _misread(str(error), file) from error
     except RecursionError as error:
-        raise Unsupported(0, 0, "", "it nests too deep to be read", file=file) from error
+        line, column = _deepest(stream.tokens)
+        raise Unsupported(line, column, "", "it nests too deep to be read", file=file) from error
     return program
+
+
+def _deepest(tokens: Sequence[Any]) -> tuple[int, int]:
+    """Line and column of the token before which most is open: brackets and their statement."""
+    depth = length = most = 0
+    place = (0, 0)
+    for each in tokens:
+        depth += (each.text in ("(", "[", "{")) - (each.text in (")", "]", "}"))
+        length = 0 if each.text in (";", "{", "}") else length + 1
+        if depth + length > most:
+            most, place = depth + length, (each.line, each.column + 1)
+    return place
 
 
 def _misread(message: str, file: str) -> Unsupported:

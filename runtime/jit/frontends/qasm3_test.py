@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from runtime.jit.circuit import Circuit, Unsupported, check
 from runtime.jit.emit_test import assert_same, measured
-from runtime.jit.frontends import load
+from runtime.jit.frontends import load, qasm3
 from runtime.jit.gates import GATES
 from tests import branches
 
@@ -43,6 +43,7 @@ SAME = {
     "pow(1/2) @ z q[0];": "s q[0];",
     "pow(0.5) @ x q[2];": "sx q[2];",
     "ctrl @ gphase(pi/4) q[1];": "t q[1];",
+    "pow(0.5) @ gphase(pi);": "gphase(pi/2);",
     "negctrl @ ctrl @ gphase(0.3) q[0], q[1];": "x q[0]; cp(0.3) q[0], q[1]; x q[0];",
     "gate g(a) x_, y_ { rx(a/2) x_; ctrl @ g2(2*a) x_, y_; }\n g(0.4) q[2], q[0];":
         "rx(0.2) q[2]; cp(0.8) q[2], q[0]; gphase(0);",
@@ -279,6 +280,17 @@ REFUSED = {
     "uint[4] a = 3;\nbool b = a > -1;": (4, 1, "declaration"),
     "uint[4] a = 3;\na = a << -1;": (4, 1, "assignment"),
     "qubit q;\nrx(1e400) q;": (4, 1, "rx"),
+    "gate g a { x a; }\ngate g a { y a; }": (4, 1, "gate"),
+    "qubit q;\ngate h a { x a; }": (4, 1, "gate"),
+    "gate a q {\n  b q; }\ngate b q { x q; }": (4, 3, "b"),
+    "bit m;\nlet n = ~m;": (4, 1, "let"),
+    "qubit[2] q; bit c; c = measure q[0];\ndef f(qubit a) -> bit { x a; return measure a; }\n"
+    "bool b = c && f(q[1]);": (5, 1, "declaration"),
+    "qubit[100000000000] q;": (3, 1, "qubit"),
+    "bit[900000] c;\nbit[900000] d;": (4, 1, "declaration"),
+    "uint[2000000000] n;": (3, 1, "declaration"),
+    "array[int[8], 100000, 100000] a;": (3, 1, "declaration"),
+    f"int a = {'1' * 5000};": (3, 9, ""),
     "qubit[2] q;\nx q[1e400];": (4, 1, "x"),
     "float f = 1e308;\nint n = f * 10;": (4, 1, "declaration"),
 }
@@ -294,8 +306,59 @@ def test_what_cannot_be_expressed_is_refused_with_its_place(body: str) -> None:
         assert (error.line, error.column, error.construct) == wanted, str(error)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "for int i in [1:1000] { for int j in [1:1000] { } }",
+        "def f(int n) { if (n > 0) { f(n - 1); f(n - 1); } }\nf(40);",
+        "gate g0(t) a { x a; }\n"
+        + "".join(f"gate g{n + 1}(t) a {{ g{n}(t) a; g{n}(t) a; }}\n" for n in range(30))
+        + "qubit q; g30(1) q;",
+        "gate g0(t) a { }\n"
+        + "".join(f"gate g{n + 1}(t) a {{ g{n}(t) a; g{n}(t + 1) a; }}\n" for n in range(30))
+        + "qubit q; ctrl @ g30(1) q, $0;",
+    ],
+)
+def test_work_without_bound_is_refused(body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.jit.frontends.qasm3.STEPS_MAX", 200)
+    with pytest.raises(Unsupported, match=r"more than 200") as refused:
+        read(body)
+    assert refused.value.line
+
+
+def test_what_nests_too_deep_is_refused_at_its_line() -> None:
+    for body in ("qubit q;\nrx(" + "(" * 999 + "1" + ")" * 999 + ") q;\nx q;",):
+        with pytest.raises(Unsupported, match="nests too deep") as refused:
+            read(body)
+        assert refused.value.line == 4
+
+
+@pytest.mark.parametrize("source", ["", "// nothing\n", "OPENQASM 4.0;\nqubit q;\n"])
+def test_what_is_no_program_of_version_three_is_refused(source: str) -> None:
+    with pytest.raises(Unsupported):
+        qasm3.load(source)
+
+
+def test_a_barrier_in_a_gate_stays_where_it_stands() -> None:
+    gate = "gate g a, b { x a; barrier a, b; y b; }\nqubit[3] q; "
+    for call, names in {
+        "g q[0], q[1];": ["x", "barrier", "y"],
+        "inv @ g q[0], q[1];": ["y", "barrier", "x"],
+        "ctrl @ g q[2], q[0], q[1];": ["cx", "barrier", "cy"],
+    }.items():
+        found = read(gate + call).operations
+        assert [each.name for each in found] == names
+        assert found[1].qubits == (0, 1)
+
+
+def test_the_right_side_of_and_is_left_out_where_the_left_side_is_known_to_decide() -> None:
+    body = "qubit q; def f(qubit a) -> bit { x a; return measure a; }\n"
+    assert not read(body + "bool b = false && f(q); bool c = true || f(q);").operations
+    assert len(read(body + "bool b = true && f(q);").operations) == 2
+
+
 def test_a_file_includes_what_lies_beside_it(tmp_path: Path) -> None:
-    (tmp_path / "mine.inc").write_text("gate twice a { x a; x a; }\nnosuch $0;\n")
+    (tmp_path / "mine.inc").write_text("gate twice a { U(0, 0, 0) a; }\nnosuch $0;\n")
     main = tmp_path / "main.qasm"
     main.write_text('OPENQASM 3;\ninclude "mine.inc";\nqubit q;\ntwice q;\n')
     with pytest.raises(Unsupported, match=r"mine\.inc:2:1: nosuch"):

@@ -177,6 +177,10 @@ class Reckoner:
             return self.build.join("or", value.word)
         return bool(plain(value))
 
+    def truth_value(self, value: Value) -> Value:
+        """Whether the value counts as true, as a bool of the language."""
+        return self._known_bool(self.truth(value))
+
     def word(self, value: Value, width: int) -> Word:
         """The value as bits, wrapped or extended to `width`."""
         if isinstance(value, Bits):
@@ -197,7 +201,7 @@ class Reckoner:
         if kind == "angle":
             return self._as_angle(value, type_.width)
         if kind == "bool":
-            return self._known_bool(self.truth(value))
+            return self.truth_value(value)
         if kind == "bit":
             width = type_.word
             if isinstance(value, Bits) and len(value.word) != width and value.kind == "bit":
