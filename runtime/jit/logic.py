@@ -57,21 +57,43 @@ class Logic:
 
     def choose(self, test: int, then: int, otherwise: int) -> int:
         """`then` where `test` holds, else `otherwise`."""
+        first = (test, then, otherwise)
+        # A stack of its own, for a function of a wide register is deeper than Python recurses.
+        open_ = [first]
+        while open_:
+            key = open_[-1]
+            if self._found(key) is not None:
+                open_.pop()
+                continue
+            event = max(self._nodes[each][0] for each in key)
+            halves = [self._half(key, event, side) for side in (1, 2)]
+            low, high = (self._found(half) for half in halves)
+            if low is None or high is None:
+                open_ += [half for half in halves if self._found(half) is None]
+            else:
+                self._chosen[open_.pop()] = self._node(event, low, high)
+        found = self._found(first)
+        assert found is not None, "the stack ends with it"
+        return found
+
+    def _found(self, key: tuple[int, int, int]) -> int | None:
+        """What a choice is, where that is known already."""
+        test, then, otherwise = key
         if test == TRUE or then == otherwise:
             return then
         if test == FALSE:
             return otherwise
         if (then, otherwise) == (TRUE, FALSE):
             return test
-        key = (test, then, otherwise)
-        found = self._chosen.get(key)
-        if found is None:
-            event = max(self._nodes[each][0] for each in key)
-            low, high = (
-                self.choose(*(self._branch(each, event, side) for each in key)) for side in (1, 2)
-            )
-            found = self._chosen[key] = self._node(event, low, high)
-        return found
+        return self._chosen.get(key)
+
+    def _half(self, key: tuple[int, int, int], event: int, side: int) -> tuple[int, int, int]:
+        test, then, otherwise = key
+        return (
+            self._branch(test, event, side),
+            self._branch(then, event, side),
+            self._branch(otherwise, event, side),
+        )
 
     def _branch(self, function: int, event: int, side: int) -> int:
         node = self._nodes[function]
@@ -112,24 +134,29 @@ class Logic:
         Raises TooRich where that takes more than `most`.
         """
         found = []
-        for cube in self._cubes(function, ()):
+        for cube in self._cubes(function):
             found.append(cube)
             if len(found) > most:
                 raise TooRich
         return found
 
-    def _cubes(self, function: int, tests: Cube) -> Iterator[Cube]:
-        if function == FALSE:
-            return
-        if function == TRUE:
-            yield tests
-            return
-        event, low, high = self._nodes[function]
-        runs = self.runs[event]
-        # Where the measurement did not run there is nothing to compare, and the event is false.
-        yield from self._cubes(self.both(low, self.negation(runs)), tests)
-        yield from self._cubes(self.both(low, runs), (*tests, (event, 0)))
-        yield from self._cubes(self.both(high, runs), (*tests, (event, 1)))
+    def _cubes(self, function: int) -> Iterator[Cube]:
+        open_: list[tuple[int, Cube]] = [(function, ())]
+        while open_:
+            function, tests = open_.pop()
+            if function == FALSE:
+                continue
+            if function == TRUE:
+                yield tests
+                continue
+            event, low, high = self._nodes[function]
+            runs = self.runs[event]
+            # Where the measurement did not run there is nothing to compare, and it is false.
+            open_ += [
+                (self.both(high, runs), (*tests, (event, 1))),
+                (self.both(low, runs), (*tests, (event, 0))),
+                (self.both(low, self.negation(runs)), tests),
+            ]
 
     def any_of(self, function: int) -> Cube | None:
         """Tests of which at least one holds where the function does; None where that is not it."""
