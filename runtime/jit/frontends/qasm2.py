@@ -27,6 +27,7 @@ def load(source: str, *, file: str = "") -> Circuit:
 
     Comments may be written as in version 3 too.
     """
+    import qiskit
     from qiskit import qasm2
 
     source = _APART.sub(_uncommented, source)
@@ -41,6 +42,10 @@ def load(source: str, *, file: str = "") -> Circuit:
         )
     except qasm2.QASM2ParseError as error:
         raise _located(str(error.message), file) from error
+    except (qiskit.QiskitError, IndexError, ValueError) as error:
+        # It takes a gate called `store` for an instruction of its own, for one.
+        why = f"Qiskit's importer fails on it: {error!r}"
+        raise Unsupported(0, 0, "", why, file=file) from error
     found.name = Path(file).stem
     try:
         return qiskit_circuits.load(found, file=file)

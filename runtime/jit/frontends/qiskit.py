@@ -62,7 +62,10 @@ class _Reader:
         _declare(source.clbits, source.cregs, "c", self.build.bits)
         qubits = {bit: at for at, bit in enumerate(source.qubits)}
         bits = {bit: at for at, bit in enumerate(source.clbits)}
-        self.block(source, qubits, bits, 0)
+        try:
+            self.block(source, qubits, bits, 0)
+        except ValueError as error:  # of an angle that is no number
+            raise self.build.unsupported(str(error)) from error
         return self.build.circuit(source.name or "")
 
     def block(self, source: Any, qubits: dict[Any, int], bits: dict[Any, int], depth: int) -> None:

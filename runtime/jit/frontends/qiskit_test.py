@@ -233,3 +233,15 @@ def test_a_version_is_found_behind_any_comment(comment: str) -> None:
 def test_a_size_or_an_index_without_measure_is_refused_with_its_line(statement: str) -> None:
     with pytest.raises(Unsupported, match=r"^3:.*at most"):
         load(f"OPENQASM 2.0;\nqreg q[2]; /*\n*/ {statement}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("gate store a { U(0, 0, pi) a; } store q[0];", "importer fails on it"),
+        ('include "qelib1.inc";\nrx(1e400) q[0];', "4:1: rx: inf is no angle"),
+    ],
+)
+def test_what_the_importer_of_version_2_trips_over_is_refused(text: str, said: str) -> None:
+    with pytest.raises(Unsupported, match=said):
+        load(f"OPENQASM 2.0;\nqreg q[2];\n{text}\n")
