@@ -80,6 +80,10 @@ class Builder:
         self._bits += 1
         return self._bits - 1
 
+    def declared(self, bits: Sequence[int]) -> bool:
+        """Whether none of them is hidden."""
+        return self._hidden.isdisjoint(bits)
+
     def circuit(self, name: str = "") -> Circuit:
         """What was built."""
         return Circuit(

@@ -81,7 +81,7 @@ def power(what: Gates, exponent: float | Fraction) -> Gates:
     whole = round(exponent)
     if exponent == whole:
         if abs(whole) * max(1, len(what.gates)) > REPEATS_MAX:
-            raise NoModifier(f"the power {whole} takes more than {REPEATS_MAX} gates")
+            raise NoModifier(f"the power {float(whole):g} takes more than {REPEATS_MAX} gates")
         base = inverse(what) if whole < 0 else what
         return Gates(base.gates * abs(whole), what.phase * whole)
     if not what.gates:

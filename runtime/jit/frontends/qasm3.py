@@ -396,6 +396,8 @@ class _Reader:
         end = (last if step > 0 else 0) if node.end is None else self.integer(node.end)
         if length is not None:
             start, end = (n + length if n < 0 else n for n in (start, end))
+        if abs(end - start) // abs(step) >= TURNS_MAX and (end - start) * step > 0:
+            raise BadValue(f"a range of more than {TURNS_MAX:,} numbers")
         return range(start, end + (1 if step > 0 else -1), step)
 
     def _indexed(self, value: Value, index: Any) -> Value:
@@ -463,8 +465,14 @@ class _Reader:
         found = self.value(node)
         if not isinstance(found, Bits):
             return None
-        tests = [each.tests[0] for each in found.word if not isinstance(each, bool)]
-        return tuple(bit for bit, _ in tests)
+        tests = [each.tests for each in found.word if not isinstance(each, bool)]
+        bits = tuple(of[0][0] for of in tests)
+        own = len(bits) == len(found.word) and self.build.declared(bits)
+        return (
+            bits
+            if own and all(of == ((bit, 1),) for of, bit in zip(tests, bits, strict=True))
+            else None
+        )
 
     # --- gates ------------------------------------------------------------------------------------
 

@@ -287,6 +287,9 @@ REFUSED = {
     "qubit[2] q; bit c; c = measure q[0];\ndef f(qubit a) -> bit { x a; return measure a; }\n"
     "bool b = c && f(q[1]);": (5, 1, "declaration"),
     "qubit[100000000000] q;": (3, 1, "qubit"),
+    "for int i in [0:10**30] { }": (3, 1, "for"),
+    "qubit q;\nx q[0:10**12];": (4, 1, "x"),
+    "int n = 3;\nlet m = n[0:1];": (4, 1, "let"),
     "bit[900000] c;\nbit[900000] d;": (4, 1, "declaration"),
     "uint[2000000000] n;": (3, 1, "declaration"),
     "array[int[8], 100000, 100000] a;": (3, 1, "declaration"),
@@ -337,6 +340,11 @@ def test_what_nests_too_deep_is_refused_at_its_line() -> None:
 def test_what_is_no_program_of_version_three_is_refused(source: str) -> None:
     with pytest.raises(Unsupported):
         qasm3.load(source)
+
+
+def test_a_wide_register_is_compared_as_a_whole() -> None:
+    circuit = read("bit[600] c; qubit q; x q; c[5] = measure q; if (c == 0) x q;")
+    assert set(measured(circuit)) == {f"{1 << 5:0600b}"}
 
 
 def test_a_barrier_in_a_gate_stays_where_it_stands() -> None:

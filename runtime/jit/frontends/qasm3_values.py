@@ -340,7 +340,7 @@ class Reckoner:
                 raise BadValue("an angle with a width is divided by powers of two only")
             places = factor.bit_length() - 1
             if any(each is not False for each in turned.word[:places]):
-                raise BadValue(f"a {factor}th of it is between the angles that its width holds")
+                raise BadValue(f"divided by {factor} it may lie between the angles of its width")
             return _shifted(">>", turned, places)
         if (turning := turning_of(turned)) is not None:
             found = _turned(op, turning, factor)
