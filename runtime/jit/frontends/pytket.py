@@ -119,6 +119,8 @@ class _Reader:
             return angle(float(half_turns) * np.pi)
         except TypeError:
             raise self._build.unsupported(f"{half_turns} has no value") from None
+        except ValueError as error:
+            raise self._build.unsupported(str(error)) from error
 
     def _operation(self, op: Any, units: Sequence[Any]) -> None:
         if op.type == OpType.Conditional:

@@ -206,3 +206,8 @@ def test_a_box_under_a_condition_is_taken_apart_but_where_it_writes_the_bit_that
                 load(source)
     reads = tket.Circuit(1, 2).X(0, condition_bits=[0], condition_value=1)
     assert "x" in [each.name for each in load(asking(0, reads)).operations]
+
+
+def test_an_angle_that_is_no_number_is_refused_where_it_stands() -> None:
+    with pytest.raises(Unsupported, match=r"command 0: .*nan is no angle"):
+        load(tket.Circuit(1).Rx(float("nan"), 0))
