@@ -122,6 +122,7 @@ class Witness:
         self.sessions: dict[str, SeenSession] = {}
         self.jobs: dict[str, SeenJob] = {}
         self.repeats: dict[str, str] = {}
+        self.targets: dict[str, set[str]] = {}  # of each job, modules that somebody asked for
         self.checkpoints: dict[str, SeenCheckpoint] = {}
         self.rows: dict[str, Rows] = {}
         self.programs: dict[int, bytes] = {}
@@ -146,6 +147,8 @@ class Witness:
             seen = self.checkpoints.get(event.request.checkpoint_id)
             if seen is not None and seen.session == event.request.session_id:
                 seen.unwanted = True
+        if isinstance(event.request, Migrate):
+            self.targets.setdefault(event.request.job_id, set()).add(event.request.target)
         self.arrived = event
 
     def configured(self, rules: tuple[TenantRule, ...]) -> None:
@@ -268,7 +271,8 @@ class Witness:
         slices = {}
         for job in state.jobs.values():
             then = tables.jobs[job.id].context
-            if job.final is None and then.versions == versions and then.pairs == job.context.pairs:
+            same = then.versions == versions and then.pairs == job.context.pairs
+            if job.final is None and job.ending is None and same:
                 slices[str(job.id)] = job.again
         for tenant in state.tenants.values():
             slices |= {str(key): made.job.again for key, made in tenant.checkpoints.items()}
@@ -480,8 +484,11 @@ class Witness:
             case Migrated():
                 job = state.jobs.get(body.job_id)
                 assert isinstance(request, Migrate)
+                assert body.placement == request.target
                 if job is not None and job.module is not None:
-                    assert state.hardware.module[job.module].name == body.placement
+                    # By the time that it is durable, and told, it may have been moved again.
+                    name = state.hardware.module[job.module].name
+                    assert name in self.targets[body.job_id]
             case CheckpointDropped():
                 assert self.checkpoints[body.checkpoint_id].unwanted
 
