@@ -271,16 +271,20 @@ class _Watch:
 
     def load(self) -> None:
         """Import what takes long, which may be done while workers start."""
-        from qmkd.shell.metrics import families, serving
+        if self._config.metrics == "on":
+            from qmkd.shell.metrics import families, serving
 
-        self._families, self._serving = families, serving
+            self._families, self._serving = families, serving
 
     async def serve(self, server: Server, task_status: trio.TaskStatus[None]) -> None:
         """Answer scrapes until cancelled, where that is wanted and there is a place to."""
+        if self._config.metrics != "on":
+            task_status.started()
+            return
         self._server = server
         self._scrapes = self._serving.Scrapes(self._collect)
         with contextlib.ExitStack() as places:
-            sockets = self._sockets(places) if self._config.metrics == "on" else []
+            sockets = self._sockets(places)
             task_status.started()
             if sockets:
                 await self._scrapes.serve(sockets)

@@ -29,13 +29,15 @@ LIGHT_JOBS_MAX: Final = 32  # whose rows are
 class Statements:
     """Of the writing connection, for whoever of the two has it."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, *, weighs: bool = False) -> None:
+        """weighs: `do` is to be asked, and has to know what jobs come to."""
         copying.prepare(db)
         for statement in _DELETING:
             db.execute(statement)
         self._db = db
         self._unfinished = False  # what was begun
         self._deleted = False  # something, since graphs were inserted last
+        self._weighs = weighs
         self._slices: dict[str, int] = {}  # bytes of the slices of jobs that were inserted here
         self.doubtful = 0  # up to this number, rows may be durable though their commit failed
         self._run = os.urandom(8)  # tells our numbers from those of earlier daemons
@@ -134,7 +136,8 @@ class Statements:
         for entry in part:
             for table, rows in entry.tables.items():
                 gathered.setdefault(table, []).extend(rows)
-        self._weigh(gathered)
+        if self._weighs:
+            self._weigh(gathered)
         for table, (head, values) in _INSERTS.items():
             if table in gathered:
                 _insert(self._db, head, values, gathered[table])

@@ -51,7 +51,7 @@ JOIN_S_MAX: Final = 0.002
 # Entries that the loop does not let wait for the end of its round: or clients would wait for each
 # other, and workers for all of them.
 COMMITTED_AT_ONCE: Final = 8
-LOG_BYTES_MAX: Final = 16 << 20  # in the log before the thread moves them into the file
+LOG_BYTES_MAX: Final = 16 << 20  # in the log before the thread is to move them into the file
 # What a transaction writes to it, about: the last page of each table and index, and pages with what
 # it inserts, with places in indices, and with what it deletes.
 LOG_BYTES_COMMIT: Final = 40_000
@@ -128,7 +128,7 @@ class Store:
         self._backlog = 0
         self._ours = True  # the writing connection
         self._commits_itself = durability == "process"
-        # Since the thread moved the log, and gave pages back; who was killed leaves a log.
+        # Since the thread last committed, and gave pages back; who was killed leaves a log.
         self._log_bytes, self._deletions = _size(path.with_name(f"{path.name}-wal")), 0
         self._settling = False
         self._handed = 0  # entries, the last time
@@ -208,8 +208,7 @@ class Store:
             return
         self._ours = False
         self._handed, self._handed_at = len(batch), monotonic()
-        begun = bool(batch) and not writer.log_is_long and self._begin(batch)
-        writer.inbox.put((batch, begun))
+        writer.inbox.put((batch, bool(batch) and self._begin(batch)))
 
     def _commit(self, batch: Sequence[Entry]) -> bool:
         """Do all of it, if that is short, for `collect` to tell. Returns whether it is done; the
@@ -234,14 +233,15 @@ class Store:
         return True
 
     def _log_is_long(self, more: int) -> bool:
-        """Whether it is time for the thread to move the log into the file, which waits for a disk.
+        """Whether it is time for the thread to commit, which moves a long log into the file and
+        waits for a disk.
 
         more: bytes that are about to be written.
         """
         self._log_bytes += LOG_BYTES_COMMIT + LOG_BYTES_SHARE * more
         long = self._log_bytes > LOG_BYTES_MAX
         if long:
-            self._log_bytes, self._writer.log_is_long = 0, True
+            self._log_bytes = 0
         return long
 
     def _waits_for_more(self) -> bool:
@@ -360,11 +360,10 @@ class _Writer:
         self._db, self._ring = db, ring
         # Where the loop commits as well, the log is moved by us alone: the loop waits for no disk.
         self._shared = durability == "process"
-        self.statements = Statements(db)
+        self.statements = Statements(db, weighs=self._shared)
         self.inbox: queue.SimpleQueue[_Work | float | None] = queue.SimpleQueue()
         self.news: queue.SimpleQueue[int | str | BaseException | _Resting] = queue.SimpleQueue()
         self.shrinking = True  # perhaps the daemon before did not get to it
-        self.log_is_long = False
         self._waiting: deque[Entry] = deque()
         self._told: set[str] = set()
         self._closing = threading.Event()
@@ -421,8 +420,6 @@ class _Writer:
 
     def _write_waiting(self, begun: bool) -> None:
         """Write all that is waiting, trying until it is written or closing takes too long."""
-        if self.log_is_long:
-            self._move_log()
         alone, retry_s = False, RETRY_S_MIN
         while self._waiting and (begun or monotonic() < self._until):
             # After a failure one by one: a small transaction may fit where a large does not.
@@ -445,18 +442,6 @@ class _Writer:
             if self._waiting:
                 self._ring()
             self.shrinking = self.shrinking or self.statements.deleted
-
-    def _move_log(self) -> None:
-        """Into the file, where nobody reads of it. What is written next begins the log anew, for
-        which SQLite flushes its head."""
-        self.log_is_long = False
-        try:
-            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except MemoryError:
-            pass  # the next long log is moved
-        except sqlite3.Error as error:
-            if what_failed(error) is None:  # else what is written next will tell
-                raise
 
     def _write(self, batch: Sequence[Entry], begun: bool) -> None:
         """One transaction."""
