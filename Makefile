@@ -30,7 +30,7 @@ env: .venv/.ready
 	@echo "Installing the pinned dependencies into .venv ..."
 	@$(RUN) -m pip install -q --disable-pip-version-check -c constraints.txt setuptools
 	@$(RUN) -m pip install -q --disable-pip-version-check -c constraints.txt \
-	  --no-build-isolation -e '.[jit,otel,peers,plot,qldpc,test]'
+	  --no-build-isolation -e '.[jit,otel,peers,plot,qldpc,signer,test]'
 	@touch $@
 
 # The C parts alone, after a change to them.

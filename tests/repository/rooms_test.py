@@ -41,6 +41,11 @@ MAY_IMPORT: dict[str, set[str]] = {
         "msgspec", "numpy", "trio", "syscalls", "qvm", "rich", "matplotlib", "opentelemetry",
     },
     "runtime.tracing": {"msgspec", "syscalls", "opentelemetry"},
+    "runtime.signer": {"msgspec", "syscalls", "cryptography", "PyKCS11", "oqs"},
+    # What others are handed of it loads no cryptography.
+    "runtime.signer.api": {"msgspec"},
+    "runtime.signer.errors": set(),
+    "runtime.signer.client": {"msgspec", "syscalls", "runtime.signer"},
     "runtime.ctl": {
         "msgspec", "numpy", "trio", "syscalls", "qvm", "runtime", "rich", "shtab", "matplotlib",
     },
