@@ -15,7 +15,7 @@ import msgspec
 
 from syscalls.rights import Right
 
-NODES_MAX: Final = 1_000_000
+NODES_MAX: Final = 1_040_000  # a million gates, and what their qubits begin and end with
 QUBITS_MAX: Final = 100_000
 CHANNELS_MAX: Final = 10_000
 EVENTS_MAX: Final = 1_000_000

@@ -20,7 +20,7 @@ import msgspec
 
 from syscalls.errors import ParseError
 
-MESSAGE_BYTES_MAX = 32 * 2**20
+MESSAGE_BYTES_MAX = 64 * 2**20  # a program of a million Clifford+T gates fits
 NESTING_MAX = 64  # brackets open at once in a message sent without a newline
 WINDOW_BYTES_MIN = 64
 WINDOW_BYTES_MAX = 64 * 1024
@@ -253,7 +253,7 @@ class Scanner:
         begin = _skip_blank(self._buffer, begin)
         if begin >= end:
             return
-        line = bytes(self._buffer[begin:end])
+        line = bytes(memoryview(self._buffer)[begin:end])  # copied once: it may be large
         if len(line) <= self._message_bytes_max:
             lines.append(line)
         else:

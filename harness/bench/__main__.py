@@ -28,6 +28,7 @@ NAMES = {
     "engine": "Engines beside raw Stim and other simulators",
     "snapshot": "Runs as values",
     "growth": "Growth with qubits, operations and shots",
+    "million": "Circuits of up to a million gates",
     "verify": "The verifier",
     "qec": "Sampling, decoding and calibration",
     "store": "Durability",

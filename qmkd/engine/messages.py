@@ -189,12 +189,15 @@ class BadFrame(Exception):
     """The other side broke the protocol; the connection cannot be used any further."""
 
 
-def frame(message: Request | Answer) -> bytes:
-    """The bytes of one message, length first."""
-    body = _encoder.encode(message)
-    if len(body) > MESSAGE_BYTES_MAX:
-        raise BadFrame(f"a message of {len(body)} bytes exceeds {MESSAGE_BYTES_MAX}")
-    return LENGTH.pack(len(body)) + body
+def frame(message: Request | Answer) -> bytearray:
+    """The bytes of one message, length first. Copied once, since it may hold a large program."""
+    framed = bytearray(LENGTH.size)
+    _encoder.encode_into(message, framed, LENGTH.size)
+    size = len(framed) - LENGTH.size
+    if size > MESSAGE_BYTES_MAX:
+        raise BadFrame(f"a message of {size} bytes exceeds {MESSAGE_BYTES_MAX}")
+    LENGTH.pack_into(framed, 0, size)
+    return framed
 
 
 class Frames:

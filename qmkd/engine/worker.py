@@ -155,7 +155,7 @@ class Worker:
         self._prepared: dict[int, Prepared] = {}
         self._bytes = 0
         self._tables = {""}
-        self._answers: list[bytes] = []
+        self._answers: list[bytearray] = []
         self._held = 0
         self._held_since = 0
 

@@ -34,7 +34,7 @@ from qmkd.shell.limits import (
 from qmkd.shell.outbox import FDS_PER_MESSAGE_MAX, Outbox
 from syscalls.errors import Busy, KernelError, ParseError
 from syscalls.events import JobEvent
-from syscalls.framing import MESSAGE_BYTES_MAX, Scanner
+from syscalls.framing import Scanner
 from syscalls.job import FINAL_STATES, JobStatus
 from syscalls.jsonrpc import (
     Batch,
@@ -313,7 +313,7 @@ class Connection:
         if isinstance(message.error, ParseError) and type(line) is bytes:
             # Look for several messages in it, a few at a time: they may be very many.
             assert self._cutting is None, "what is cut off is not cut again"
-            self._cutting = Scanner(MESSAGE_BYTES_MAX, FRAMES_AT_ONCE_MAX)
+            self._cutting = Scanner(self._limits.message_bytes, FRAMES_AT_ONCE_MAX)
             self._behind += self._inbox
             self._inbox.clear()
             self._inbox += map(Exact, self._cutting.feed_lines(line.rstrip(b"\r\n")))

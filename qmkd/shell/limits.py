@@ -46,7 +46,7 @@ others, jobs get hardly any time.
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 _Bytes = Annotated[int, msgspec.Meta(ge=1024, le=1 << 40)]
-_Message = Annotated[int, msgspec.Meta(ge=READ_BYTES_MIN, le=MESSAGE_BYTES_MAX)]
+_Message = Annotated[int, msgspec.Meta(ge=READ_BYTES_MIN, le=2 * MESSAGE_BYTES_MAX)]
 _Millis = Annotated[int, msgspec.Meta(ge=10, le=86_400_000)]
 
 

@@ -28,11 +28,11 @@ class Outbox:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._parts: deque[tuple[bytes | memoryview, tuple[int, ...]]] = deque()
+        self._parts: deque[tuple[bytes | bytearray | memoryview, tuple[int, ...]]] = deque()
         self.waiting = 0
         self.sent = 0
 
-    def put(self, data: bytes, fds: tuple[int, ...] = ()) -> None:
+    def put(self, data: bytes | bytearray, fds: tuple[int, ...] = ()) -> None:
         """Queue `data`. Its first byte carries `fds`, which are closed once sent."""
         assert data, "descriptors travel with a byte"
         assert len(fds) <= FDS_PER_MESSAGE_MAX
@@ -80,7 +80,7 @@ class Outbox:
         self._parts.clear()
         self.waiting = 0
 
-    def _next(self) -> tuple[bytes | memoryview, tuple[int, ...]]:
+    def _next(self) -> tuple[bytes | bytearray | memoryview, tuple[int, ...]]:
         """Take the next part out, joined with small ones behind it that carry no descriptors."""
         parts = self._parts
         data, fds = parts.popleft()
@@ -93,7 +93,7 @@ class Outbox:
             size += len(part)
         return b"".join(joined), fds
 
-    def _send(self, data: bytes | memoryview, fds: tuple[int, ...]) -> int:
+    def _send(self, data: bytes | bytearray | memoryview, fds: tuple[int, ...]) -> int:
         if not fds:
             return self._sock.send(data)
         passed = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]

@@ -161,8 +161,8 @@ wire/an object without newline is answered
 
 takes-huge-messages
 wire/a message over the bound ends the connection
-MESSAGE_BYTES_MAX = 32 * 2**20
 MESSAGE_BYTES_MAX = 64 * 2**20
+MESSAGE_BYTES_MAX = 96 * 2**20
 """,
 )
 
