@@ -1,0 +1,1 @@
+"""Backends: what circuits are run on, behind one interface (`backend.py`)."""

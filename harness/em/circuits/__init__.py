@@ -1,0 +1,1 @@
+"""Circuits to mitigate: families made from seeds, observables, and exact expectation values."""
