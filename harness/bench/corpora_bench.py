@@ -19,7 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from harness.bench.corpora_sources import NODES_MAX, Expected, Source, expected, sources
+from harness.bench.corpora_sources import (
+    NODES_MAX,
+    QUICK_SIZES,
+    SIZES,
+    Expected,
+    Source,
+    sources,
+)
 from harness.bench.rows import Row, row
 from qmkd.engine import engines
 from qmkd.engine.prepared import Unable
@@ -101,7 +108,7 @@ def _seconds(version: str, gates: int) -> float:
 
 
 def _fates(quick: bool) -> Iterator[Fate]:
-    for source in sources(quick):
+    for source in sources(QUICK_SIZES if quick else SIZES):
         try:
             yield _fate(source)
         except (
@@ -133,11 +140,7 @@ def _fate(source: Source) -> Fate:
         return Fate(source, passed, f"not run: {error}")
     passed |= {"run"}
     try:
-        peer = source.peer()
-        if not peer.num_clbits or not any(each.name == "measure" for each in peer.data):
-            peer = peer.copy()
-            peer.measure_all()
-        wanted = expected(peer)
+        wanted = source.judged()
     except Exception as error:  # Qiskit's readers and Aer raise many things
         return Fate(source, passed, f"no peer: {str(error).splitlines()[0][:120]}")
     if wanted is None:

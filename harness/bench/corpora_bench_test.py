@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from harness.bench.corpora_bench import SHOTS, _differs, _measuring
-from harness.bench.corpora_sources import Expected
+from harness.bench.corpora_bench import SHOTS, _differs, _fate, _measuring
+from harness.bench.corpora_packages import texts_of
+from harness.bench.corpora_sources import FOLDERS, Expected, sources
 from runtime.jit.circuit import Circuit, Operation, Register
 
 
@@ -37,3 +41,36 @@ def test_a_circuit_that_measures_nothing_is_measured_at_its_end() -> None:
     measured = _measuring(bare)
     assert [each.bits for each in measured.operations] == [(), (0,), (1,)]
     assert _measuring(measured) is measured
+
+
+def test_texts_are_taken_out_of_a_pickle_without_carrying_it_out() -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return exec, ("raise SystemExit('carried out')",)
+
+    pickled = pickle.dumps([{"// a comment\nOPENQASM 2.0;": {"00": 1.0}}, Trap()])
+    assert list(texts_of(pickled)) == [("00.qasm", b"// a comment\nOPENQASM 2.0;")]
+
+
+def test_files_of_a_folder_come_all_the_way_by_corpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("qiskit_aer", reason="in the extra `peers-simulators`")
+    program = 'OPENQASM 2.0; include "qelib1.inc"; qreg q[2]; h q[0]; cx q[0],q[1];'
+    (tmp_path / "ours" / "deeper").mkdir(parents=True)
+    (tmp_path / "ours" / "deeper" / "bell.qasm").write_text(program)
+    monkeypatch.setenv(FOLDERS, str(tmp_path))
+    (source,) = [each for each in sources(sizes=()) if each.corpus == "ours"]
+    assert source.name == "deeper/bell.qasm"
+    assert "matching" in _fate(source).steps
+
+
+def test_qir_of_a_folder_is_judged_by_the_alliances_runner(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("qirrunner", reason="no dependency; .ci/run installs it")
+    pytest.importorskip("pyqir", reason="in the extra `jit`")
+    monkeypatch.setenv(FOLDERS, str(Path(__file__).parents[2] / "tests" / "corpora"))
+    found = [each for each in sources(sizes=()) if each.name in ("bell.ll", "nested.ll")]
+    assert len(found) == 2
+    for source in found:
+        fate = _fate(source)
+        assert "matching" in fate.steps, fate.why

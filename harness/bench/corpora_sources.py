@@ -1,15 +1,17 @@
 """Circuits that nobody here wrote, and what another simulator says they measure.
 
 MQT Bench makes its circuits here; some are also read as the text that Qiskit writes of them.
-Corpora of files are checkouts that QMKD_CORPORA names a folder of: each folder in it is one corpus,
-every `*.qasm` and `*.qasm3` below it a circuit. Expected outcomes come from Qiskit's state vectors
-where nothing depends on a measurement, else from Aer's shots; OpenQASM 3 is read for that by
-Qiskit's own importer.
+Corpora of files are what QMKD_CORPORA names a folder of, as `corpora_packages.py` fills one: each
+folder in it is one corpus, every file below it that ends as in SUFFIXES a circuit. Expected
+outcomes come from Qiskit's state vectors where nothing depends on a measurement, else from Aer's
+shots; OpenQASM 3 is read for that by Qiskit's own importer. The QIR Alliance's runner runs QIR.
 """
 
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -18,42 +20,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 FOLDERS = "QMKD_CORPORA"
-SUFFIXES: Final = (".qasm", ".qasm3")
+QIR_SUFFIXES: Final = (".ll", ".bc")
+SUFFIXES: Final = (".qasm", ".qasm3", *QIR_SUFFIXES)
 SIZES: Final = (3, 4, 5, 6, 8, 10, 12)
 QUICK_SIZES: Final = (4, 6)
 NODES_MAX: Final = 60_000
 VECTOR_QUBITS_MAX: Final = 16
 AER_QUBITS_MAX: Final = 26
 AER_SHOTS: Final = 20_000
-
-
-class Source(NamedTuple):
-    """One circuit: its corpus and name, what the front end is given, and Qiskit's own reading."""
-
-    corpus: str
-    name: str
-    given: Any
-    peer: Callable[[], Any]
+RUNNER_SHOTS: Final = 2_000
 
 
 class Expected(NamedTuple):
     """Probabilities of every outcome as an integer (bit i of the measured bits is bit i), or shots.
 
-    exact: float64, shape (2^bits,), or None. counts: of Aer, where there is no exact answer.
+    exact: float64, shape (2^bits,), or None. counts: of shots, where there is no exact answer.
     """
 
     exact: NDArray[np.float64] | None
     counts: dict[int, int]
 
 
-def sources(quick: bool) -> Iterator[Source]:
-    """MQT Bench, where it is installed, and the files of the folders."""
-    yield from _mqt(QUICK_SIZES if quick else SIZES)
+class Source(NamedTuple):
+    """One circuit: its corpus and name, what the front end is given, and what others make of it.
+
+    judged: None where it is too wide for them; raises whatever their libraries raise.
+    """
+
+    corpus: str
+    name: str
+    given: Any
+    judged: Callable[[], Expected | None]
+
+
+def sources(sizes: tuple[int, ...]) -> Iterator[Source]:
+    """MQT Bench on so many qubits, where it is installed, and the files of the folders."""
+    yield from _mqt(sizes)
     if FOLDERS in os.environ:
         for corpus in sorted(Path(os.environ[FOLDERS]).iterdir()):
             for path in sorted(corpus.rglob("*")):
                 if path.suffix in SUFFIXES:
-                    yield Source(corpus.name, str(path.relative_to(corpus)), path, _reader(path))
+                    judged = _runner(path) if path.suffix in QIR_SUFFIXES else _reader(path)
+                    yield Source(corpus.name, str(path.relative_to(corpus)), path, judged)
 
 
 def _mqt(sizes: tuple[int, ...]) -> Iterator[Source]:
@@ -68,7 +76,7 @@ def _mqt(sizes: tuple[int, ...]) -> Iterator[Source]:
                 circuit = get_benchmark_alg(name, size)
             except Exception:  # a benchmark says in its own ways that it has no such size
                 continue
-            yield Source("MQT Bench", f"{name} {size}", circuit, circuit.copy)
+            yield Source("MQT Bench", f"{name} {size}", circuit, _simulated(circuit))
             if size in QUICK_SIZES:
                 yield from _texts(f"{name} {size}", circuit)
 
@@ -83,23 +91,59 @@ def _texts(name: str, circuit: Any) -> Iterator[Source]:
             text = write(circuit)
         except Exception:  # the exporters refuse in their own ways what they cannot write
             continue
-        yield Source(f"MQT Bench as {version}", name, text, circuit.copy)
+        yield Source(f"MQT Bench as {version}", name, text, _simulated(circuit))
 
 
-def _reader(path: Path) -> Callable[[], Any]:
-    def read() -> Any:
+def _reader(path: Path) -> Callable[[], Expected | None]:
+    def judged() -> Expected | None:
         from qiskit import qasm2, qasm3
 
         text = path.read_text(encoding="utf-8-sig")
         if "OPENQASM 2" in text:
-            return qasm2.loads(
+            circuit = qasm2.loads(
                 text,
                 include_path=[*qasm2.LEGACY_INCLUDE_PATH, str(path.parent)],
                 custom_instructions=qasm2.LEGACY_CUSTOM_INSTRUCTIONS,
             )
-        return qasm3.loads(text)
+        else:
+            circuit = qasm3.loads(text)
+        return _simulated(circuit)()
 
-    return read
+    return judged
+
+
+def _runner(path: Path) -> Callable[[], Expected | None]:
+    """Shots of the QIR Alliance's runner: bit i is the i-th result that is recorded."""
+
+    def judged() -> Expected | None:
+        from qirrunner import run
+
+        told: list[object] = []
+        run(str(path), shots=RUNNER_SHOTS, rng_seed=1, output_fn=told.append)
+        shots = "".join(map(str, told)).split("START")[1:]
+        words = [re.findall(r"\b(?:RESULT|BOOL)\s+(\w+)", shot) for shot in shots]
+        return Expected(
+            None,
+            dict(
+                Counter(
+                    sum((w in ("1", "true")) << i for i, w in enumerate(each)) for each in words
+                )
+            ),
+        )
+
+    return judged
+
+
+def _simulated(circuit: Any) -> Callable[[], Expected | None]:
+    """What Qiskit says of its own circuit; one that measures nothing is measured at its end."""
+
+    def judged() -> Expected | None:
+        measured = circuit.copy()
+        if not circuit.num_clbits or not any(each.name == "measure" for each in circuit.data):
+            measured.measure_all()
+        return expected(measured)
+
+    return judged
 
 
 def expected(circuit: Any) -> Expected | None:
