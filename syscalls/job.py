@@ -5,7 +5,7 @@ its notifications in `syscalls.events`.
 """
 
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import msgspec
 from msgspec import Meta, Struct
@@ -80,6 +80,11 @@ class Noise(StrEnum):
     PHYSICAL = "physical"
 
 
+CryptoMode = Literal["classical", "hybrid", "pqc-required"]
+"""Which signatures a record has: a classical one; a post-quantum one as well; the latter so that
+nobody may do without it."""
+
+
 class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """How a program is to be run. Every field has a default."""
 
@@ -138,6 +143,13 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
         ),
     ] = False
     debug: Annotated[bool, Meta(description="Keep what is needed to look into the job.")] = False
+    crypto_mode: Annotated[
+        CryptoMode | None,
+        Meta(
+            description="How a manifest of the job is to be signed at least; told on to whoever "
+            "signs, in `execution_context.crypto_mode`."
+        ),
+    ] = None
     idempotency_key: Annotated[
         Annotated[str, Meta(min_length=1, max_length=IDEMPOTENCY_KEY_CHARS_MAX)] | None,
         Meta(
@@ -389,6 +401,9 @@ class ExecutionContext(Struct, frozen=True, kw_only=True):
     ] = None
     restored_from: Annotated[
         CheckpointId | None, Meta(description="The checkpoint from which this job went on.")
+    ] = None
+    crypto_mode: Annotated[
+        CryptoMode | None, Meta(description="As the submission asked, for whoever signs.")
     ] = None
     results_digest: Annotated[
         str | None, Meta(description="SHA-256 of the packed results, once there are some.")

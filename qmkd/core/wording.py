@@ -185,8 +185,7 @@ def context(
 ) -> ExecutionContext:
     """All that is needed to get the same bits again. submission: what it comes from, at first."""
     machine = state.machine
-    replay_of = submission.replay_of if submission else None
-    restores = submission.restores if submission else None
+    replay_of, restores = (submission.replay_of, submission.restores) if submission else (None,) * 2
     why = plan.why
     if "TELEPORT_CNOT" in program.summary.ops and not brokered_of(program).terms:
         why += "; TELEPORT_CNOT runs as a local CNOT"
@@ -210,6 +209,7 @@ def context(
         pairs=pairs_used(program),
         replay_of=None if replay_of is None else replay_of.id,
         restored_from=None if restores is None else restores.row.id,
+        crypto_mode=policy.crypto_mode,
     )
     return made if mode == Noise.IDEAL.value else calibration(made, machine, state.table)
 

@@ -16,8 +16,9 @@ from runtime.attest import canonical, dsse
 from runtime.attest.errors import NotAuthentic, NotMet
 from runtime.attest.keys import CLASSICAL, Trust, TrustedKey, verify
 from runtime.attest.manifest import RunManifest, unverified
-from runtime.attest.modes import CryptoMode, require
+from runtime.attest.modes import require
 from runtime.signer.api import Sign
+from syscalls.job import CryptoMode
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 

@@ -11,8 +11,9 @@ from runtime.attest import bundle, canonical, dsse, manifest, views
 from runtime.attest.conftest import TestSigner
 from runtime.attest.errors import AttestError, NotAuthentic, NotMet
 from runtime.attest.keys import Trust
-from runtime.attest.modes import MODES, CryptoMode
+from runtime.attest.modes import MODES
 from syscalls.audit import AuditBody
+from syscalls.job import CryptoMode
 
 DIGEST = "911a963811276379644451784b62f467c39300ca9b8c9355c0d4ff35ca40a705"
 PROGRAM = "sha256:09925772a52429f1d78ace7ca9244da590ef0f354ab764e2dba3e058f05d1a63"
@@ -238,7 +239,11 @@ def test_the_yaml_view_is_what_another_reader_reads_as_the_json_view(
     yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
     shown = manifest_of(signer)
     assert yaml.safe_load(views.as_yaml(shown)) == msgspec.to_builtins(shown)
-    odd = {"no": ["yes", "2026-01-01", "1e3", "", "a: b # c", "\n", {"x": []}], "e": {}, "n": None}
+    odd: dict[str, object] = {
+        "no": ["yes", "2026-01-01", "1e3", "", "a: b # c", "\n", {"x": []}],
+        "e": {},
+        "n": None,
+    }
     assert yaml.safe_load(views.as_yaml(odd)) == odd
 
 

@@ -15,11 +15,11 @@ import msgspec
 from runtime.attest import canonical, dsse
 from runtime.attest.errors import NotAuthentic, NotMet
 from runtime.attest.keys import Trust
-from runtime.attest.modes import CryptoMode, keys_for, require
+from runtime.attest.modes import keys_for, require
 from runtime.attest.statement import Statement, Subject, read
 from runtime.signer.api import Sign, Signature
 from syscalls.audit import AuditBody
-from syscalls.job import JobStatus
+from syscalls.job import CryptoMode, JobStatus
 
 PREDICATE = "urn:qmkd:run-manifest:v1"
 CLASSICAL_KEY = "manifest-classical"

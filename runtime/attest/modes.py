@@ -2,19 +2,19 @@
 
 The modes stand in an order; where several apply, the strongest does. A record says its own mode
 under its signatures, so nobody can weaken it afterwards.
+
+classical: one classical signature. hybrid: a classical and a post-quantum one; who reads it may
+say that the classical one is enough for them. pqc-required: both are made, and nobody may do
+without the post-quantum one; no bundle with a classical signature alone is made of it.
 """
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 from runtime.attest.errors import NotMet
 from runtime.attest.keys import CLASSICAL, POST_QUANTUM
-
-CryptoMode = Literal["classical", "hybrid", "pqc-required"]
-"""classical: one classical signature. hybrid: a classical and a post-quantum one; who reads it may
-say that the classical one is enough for them. pqc-required: both are made, and nobody may do
-without the post-quantum one; no bundle with a classical signature alone is made of it."""
+from syscalls.job import CryptoMode
 
 MODES: tuple[CryptoMode, ...] = get_args(CryptoMode)
 DEFAULT: CryptoMode = "hybrid"

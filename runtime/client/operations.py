@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 from msgspec import Raw, Struct
 
+from runtime.client.address import Address
 from runtime.client.errors import DeadlinePassed, ended, refused
 from runtime.client.exchange import Clock, Steps, one, perform, reply_of
 from runtime.client.programs import Program, graph_json
@@ -22,6 +22,7 @@ from syscalls.errors import ResultsTooLarge, Timeout
 from syscalls.events import JobEvent, Subscribe
 from syscalls.ids import JobId, SessionId, TenantId
 from syscalls.job import (
+    CryptoMode,
     JobState,
     JobStatus,
     Noise,
@@ -65,6 +66,7 @@ class PolicyOptions(TypedDict, total=False):
     decoder_data: bool
     raise_distance: bool
     debug: bool
+    crypto_mode: CryptoMode | None
     idempotency_key: str | None
 
 
@@ -116,7 +118,7 @@ class Listeners:
 class Settings(Struct, frozen=True, kw_only=True):
     """What a client was made with."""
 
-    socket: Path
+    address: Address
     timeout: float | None
     rights: Sequence[str]
     tenant_id: str | None

@@ -40,6 +40,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime.client": {
         "msgspec", "numpy", "trio", "syscalls", "qvm", "rich", "matplotlib", "opentelemetry",
     },
+    # The store for S3 is loaded where it is configured.
+    "runtime.attest": {
+        "msgspec", "syscalls", "cryptography", "prometheus_client", "boto3", "botocore",
+        "runtime.client", "runtime.signer",
+    },
     "runtime.tracing": {"msgspec", "syscalls", "opentelemetry"},
     "runtime.signer": {"msgspec", "syscalls", "cryptography", "PyKCS11", "oqs"},
     # What others are handed of it loads no cryptography.
