@@ -323,7 +323,7 @@ def test_what_cannot_be_expressed_is_refused_with_its_place(body: str) -> None:
     ],
 )
 def test_work_without_bound_is_refused(body: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtime.jit.frontends.qasm3.STEPS_MAX", 200)
+    monkeypatch.setattr("runtime.jit.frontends.qasm3_expressions.STEPS_MAX", 200)
     with pytest.raises(Unsupported, match=r"more than 200") as refused:
         read(body)
     assert refused.value.line
