@@ -56,12 +56,33 @@ INTEGER: Final[dict[str, Callable[[int, int, int], int | None]]] = {
 }
 """By opcode: of two values and their width, the result before it is cut to the width."""
 
+
+def _finite(function: Callable[[float, float], float]) -> Callable[[float, float], float | None]:
+    """Infinities and what is no number count as undefined here: no program needs them."""
+
+    def computed(a: float, b: float) -> float | None:
+        try:
+            value = function(a, b)
+        except (ArithmeticError, ValueError):
+            return None
+        return value if math.isfinite(value) else None
+
+    return computed
+
+
+def _whole(value: float, least: int, end: int) -> int | None:
+    """Towards zero; undefined where the type cannot hold it."""
+    if not math.isfinite(value):
+        return None
+    return found if least <= (found := math.trunc(value)) < end else None
+
+
 FLOAT: Final[dict[str, Callable[[float, float], float | None]]] = {
-    "FADD": operator.add,
-    "FSUB": operator.sub,
-    "FMUL": operator.mul,
-    "FDIV": lambda a, b: a / b if b else None,
-    "FREM": lambda a, b: math.fmod(a, b) if b else None,
+    "FADD": _finite(operator.add),
+    "FSUB": _finite(operator.sub),
+    "FMUL": _finite(operator.mul),
+    "FDIV": _finite(operator.truediv),
+    "FREM": _finite(math.fmod),
 }
 
 COMPARE: Final[dict[str, Callable[[int, int, int], bool]]] = {
@@ -107,8 +128,36 @@ CASTS: Final[dict[str, Callable[[Any, int, int], Any]]] = {
     "FREEZE": lambda a, width, wanted: a,
     "SI_TO_FP": lambda a, width, wanted: float(signed(a, width)),
     "UI_TO_FP": lambda a, width, wanted: float(a),
-    "FP_TO_SI": lambda a, width, wanted: math.trunc(a),
-    "FP_TO_UI": lambda a, width, wanted: math.trunc(a),
+    "FP_TO_SI": lambda a, width, wanted: _whole(a, -(1 << wanted - 1), 1 << wanted - 1),
+    "FP_TO_UI": lambda a, width, wanted: _whole(a, 0, 1 << wanted),
     "FP_EXT": lambda a, width, wanted: a,
 }
 """By opcode: of a value and its width and the width wanted, before it is cut to that."""
+
+
+def function(name: str, predicate: str, width: int, wanted: int) -> Callable[..., Any] | None:
+    """What an instruction computes from its operands, or None where it is not known.
+
+    predicate: of a comparison. width, wanted: bits of the first operand and of the result.
+    """
+    if name in INTEGER:
+        whole = INTEGER[name]
+        return lambda a, b: _cut(whole(a, b, wanted), wanted)
+    if name in FLOAT:
+        return FLOAT[name]
+    if name == "FNEG":
+        return lambda a: -a
+    if name == "ICMP":
+        test = COMPARE[predicate]
+        return lambda a, b: int(test(a, b, width))
+    if name == "FCMP":
+        compare = FLOAT_COMPARE[predicate]
+        return lambda a, b: int(compare(a, b))
+    if name in CASTS:
+        cast = CASTS[name]
+        return lambda a: _cut(cast(a, width, wanted), wanted)
+    return None
+
+
+def _cut(value: Any, width: int) -> Any:
+    return value & ((1 << width) - 1) if isinstance(value, int) else value

@@ -68,3 +68,14 @@ def test_casts_keep_signs_where_they_should() -> None:
     assert (CASTS["SI_TO_FP"](255, 8, 64), CASTS["UI_TO_FP"](255, 8, 64)) == (-1.0, 255.0)
     assert (CASTS["FP_TO_SI"](-2.7, 64, 8), CASTS["FP_TO_UI"](2.7, 64, 8)) == (-2, 2)
     assert FLOAT["FDIV"](1.0, 0.0) is None
+
+
+def test_what_no_double_or_integer_holds_is_undefined() -> None:
+    assert FLOAT["FMUL"](1e300, 1e300) is None
+    assert FLOAT["FREM"](1.0, 0.0) is None
+    assert FLOAT["FADD"](float("inf"), -1.0) is None
+    assert CASTS["FP_TO_SI"](float("inf"), 64, 8) is None
+    assert [CASTS["FP_TO_SI"](a, 64, 8) for a in (127.9, 128.0, -128.9, -129.0)] == [
+        127, None, -128, None,
+    ]  # fmt: skip
+    assert [CASTS["FP_TO_UI"](a, 64, 8) for a in (-0.9, -1.0, 255.9, 256.0)] == [0, None, 255, None]

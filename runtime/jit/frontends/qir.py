@@ -19,6 +19,8 @@ import pyqir
 from runtime.jit.angles import angle
 from runtime.jit.circuit import TRUE, Circuit, Condition, Operation, Position, Register, Unsupported
 from runtime.jit.frontends import llvm_arithmetic as arithmetic
+from runtime.jit.frontends.llvm_blocks import Frame, Places
+from runtime.jit.frontends.qir_outputs import Outputs
 from runtime.jit.frontends.tables import (
     Table,
     TooManyBits,
@@ -72,7 +74,7 @@ def load(
     module = _module(source, file)
     function = _entry(module, entry, file)
     lines = source.splitlines() if isinstance(source, str) else str(module).splitlines()
-    return _Machine(_Places(lines, file), function).circuit()
+    return _Machine(Places(lines, file), function).circuit()
 
 
 def _module(source: str | bytes | pyqir.Module, file: str) -> pyqir.Module:
@@ -106,115 +108,16 @@ def _entry(module: pyqir.Module, name: str | None, file: str) -> pyqir.Function:
     return found[0]
 
 
-class _Places:
-    """Where each instruction stands in the text.
-
-    LLVM tells no positions, but instructions stand in the text in their own order, one in a line:
-    a call is in the next line that names the function, any other where it is written out.
-    """
-
-    def __init__(self, lines: Sequence[str], file: str) -> None:
-        self._lines = [line.strip() for line in lines]
-        self._file = file
-
-    def of(self, function: pyqir.Function) -> dict[Any, Position]:
-        """The position of each instruction of a function."""
-        at = next(
-            (
-                number
-                for number, line in enumerate(self._lines)
-                if line.startswith("define") and f"@{function.name}(" in line.replace('"', "")
-            ),
-            len(self._lines),
-        )
-        found = {}
-        for block in function.basic_blocks:
-            for each in block.instructions:
-                construct = str(each).strip()
-                key = f"@{each.callee.name}(" if isinstance(each, pyqir.Call) else construct
-                place = self._next(key, at)
-                at = at if place is None else place
-                found[each] = Position(
-                    self._file, 0 if place is None else place + 1, 0, construct.splitlines()[0]
-                )
-        return found
-
-    def _next(self, key: str, after: int) -> int | None:
-        for number in range(after + 1, len(self._lines)):
-            if key in self._lines[number]:
-                return number
-            if self._lines[number] == "}":
-                return None
-        return None
-
-
-class _Frame:
-    """One function: its blocks' instructions, where ways through it meet, and a call's values."""
-
-    def __init__(self, function: pyqir.Function, places: _Places) -> None:
-        self.blocks = list(function.basic_blocks)
-        self.at = places.of(function)
-        self.code = {block: list(block.instructions) for block in self.blocks}
-        self.meets = _meets(self.blocks)
-
-
-def _meets(blocks: Sequence[Any]) -> dict[Any, Any]:
-    """Of each block the first that every way from it to the end passes; None for the end itself.
-
-    Immediate postdominators, after Cooper, Harvey and Kennedy, "A Simple, Fast Dominance
-    Algorithm", on the blocks backwards.
-    """
-    order: list[Any] = []
-    seen = set()
-    stack = [(blocks[0], iter(blocks[0].terminator.successors))]
-    seen.add(blocks[0])
-    while stack:
-        block, rest = stack[-1]
-        following = next((each for each in rest if each not in seen), None)
-        if following is None:
-            order.append(block)
-            stack.pop()
-        else:
-            seen.add(following)
-            stack.append((following, iter(following.terminator.successors)))
-    rank = {block: place for place, block in enumerate(order)} | {None: -1}
-    found: dict[Any, Any] = {None: None}
-
-    def meet(one: Any, other: Any) -> Any:
-        while one != other:
-            while rank[one] > rank[other]:
-                one = found[one]
-            while rank[other] > rank[one]:
-                other = found[other]
-        return one
-
-    changed = True
-    while changed:
-        changed = False
-        for block in order:
-            ways = block.terminator.successors or [None]
-            known = [each for each in ways if each in found]
-            if not known:
-                continue
-            new = known[0]
-            for each in known[1:]:
-                new = meet(new, each)
-            if block not in found or found[block] != new:
-                found[block] = new
-                changed = True
-    return found
-
-
 class _Machine:
     """Carries out the entry point once, on tables."""
 
-    def __init__(self, places: _Places, entry: pyqir.Function) -> None:
+    def __init__(self, places: Places, entry: pyqir.Function) -> None:
         self._places = places
         self._entry = entry
-        self._frames: dict[Any, _Frame] = {}
+        self._frames: dict[Any, Frame] = {}
         self._operations: list[Operation] = []
         self._results: dict[Any, Table] = {"zero": constant(0), "one": TRUTH}
-        self._outputs = _Outputs()
+        self._outputs = Outputs()
         self._bits = 0
         self._width = 0
         self._allocated = pyqir.required_num_qubits(entry) or 0
@@ -264,7 +167,7 @@ class _Machine:
         """Carry out a function; what it returns."""
         frame = self._frames.get(function)
         if frame is None:
-            frame = self._frames[function] = _Frame(function, self._places)
+            frame = self._frames[function] = Frame(function, self._places)
         values = dict(zip(function.params, arguments, strict=True))
         returned: list[tuple[Table, Table]] = []
         self._way(frame, values, returned, frame.blocks[0], [], None, path)
@@ -272,7 +175,7 @@ class _Machine:
 
     def _way(
         self,
-        frame: _Frame,
+        frame: Frame,
         values: dict[Any, Table],
         returned: list[tuple[Table, Table]],
         block: Any,
@@ -291,7 +194,7 @@ class _Machine:
 
     def _follow(
         self,
-        frame: _Frame,
+        frame: Frame,
         values: dict[Any, Table],
         returned: list[tuple[Table, Table]],
         block: Any,
@@ -427,7 +330,7 @@ class _Machine:
         """What an instruction computes; its effects on the way."""
         if isinstance(each, pyqir.Call):
             return self._called(each, values, path)
-        name = str(each.opcode).rpartition(".")[2]
+        name = _member(each.opcode)
         width = getattr(each.type, "width", 64)
         if name == "ALLOCA":
             self._cells[len(self._cells)] = _UNDEFINED
@@ -438,7 +341,8 @@ class _Machine:
         if name in ("LOAD", "STORE"):
             return self._memory(name, operands, path)
         inner = getattr(each.operands[0].type, "width", 64)
-        function = _function(name, each, inner, width)
+        predicate = _member(each.predicate) if name in ("ICMP", "FCMP") else ""
+        function = arithmetic.function(name, predicate, inner, width)
         if function is None:
             raise self._refuse(f"{name.lower()} is not known here")
         return self._combine(_strict(function), *operands)
@@ -635,54 +539,6 @@ class _Machine:
         return value
 
 
-class _Outputs:
-    """What was recorded, as registers: their labels and the conditions of their bits.
-
-    The results and truth values of one array or tuple that follow one another are one register, as
-    are those that stand outside of any and follow one another.
-    """
-
-    def __init__(self) -> None:
-        self.found: list[tuple[str, list[Condition]]] = []
-        self._containers: list[
-            list[Any]
-        ] = []  # items still to come, label, joins the last register
-        self._outside = False
-
-    def open(self, label: str, items: int) -> None:
-        if items:
-            self._containers.append([items, label, False])
-        self._closed()
-
-    def item(self, label: str, bits: list[Condition] | None, *, together: bool = False) -> None:
-        """One item of the innermost container; `bits` is None where it is a container itself."""
-        inside = self._containers[-1] if self._containers else None
-        joins = inside[2] if inside else self._outside
-        if bits is not None and together and joins:
-            self.found[-1][1].extend(bits)
-        elif bits is not None:
-            self.found.append(((inside[1] if inside and together else "") or label, bits))
-        if inside:
-            inside[0] -= 1
-            inside[2] = together
-        else:
-            self._outside = together
-        if bits is not None:
-            self._closed()
-
-    def _closed(self) -> None:
-        while self._containers and not self._containers[-1][0]:
-            self._containers.pop()
-
-    def registers(self) -> list[tuple[str, list[Condition]]]:
-        """By names that differ: the label where it is an identifier, else `output` and a number."""
-        names: list[str] = []
-        for number, (label, _) in enumerate(self.found):
-            plain = label.isidentifier() and label.isascii() and label not in ("m", *names)
-            names.append(label if plain else f"output{number}")
-        return [(name, bits) for name, (_, bits) in zip(names, self.found, strict=True)]
-
-
 def _picked(test: Any, then: Any, otherwise: Any) -> Any:
     return then if test else otherwise
 
@@ -692,34 +548,9 @@ def _strict(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *values: None if None in values else function(*values)
 
 
-def _function(name: str, each: Any, width: int, wanted: int) -> Callable[..., Any] | None:
-    """What an instruction computes from its operands, or None where it is not known."""
-    if name in arithmetic.INTEGER:
-        whole = arithmetic.INTEGER[name]
-        return _strict(lambda a, b: _cut(whole(a, b, wanted), wanted))
-    if name in arithmetic.FLOAT:
-        return arithmetic.FLOAT[name]
-    if name == "FNEG":
-        return lambda a: -a
-    if name == "ICMP":
-        test = arithmetic.COMPARE[_word(each.predicate)]
-        return lambda a, b: int(test(a, b, width))
-    if name == "FCMP":
-        compare = arithmetic.FLOAT_COMPARE[_word(each.predicate)]
-        return lambda a, b: int(compare(a, b))
-    if name in arithmetic.CASTS:
-        cast = arithmetic.CASTS[name]
-        return lambda a: _cut(cast(a, width, wanted), wanted)
-    return None
-
-
-def _word(value: Any) -> str:
+def _member(value: Any) -> str:
     """The name of a member of one of pyqir's enumerations."""
     return str(value).rpartition(".")[2]
-
-
-def _cut(value: Any, width: int) -> Any:
-    return value & ((1 << width) - 1) if isinstance(value, int) else value
 
 
 _TERMINATORS: Final = frozenset({
