@@ -72,6 +72,8 @@ class Audit:
         with storing(folder):
             folder.mkdir(mode=0o700, exist_ok=True)
         files = segments(folder)
+        while len(files) > 1 and b"\n" not in files[-1].read_bytes():
+            files.pop().unlink()  # begun, and its first entry never finished
         path = files[-1] if files else folder / _name(1)
         with storing(path):
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
@@ -111,7 +113,7 @@ class Audit:
         digest: str = "",
         note: str = "",
     ) -> Entry:
-        """Write an entry, which `flush` makes durable. Raises StorageFailed: nothing was written."""
+        """Write an entry; `flush` makes it durable. Raises StorageFailed: nothing was written."""
         with self._lock:
             if self._size >= SEGMENT_BYTES_MAX:
                 self._begin_segment()

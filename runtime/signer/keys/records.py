@@ -36,7 +36,7 @@ class Sealed(Struct, frozen=True, tag="sealed", tag_field="kind"):
 
 
 class Destroyed(Struct, frozen=True, tag="destroyed", tag_field="kind"):
-    """It was revoked, and its private half is gone."""
+    """Its private half is gone: it was revoked, or stayed in the token that a backup is from."""
 
     protection: Protection
 
@@ -72,11 +72,16 @@ class Version(Struct, frozen=True, kw_only=True):
 
 
 class Record(Struct, frozen=True, kw_only=True):
-    """A key: its versions, the oldest first. At most one of them is active."""
+    """A key: its versions, the oldest first. At most one of them is active.
+
+    provider, protection: what whoever made it insisted on, which holds for new versions as well.
+    """
 
     name: str
     algorithm: str
     versions: list[Version]
+    provider: str | None = None
+    protection: Protection | None = None
     format: str = "qmk-key/1"
 
     def active(self) -> Version:
@@ -85,8 +90,8 @@ class Record(Struct, frozen=True, kw_only=True):
             if each.state == "active":
                 return each
         raise KeyNotActive(
-            f"{self.name} has no active version: it was revoked. `qmkctl keys rotate {self.name}` "
-            "makes a new one."
+            f"{self.name} has no active version: it was revoked, or stayed in a lost token. "
+            f"`qmkctl keys rotate {self.name}` makes a new one."
         )
 
     def newest(self) -> Version:
@@ -160,7 +165,7 @@ def check_name(name: str) -> None:
     """Raises BadRequest."""
     if not NAME.fullmatch(name):
         raise BadRequest(
-            f"{name[:80]!r} is no name of a key: lower-case letters, digits and hyphens, at most 63."
+            f"{name[:80]!r} is no name of a key: lower-case letters, digits, hyphens, 63 at most."
         )
 
 

@@ -12,6 +12,7 @@ import ctypes
 import hashlib
 import importlib.util
 import io
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -111,8 +112,9 @@ def load() -> Liboqs:
         raise ProviderMissing(HINT)
     before = os.environ.get(PATH_VARIABLE)
     os.environ[PATH_VARIABLE] = str(place)
+    # It greets: on standard output, which may be somebody's protocol, and in everybody's log.
+    logging.getLogger("oqs.oqs").propagate = False
     try:
-        # It greets on standard output, which may be somebody's protocol.
         with contextlib.redirect_stdout(io.StringIO()):
             import oqs
     except (SystemExit, Exception) as error:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-import PyKCS11 as p11
+import PyKCS11
 
 from runtime.signer.providers.software import Software
 from runtime.signer.providers.token import Token, make_kek, make_pair, sign_with
 
 KEK = "AES-256"
-_FLIPS = ((p11.CKA_EXTRACTABLE, True), (p11.CKA_SENSITIVE, False))
-_SECRET_VALUES = (p11.CKA_VALUE, p11.CKA_SEED)
+_FLIPS = ((PyKCS11.CKA_EXTRACTABLE, True), (PyKCS11.CKA_SENSITIVE, False))
+_SECRET_VALUES = (PyKCS11.CKA_VALUE, PyKCS11.CKA_SEED)
 
 
 def probe(token: Token, what: str) -> str | None:
@@ -45,7 +45,7 @@ def probe(token: Token, what: str) -> str | None:
                 or _by_flipping(session, handle)
             )
         finally:
-            for each in session.findObjects([(p11.CKA_ID, identity)]):
+            for each in session.findObjects([(PyKCS11.CKA_ID, identity)]):
                 session.destroyObject(each)
 
     return token.use(do)
@@ -55,43 +55,43 @@ def _by_reading(session: Any, handle: Any) -> str | None:
     for attribute in _SECRET_VALUES:
         try:
             value = session.getAttributeValue(handle, [attribute], True)[0]
-        except p11.PyKCS11Error:
+        except PyKCS11.PyKCS11Error:
             continue
         if value:
-            return f"{p11.CKA[attribute]} can be read"
+            return f"{PyKCS11.CKA[attribute]} can be read"
     return None
 
 
 def _by_wrapping(session: Any, handle: Any) -> str | None:
     """With an AES key that may wrap and decrypt, by each mechanism that tokens wrap with."""
     template = [
-        (p11.CKA_CLASS, p11.CKO_SECRET_KEY),
-        (p11.CKA_KEY_TYPE, p11.CKK_AES),
-        (p11.CKA_VALUE_LEN, 32),
-        (p11.CKA_TOKEN, False),
-        (p11.CKA_WRAP, True),
-        (p11.CKA_DECRYPT, True),
-        (p11.CKA_ENCRYPT, True),
+        (PyKCS11.CKA_CLASS, PyKCS11.CKO_SECRET_KEY),
+        (PyKCS11.CKA_KEY_TYPE, PyKCS11.CKK_AES),
+        (PyKCS11.CKA_VALUE_LEN, 32),
+        (PyKCS11.CKA_TOKEN, False),
+        (PyKCS11.CKA_WRAP, True),
+        (PyKCS11.CKA_DECRYPT, True),
+        (PyKCS11.CKA_ENCRYPT, True),
     ]
     try:
-        wrapping = session.generateKey(template, p11.Mechanism(p11.CKM_AES_KEY_GEN, None))
-    except p11.PyKCS11Error:
+        wrapping = session.generateKey(template, PyKCS11.Mechanism(PyKCS11.CKM_AES_KEY_GEN, None))
+    except PyKCS11.PyKCS11Error:
         return None  # the token makes no such key, so nothing can be wrapped with it
     iv = bytes(16)
     ways = {
-        "CKM_AES_KEY_WRAP": p11.Mechanism(p11.CKM_AES_KEY_WRAP, None),
-        "CKM_AES_KEY_WRAP_PAD": p11.Mechanism(p11.CKM_AES_KEY_WRAP_PAD, None),
-        "CKM_AES_KEY_WRAP_KWP": p11.Mechanism(p11.CKM_AES_KEY_WRAP_KWP, None),
-        "CKM_AES_CBC": p11.Mechanism(p11.CKM_AES_CBC, iv),
-        "CKM_AES_CBC_PAD": p11.Mechanism(p11.CKM_AES_CBC_PAD, iv),
-        "CKM_AES_ECB": p11.Mechanism(p11.CKM_AES_ECB, None),
-        "CKM_AES_GCM": p11.AES_GCM_Mechanism(bytes(12), b"", 128),
+        "CKM_AES_KEY_WRAP": PyKCS11.Mechanism(PyKCS11.CKM_AES_KEY_WRAP, None),
+        "CKM_AES_KEY_WRAP_PAD": PyKCS11.Mechanism(PyKCS11.CKM_AES_KEY_WRAP_PAD, None),
+        "CKM_AES_KEY_WRAP_KWP": PyKCS11.Mechanism(PyKCS11.CKM_AES_KEY_WRAP_KWP, None),
+        "CKM_AES_CBC": PyKCS11.Mechanism(PyKCS11.CKM_AES_CBC, iv),
+        "CKM_AES_CBC_PAD": PyKCS11.Mechanism(PyKCS11.CKM_AES_CBC_PAD, iv),
+        "CKM_AES_ECB": PyKCS11.Mechanism(PyKCS11.CKM_AES_ECB, None),
+        "CKM_AES_GCM": PyKCS11.AES_GCM_Mechanism(bytes(12), b"", 128),
     }
     try:
         for name, mechanism in ways.items():
             try:
                 wrapped = session.wrapKey(wrapping, handle, mechanism)
-            except p11.PyKCS11Error:
+            except PyKCS11.PyKCS11Error:
                 continue
             if wrapped:
                 return f"C_WrapKey gives it out by {name}, under a key that also decrypts"
@@ -105,8 +105,8 @@ def _by_flipping(session: Any, handle: Any) -> str | None:
         try:
             session.setAttributeValue(handle, [(attribute, value)])
             said = session.getAttributeValue(handle, [attribute])[0]
-        except p11.PyKCS11Error:
+        except PyKCS11.PyKCS11Error:
             continue
         if bool(said) == value:
-            return f"{p11.CKA[attribute]} can be changed afterwards"
+            return f"{PyKCS11.CKA[attribute]} can be changed afterwards"
     return None

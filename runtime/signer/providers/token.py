@@ -21,10 +21,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
-import PyKCS11 as p11
+import PyKCS11
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from msgspec import Struct
 
+from runtime.signer.config import TokenConfig
 from runtime.signer.errors import PinWrong, TokenAbsent, TokenFailed, UnknownKey
 from runtime.signer.providers.base import wipe
 
@@ -36,51 +36,39 @@ TAG_BITS = 128
 _ED25519 = bytes.fromhex("130c656477617264733235353139")
 _P256 = bytes.fromhex("06082a8648ce3d030107")
 _ML_DSA_SETS = {"ML-DSA-44": 1, "ML-DSA-65": 2, "ML-DSA-87": 3}  # CKP_ML_DSA_*, PKCS#11 3.2
-_PIN_REFUSED = {p11.CKR_PIN_INCORRECT, p11.CKR_PIN_INVALID, p11.CKR_PIN_LEN_RANGE}
+_PIN_REFUSED = {PyKCS11.CKR_PIN_INCORRECT, PyKCS11.CKR_PIN_INVALID, PyKCS11.CKR_PIN_LEN_RANGE}
 # The connection to the token is gone, not the token's answer: look for it again, once.
 _LOST = {
-    p11.CKR_CRYPTOKI_NOT_INITIALIZED,
-    p11.CKR_DEVICE_REMOVED,
-    p11.CKR_DEVICE_ERROR,
-    p11.CKR_OBJECT_HANDLE_INVALID,
-    p11.CKR_KEY_HANDLE_INVALID,
-    p11.CKR_SESSION_CLOSED,
-    p11.CKR_SESSION_HANDLE_INVALID,
-    p11.CKR_SLOT_ID_INVALID,
-    p11.CKR_TOKEN_NOT_PRESENT,
-    p11.CKR_USER_NOT_LOGGED_IN,
+    PyKCS11.CKR_CRYPTOKI_NOT_INITIALIZED,
+    PyKCS11.CKR_DEVICE_REMOVED,
+    PyKCS11.CKR_DEVICE_ERROR,
+    PyKCS11.CKR_OBJECT_HANDLE_INVALID,
+    PyKCS11.CKR_KEY_HANDLE_INVALID,
+    PyKCS11.CKR_SESSION_CLOSED,
+    PyKCS11.CKR_SESSION_HANDLE_INVALID,
+    PyKCS11.CKR_SLOT_ID_INVALID,
+    PyKCS11.CKR_TOKEN_NOT_PRESENT,
+    PyKCS11.CKR_USER_NOT_LOGGED_IN,
 }
 
 NEVER_OUT = [
-    (p11.CKA_PRIVATE, True),
-    (p11.CKA_SENSITIVE, True),
-    (p11.CKA_EXTRACTABLE, False),
+    (PyKCS11.CKA_PRIVATE, True),
+    (PyKCS11.CKA_SENSITIVE, True),
+    (PyKCS11.CKA_EXTRACTABLE, False),
 ]
 KEK_SHAPE = {
-    p11.CKA_SENSITIVE: True,
-    p11.CKA_EXTRACTABLE: False,
-    p11.CKA_NEVER_EXTRACTABLE: True,
-    p11.CKA_ALWAYS_SENSITIVE: True,
-    p11.CKA_LOCAL: True,
-    p11.CKA_ENCRYPT: True,
-    p11.CKA_DECRYPT: True,
-    p11.CKA_WRAP: False,
-    p11.CKA_UNWRAP: False,
+    PyKCS11.CKA_SENSITIVE: True,
+    PyKCS11.CKA_EXTRACTABLE: False,
+    PyKCS11.CKA_NEVER_EXTRACTABLE: True,
+    PyKCS11.CKA_ALWAYS_SENSITIVE: True,
+    PyKCS11.CKA_LOCAL: True,
+    PyKCS11.CKA_ENCRYPT: True,
+    PyKCS11.CKA_DECRYPT: True,
+    PyKCS11.CKA_WRAP: False,
+    PyKCS11.CKA_UNWRAP: False,
 }
 """What a key that seals others has to be, as the token itself says. With WRAP and DECRYPT both, it
 would give out in clear whatever the token lets it wrap."""
-
-
-class TokenConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """module: the token's library. label: of the token. serial: where two have the same label.
-
-    pin_file: holds the user's PIN; by default the credential `pin` that systemd hands over.
-    """
-
-    module: str
-    label: str = "qmk"
-    serial: str | None = None
-    pin_file: str | None = None
 
 
 class Token:
@@ -129,17 +117,22 @@ class Token:
 
     def _connect(self, insist: bool) -> None:
         slot, info = self._find()
-        if info.flags & p11.CKF_USER_PIN_LOCKED:
+        if info.flags & PyKCS11.CKF_USER_PIN_LOCKED:
             raise PinWrong(f"The token {self.config.label!r} has locked its PIN: only its security "
                            "officer can set a new one.")  # fmt: skip
-        if info.flags & (p11.CKF_USER_PIN_COUNT_LOW | p11.CKF_USER_PIN_FINAL_TRY) and not insist:
+        if (
+            info.flags & (PyKCS11.CKF_USER_PIN_COUNT_LOW | PyKCS11.CKF_USER_PIN_FINAL_TRY)
+            and not insist
+        ):
             raise PinWrong(
                 f"The token {self.config.label!r} was given a wrong PIN before, and is not tried "
                 "again by itself: put the right one into the file and run `qmkctl keys unlock`."
             )
         try:
-            session = self._library.openSession(slot, p11.CKF_SERIAL_SESSION | p11.CKF_RW_SESSION)
-        except p11.PyKCS11Error as error:
+            session = self._library.openSession(
+                slot, PyKCS11.CKF_SERIAL_SESSION | PyKCS11.CKF_RW_SESSION
+            )
+        except PyKCS11.PyKCS11Error as error:
             raise TokenFailed(
                 f"The token {self.config.label!r} opens no session: {error}."
             ) from error
@@ -152,14 +145,14 @@ class Token:
         """The slot in which the token is now, and what the token says of itself."""
         try:
             if self._library is None:
-                self._library = p11.PyKCS11Lib().load(self.config.module)
+                self._library = PyKCS11.PyKCS11Lib().load(self.config.module)
             else:
                 # Only a library that begins again looks which tokens there are.
                 self._library.lib.C_Finalize()
                 self._library.lib.C_Initialize()
             slots = self._library.getSlotList(tokenPresent=True)
             infos = [(slot, self._library.getTokenInfo(slot)) for slot in slots]
-        except p11.PyKCS11Error as error:
+        except PyKCS11.PyKCS11Error as error:
             raise TokenAbsent(f"{self.config.module} does not load: {error}.") from error
         found = [
             (slot, info)
@@ -188,8 +181,8 @@ class Token:
                 )
             try:
                 session.login(bytes(pin))
-            except p11.PyKCS11Error as error:
-                if error.value == p11.CKR_USER_ALREADY_LOGGED_IN:
+            except PyKCS11.PyKCS11Error as error:
+                if error.value == PyKCS11.CKR_USER_ALREADY_LOGGED_IN:
                     return
                 if error.value in _PIN_REFUSED:
                     salt = secrets.token_bytes(16)
@@ -239,7 +232,7 @@ class Token:
             while True:
                 try:
                     return do(self._session)
-                except p11.PyKCS11Error as error:
+                except PyKCS11.PyKCS11Error as error:
                     if error.value not in _LOST or reopened:
                         if error.value in _LOST:
                             self._drop()
@@ -260,7 +253,10 @@ class Token:
         """Sign with a key that is there, as `api.py` says of signatures. Raises UnknownKey."""
         return self.use(
             lambda session: sign_with(
-                session, algorithm, self._handle(session, identity, p11.CKO_PRIVATE_KEY), message
+                session,
+                algorithm,
+                self._handle(session, identity, PyKCS11.CKO_PRIVATE_KEY),
+                message,
             )
         )
 
@@ -268,7 +264,7 @@ class Token:
         """Forget a key and its public half. Not an error if it is gone."""
 
         def do(session: Any) -> None:
-            for each in session.findObjects([(p11.CKA_ID, identity)]):
+            for each in session.findObjects([(PyKCS11.CKA_ID, identity)]):
                 session.destroyObject(each)
             self._handles.clear()
 
@@ -278,9 +274,9 @@ class Token:
         """Whether a private or secret key of this id is there."""
 
         def do(session: Any) -> bool:
-            kinds = (p11.CKO_PRIVATE_KEY, p11.CKO_SECRET_KEY)
+            kinds = (PyKCS11.CKO_PRIVATE_KEY, PyKCS11.CKO_SECRET_KEY)
             return any(
-                session.findObjects([(p11.CKA_ID, identity), (p11.CKA_CLASS, kind)])
+                session.findObjects([(PyKCS11.CKA_ID, identity), (PyKCS11.CKA_CLASS, kind)])
                 for kind in kinds
             )
 
@@ -289,7 +285,7 @@ class Token:
     def _handle(self, session: Any, identity: bytes, kind: int) -> Any:
         key = (identity, kind)
         if key not in self._handles:
-            found = session.findObjects([(p11.CKA_ID, identity), (p11.CKA_CLASS, kind)])
+            found = session.findObjects([(PyKCS11.CKA_ID, identity), (PyKCS11.CKA_CLASS, kind)])
             if len(found) != 1:
                 raise UnknownKey(
                     f"The token {self.config.label!r} has no key {identity.hex()}: it is another "
@@ -311,13 +307,15 @@ class Token:
         """Raises TokenFailed if the token says of this key that it could leave or wrap."""
 
         def do(session: Any) -> dict[int, Any]:
-            handle = self._handle(session, identity, p11.CKO_SECRET_KEY)
+            handle = self._handle(session, identity, PyKCS11.CKO_SECRET_KEY)
             return dict(
                 zip(KEK_SHAPE, session.getAttributeValue(handle, list(KEK_SHAPE)), strict=True)
             )
 
         said = self.use(do)
-        wrong = [p11.CKA[name] for name, wanted in KEK_SHAPE.items() if bool(said[name]) != wanted]
+        wrong = [
+            PyKCS11.CKA[name] for name, wanted in KEK_SHAPE.items() if bool(said[name]) != wanted
+        ]
         if wrong:
             raise TokenFailed(
                 f"The token's key {identity.hex()} is not fit to seal others: {', '.join(wrong)}."
@@ -327,8 +325,8 @@ class Token:
         """AES-256-GCM with a tag of 128 bits, which is at the end."""
 
         def do(session: Any) -> bytes:
-            handle = self._handle(session, identity, p11.CKO_SECRET_KEY)
-            mechanism = p11.AES_GCM_Mechanism(iv, label, TAG_BITS)
+            handle = self._handle(session, identity, PyKCS11.CKO_SECRET_KEY)
+            mechanism = PyKCS11.AES_GCM_Mechanism(iv, label, TAG_BITS)
             return bytes(session.encrypt(handle, bytes(plaintext), mechanism))
 
         return self.use(do)
@@ -337,8 +335,8 @@ class Token:
         """The reverse; what comes back is the caller's to wipe. Raises TokenFailed: changed."""
 
         def do(session: Any) -> bytearray:
-            handle = self._handle(session, identity, p11.CKO_SECRET_KEY)
-            mechanism = p11.AES_GCM_Mechanism(iv, label, TAG_BITS)
+            handle = self._handle(session, identity, PyKCS11.CKO_SECRET_KEY)
+            mechanism = PyKCS11.AES_GCM_Mechanism(iv, label, TAG_BITS)
             found = session.decrypt(handle, sealed, mechanism)
             plain = bytearray(found)
             for index in range(len(found)):
@@ -354,19 +352,19 @@ def make_pair(
     """A key pair that never leaves the token. Returns the raw public key and the private handle."""
     public, private, mechanism = _templates(algorithm)
     common = [
-        (p11.CKA_TOKEN, on_token),
-        (p11.CKA_LABEL, label),
-        (p11.CKA_ID, identity),
+        (PyKCS11.CKA_TOKEN, on_token),
+        (PyKCS11.CKA_LABEL, label),
+        (PyKCS11.CKA_ID, identity),
     ]
-    uses = [(p11.CKA_SIGN, True), *NEVER_OUT]
+    uses = [(PyKCS11.CKA_SIGN, True), *NEVER_OUT]
     public_handle, private_handle = session.generateKeyPair(
-        [*common, (p11.CKA_VERIFY, True), *public],
+        [*common, (PyKCS11.CKA_VERIFY, True), *public],
         [*common, *uses, *private],
-        p11.Mechanism(mechanism, None),
+        PyKCS11.Mechanism(mechanism, None),
     )
-    attribute = p11.CKA_VALUE if algorithm in _ML_DSA_SETS else p11.CKA_EC_POINT
+    attribute = PyKCS11.CKA_VALUE if algorithm in _ML_DSA_SETS else PyKCS11.CKA_EC_POINT
     value = bytes(session.getAttributeValue(public_handle, [attribute], True)[0])
-    if attribute == p11.CKA_EC_POINT and value[:1] == b"\x04" and value[1] == len(value) - 2:
+    if attribute == PyKCS11.CKA_EC_POINT and value[:1] == b"\x04" and value[1] == len(value) - 2:
         value = value[2:]  # an OCTET STRING around the point
     return value, private_handle
 
@@ -375,47 +373,47 @@ def _templates(algorithm: str) -> tuple[list[Any], list[Any], int]:
     if algorithm in _ML_DSA_SETS:
         # PyKCS11 does not know that this attribute is a number.
         chosen = struct.pack("@L", _ML_DSA_SETS[algorithm])
-        public = [(p11.CKA_KEY_TYPE, p11.CKK_ML_DSA), (p11.CKA_PARAMETER_SET, chosen)]
-        return public, [(p11.CKA_KEY_TYPE, p11.CKK_ML_DSA)], p11.CKM_ML_DSA_KEY_PAIR_GEN
+        public = [(PyKCS11.CKA_KEY_TYPE, PyKCS11.CKK_ML_DSA), (PyKCS11.CKA_PARAMETER_SET, chosen)]
+        return public, [(PyKCS11.CKA_KEY_TYPE, PyKCS11.CKK_ML_DSA)], PyKCS11.CKM_ML_DSA_KEY_PAIR_GEN
     kind, curve, mechanism = {
-        "Ed25519": (p11.CKK_EC_EDWARDS, _ED25519, p11.CKM_EC_EDWARDS_KEY_PAIR_GEN),
-        "ES256": (p11.CKK_EC, _P256, p11.CKM_EC_KEY_PAIR_GEN),
+        "Ed25519": (PyKCS11.CKK_EC_EDWARDS, _ED25519, PyKCS11.CKM_EC_EDWARDS_KEY_PAIR_GEN),
+        "ES256": (PyKCS11.CKK_EC, _P256, PyKCS11.CKM_EC_KEY_PAIR_GEN),
     }[algorithm]
-    public = [(p11.CKA_KEY_TYPE, kind), (p11.CKA_EC_PARAMS, curve)]
-    return public, [(p11.CKA_KEY_TYPE, kind)], mechanism
+    public = [(PyKCS11.CKA_KEY_TYPE, kind), (PyKCS11.CKA_EC_PARAMS, curve)]
+    return public, [(PyKCS11.CKA_KEY_TYPE, kind)], mechanism
 
 
 def sign_with(session: Any, algorithm: str, handle: Any, message: bytes) -> bytes:
     if algorithm == "ES256":
         # Tokens may do plain ECDSA alone (SoftHSM), which signs a digest and answers r, then s.
         digest = hashlib.sha256(message).digest()
-        raw = bytes(session.sign(handle, digest, p11.Mechanism(p11.CKM_ECDSA, None)))
+        raw = bytes(session.sign(handle, digest, PyKCS11.Mechanism(PyKCS11.CKM_ECDSA, None)))
         half = len(raw) // 2
         return encode_dss_signature(
             int.from_bytes(raw[:half], "big"), int.from_bytes(raw[half:], "big")
         )
-    mechanism = p11.CKM_EDDSA if algorithm == "Ed25519" else p11.CKM_ML_DSA
-    return bytes(session.sign(handle, message, p11.Mechanism(mechanism, None)))
+    mechanism = PyKCS11.CKM_EDDSA if algorithm == "Ed25519" else PyKCS11.CKM_ML_DSA
+    return bytes(session.sign(handle, message, PyKCS11.Mechanism(mechanism, None)))
 
 
 def make_kek(session: Any, label: str, identity: bytes, *, on_token: bool) -> Any:
     template = [
-        (p11.CKA_CLASS, p11.CKO_SECRET_KEY),
-        (p11.CKA_KEY_TYPE, p11.CKK_AES),
-        (p11.CKA_VALUE_LEN, KEK_BYTES),
-        (p11.CKA_TOKEN, on_token),
-        (p11.CKA_LABEL, label),
-        (p11.CKA_ID, identity),
-        (p11.CKA_ENCRYPT, True),
-        (p11.CKA_DECRYPT, True),
-        (p11.CKA_WRAP, False),
-        (p11.CKA_UNWRAP, False),
-        (p11.CKA_SIGN, False),
-        (p11.CKA_VERIFY, False),
-        (p11.CKA_DERIVE, False),
+        (PyKCS11.CKA_CLASS, PyKCS11.CKO_SECRET_KEY),
+        (PyKCS11.CKA_KEY_TYPE, PyKCS11.CKK_AES),
+        (PyKCS11.CKA_VALUE_LEN, KEK_BYTES),
+        (PyKCS11.CKA_TOKEN, on_token),
+        (PyKCS11.CKA_LABEL, label),
+        (PyKCS11.CKA_ID, identity),
+        (PyKCS11.CKA_ENCRYPT, True),
+        (PyKCS11.CKA_DECRYPT, True),
+        (PyKCS11.CKA_WRAP, False),
+        (PyKCS11.CKA_UNWRAP, False),
+        (PyKCS11.CKA_SIGN, False),
+        (PyKCS11.CKA_VERIFY, False),
+        (PyKCS11.CKA_DERIVE, False),
         *NEVER_OUT,
     ]
-    return session.generateKey(template, p11.Mechanism(p11.CKM_AES_KEY_GEN, None))
+    return session.generateKey(template, PyKCS11.Mechanism(PyKCS11.CKM_AES_KEY_GEN, None))
 
 
 def initialise(module: str, label: str, so_pin: bytearray, pin: bytearray) -> None:
@@ -424,11 +422,11 @@ def initialise(module: str, label: str, so_pin: bytearray, pin: bytearray) -> No
     Raises TokenFailed; TokenAbsent where no slot is free.
     """
     try:
-        library = p11.PyKCS11Lib().load(module)
+        library = PyKCS11.PyKCS11Lib().load(module)
         free = [
             slot
             for slot in library.getSlotList(tokenPresent=True)
-            if not library.getTokenInfo(slot).flags & p11.CKF_TOKEN_INITIALIZED
+            if not library.getTokenInfo(slot).flags & PyKCS11.CKF_TOKEN_INITIALIZED
         ]
         if not free:
             raise TokenAbsent(f"{module} has no slot for another token.")
@@ -437,13 +435,18 @@ def initialise(module: str, label: str, so_pin: bytearray, pin: bytearray) -> No
         library.lib.C_Initialize()
         for slot in library.getSlotList(tokenPresent=True):
             info = library.getTokenInfo(slot)
-            if info.label.strip("\0 ") == label and not info.flags & p11.CKF_USER_PIN_INITIALIZED:
-                session = library.openSession(slot, p11.CKF_SERIAL_SESSION | p11.CKF_RW_SESSION)
-                session.login(bytes(so_pin), p11.CKU_SO)
+            if (
+                info.label.strip("\0 ") == label
+                and not info.flags & PyKCS11.CKF_USER_PIN_INITIALIZED
+            ):
+                session = library.openSession(
+                    slot, PyKCS11.CKF_SERIAL_SESSION | PyKCS11.CKF_RW_SESSION
+                )
+                session.login(bytes(so_pin), PyKCS11.CKU_SO)
                 session.initPin(bytes(pin))
                 session.logout()
                 session.closeSession()
                 return
-    except p11.PyKCS11Error as error:
+    except PyKCS11.PyKCS11Error as error:
         raise TokenFailed(f"{module} makes no token: {error}.") from error
     raise TokenFailed(f"{module} made a token and does not show it.")
