@@ -139,9 +139,7 @@ class Backend(Protocol):
         """Of SPEC-001's `crypto_mode`."""
         ...
 
-    def run(
-        self, circuit: Circuit, shots: int, seed: int, distance: int | None = None
-    ) -> Outcome:
+    def run(self, circuit: Circuit, shots: int, seed: int, distance: int | None = None) -> Outcome:
         """Run a measured circuit. Raises Refused.
 
         distance: of the code, where `capabilities.distances` offers it.

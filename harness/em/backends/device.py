@@ -16,11 +16,14 @@ from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.em.backends.backend import Calibration, QubitFigures, Refused
 from harness.em.circuits.tasks import VIRTUAL
 from runtime.jit.circuit import Circuit, Operation
 from runtime.jit.gates import GATES
+
+Real = NDArray[np.float64]
 
 # Of the middle of IBM's devices of some five to seven qubits, 2020 to 2023.
 ERROR_1Q: Final = 3e-4
@@ -97,8 +100,7 @@ def device(
     )
 
 
-
-def _drift(rng: np.random.Generator, days: int, shape: tuple[int, int]) -> np.ndarray:  # type: ignore[type-arg]
+def _drift(rng: np.random.Generator, days: int, shape: tuple[int, int]) -> Real:
     """Logarithms of what has changed by this day: the same path, whatever day is asked for."""
     at = np.zeros(shape)
     for _ in range(days):

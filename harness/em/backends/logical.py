@@ -110,9 +110,7 @@ class Logical:
         share = min(max(wrong, 1) / shots, 0.49)
         return -math.log1p(-2 * share) / (2 * LAYERS)
 
-    def run(
-        self, circuit: Circuit, shots: int, seed: int, distance: int | None = None
-    ) -> Outcome:
+    def run(self, circuit: Circuit, shots: int, seed: int, distance: int | None = None) -> Outcome:
         """As of `Backend`. Raises Refused, also where no daemon answers or it refuses the job."""
         common.check(self, circuit, shots, distance)
         profile = f"logical:{self._code}(d={distance or self._default})"
@@ -160,5 +158,3 @@ def _with_gaps(result: Result, bits: int) -> Outcome:
 def known(calibration: Calibration) -> dict[int, float]:
     """The rates by distance, of backends that have distances."""
     return {int(distance): rate for distance, rate in calibration.by_distance.items()}
-
-

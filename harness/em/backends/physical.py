@@ -52,9 +52,7 @@ class Physical:
         self._twirl = twirl
         self._exact = Superoperators(self.device)
 
-    def run(
-        self, circuit: Circuit, shots: int, seed: int, distance: int | None = None
-    ) -> Outcome:
+    def run(self, circuit: Circuit, shots: int, seed: int, distance: int | None = None) -> Outcome:
         """As of `Backend`. Raises Refused for wide circuits that are not of Clifford gates."""
         common.check(self, circuit, shots, distance)
         wide = circuit.width > QUBITS_MAX
@@ -66,9 +64,7 @@ class Physical:
         chances = self._exact.probabilities(circuit)
         drawn = np.random.Generator(np.random.PCG64(seed)).multinomial(shots, chances)
         return Outcome(
-            counts={
-                f"{word:0{circuit.width}b}": int(drawn[word]) for word in np.flatnonzero(drawn)
-            }
+            counts={f"{word:0{circuit.width}b}": int(drawn[word]) for word in np.flatnonzero(drawn)}
         )
 
     def close(self) -> None:

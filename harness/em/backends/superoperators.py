@@ -116,8 +116,10 @@ class Superoperators:
         matrix = self._gates.get(key)
         if matrix is None:
             matrix = self._gates[key] = self._noisy(step)
-        return _on_one(state, matrix, qubits[0]) if len(qubits) == 1 else _on_two(
-            state, matrix, *qubits
+        return (
+            _on_one(state, matrix, qubits[0])
+            if len(qubits) == 1
+            else _on_two(state, matrix, *qubits)
         )
 
     def _noisy(self, step: Gate) -> Real:

@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 import stim
+from numpy.typing import NDArray
 
 from harness.em.backends.backend import Refused
 from harness.em.backends.device import Device, Gate, kept, steps
@@ -38,14 +39,12 @@ def sample(circuit: Circuit, device: Device, shots: int, seed: int) -> dict[str,
     made.append("M", range(circuit.width))
     bits = made.compile_sampler(seed=seed).sample(shots)
     figures = device.figures.qubits[: circuit.width]
-    wrong = np.where(
-        bits, [q.read_0_for_1 for q in figures], [q.read_1_for_0 for q in figures]
-    )
+    wrong = np.where(bits, [q.read_0_for_1 for q in figures], [q.read_1_for_0 for q in figures])
     bits = bits ^ (np.random.Generator(np.random.PCG64([seed, 1])).random(bits.shape) < wrong)
     return counts_of(bits)
 
 
-def counts_of(bits: np.ndarray) -> dict[str, int]:  # type: ignore[type-arg]
+def counts_of(bits: NDArray[np.bool_]) -> dict[str, int]:
     """Shots by word, sorted; column 0 is on the right."""
     letters = np.ascontiguousarray(bits[:, ::-1].astype(np.uint8) + ord("0"))
     words, shots = np.unique(letters.view(f"S{letters.shape[1]}").reshape(-1), return_counts=True)

@@ -103,9 +103,7 @@ def bases(whole: Observable) -> tuple[Basis, ...]:
 
 def measured(body: Circuit, basis: Pauli) -> Circuit:
     """The circuit with all qubits measured at its end, in this basis: bit k is qubit k."""
-    turns = [
-        Operation(gate, (qubit,)) for qubit, letter in basis for gate in _TURN[letter]
-    ]
+    turns = [Operation(gate, (qubit,)) for qubit, letter in basis for gate in _TURN[letter]]
     reads = [Operation("measure", (qubit,), (), (qubit,)) for qubit in range(body.width)]
     return msgspec.structs.replace(
         body, bits=(Register("c", body.width),), operations=(*body.operations, *turns, *reads)

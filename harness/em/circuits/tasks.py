@@ -83,9 +83,7 @@ def figures(circuit: Circuit) -> Figures:
                 front[qubit] = level
         elif each.name in GATES and each.name not in VIRTUAL:
             ones += 1
-    return Figures(
-        qubits=circuit.width, gates_1q=ones, gates_2q=twos, depth=max(front, default=0)
-    )
+    return Figures(qubits=circuit.width, gates_1q=ones, gates_2q=twos, depth=max(front, default=0))
 
 
 class Gates:

@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from harness.em.backends.backend import Outcome
 from harness.em.circuits.paulis import bases, measured
 from harness.em.circuits.tasks import Task
 from harness.em.methods import readings
-from harness.em.methods.plan import Estimate, Known, Plan, Run, estimate, shares, weight_of
+from harness.em.methods.plan import (
+    Estimate,
+    Known,
+    Method,
+    Plan,
+    Run,
+    estimate,
+    shares,
+    weight_of,
+)
 
 
 class Unmitigated:
@@ -51,7 +62,7 @@ class ReadoutMitigation:
     def plan(self, task: Task, known: Known, shots: int, seed: int) -> Plan:
         if not readings.errs(known.calibration):
             why = "The calibration says that readout does not err; nothing is undone."
-            return _named(Unmitigated(why).plan(task, known, shots, seed), self.name)
+            return instead(self, Unmitigated(why).plan(task, known, shots, seed))
         first = readings.calibration_shots(shots)
         rest = Unmitigated().plan(task, known, shots - first, seed)
         return Plan(
@@ -73,7 +84,6 @@ class ReadoutMitigation:
         return estimate(value, variance, plan.observable)
 
 
-def _named(plan: Plan, method: str) -> Plan:
-    import msgspec
-
-    return msgspec.structs.replace(plan, method=method)
+def instead(method: Method, plan: Plan) -> Plan:
+    """A plan that does without, under the name of the method that declined."""
+    return msgspec.structs.replace(plan, method=method.name, parameters=method.parameters)

@@ -138,17 +138,21 @@ def variance_of_readout(
     readout: Readout,
 ) -> float:
     """What the uncertain chances add to the variance of the value, to first order."""
-    base, _ = total(whole, bases, [reading(o, b, readout) for o, b in zip(outcomes, bases, strict=True)])
-    added = 0.0
-    touched = sorted({q for basis in bases for q, _ in basis.letters})
-    for field, variances in (("read_1_for_0", readout.variance_1), ("read_0_for_1", readout.variance_0)):
-        for qubit in touched:
-            step = np.sqrt(variances[qubit])
-            moved = getattr(readout, field).copy()
-            moved[qubit] += step
-            other = readout._replace(**{field: moved})
-            value, _ = total(
-                whole, bases, [reading(o, b, other) for o, b in zip(outcomes, bases, strict=True)]
-            )
-            added += (value - base) ** 2
+
+    def value(believed: Readout) -> float:
+        pairs = zip(outcomes, bases, strict=True)
+        return total(whole, bases, [reading(o, b, believed) for o, b in pairs])[0]
+
+    base, added = value(readout), 0.0
+    for qubit in sorted({q for basis in bases for q, _ in basis.letters}):
+        step = np.eye(len(readout.read_1_for_0))[qubit]
+        for other in (
+            readout._replace(
+                read_1_for_0=readout.read_1_for_0 + step * np.sqrt(readout.variance_1[qubit])
+            ),
+            readout._replace(
+                read_0_for_1=readout.read_0_for_1 + step * np.sqrt(readout.variance_0[qubit])
+            ),
+        ):
+            added += (value(other) - base) ** 2
     return added
