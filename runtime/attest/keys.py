@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from runtime.attest.errors import NotAuthentic, NotThere
-from runtime.signer.api import PublicKey, Sign, State
+from runtime.signer.api import PublicKey, State
 
 CLASSICAL = frozenset({"Ed25519", "ES256"})
 POST_QUANTUM = frozenset({"ML-DSA-44", "ML-DSA-65", "ML-DSA-87"})
@@ -93,11 +93,6 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         if not found:
             raise NotThere(f"No key {name} is among those that are trusted.")
         return sorted(found, key=lambda key: -key.version)
-
-
-def trust_of(signer: Sign, names: list[str], origin: str = "") -> Trust:
-    """The active versions of these keys, as the signer tells of them."""
-    return Trust(keys=[TrustedKey.of(signer.public(name)) for name in names], origin=origin)
 
 
 def verify(key: TrustedKey, message: bytes, signature: bytes) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import sqlite3
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from qmkd.shell.store.schema import DATABASE_NAME, CannotOpen, open_to_read
 from syscalls.audit import line_of
 
 FAULTS_SHOWN_MAX = 100
+LOOK_S = 0.25  # between two looks whether the chain has grown
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,6 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             help="a database, or a state directory (default: the configured one)",
         )
         part.add_argument("--json", action="store_true", help="write one JSON object")
+        if name == "audit":
+            part.add_argument("--after", type=int, default=0, help="leave out entries up to this")
+            part.add_argument(
+                "--follow", action="store_true", help="go on as it grows, until standard input ends"
+            )
     options = parser.parse_args(arguments)
     try:
         path = options.path or Path(load({}, os.environ).state_dir)
@@ -44,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise CannotOpen(f"{path}: there is no such database")
         if options.what == "check":
             return _show(check(path), as_json=options.json)
-        return _print_audit(path)
+        return _print_audit(path, options.after, follow=options.follow)
     except (CannotOpen, BadConfig) as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -65,19 +72,25 @@ def _show(report: Report, *, as_json: bool) -> int:
     return 0 if report.ok else 1
 
 
-def _print_audit(path: Path) -> int:
+def _print_audit(path: Path, after: int, *, follow: bool) -> int:
     """Each entry as a line, as `syscalls.audit` says."""
     db = open_to_read(path)
     try:
-        for entry in audit_entries(db):
-            sys.stdout.buffer.write(line_of(entry) + b"\n")
-        sys.stdout.buffer.flush()
+        while True:
+            for entry in audit_entries(db, after):
+                sys.stdout.buffer.write(line_of(entry) + b"\n")
+                after = entry[0]
+            sys.stdout.buffer.flush()
+            if not follow or select.select([sys.stdin], [], [], LOOK_S)[0]:
+                return 0
     except sqlite3.Error as error:
         sys.stderr.write(f"{path}: the chain cannot be read to its end: {error}\n")
         return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     finally:
         db.close()
-    return 0
 
 
 if __name__ == "__main__":

@@ -69,9 +69,10 @@ def check(path: Path) -> Report:
         db.close()
 
 
-def audit_entries(db: sqlite3.Connection) -> Iterator[Entry]:
-    """The audit chain from its first entry."""
-    yield from db.execute("SELECT number, body, hash FROM audit ORDER BY number")
+def audit_entries(db: sqlite3.Connection, after: int = 0) -> Iterator[Entry]:
+    """The audit chain from its first entry, or from the one after this."""
+    found = "SELECT number, body, hash FROM audit WHERE number > ? ORDER BY number"
+    yield from db.execute(found, (after,))
 
 
 class _Check:

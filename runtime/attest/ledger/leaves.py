@@ -1,0 +1,75 @@
+"""What is logged, and as which bytes: canonical JSON that says its kind and its log.
+
+manifest: the digest of an envelope, whose it is, and who signed it. decision: an entry of the
+daemon's audit chain by which a job was taken on, restored or moved. epochs: an entry by which it
+tells whose its epochs were and who lay where, which attests the chain up to there. key: a version
+of a key as the signer tells of it, and its state. Entries keep the number and hash that they have
+in the chain, so that the one holds the other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from runtime.attest import canonical
+from runtime.attest.ledger.log import Leaf
+from runtime.signer.api import PublicKey, Signature
+from syscalls.audit import AuditBody
+
+DECISIONS = frozenset({"job accepted", "job restored", "job moved"})
+EPOCHS = "epochs"
+KINDS = ("manifest", "decision", "epochs", "key")
+
+
+class ManifestLeaf(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """envelope, payload: SHA-256, hex. signatures: what the signer recorded of them."""
+
+    log: str
+    tenant: str
+    job_id: str
+    envelope: str
+    payload: str
+    signatures: list[dict[str, Any]]
+    kind: str = "manifest"
+
+
+def of_manifest(
+    *, log: str, tenant: str, job_id: str, envelope: str, payload: str, records: list[Signature]
+) -> Leaf:
+    """One leaf for one job."""
+    told = [msgspec.to_builtins(each) for each in records]
+    for each in told:
+        del each["signature"]
+    data = ManifestLeaf(
+        log=log,
+        tenant=tenant,
+        job_id=job_id,
+        envelope=envelope,
+        payload=payload,
+        signatures=told,
+    )
+    return Leaf(kind="manifest", about=job_id, data=canonical.encode(data))
+
+
+def of_entry(log: str, body: AuditBody, entry_hash: bytes) -> Leaf | None:
+    """The leaf of an entry of the audit chain, if it is of a kind that is logged."""
+    kind = "decision" if body.kind in DECISIONS else EPOCHS if body.kind == EPOCHS else None
+    if kind is None:
+        return None
+    data = {"kind": kind, "log": log, "entry": body, "hash": entry_hash.hex()}
+    return Leaf(kind=kind, about=str(body.number), data=canonical.encode(data))
+
+
+def of_key(log: str, key: PublicKey) -> Leaf:
+    """One leaf for each state that a version of a key comes into."""
+    data = {"kind": "key", "log": log, "key": key}
+    about = f"{key.name}/{key.version} {key.state}"
+    return Leaf(kind="key", about=about, data=canonical.encode(data))
+
+
+def of_statement(log: str, name: str, statement: bytes) -> Leaf:
+    """A statement about keys that is signed by itself, as of a rotation."""
+    data = {"kind": "key", "log": log, "statement": statement}
+    return Leaf(kind="key", about=name, data=canonical.encode(data))
