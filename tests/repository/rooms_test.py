@@ -37,6 +37,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         "msgspec", "numpy", "trio", "syscalls", "qvm", "policy", "qiskit", "openqasm3", "antlr4",
         "stim", "pyqir", "cirq", "sympy", "pytket", "pyzx",
     },
+    # Plans are made over a client, and runs go by them.
+    "runtime.jit.planning": {
+        "msgspec", "numpy", "syscalls", "qvm", "runtime.client", "runtime.jit",
+    },
     "runtime.client": {
         "msgspec", "numpy", "trio", "syscalls", "qvm", "rich", "matplotlib", "opentelemetry",
     },
@@ -45,16 +49,28 @@ MAY_IMPORT: dict[str, set[str]] = {
         "msgspec", "syscalls", "cryptography", "prometheus_client", "boto3", "botocore",
         "runtime.client", "runtime.signer",
     },
+    # PostgreSQL's driver is loaded where a URL asks for it.
+    "runtime.storage": {"msgspec", "psycopg"},
+    "runtime.scheduler": {
+        "msgspec", "syscalls", "policy", "runtime.storage", "runtime.signer", "runtime.attest",
+    },
     "runtime.tracing": {"msgspec", "syscalls", "opentelemetry"},
     "runtime.signer": {"msgspec", "syscalls", "cryptography", "PyKCS11", "oqs"},
     # What others are handed of it loads no cryptography.
     "runtime.signer.api": {"msgspec"},
     "runtime.signer.errors": set(),
     "runtime.signer.client": {"msgspec", "syscalls", "runtime.signer"},
-    "runtime.ctl": {
-        "msgspec", "numpy", "trio", "syscalls", "qvm", "runtime", "rich", "shtab", "matplotlib",
+    "runtime.remote": {
+        "msgspec", "trio", "syscalls", "runtime.client", "runtime.signer.api",
+        "runtime.signer.client", "cryptography", "OpenSSL", "prometheus_client",
     },
-    "policy": {"msgspec", "syscalls", "runtime.client"},
+    "runtime.ctl": {
+        "msgspec", "numpy", "trio", "syscalls", "qvm", "runtime", "policy", "rich", "shtab",
+        "matplotlib",
+    },
+    "policy": {"msgspec", "numpy", "syscalls", "runtime.client", "runtime.signer"},
+    # Models are made by scikit-learn, and used without it.
+    "policy.training": {"msgspec", "numpy", "sklearn", "policy"},
     "harness": {
         "msgspec", "numpy", "scipy", "trio", "syscalls", "qvm", "runtime", "policy", "rich",
         "matplotlib",

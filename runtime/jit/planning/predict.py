@@ -1,0 +1,267 @@
+"""How often a program goes wrong in a code, how long it takes and what it holds.
+
+What goes wrong is the total variation between what the program's measurements come out as on the
+machine and what they should: half the sum of the differences of all probabilities. No test on one
+shot tells the two apart by more, and no quantity that is averaged over shots, with values from 0 to
+1, is off by more. It covers errors of codes, of T states and of Bell pairs, and rotations that were
+approximated.
+
+Where the program can be followed (`exact.py`) that is worked out, else it is bounded from above by
+the light cone of what is measured (`cones.py`). The interval is that of the codes' rates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal
+
+import msgspec
+
+from qvm.blocks import qubits_of
+from qvm.channels import Brokered, broker
+from qvm.cycles import demand
+from qvm.machine import Hardware
+from qvm.program import VerifiedProgram
+from qvm.verify import verify
+from runtime.jit.planning.cones import seen_errors
+from runtime.jit.planning.exact import TooLarge, affordable, outcomes
+from runtime.jit.planning.rates import CodeRates
+from runtime.jit.planning.timeline import timeline
+from runtime.jit.planning.variants import Built, coded, in_code
+from runtime.jit.readout import register_counts
+
+How = Literal["exact", "light cone"]
+HOWS: Final[dict[How, str]] = {"exact": "", "light cone": "at most "}
+"""What is written before such a figure."""
+
+
+HARDLY: Final = 1.1
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+    """error: total variation from what the program should give; low, high: with the rates at the
+    ends of their intervals, low being 0 where `how` is a bound. noise: of the codes' errors alone.
+    synthesis: of the rotations alone."""
+
+    error: float
+    low: float
+    high: float
+    noise: float
+    synthesis: float
+    how: How
+    rates: str
+
+
+class Excess(msgspec.Struct, frozen=True, kw_only=True):
+    """Outcomes that come out more often than they should, and how often: in an ideal run, and as
+    predicted. What shots say about a prediction is said by how many of them are among these."""
+
+    keys: list[str]
+    ideal: float
+    predicted: float
+    low: float
+    high: float
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """What a shot takes. cycles: of the machine, as the kernel bills them. own_cycles: of its
+    operations alone. slowed: what makes the difference. logical, physical: qubits. t_states.
+    raw_pairs: of links. unfenced: cycles between two fences, at most in the mean over epochs."""
+
+    cycles: int
+    own_cycles: int
+    slowed: str
+    logical: int
+    physical: int
+    t_states: int
+    raw_pairs: float
+    unfenced: int
+
+
+def cost(built: Built, profile: str, hardware: Hardware) -> Cost | str:
+    """What a shot takes in this code, or one sentence why the machine cannot run it."""
+    program = verify(in_code(built.graph, profile))
+    if not isinstance(program, VerifiedProgram):
+        return program[0].message
+    summary = program.summary
+    brokered = broker(summary, hardware)
+    if not isinstance(brokered, Brokered):
+        return str(brokered)
+    wants = demand(summary, hardware, brokered.loads)
+    distance = max((1, *(each.distance for each in summary.profiles)))
+    return Cost(
+        cycles=wants.cycles,
+        own_cycles=wants.steps * distance,
+        slowed=wants.slowed,
+        logical=summary.peak_logical,
+        physical=qubits_of(summary.blocks),
+        t_states=summary.t_states,
+        raw_pairs=brokered.raw_pairs,
+        unfenced=-(-wants.cycles // summary.epochs),
+    )
+
+
+def pairs_of(built: Built, profile: str, hardware: Hardware) -> Brokered:
+    """The Bell pairs that the program consumes in this code; empty on one module."""
+    if len(hardware.module) == 1:
+        return Brokered()
+    program = verify(in_code(built.graph, profile))
+    assert isinstance(program, VerifiedProgram), "its cost was worked out"
+    found = broker(program.summary, hardware)
+    return found if isinstance(found, Brokered) else Brokered()
+
+
+class Predicted(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one code. excess: where the program was followed."""
+
+    prediction: Prediction
+    excess: Excess | None = None
+
+
+def predict(
+    built: Built,
+    choices: Mapping[str, CodeRates],
+    hardware: Hardware,
+    truth: Mapping[str, float] | None,
+) -> dict[str, Predicted]:
+    """What goes wrong in each of these codes, by profile.
+
+    truth: what the program should give, keyed as `keyed` keys it, where that is known.
+    """
+    if not choices:
+        return {}
+    replaced = coded(built.graph)
+    named = {each.asked for each in built.lowered.alloc_profiles.values()}
+    none = dict.fromkeys(named)
+    rates = [dict.fromkeys(named) | dict.fromkeys(replaced, found) for found in choices.values()]
+    pairs = [Brokered(), *(pairs_of(built, name, hardware) for name in choices)]
+    if truth is not None and affordable(built.lowered, len(choices) + 1):
+        try:
+            line = timeline(built.lowered, [none, *rates], pairs)
+            found = outcomes(built.lowered, line, told(built))
+        except TooLarge:
+            pass
+        else:
+            given = [keyed(built, found.of(at)) for at in range(len(choices) + 1)]
+            return {
+                name: _followed(given[at], given[0], truth, choices[name])
+                for at, name in enumerate(choices, 1)
+            }
+    errors = seen_errors(timeline(built.lowered, rates, pairs[1:]))
+    return {
+        name: _bounded(float(error), built, choices[name])
+        for name, error in zip(choices, errors, strict=True)
+    }
+
+
+def truth_of(program: Built) -> dict[str, float] | None:
+    """What a program gives without errors; None where it is too large to be followed."""
+    if not affordable(program.lowered, 1):
+        return None
+    named = {each.asked for each in program.lowered.alloc_profiles.values()}
+    try:
+        line = timeline(program.lowered, [dict.fromkeys(named)])
+        found = outcomes(program.lowered, line, told(program))
+    except TooLarge:
+        return None
+    return keyed(program, found.of(0))
+
+
+def told(built: Built) -> frozenset[int] | None:
+    """The events from which a circuit's registers follow; None where all are told."""
+    if not built.registers:
+        return None
+    assert isinstance(built.graph.metadata, dict), "emitted"
+    number = {field.name: at for at, field in enumerate(built.lowered.events)}
+    found = set()
+    for register in built.graph.metadata["registers"]:
+        odd = register.get("bits", {})
+        for index in range(register["size"]):
+            how = odd.get(str(index))
+            if how is None:
+                found.add(f"{register['name']}[{index}]")
+            elif "xor" in how:
+                found.update(how["xor"])
+            else:
+                found.update(event for cube in how["any"] for event, _ in cube)
+    return frozenset(number[name] for name in found)
+
+
+def keyed(built: Built, chances: Mapping[str, float]) -> dict[str, float]:
+    """Probabilities or counts by what users look at: registers of a circuit, else events."""
+    return register_counts(built.graph, chances) if built.registers else dict(chances)
+
+
+def variation(one: Mapping[str, float], two: Mapping[str, float]) -> float:
+    """Total variation between two distributions."""
+    keys = one.keys() | two.keys()
+    return math.fsum(abs(one.get(key, 0.0) - two.get(key, 0.0)) for key in keys) / 2
+
+
+def _bounded(error: float, built: Built, rates: CodeRates) -> Predicted:
+    _, high = rates.spread
+    synthesis = built.synthesis
+    return Predicted(
+        prediction=Prediction(
+            error=min(1.0, error + synthesis),
+            low=0.0,
+            high=min(1.0, error * high + synthesis),
+            noise=error,
+            synthesis=synthesis,
+            how="light cone",
+            rates=rates.how,
+        )
+    )
+
+
+def _followed(
+    given: Mapping[str, float],
+    noiseless: Mapping[str, float],
+    truth: Mapping[str, float],
+    rates: CodeRates,
+) -> Predicted:
+    """Of a program that was followed. To first order in the rates, errors grow with them."""
+    low, high = rates.spread
+    error, noise = variation(given, truth), variation(given, noiseless)
+    more = [key for key, chance in given.items() if chance > truth.get(key, 0.0)]
+    predicted = math.fsum(given[key] for key in more)
+    quiet = math.fsum(noiseless.get(key, 0.0) for key in more)
+    return Predicted(
+        prediction=Prediction(
+            error=error,
+            low=max(0.0, error - noise * (1 - low)),
+            high=min(1.0, error + noise * (high - 1)),
+            noise=noise,
+            synthesis=variation(noiseless, truth),
+            how="exact",
+            rates=rates.how,
+        ),
+        excess=Excess(
+            keys=more,
+            ideal=math.fsum(truth.get(key, 0.0) for key in more),
+            predicted=predicted,
+            low=max(0.0, quiet + (predicted - quiet) * low),
+            high=min(1.0, quiet + (predicted - quiet) * high),
+        ),
+    )
+
+
+def enough(
+    built: Built, codes: Sequence[str], rates: Mapping[str, CodeRates], budget: float
+) -> int:
+    """Of codes in the order of their distance, the place of the first that keeps within the budget
+    by its light cone; or, where none does, of the first that hardly errs more than the last."""
+    replaced = coded(built.graph)
+    named = {each.asked for each in built.lowered.alloc_profiles.values()}
+
+    def bound(at: int) -> float:
+        choice = dict.fromkeys(named) | dict.fromkeys(replaced, rates[codes[at]])
+        return float(seen_errors(timeline(built.lowered, [choice]))[0]) + built.synthesis
+
+    low, high = 0, len(codes) - 1
+    budget = max(budget, HARDLY * bound(high))
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if bound(middle) <= budget else (middle + 1, high)
+    return low
