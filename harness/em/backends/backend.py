@@ -1,8 +1,9 @@
 """The one interface of backends, and what they say of themselves.
 
-A backend runs a measured circuit for some shots from a seed and returns counts; the same again gives
-the same counts. A vendor's machine is another class of this kind: what it lacks (seeds, calibrations)
-it says in its capabilities, and an option that would do nothing is refused with `Refused`.
+A backend runs a measured circuit for some shots from a seed and returns counts; the same again
+gives the same counts. A vendor's machine is another class of this kind: what it lacks (seeds,
+calibrations) it says in its capabilities, and an option that would do nothing is refused with
+`Refused`.
 """
 
 from __future__ import annotations
@@ -67,8 +68,8 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
 
     qubits: by number. edges: chance that a two-qubit gate leaves one of the fifteen Paulis, alike,
     by "low-high"; pairs that are missing have no gate, unless `any_pair` says that all have one,
-    with this chance. taken_at: ISO 8601; empty where it is taken with the runs themselves. by_distance: chance of an error in one layer of gates on a
-    logical qubit, by code distance.
+    with this chance. taken_at: ISO 8601; empty where it is taken with the runs themselves.
+    by_distance: chance of an error in one layer of gates on a logical qubit, by code distance.
     """
 
     backend: str

@@ -1,4 +1,5 @@
-"""A made-up machine of physical qubits: what it is like, how it drifts, and what it is thought to be.
+"""A made-up machine of physical qubits: what it is like, how it drifts, and what it is thought to
+be.
 
 The conventions are ours and few. A gate leaves one of the other Paulis, alike, with the chance that
 the calibration says (Stim's DEPOLARIZE1 and DEPOLARIZE2); a pulse turns too far, by a fixed angle
@@ -123,7 +124,7 @@ class Wait(NamedTuple):
 
 
 def steps(circuit: Circuit, known: Calibration) -> Iterator[Gate | Wait]:
-    """The gates in order, each as soon as its qubits are free; all are read out at the same time."""
+    """The gates in order, each as soon as its qubits are free; all are read out at once."""
     ready = [0.0] * circuit.width
     for each in circuit.operations:
         if each.name == "measure":

@@ -1,8 +1,8 @@
 """Logical qubits of a running qmkd: what is left to mitigate is what decoding leaves.
 
-A client like any other, through `runtime.client`. Circuits are compiled by `runtime.jit` for one code
-and a distance. Rates of logical errors are nothing that the kernel tells its tenants, so they are
-measured here on memories, whose answers are known; how many shots that took is kept.
+A client like any other, through `runtime.client`. Circuits are compiled by `runtime.jit` for one
+code and a distance. Rates of logical errors are nothing that the kernel tells its tenants, so they
+are measured here on memories, whose answers are known; how many shots that took is kept.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ ROUND_S: Final = 1e-6
 class Logical:
     """Qubits of one code. socket: of the daemon; None finds it as every client does.
 
-    code: `Surface` or `BaconShor`. distances: that runs may ask for, the first being used where they
-    ask for none. noise: `calibrated`, or `decoded`, which also tells gaps.
+    code: `Surface` or `BaconShor`. distances: that runs may ask for, the first being used where
+    they ask for none. noise: `calibrated`, or `decoded`, which also tells gaps.
     """
 
     crypto_modes = ("classical", "hybrid", "pqc-required")

@@ -1,7 +1,7 @@
 """The noisy simulator of physical qubits: exact up to 8 of them, Clifford circuits of any width.
 
-What it does is its `Device`; what it says of itself is its calibration, which may be older. Both come
-from a seed.
+What it does is its `Device`; what it says of itself is its calibration, which may be older. Both
+come from a seed.
 """
 
 from __future__ import annotations

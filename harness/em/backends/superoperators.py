@@ -86,13 +86,8 @@ class Superoperators:
         cut = max((at + 1 for at, each in enumerate(gates) if len(each.qubits) > 1), default=0)
         walk = list(steps(circuit, self.device.figures))
         # Waits stand between gates, so the same number of gates is found again in the walk.
-        seen, split = 0, 0
-        for split, step in enumerate(walk):
-            if seen == cut:
-                break
-            seen += isinstance(step, Gate)
-        else:
-            split = len(walk)
+        places = [at for at, step in enumerate(walk) if isinstance(step, Gate)]
+        split = places[cut - 1] + 1 if cut else 0
         key = (circuit.width, tuple(walk[:split]))
         state = self._states.get(key)
         if state is None:

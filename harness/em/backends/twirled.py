@@ -1,8 +1,9 @@
 """Clifford circuits of any width under the twirled errors of a machine, sampled by Stim.
 
-Each error becomes the Pauli channel that twirling makes of it (Geller and Zhou, arXiv:1305.2021 for
-relaxation): what it does to expectation values is kept but for what is no Pauli channel, that is the
-drift towards |0> and the coherence of turns that go too far. Readout errors are drawn as they are.
+Each error becomes the Pauli channel that twirling makes of it (Geller and Zhou, arXiv:1305.2021
+for relaxation): what it does to expectation values is kept but for what is no Pauli channel, that
+is the drift towards |0> and the coherence of turns that go too far. Readout errors are drawn as
+they are.
 """
 
 from __future__ import annotations

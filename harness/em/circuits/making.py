@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,10 +42,10 @@ def rotate_product(gates: Gates, product: Pauli, radians: float) -> None:
     for qubit, letter in product:
         for name in before[letter]:
             gates.add(name, qubit)
-    for one, other in zip(wires, wires[1:], strict=False):
+    for one, other in pairwise(wires):
         gates.add("cx", one, other)
     gates.add("rz", wires[-1], angles=(radians,))
-    for one, other in reversed(list(zip(wires, wires[1:], strict=False))):
+    for one, other in reversed(list(pairwise(wires))):
         gates.add("cx", one, other)
     for qubit, letter in product:
         for name in after[letter]:

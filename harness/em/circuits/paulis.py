@@ -1,8 +1,8 @@
 """Observables: weighted sums of Pauli products, and the circuits that measure them.
 
 A circuit is measured in bases: products that agree wherever they meet share one (qubit-wise
-commuting, Kandala et al., arXiv:1704.05018), and so one run of the machine. How counts become values
-is in `harness/em/methods/estimates.py`.
+commuting, Kandala et al., arXiv:1704.05018), and so one run of the machine. How counts become
+values is in `harness/em/methods/readings.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 from runtime.jit.circuit import Circuit, Operation, Register
 
 Pauli = tuple[tuple[int, str], ...]
-"""A product of Paulis on distinct qubits, ascending: ((0, "X"), (3, "Z")). Empty for the identity."""
+"""A product of Paulis on distinct qubits, ascending: ((0, "X"), (3, "Z")); () is the identity."""
 
 IDENTITY: Final[Pauli] = ()
 LETTERS: Final = "XYZ"

@@ -10,7 +10,7 @@ from harness.em.circuits.paulis import mean_of, observable
 from harness.em.circuits.tasks import Gates
 
 TERMS_EACH: Final = 6
-"""Diagonal and other terms of lithium hydride in a step, the largest of each; all take 840 CNOTs."""
+"""Diagonal and other terms of lithium hydride in a step, the largest of each."""
 
 
 def ising(rng: Rng, qubits: int, depth: int) -> Made:

@@ -81,7 +81,8 @@ def _lowest(
         angles[place] = angle
         values.append(exact(gates().circuit(), hamiltonian)[0])
     zero, plus, minus = values
-    # E = a + b cos + c sin, so b = zero - a and a = (plus + minus) / 2; the lowest is opposite (b, c).
+    # E = a + b cos + c sin, so b = zero - a and a = (plus + minus) / 2; the lowest is opposite
+    # (b, c).
     return math.atan2(minus - plus, plus + minus - 2 * zero)
 
 

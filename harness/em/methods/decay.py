@@ -1,9 +1,9 @@
 """How fast a calibration lets each Pauli product decay: its errors, met on the way back.
 
-A product is followed from the end of a circuit to its beginning. Clifford gates turn it into another
-product; other turns into a mixture, of which only each qubit's chances of I, X, Y, Z are kept, as if
-qubits were independent. For Clifford circuits under Pauli errors the rate is exact; otherwise it is
-a guess that needs no simulation and takes time in proportion to gates.
+A product is followed from the end of a circuit to its beginning. Clifford gates turn it into
+another product; other turns into a mixture, of which only each qubit's chances of I, X, Y, Z are
+kept, as if qubits were independent. For Clifford circuits under Pauli errors the rate is exact;
+otherwise it is a guess that needs no simulation and takes time in proportion to gates.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RATE_MAX: Final = 20.0
 
 @lru_cache(maxsize=4096)
 def _back(name: str, radians: tuple[float, ...]) -> Real:
-    """Row i: the chances of the letters that letter i becomes when it goes back through the gate."""
+    """Row i: the chances of the letters that letter i becomes, going back through the gate."""
     return np.asarray(transfer(GATES[name].matrix(*radians)) ** 2)
 
 

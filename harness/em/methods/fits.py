@@ -1,8 +1,8 @@
 """Extrapolations to no noise: what is linear in the data as coefficients, and the exponential.
 
 Linear ones are least squares by a polynomial (Richardson: of the highest degree), whose value at 0
-is a sum of the values with coefficients that depend on the scales alone. So variances are exact, and
-so is the best split of shots, in proportion to the coefficients' sizes.
+is a sum of the values with coefficients that depend on the scales alone. So variances are exact,
+and so is the best split of shots, in proportion to the coefficients' sizes.
 """
 
 from __future__ import annotations
@@ -48,11 +48,12 @@ def exponential(
     variances: Sequence[float],
     asymptote: float,
 ) -> Extrapolated:
-    """By asymptote + b exp(-c x): least squares of the logarithms, weighted by the root of the values.
+    """By asymptote + b exp(-c x): least squares of the logarithms, weighted by the root of the
+    values.
 
-    The weights are those that mitiq's `ExpFactory` documents for a known asymptote, so that both give
-    the same number. Where a value lies on the other side of the asymptote than most do, or within its
-    error of it, logarithms tell nothing, and a line is drawn instead.
+    The weights are those that mitiq's `ExpFactory` documents for a known asymptote, so that both
+    give the same number. Where a value lies on the other side of the asymptote than most do, or
+    within its error of it, logarithms tell nothing, and a line is drawn instead.
     """
     above = np.asarray(values, dtype=float) - asymptote
     sign = 1.0 if float(coefficients(scales, 1) @ above) >= 0 else -1.0

@@ -1,8 +1,9 @@
 """More noise by digital folding: gates followed by their inverses (arXiv:2005.10921).
 
 Global folding repeats the whole circuit, U (U+ U)^k, and a last part of it for scales between odd
-numbers. Local folding repeats gates one by one, so that waits grow evenly. Measurements and turns of
-the frame (`tasks.VIRTUAL`) add no noise; the former are never folded, the latter not by themselves.
+numbers. Local folding repeats gates one by one, so that waits grow evenly. Measurements and turns
+of the frame (`tasks.VIRTUAL`) add no noise; the former are never folded, the latter not by
+themselves.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Rescaling by what decoders knew: each shot's chance of being wrong, told by its gap.
 
-Where a decoder's answer was close, its correction is often wrong; the complementary gap says how close
-it was (arXiv:2312.04522; for mitigation, arXiv:2512.09863). A product's mean over shots is the true one times the
-mean of 1 - 2 p over the same shots, p being the chance of a flip at their gaps. So dividing by
-it takes the bias away at no extra shots. How p follows from a gap is fitted to circuits whose answers
-are known, by a logistic curve for each number of qubits that matter.
+Where a decoder's answer was close, its correction is often wrong; the complementary gap says how
+close it was (arXiv:2312.04522; for mitigation, arXiv:2512.09863). A product's mean over shots is
+the true one times the mean of 1 - 2 p over the same shots, p being the chance of a flip at their
+gaps. So dividing by it takes the bias away at no extra shots. How p follows from a gap is fitted
+to circuits whose answers are known, by a logistic curve for each number of qubits that matter.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def kept(gaps: Mapping[str, Mapping[int, int]], model: GapModel) -> float:
 
 
 def known_products(task: Task) -> list[tuple[int, Pauli, int]]:
-    """Of a Clifford task, each product that is certain: which basis it is read in, and its value."""
+    """Of a Clifford task, each product that is certain: the basis it is read in, and its value."""
     from harness.em.circuits.exact import exact_terms
 
     found = []

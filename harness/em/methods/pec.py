@@ -1,8 +1,8 @@
 """Probabilistic error cancellation: inverse errors, drawn with signs (arXiv:1612.02058).
 
 Each gate's errors, and each wait's, are taken as the Pauli channel that the calibration says; its
-inverse is a sum of Paulis with weights of both signs. Circuits are drawn with Paulis put in, and their
-values averaged with their signs, times gamma. The price is gamma squared in shots.
+inverse is a sum of Paulis with weights of both signs. Circuits are drawn with Paulis put in, and
+their values averaged with their signs, times gamma. The price is gamma squared in shots.
 """
 
 from __future__ import annotations

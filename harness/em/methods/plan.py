@@ -1,7 +1,7 @@
 """The forms of every method: what is known beforehand, a plan, an estimate.
 
-A plan holds all runs with all their shots: calibration, training and the circuit itself. The reducer
-gets their outcomes in order and nothing else, so any number can be reckoned again from the
+A plan holds all runs with all their shots: calibration, training and the circuit itself. The
+reducer gets their outcomes in order and nothing else, so any number can be reckoned again from the
 histograms. Intervals are normal ones of 95 %.
 """
 
@@ -73,7 +73,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """What came out. clipped: the value was outside of what the observable can have, and was cut."""
+    """What came out. clipped: the value was outside of what the observable can have; it is cut."""
 
     value: float
     std_err: float

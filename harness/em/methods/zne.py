@@ -126,7 +126,7 @@ class ZeroNoise:
             return [FIRST_SHARE, *[rest] * (len(self.scales) - 1)]
         # An exponential that falls little is a line, so the line's split is near its best.
         degree = 1 if self.fit == "exponential" else self.degree
-        return np.abs(fits.coefficients(self.scales, degree)).clip(0.05).tolist()  # type: ignore[no-any-return]
+        return [max(0.05, abs(float(c))) for c in fits.coefficients(self.scales, degree)]
 
     def reduce(self, plan: Plan, outcomes: Sequence[Outcome]) -> Estimate:
         readout, rest = None, list(outcomes)
@@ -136,7 +136,8 @@ class ZeroNoise:
         levels = [rest[at : at + number] for at in range(0, len(rest), number)]
         value, variance, note = self._extrapolated(plan, levels, readout)
         if readout is not None:
-            # What the uncertain readout adds at the first scale is common to all, and grows as they do.
+            # What the uncertain readout adds at the first scale is common to all, and grows as
+            # they do.
             values = [total for total, _ in self._totals(plan, levels, readout)]
             moved = readings.variance_of_readout(plan.observable, plan.bases, levels[0], readout)
             base = values[0] - plan.observable.constant
