@@ -1,5 +1,5 @@
 """Circuits of `runtime.jit` followed exactly, branch by branch: an oracle that shares only the gate
-matrices with the compiler. Slow, for a handful of qubits.
+matrices with the compiler. Slow, for a handful of qubits. And the same by way of a QVM program.
 """
 
 from __future__ import annotations
@@ -9,8 +9,13 @@ from collections import defaultdict
 import numpy as np
 from numpy.typing import NDArray
 
+from qvm import reference
+from qvm.program import VerifiedProgram
+from qvm.verify import verify
 from runtime.jit.circuit import Circuit, Condition, Operation
+from runtime.jit.emit import emit
 from runtime.jit.gates import GATES
+from runtime.jit.readout import register_counts
 
 Vector = NDArray[np.complex128]
 _BASES = {"measure": "", "measure_x": "h", "measure_y": "sdg h"}
@@ -29,6 +34,14 @@ def applied(matrix: Vector, state: Vector, qubits: tuple[int, ...]) -> Vector:
 
 def gate_matrix(each: Operation) -> Vector:
     return GATES[each.name].matrix(*(angle.radians for angle in each.angles))
+
+
+def by_qvm(circuit: Circuit) -> dict[str, float]:
+    """The registers' distribution, by the reference interpreter of the program that is emitted."""
+    graph = emit(circuit)
+    program = verify(graph)
+    assert isinstance(program, VerifiedProgram), program
+    return register_counts(graph, reference.distribution(program).probabilities)
 
 
 def unitary(circuit: Circuit) -> Vector:

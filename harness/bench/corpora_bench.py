@@ -150,12 +150,12 @@ def _fate(source: Source) -> Fate:
 
 
 def _measuring(circuit: Circuit) -> Circuit:
-    """A circuit that measures nothing, with everything measured at the end."""
+    """A circuit that measures nothing, with everything measured at the end, and no other bits."""
     if any(each.name in MEASUREMENTS for each in circuit.operations):
         return circuit
-    first = circuit.bit_count
-    listed = [Operation("measure", (q,), (), (first + q,)) for q in range(circuit.width)]
-    bits = (*circuit.bits, Register("meas", circuit.width))
+    assert not any(each.bits or each.condition for each in circuit.operations), "no bit is used"
+    listed = [Operation("measure", (q,), (), (q,)) for q in range(circuit.width)]
+    bits = (Register("meas", circuit.width),)
     return msgspec.structs.replace(circuit, bits=bits, operations=(*circuit.operations, *listed))
 
 

@@ -40,6 +40,13 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_one(parser: argparse.ArgumentParser, what: str) -> None:
+    """The name of one job or checkpoint, for a command that takes nothing else."""
+    parser.add_argument(what, metavar=what.upper())
+    add_json(parser)
+    add_connection(parser)
+
+
 Action = tuple[str, str, Callable[[argparse.ArgumentParser], object]]
 """Its name, its help, and what adds its own arguments."""
 

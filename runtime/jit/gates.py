@@ -183,6 +183,11 @@ def _defined(
     )
 
 
+def _about(name: str, generator: Matrix, definition: Callable[..., Definition]) -> Gate:
+    """A rotation of two qubits by one angle, undone by its negative."""
+    return _defined(name, 2, name, _rotation(generator), definition, angles=1)
+
+
 _CS: Final = turn(Fraction(1, 2))
 """cs is cp of this."""
 
@@ -285,38 +290,18 @@ TABLE: Final[tuple[Gate, ...]] = (
         _fixed(_ISWAP.conj().T),
         lambda: _by(("swap", 0, 1), ("sdg", 0), ("sdg", 1), ("cz", 0, 1)),
     ),
-    _defined(
-        "rzz",
-        2,
-        "rzz",
-        _rotation(_both(_Z, _Z)),
-        lambda a: _by(("cx", 0, 1), ("rz", a, 1), ("cx", 0, 1)),
-        angles=1,
-    ),
-    _defined(
+    _about("rzz", _both(_Z, _Z), lambda a: _by(("cx", 0, 1), ("rz", a, 1), ("cx", 0, 1))),
+    _about(
         "rxx",
-        2,
-        "rxx",
-        _rotation(_both(_X, _X)),
+        _both(_X, _X),
         lambda a: _by(("h", 0), ("h", 1), ("rzz", a, 0, 1), ("h", 0), ("h", 1)),
-        angles=1,
     ),
-    _defined(
+    _about(
         "ryy",
-        2,
-        "ryy",
-        _rotation(_both(_Y, _Y)),
+        _both(_Y, _Y),
         lambda a: _by(("sdg", 0), ("sdg", 1), ("rxx", a, 0, 1), ("s", 0), ("s", 1)),
-        angles=1,
     ),
-    _defined(
-        "rzx",
-        2,
-        "rzx",
-        _rotation(_both(_X, _Z)),
-        lambda a: _by(("h", 1), ("rzz", a, 0, 1), ("h", 1)),
-        angles=1,
-    ),
+    _about("rzx", _both(_X, _Z), lambda a: _by(("h", 1), ("rzz", a, 0, 1), ("h", 1))),
     _defined("ccx", 3, "ccx", _fixed(_controlled(_controlled(_X))), _ccx),
     _defined(
         "ccz",

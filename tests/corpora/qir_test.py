@@ -13,12 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qvm.program import VerifiedProgram
-from qvm.reference import distribution
-from qvm.verify import verify
-from runtime.jit.emit import emit
 from runtime.jit.frontends import load
-from runtime.jit.readout import register_counts
+from tests import branches
 
 pytest.importorskip("pyqir", reason="pyqir reads QIR; the extra `jit` holds it")
 
@@ -27,10 +23,7 @@ SHOTS = 2000
 
 
 def exact(path: Path) -> dict[str, float]:
-    graph = emit(load(path))
-    program = verify(graph)
-    assert isinstance(program, VerifiedProgram), program
-    found = register_counts(graph, distribution(program).probabilities)
+    found = branches.by_qvm(load(path))
     return {key: p for key, p in found.items() if p > 1e-12}
 
 

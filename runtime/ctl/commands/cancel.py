@@ -12,9 +12,7 @@ HELP = "stop a job, and say where it stopped"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", metavar="JOB")
-    common.add_json(parser)
-    common.add_connection(parser)
+    common.add_one(parser, "job")
 
 
 def execute(options: argparse.Namespace) -> Exit:

@@ -14,9 +14,7 @@ HELP = "run a job again from its record, with the same bits, and say the new job
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", metavar="JOB")
-    common.add_json(parser)
-    common.add_connection(parser)
+    common.add_one(parser, "job")
 
 
 def execute(options: argparse.Namespace) -> Exit:

@@ -14,9 +14,7 @@ HELP = "go on from a checkpoint, as a new job, and say its name"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", metavar="CHECKPOINT")
-    common.add_json(parser)
-    common.add_connection(parser)
+    common.add_one(parser, "checkpoint")
 
 
 def execute(options: argparse.Namespace) -> Exit:

@@ -30,6 +30,7 @@ OPERATIONS_MAX: Final = 4_000_000
 
 QUBITS_MAX: Final = 1_000_000
 BITS_MAX: Final = 1_000_000
+COMPARISONS: Final = ("==", "!=", "<", ">=", ">", "<=")
 """Declared by a source, all registers together."""
 
 Truth = bool | Condition
@@ -289,6 +290,16 @@ class Builder:
                 self.join("xor", (a, b)), self.join("and", (self.negation(low), high)), less
             )
         return less
+
+    def compared(self, how: str, one: Word, other: Word, *, signed: bool) -> Truth:
+        """Whether it is so; `how` is one of COMPARISONS."""
+        if how in ("==", "!="):
+            found = self.equal(one, other)
+        elif how in ("<", ">="):
+            found = self.below(one, other, signed=signed)
+        else:
+            found = self.below(other, one, signed=signed)
+        return self.negation(found) if how in ("!=", ">=", "<=") else found
 
 
 def word_of(value: int, width: int) -> Word:

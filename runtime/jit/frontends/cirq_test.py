@@ -11,13 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qvm.program import VerifiedProgram
-from qvm.reference import distribution
-from qvm.verify import verify
 from runtime.jit.circuit import Circuit, Unsupported, check
-from runtime.jit.emit import emit
 from runtime.jit.frontends import load as load_any
-from runtime.jit.readout import register_counts
 from tests import branches
 
 cirq = pytest.importorskip("cirq", reason="cirq-core reads Cirq; the extra `jit` holds it")
@@ -61,13 +56,6 @@ def test_a_gate_of_cirq_has_its_matrix_and_its_global_phase(gate: Any) -> None:
     # Cirq's first qubit is the most significant bit of an index, here it is the least.
     wanted = cirq.Circuit(gate.on(*qubits)).unitary(qubit_order=qubits[::-1])
     assert np.abs(branches.unitary(circuit) - wanted).max() < 1e-7
-
-
-def exact(circuit: Circuit) -> dict[str, float]:
-    graph = emit(circuit)
-    program = verify(graph)
-    assert isinstance(program, VerifiedProgram), program
-    return register_counts(graph, distribution(program).probabilities)
 
 
 def branches_of_cirq(circuit: Any) -> dict[str, float]:
@@ -160,7 +148,7 @@ def test_a_circuit_with_conditions_is_distributed_as_cirq_says(source: Any) -> N
     order = sorted(range(len(names)), key=lambda i: names.index(names[i].partition("_")[0]))
     found = {
         " ".join(key.split(" ")[i] for i in order): p
-        for key, p in exact(circuit).items()
+        for key, p in branches.by_qvm(circuit).items()
         if p > 1e-12
     }
     wanted = {key: p for key, p in branches_of_cirq(source).items() if p > 1e-12}

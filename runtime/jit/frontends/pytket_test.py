@@ -11,13 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qvm.program import VerifiedProgram
-from qvm.reference import distribution
-from qvm.verify import verify
 from runtime.jit.circuit import Circuit, Unsupported, check
-from runtime.jit.emit import emit
 from runtime.jit.frontends import load as load_any
-from runtime.jit.readout import register_counts
 from tests import branches
 
 tket = pytest.importorskip("pytket.circuit", reason="pytket reads its own; the extra `jit` has it")
@@ -67,13 +62,6 @@ def test_boxes_are_opened_and_wire_swaps_kept() -> None:
     order = [int(f"{i:03b}"[::-1], 2) for i in range(8)]
     wanted = source.get_unitary()[np.ix_(order, order)]
     assert np.abs(branches.unitary(load(source)) - wanted).max() < 1e-7
-
-
-def exact(circuit: Circuit) -> dict[str, float]:
-    graph = emit(circuit)
-    program = verify(graph)
-    assert isinstance(program, VerifiedProgram), program
-    return register_counts(graph, distribution(program).probabilities)
 
 
 def by_hand(source: Any) -> dict[str, float]:
@@ -154,7 +142,7 @@ def circuits(draw: st.DrawFn) -> Any:
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(circuits())
 def test_a_circuit_with_conditions_is_distributed_as_its_commands_say(source: Any) -> None:
-    found = {key: p for key, p in exact(load(source)).items() if p > 1e-12}
+    found = {key: p for key, p in branches.by_qvm(load(source)).items() if p > 1e-12}
     wanted = {key: p for key, p in by_hand(source).items() if p > 1e-12}
     assert found == pytest.approx(wanted, abs=1e-9)
 
@@ -166,7 +154,7 @@ def test_expressions_on_registers_are_reckoned() -> None:
         source.H(qubit).Measure(tket.Qubit(qubit), bit)
     source.add_clexpr_from_logicexp(a + b, b.to_list())
     wanted = {f"{i:02b} {i + j:03b}": 0.125 for i in range(4) for j in range(2)}
-    assert exact(load(source)) == pytest.approx(wanted)
+    assert branches.by_qvm(load(source)) == pytest.approx(wanted)
 
 
 def test_a_circuit_is_the_same_by_its_json() -> None:

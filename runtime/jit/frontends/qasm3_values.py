@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from openqasm3 import ast
 
 from runtime.jit.circuit import bit_is
-from runtime.jit.frontends.building import Builder, Truth, Word, known, word_of
+from runtime.jit.frontends.building import COMPARISONS, Builder, Truth, Word, known, word_of
 
 WIDTH: Final = 32
 """Of an int or uint that states none."""
@@ -375,17 +375,9 @@ class Reckoner:
                 raise BadValue(f"bits have no {op}; cast them to a number")
             how_ = {"+": build.sum, "-": build.difference, "*": build.product}[op]
             return Bits(how_(a[:held], b[:held]), kind)
-        tests: dict[str, Callable[[], Truth]] = {
-            "==": lambda: build.equal(a, b),
-            "!=": lambda: build.negation(build.equal(a, b)),
-            "<": lambda: build.below(a, b, signed=signed),
-            ">=": lambda: build.negation(build.below(a, b, signed=signed)),
-            ">": lambda: build.below(b, a, signed=signed),
-            "<=": lambda: build.negation(build.below(b, a, signed=signed)),
-        }
-        if op not in tests:
+        if op not in COMPARISONS:
             raise BadValue(f"{op} of a measured value")
-        return self._known_bool(tests[op]())
+        return self._known_bool(build.compared(op, a, b, signed=signed))
 
     def _extended(self, value: Value, held: int, kind: str, width: int) -> Word:
         """The operand as the common type has it, and that as so many bits."""

@@ -108,6 +108,14 @@ def _entry(module: pyqir.Module, name: str | None, file: str) -> pyqir.Function:
     return found[0]
 
 
+class _Call(NamedTuple):
+    """One call of a function: what its values are by now, and what it returns on which path."""
+
+    frame: Frame
+    values: dict[Any, Table]
+    returned: list[tuple[Table, Table]]
+
+
 class _Machine:
     """Carries out the entry point once, on tables."""
 
@@ -169,40 +177,27 @@ class _Machine:
         if frame is None:
             frame = self._frames[function] = Frame(function, self._places)
         values = dict(zip(function.params, arguments, strict=True))
-        returned: list[tuple[Table, Table]] = []
-        self._way(frame, values, returned, frame.blocks[0], [], None, path)
-        return self._chosen(returned)
+        call = _Call(frame, values, [])
+        self._way(call, frame.blocks[0], [], None, path)
+        return self._chosen(call.returned)
 
     def _way(
-        self,
-        frame: Frame,
-        values: dict[Any, Table],
-        returned: list[tuple[Table, Table]],
-        block: Any,
-        arrivals: list[_Arrival],
-        stop: Any,
-        path: Table,
+        self, call: _Call, block: Any, arrivals: list[_Arrival], stop: Any, path: Table
     ) -> list[_Arrival]:
         """From the top of a block until `stop`, or the function's end where that is None."""
         self._depth += 1
         if self._depth > DEPTH_MAX:
             why = f"calls and branches on results stand more than {DEPTH_MAX} deep in one another"
             raise self._refuse(why)
-        left = self._follow(frame, values, returned, block, arrivals, stop, path)
+        left = self._follow(call, block, arrivals, stop, path)
         self._depth -= 1
         return left
 
     def _follow(
-        self,
-        frame: Frame,
-        values: dict[Any, Table],
-        returned: list[tuple[Table, Table]],
-        block: Any,
-        arrivals: list[_Arrival],
-        stop: Any,
-        path: Table,
+        self, call: _Call, block: Any, arrivals: list[_Arrival], stop: Any, path: Table
     ) -> list[_Arrival]:
         """`_way` without minding the depth."""
+        frame, values = call.frame, call.values
         while block != stop:
             self._phis(frame.code[block], values, arrivals)
             for each in frame.code[block]:
@@ -216,7 +211,7 @@ class _Machine:
             last = frame.code[block][-1]
             if last.opcode == pyqir.Opcode.RET:
                 value = self._operand(last.operands[0], values) if last.operands else _UNDEFINED
-                returned.append((path, value))
+                call.returned.append((path, value))
                 return []
             ways = self._branches(last, values, path)
             if len(ways) == 1:
@@ -224,9 +219,7 @@ class _Machine:
                 continue
             meet, arrivals = frame.meets[block], []
             for target, where in ways:
-                arrivals += self._way(
-                    frame, values, returned, target, [_Arrival(block, where)], meet, where
-                )
+                arrivals += self._way(call, target, [_Arrival(block, where)], meet, where)
             if meet is None:
                 return []
             block = meet

@@ -13,13 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qvm.program import VerifiedProgram
-from qvm.reference import distribution
-from qvm.verify import verify
-from runtime.jit.circuit import Circuit, Unsupported, check
-from runtime.jit.emit import emit
+from runtime.jit.circuit import Unsupported, check
 from runtime.jit.frontends.qir import load
-from runtime.jit.readout import register_counts
 from tests import branches
 
 pyqir = pytest.importorskip("pyqir", reason="pyqir reads QIR; the extra `jit` holds it")
@@ -74,18 +69,10 @@ def program(*lines: str) -> str:
     return f"define void @main() #0 {{\nentry:\n{body}\n  ret void\n}}\n{DECLARED}"
 
 
-def exact(circuit: Circuit) -> dict[str, float]:
-    """By way of QVM."""
-    graph = emit(circuit)
-    verified = verify(graph)
-    assert isinstance(verified, VerifiedProgram), verified
-    return register_counts(graph, distribution(verified).probabilities)
-
-
 def found(source: Any) -> dict[str, float]:
     circuit = load(source)
     check(circuit)
-    return exact(circuit)
+    return branches.by_qvm(circuit)
 
 
 H0, H1 = called("h__body", number(0)), called("h__body", number(1))
@@ -259,7 +246,7 @@ def test_variables_in_memory_and_choices_follow_results() -> None:
 def test_a_program_that_records_nothing_shows_its_results_by_number() -> None:
     circuit = load(program(H0, mz(0, 2)))
     assert [(each.name, each.size) for each in circuit.bits if not each.hidden] == [("r", 3)]
-    assert exact(circuit) == pytest.approx({"000": 0.5, "100": 0.5})
+    assert branches.by_qvm(circuit) == pytest.approx({"000": 0.5, "100": 0.5})
 
 
 def test_labels_name_registers_where_they_can_and_are_kept_where_they_cannot() -> None:
@@ -405,7 +392,7 @@ def test_an_adaptive_program_is_distributed_as_the_alliances_runner_samples_it(
     circuit = load(text)
     check(circuit)
     wanted = branches.distribution(circuit)
-    assert exact(circuit) == pytest.approx(wanted, abs=1e-9)
+    assert branches.by_qvm(circuit) == pytest.approx(wanted, abs=1e-9)
     counts = run_by_the_alliance(text, tmp_path_factory.mktemp("qir") / "made.ll")
     assert counts.total() == SHOTS
     assert set(counts) <= {key for key, p in wanted.items() if p > 1e-12}

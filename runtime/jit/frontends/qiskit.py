@@ -28,6 +28,14 @@ _RENAMED: Final[dict[str, Callable[..., tuple[str, tuple[Angle, ...]]]]] = {
     "u3": lambda theta, phi, lam: ("u", (theta, phi, lam)),
     "cu3": lambda theta, phi, lam: ("cu", (theta, phi, lam, ZERO)),
 }
+_COMPARISONS: Final = {
+    "EQUAL": "==",
+    "NOT_EQUAL": "!=",
+    "LESS": "<",
+    "LESS_EQUAL": "<=",
+    "GREATER": ">",
+    "GREATER_EQUAL": ">=",
+}
 
 
 def load(source: Any, *, file: str = "") -> Circuit:
@@ -267,17 +275,9 @@ class _Reader:
         if op in ("ADD", "SUB", "MUL"):
             how_ = {"ADD": build.sum, "SUB": build.difference, "MUL": build.product}[op]
             return how_(left, right)
-        below: dict[str, Callable[[], Truth]] = {
-            "EQUAL": lambda: build.equal(left, right),
-            "NOT_EQUAL": lambda: build.negation(build.equal(left, right)),
-            "LESS": lambda: build.below(left, right, signed=False),
-            "LESS_EQUAL": lambda: build.negation(build.below(right, left, signed=False)),
-            "GREATER": lambda: build.below(right, left, signed=False),
-            "GREATER_EQUAL": lambda: build.negation(build.below(left, right, signed=False)),
-        }
-        if op not in below:
+        if op not in _COMPARISONS:
             raise build.unsupported(f"{op} of values that are measured")
-        return [below[op]()]
+        return [build.compared(_COMPARISONS[op], left, right, signed=False)]
 
 
 _REFUSED: Final = {
