@@ -30,7 +30,7 @@ env: .venv/.ready
 	@echo "Installing the pinned dependencies into .venv ..."
 	@$(RUN) -m pip install -q --disable-pip-version-check -c constraints.txt setuptools
 	@$(RUN) -m pip install -q --disable-pip-version-check -c constraints.txt \
-	  --no-build-isolation -e '.[jit,otel,peers,plot,qldpc,signer,test]'
+	  --no-build-isolation -e '.[jit,otel,peers,plot,postgres,qldpc,signer,test]'
 	@touch $@
 
 # The C parts alone, after a change to them.
@@ -60,7 +60,7 @@ regen: env
 check: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check -q .
-	$(BIN)/mypy syscalls qvm qmkd runtime harness tests systemd/install.py systemd/derive.py monitoring/dashboard.py
+	$(BIN)/mypy syscalls qvm qmkd runtime policy harness tests systemd/install.py systemd/derive.py monitoring/dashboard.py
 	$(RUN) -m syscalls.derive --check
 	$(RUN) -m qvm.schema --check
 	$(RUN) systemd/derive.py --check
