@@ -10,18 +10,15 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
+from runtime.client.address import Address
 from runtime.client.exchange import Lost, Outcome
-from runtime.client.protocol import FDS_UNCLAIMED_MAX, Protocol
+from runtime.client.protocol import Protocol
+from runtime.client.stream import RECEIVE_BYTES, Stream, Unwelcome, open_stream
 from runtime.client.tracing import OpenSpan, Spans
 from syscalls.events import JobEvent
 from syscalls.jsonrpc import ProtocolError
 from syscalls.syscall import Syscall
-
-# Python asks the allocator for all of it at each receive; beyond 128 KiB that is a system call and
-# a page fault every time, which made a small round trip a third slower.
-RECEIVE_BYTES = 64 * 1024
 
 
 class Link:
@@ -31,13 +28,13 @@ class Link:
     """
 
     def __init__(
-        self, path: Path, on_event: Callable[[JobEvent], None], spans: Spans | None = None
+        self, address: Address, on_event: Callable[[JobEvent], None], spans: Spans | None = None
     ) -> None:
-        self.path = path
+        self.address = address
         self._spans = spans
         self._traced: dict[int, OpenSpan] = {}
         self._on_event = on_event
-        self._socket: socket.socket | None = None
+        self._stream: Stream | None = None
         self._protocol = Protocol(os.close)
         self._outbox = bytearray()
         self._outcomes: dict[int, Outcome] = {}
@@ -46,16 +43,21 @@ class Link:
     @property
     def socket(self) -> socket.socket | None:
         """The open socket, non-blocking, to wait for."""
-        return self._socket
+        return None if self._stream is None else self._stream.socket
+
+    @property
+    def stream(self) -> Stream | None:
+        """The connection itself, while there is one."""
+        return self._stream
 
     @property
     def unsent(self) -> bool:
         """Whether bytes wait until the socket takes them."""
-        return bool(self._outbox)
+        return self._stream is not None and self._stream.wants_write(bool(self._outbox))
 
     def post(self, calls: Sequence[Syscall]) -> list[int] | Lost:
         """Queue calls, on a new connection if need be; returns their numbers, or why not."""
-        if self._socket is None and (failed := self._open()) is not None:
+        if self._stream is None and (failed := self._open()) is not None:
             return failed
         numbers = []
         for call in calls:
@@ -69,33 +71,33 @@ class Link:
 
     def flush(self) -> None:
         """Send as much as the socket takes now."""
-        while self._outbox and self._socket is not None:
+        while self._stream is not None and self._stream.wants_write(bool(self._outbox)):
             try:
-                sent = self._socket.send(self._outbox)
+                sent = self._stream.send(self._outbox)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                self.receive()  # What the daemon said before it closed explains more.
-                self.drop(f"The connection to {self.path} was lost: {error.strerror}.")
+                if self._stream.established:
+                    self.receive()  # What the daemon said before it closed explains more.
+                self._fail(error)
                 return
             del self._outbox[:sent]
 
     def receive(self) -> None:
         """Take in what has arrived."""
-        while self._socket is not None:
+        while self._stream is not None:
             try:
-                data, fds, flags, _ = socket.recv_fds(
-                    self._socket, RECEIVE_BYTES, FDS_UNCLAIMED_MAX, socket.MSG_CMSG_CLOEXEC
-                )
+                data, fds, truncated = self._stream.receive()
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                self.drop(f"The connection to {self.path} was lost: {error.strerror}.")
+                self._fail(error)
                 return
             if not data:
-                self.drop(f"The daemon at {self.path} closed the connection.")
+                self.drop(f"The daemon at {self.address} closed the connection.")
                 return
-            self._take(data, fds, truncated=bool(flags & socket.MSG_CTRUNC))
+            self._ever_open = True
+            self._take(data, fds, truncated=truncated)
             if len(data) < RECEIVE_BYTES:
                 return
 
@@ -105,7 +107,7 @@ class Link:
 
     def collect(self, numbers: Sequence[int]) -> list[Outcome]:
         """Take the outcomes of these calls; one without is late, and given up."""
-        late = Lost(f"The daemon at {self.path} did not answer in time.", late=True)
+        late = Lost(f"The daemon at {self.address} did not answer in time.", late=True)
         self.abandon([number for number in numbers if number not in self._outcomes])
         return [self._outcomes.pop(number, late) for number in numbers]
 
@@ -119,34 +121,45 @@ class Link:
             elif not isinstance(outcome, Lost) and outcome.fd is not None:
                 os.close(outcome.fd)
 
-    def drop(self, why: str, *, final: bool = False) -> None:
-        """End the connection; every call without an answer is lost."""
-        if self._socket is None:
+    def drop(self, why: str, *, final: bool = False, sent: bool = True) -> None:
+        """End the connection; every call without an answer is lost. sent: some may have arrived."""
+        if self._stream is None:
             return
-        self._socket.close()
-        self._socket = None
+        self._stream.close()
+        self._stream = None
         self._outbox.clear()
         for number in self._protocol.pending:
-            self._outcomes[number] = Lost(why, final=final)
+            self._outcomes[number] = Lost(why, final=final, sent=sent)
             self._end_span(number, "lost")
         self._protocol.end()
 
     def _open(self) -> Lost | None:
-        fresh = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            fresh.setblocking(False)
-            fresh.connect(os.fspath(self.path))
+            fresh = open_stream(self.address)
         except BlockingIOError:
-            fresh.close()
-            return Lost(f"The daemon at {self.path} takes no more connections now.", sent=False)
+            return Lost(f"The daemon at {self.address} takes no more connections now.", sent=False)
+        except Unwelcome as error:
+            return Lost(str(error), sent=False, final=True)
         except OSError as error:
-            fresh.close()
-            why = f"No daemon answers at {self.path}: {error.strerror or error}."
-            return Lost(why, sent=False, final=not self._ever_open)
-        self._socket = fresh
-        self._ever_open = True
-        self._protocol = Protocol(os.close, self._protocol.next)
+            return Lost(self._no_answer(error), sent=False, final=not self._ever_open)
+        self._stream = fresh
+        self._ever_open |= fresh.established
+        self._protocol = Protocol(os.close, self._protocol.next, fresh.reply_bytes_max)
         return None
+
+    def _fail(self, error: OSError) -> None:
+        """The stream is of no more use; say what that means for the calls."""
+        if self._stream is None:
+            return
+        if isinstance(error, Unwelcome):
+            self.drop(str(error), final=True, sent=False)
+        elif self._stream.established:
+            self.drop(f"The connection to {self.address} was lost: {error.strerror}.")
+        else:
+            self.drop(self._no_answer(error), final=not self._ever_open, sent=False)
+
+    def _no_answer(self, error: OSError) -> str:
+        return f"No daemon answers at {self.address}: {error.strerror or error}."
 
     def _take(self, data: bytes, fds: list[int], *, truncated: bool) -> None:
         try:
@@ -154,7 +167,7 @@ class Link:
                 raise ProtocolError("file descriptors were cut off")
             found = self._protocol.feed(data, fds)
         except ProtocolError as error:
-            self.drop(f"{self.path} does not speak the kernel's protocol: {error}.", final=True)
+            self.drop(f"{self.address} does not speak the kernel's protocol: {error}.", final=True)
             return
         for message in found:
             if isinstance(message, JobEvent):

@@ -52,11 +52,17 @@ class Protocol:
 
     close_fd: disposes of a descriptor whose answer nobody waits for (`os.close`).
     first: the number of the first call, so that numbers go on over several connections.
+    reply_bytes_max: of one answer.
     """
 
-    def __init__(self, close_fd: Callable[[int], None], first: int = 1) -> None:
+    def __init__(
+        self,
+        close_fd: Callable[[int], None],
+        first: int = 1,
+        reply_bytes_max: int = REPLY_BYTES_MAX,
+    ) -> None:
         self._close_fd = close_fd
-        self._scanner = Scanner(REPLY_BYTES_MAX)
+        self._scanner = Scanner(reply_bytes_max)
         self._pending: dict[int, Syscall] = {}
         self._abandoned: set[int] = set()
         self._fds: deque[int] = deque()

@@ -19,13 +19,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack
 
 from runtime.client import operations as ops
-from runtime.client.address import socket_path
+from runtime.client.address import Remote, address_of
 from runtime.client.errors import QmkError
 from runtime.client.exchange import Exchange, Lost, Outcome, Pause, Steps, one, perform, reply_of
 from runtime.client.link import Link
 from runtime.client.operations import PROGRAM_RIGHTS, TIMEOUT_S, PolicyOptions, Progress
 from runtime.client.programs import Program
 from runtime.client.protocol import Settled
+from runtime.client.stream import Facts
 from runtime.client.tracing import spans_of
 from syscalls.channel import (
     ChanClosed,
@@ -70,7 +71,8 @@ T = TypeVar("T")
 class Client:
     """A session with the kernel, over one connection that is made again when it is lost.
 
-    socket: where the daemon listens; by default as `runtime.client.address` says.
+    socket: where the daemon listens; by default as `runtime.client.address` says. remote: instead,
+        `HOST:PORT` that serves it over TLS, or a `Remote` that says more; see docs/remote.md.
     timeout: seconds for one call, resending included; None for no limit. Waiting for a job has
         no limit but the one it is given.
     rights: capabilities to ask for. tenant_id: the tenant to act for, the caller's own by default.
@@ -83,8 +85,9 @@ class Client:
 
     def __init__(
         self,
-        socket: str | os.PathLike[str] | None = None,
+        socket: str | os.PathLike[str] | Remote | None = None,
         *,
+        remote: Remote | str | None = None,
         timeout: float | None = TIMEOUT_S,
         rights: Sequence[str] = PROGRAM_RIGHTS,
         tenant_id: str | None = None,
@@ -92,11 +95,14 @@ class Client:
         tracer: Any = None,
     ) -> None:
         self.settings = ops.Settings(
-            socket=socket_path(socket), timeout=timeout, rights=rights, tenant_id=tenant_id
+            address=address_of(socket, remote),
+            timeout=timeout,
+            rights=rights,
+            tenant_id=tenant_id,
         )
         self._listeners = ops.Listeners()
         self._spans = spans_of(tracer)
-        self._link = Link(self.settings.socket, self._listeners.hear, self._spans)
+        self._link = Link(self.settings.address, self._listeners.hear, self._spans)
         self._session = session
         self._keep_session = session is not None
         self._closed = False
@@ -134,6 +140,11 @@ class Client:
                 self.close_session(timeout=ops.CLOSE_S)
         self._closed = True
         self._link.drop("The client was closed.")
+
+    def remote_facts(self) -> Facts | None:
+        """What the connection to another host agreed; None without one, or on this host."""
+        stream = self._link.stream
+        return None if stream is None else stream.facts()
 
     def close_session(self, timeout: float | None = None) -> SessionClosed:
         """End the session: its jobs are cancelled, all it holds is released."""

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from runtime.client import Client
-from runtime.client.address import socket_path
+from runtime.client.address import (
+    REMOTE_VARIABLE,
+    Address,
+    TlsMode,
+    address_of,
+    remote_address,
+)
 from runtime.client.operations import TIMEOUT_S, PolicyOptions
 from runtime.client.programs import from_text, graph_json
 from runtime.client.tracing import Spans
@@ -33,6 +40,7 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="the daemon's socket (default: $QMK_SOCKET, the user's own, the system's)",
     )
+    add_remote(parser)
     parser.add_argument(
         "--no-session-cache",
         action="store_true",
@@ -45,6 +53,24 @@ def add_one(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument(what, metavar=what.upper())
     add_json(parser)
     add_connection(parser)
+
+
+def add_remote(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--remote",
+        metavar="HOST[:PORT]",
+        help="a daemon on another host, by its `qmkctl serve-remote` (default: $QMK_REMOTE)",
+    )
+    parser.add_argument(
+        "--credentials",
+        metavar="DIR",
+        help="with --remote: certificates (default: $QMK_REMOTE_CREDENTIALS, ~/.config/qmk/remote)",
+    )
+    parser.add_argument(
+        "--tls-mode",
+        choices=[each.value for each in TlsMode],
+        help="with --remote: the cryptography to insist on (default: hybrid)",
+    )
 
 
 Action = tuple[str, str, Callable[[argparse.ArgumentParser], object]]
@@ -121,8 +147,18 @@ def file_json(file: str, options: argparse.Namespace | None = None) -> bytes:
     return graph_json(Path(file))
 
 
-def socket_of(options: argparse.Namespace) -> Path:
-    return socket_path(options.socket)
+def server_of(options: argparse.Namespace) -> Address:
+    """Where the daemon is that the options of `add_connection` name. Raises Trouble."""
+    remote = options.remote or (None if options.socket else os.environ.get(REMOTE_VARIABLE))
+    try:
+        if remote:
+            mode = options.tls_mode or TlsMode.HYBRID
+            return address_of(options.socket, remote_address(remote, options.credentials, mode))
+        if options.credentials or options.tls_mode:
+            raise ValueError("--credentials and --tls-mode are for --remote.")
+        return address_of(options.socket)
+    except ValueError as error:
+        raise Trouble(Exit.USAGE, str(error)) from error
 
 
 def client_of(
@@ -130,7 +166,7 @@ def client_of(
 ) -> AbstractContextManager[Client]:
     """The client that the options ask for."""
     cached = not options.no_session_cache
-    return open_client(socket_of(options), cached=cached, timeout=timeout, spans=spans)
+    return open_client(server_of(options), cached=cached, timeout=timeout, spans=spans)
 
 
 def number(text: str, above: float, most: float, unit: str = "") -> float:

@@ -56,7 +56,10 @@ def print_error(error: Exception, *, as_json: bool) -> None:
 def _sentence(error: Exception) -> str:
     """What a person reads: where it helps, with what to do next."""
     if isinstance(error, errors.Unreachable):
-        return f"{error}\nqmkctl: `qmkctl doctor` says what to do; --socket names another socket."
+        return (
+            f"{error}\nqmkctl: `qmkctl doctor`, on the daemon's host, says what to do; "
+            "--socket and --remote name another daemon."
+        )
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}."
     return str(error)

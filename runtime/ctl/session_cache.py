@@ -1,4 +1,4 @@
-"""The session that `qmkctl` keeps from one invocation to the next, one file per socket.
+"""The session that `qmkctl` keeps from one invocation to the next, one file per daemon.
 
 The file lies in $XDG_RUNTIME_DIR/qmkctl, else ~/.cache/qmkctl, readable by its owner alone. It is
 locked while it is read and while a session is opened, so that two invocations share one.
@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from runtime.client import Client, errors
+from runtime.client.address import Address
 from runtime.client.operations import PROGRAM_RIGHTS, TIMEOUT_S
 from runtime.client.tracing import Spans
 from runtime.ctl.exits import Exit, Trouble
@@ -46,9 +47,13 @@ def cache_folder() -> Path:
     return Path(base) / "qmkctl"
 
 
-def cache_file(socket: Path) -> Path:
-    """The file for one socket."""
-    return cache_folder() / f"{sha256(os.fsencode(socket.absolute())).hexdigest()[:32]}.json"
+def cache_file(address: Address) -> Path:
+    """The file for one daemon; of one on another host, for one set of credentials."""
+    if isinstance(address, Path):
+        name = os.fsencode(address.absolute())
+    else:
+        name = f"{address} ".encode() + os.fsencode(address.credentials.absolute())
+    return cache_folder() / f"{sha256(name).hexdigest()[:32]}.json"
 
 
 @contextmanager
@@ -80,7 +85,7 @@ def _read(fd: int) -> Session | None:
 
 @contextmanager
 def open_client(
-    socket: Path,
+    address: Address,
     *,
     cached: bool,
     timeout: float | None = TIMEOUT_S,
@@ -88,31 +93,31 @@ def open_client(
 ) -> Iterator[Client]:
     """A client whose session outlives it; a session of its own where it is not to be cached."""
     if not cached:
-        with Client(socket, timeout=timeout, rights=RIGHTS, tracer=spans) as client:
+        with Client(address, timeout=timeout, rights=RIGHTS, tracer=spans) as client:
             yield client
         return
-    with _locked(cache_file(socket)) as fd:
-        session = _living(socket, _read(fd), timeout)
+    with _locked(cache_file(address)) as fd:
+        session = _living(address, _read(fd), timeout)
         if session is None:
-            session = _keep(fd, socket, RIGHTS, timeout)
-    with Client(socket, timeout=timeout, session=session, tracer=spans) as client:
+            session = _keep(fd, address, RIGHTS, timeout)
+    with Client(address, timeout=timeout, session=session, tracer=spans) as client:
         yield client
 
 
-def reopen(socket: Path, capabilities: Sequence[str]) -> Session:
+def reopen(address: Address, capabilities: Sequence[str]) -> Session:
     """Keep a session that holds these delegated capabilities too; the one before is closed."""
-    with _locked(cache_file(socket)) as fd:
-        before = _living(socket, _read(fd), TIMEOUT_S)
-        session = _keep(fd, socket, (*RIGHTS, *capabilities), TIMEOUT_S)
+    with _locked(cache_file(address)) as fd:
+        before = _living(address, _read(fd), TIMEOUT_S)
+        session = _keep(fd, address, (*RIGHTS, *capabilities), TIMEOUT_S)
     if before is not None:
-        with Client(socket, session=before) as client:
+        with Client(address, session=before) as client:
             client.close_session()
     return session
 
 
-def _keep(fd: int, socket: Path, rights: Sequence[str], timeout: float | None) -> Session:
+def _keep(fd: int, address: Address, rights: Sequence[str], timeout: float | None) -> Session:
     """Open a session that outlives its client, and write it down."""
-    with Client(socket, timeout=timeout) as client:
+    with Client(address, timeout=timeout) as client:
         session = client.call(NegotiateCaps(requested=[str(right) for right in rights]))
     assert isinstance(session, Session)
     os.ftruncate(fd, 0)
@@ -120,11 +125,11 @@ def _keep(fd: int, socket: Path, rights: Sequence[str], timeout: float | None) -
     return session
 
 
-def _living(socket: Path, session: Session | None, timeout: float | None) -> Session | None:
+def _living(address: Address, session: Session | None, timeout: float | None) -> Session | None:
     """The session, if the kernel still knows it."""
     if session is None:
         return None
-    with Client(socket, timeout=timeout, session=session) as client:
+    with Client(address, timeout=timeout, session=session) as client:
         try:
             client.telemetry()
         except errors.Refused as refusal:
@@ -134,6 +139,6 @@ def _living(socket: Path, session: Session | None, timeout: float | None) -> Ses
     return session
 
 
-def forget(socket: Path) -> None:
-    """Remove the file for this socket, if there is one."""
-    cache_file(socket).unlink(missing_ok=True)
+def forget(address: Address) -> None:
+    """Remove the file for this daemon, if there is one."""
+    cache_file(address).unlink(missing_ok=True)

@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "runtime.client": {
         "msgspec", "numpy", "trio", "syscalls", "qvm", "rich", "matplotlib", "opentelemetry",
+        "runtime.remote.stream",
     },
     # The store for S3 is loaded where it is configured.
     "runtime.attest": {

@@ -152,12 +152,12 @@ def rested(client: Client, rng: random.Random, home: Home) -> None:
 def linked(client: Client, rng: random.Random, home: Home) -> None:
     """A channel to a qubit of another session, by its owner's consent, and a program over it."""
     to = TenantId("linked")
-    with Client(client.settings.socket, rights=RIGHTS, tenant_id="lender") as far:
+    with Client(client.settings.address, rights=RIGHTS, tenant_id="lender") as far:
         (theirs,) = far.alloc(1, "logical:ideal")
         lend = Delegate(session_id=far.session_id, rights=[Right.LINK], tenant_id=to)
         given = far.call(lend)
         rights = [*RIGHTS, given.capability_id]  # type: ignore[attr-defined]
-        with Client(client.settings.socket, rights=rights, tenant_id=to) as near:
+        with Client(client.settings.address, rights=rights, tenant_id=to) as near:
             (mine,) = near.alloc(1, "logical:ideal")
             chan = near.open_chan(mine, theirs, fidelity=0.9).channel_id
             counts = near.run(over(chan, mine, theirs), shots=200).counts

@@ -95,7 +95,7 @@ def _delegate(client: Client, options: argparse.Namespace) -> Delegated:
 
 
 def _use(options: argparse.Namespace) -> Exit:
-    session = reopen(common.socket_of(options), options.capability)
+    session = reopen(common.server_of(options), options.capability)
     refused = [name for name in options.capability if name in session.denied]
     if options.json:
         print_json(session)

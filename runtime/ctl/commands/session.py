@@ -23,7 +23,7 @@ def execute(options: argparse.Namespace) -> Exit:
         session = client.session
         if options.what == "close":
             closed = client.close_session()
-            forget(common.socket_of(options))
+            forget(common.server_of(options))
             if options.json:
                 print_json(closed)
             else:
