@@ -27,13 +27,19 @@ _shtab_qmkctl_commands() {
     explain:'say how a program would be run, and what that should cost'
     faults:'list what is wrong with the machine; inject faults, to rehearse, and clear them (CAP_ADMIN)'
     jobs:'list the jobs of qmkctl'"'"'s session'
+    keys:'list, make, rotate, revoke, back up and audit the signer'"'"'s keys'
+    ledger:'the ledger: prove that something is in it, verify a proof or all of it, read its end'
+    manifest:'signed manifests of runs: sign, list, show, verify, run again, make bundles'
     mapping:'say which physical qubits carry a job'"'"'s virtual ones (CAP_DEBUG)'
     migrate:'move a job to another module at its next fence'
     release:'give held logical qubits back'
+    remote:'look at a remote connection; make, renew and revoke certificates; relay for one user'
     replay:'run a job again from its record, with the same bits, and say the new job'"'"'s name'
     restore:'go on from a checkpoint, as a new job, and say its name'
     results:'show the results of a job that is over, or write them to a file'
     run:'run a program: JSON, assembly, or a circuit; - reads standard input'
+    schedule:'choose backends and error mitigation for jobs, and say why'
+    serve-remote:'serve the daemon to clients on other hosts, over TLS 1.3 (docs/remote.md)'
     session:'show or close qmkctl'"'"'s session'
     status:'say where a job stands, or how the daemon is'
     telemetry:'show what the session uses; also a job'"'"'s cost, or the machine'"'"'s figures'
@@ -73,6 +79,81 @@ _shtab_qmkctl_faults_commands() {
   _describe 'qmkctl faults commands' _commands
 }
 
+_shtab_qmkctl_keys_commands() {
+  local _commands=(
+    audit:'what was done with keys, and whether the log is whole'
+    backup:'write all sealed keys to a file, under a passphrase'
+    certificate:'the certificate of a key as an authority, as PEM'
+    create:'make a key, in the token if it can be there'
+    list:'all keys, what protects them, and when to rotate them'
+    metrics:'what Prometheus is told'
+    public:'the public key, as PEM'
+    restore:'take in a backup'"'"'s keys'
+    revoke:'let a key be believed no more, and destroy it'
+    rewrap:'seal anew what is sealed under an older key of the signer'
+    rotate:'make a new version, and a statement that says so'
+    sign:'sign a file'
+    statements:'what was told of a key'"'"'s rotations and revocations'
+    status:'the token, the libraries, and what the kernel protects'
+    unlock:'read the PIN again, after a wrong one'
+    verify:'whether a signature of a file holds'
+  )
+  _describe 'qmkctl keys commands' _commands
+}
+
+_shtab_qmkctl_ledger_commands() {
+  local _commands=(
+    checkpoint:'print a signed checkpoint'
+    prove:'write a proof that a manifest or a leaf is in the ledger'
+    tail:'the last leaves'
+    verify:'verify a proof, or the whole ledger in a folder'
+  )
+  _describe 'qmkctl ledger commands' _commands
+}
+
+_shtab_qmkctl_manifest_commands() {
+  local _commands=(
+    bundle:'write a Sigstore bundle for other verifiers'
+    keys:'print the public keys that verify manifests and the ledger'
+    list:'manifests that are signed, and those that wait'
+    replay:'run a job again from its manifest, and compare the results'
+    show:'print a manifest'
+    sign:'have the manifest of a completed job signed'
+    verify:'verify a manifest or a bundle: signatures, mode, place in the ledger'
+  )
+  _describe 'qmkctl manifest commands' _commands
+}
+
+_shtab_qmkctl_remote_commands() {
+  local _commands=(
+    accept:'put a certificate that was requested beside its key'
+    certify:'have the signer answer a request'
+    check:'connect, and say what was agreed'
+    make:'have the signer make a key'"'"'s certificates, into a folder'
+    relay:'carry calls of remote clients that stand for you'
+    renew:'have the signer renew what is due in a folder'
+    request:'make a key, and a request to be certified elsewhere'
+    revoke:'never again believe a certificate, by its serial number'
+    show:'what a folder of credentials holds, and how long it lasts'
+  )
+  _describe 'qmkctl remote commands' _commands
+}
+
+_shtab_qmkctl_schedule_commands() {
+  local _commands=(
+    again:'decide a job elsewhere whose run failed'
+    backends:'show the catalogue, or put backends into it'
+    decide:'decide jobs, and keep the decisions'
+    explain:'why a decision came out as it did'
+    list:'the last decisions'
+    replay:'make a decision again and compare every byte'
+    reserve:'keep a backend for a tenant for some time'
+    sign:'have the decisions signed that are not'
+    verify:'check the chain of decisions and their signatures'
+  )
+  _describe 'qmkctl schedule commands' _commands
+}
+
 _shtab_qmkctl_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
 )
@@ -85,6 +166,9 @@ _shtab_qmkctl_alloc_options=(
   "--module[in which module\; any by default]:NAME:"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
   ":how many:"
   ":such as \'logical\:Surface(d\=7)\':"
@@ -111,6 +195,9 @@ _shtab_qmkctl_cancel_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
   ":JOB:"
 )
@@ -136,6 +223,9 @@ _shtab_qmkctl_caps_delegate_options=(
   "--channels[of a share]:N:"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
   ":TENANT:"
   "(*):CAP_NAME:(CAP_ALLOC CAP_LINK CAP_TELEPORT CAP_MAGIC CAP_CHECKPOINT CAP_MIGRATE CAP_DELEGATE CAP_DEBUG CAP_ADMIN)"
@@ -148,6 +238,9 @@ _shtab_qmkctl_caps_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
 )
 
@@ -158,6 +251,9 @@ _shtab_qmkctl_caps_revoke_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
   ":CAPABILITY:"
 )
@@ -169,6 +265,9 @@ _shtab_qmkctl_caps_use_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
   "(*):CAPABILITY:"
 )
@@ -187,6 +286,9 @@ _shtab_qmkctl_chan_close_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
   ":CHANNEL:"
 )
@@ -200,6 +302,9 @@ _shtab_qmkctl_chan_open_options=(
   "--type[how its pairs are purified]:type:(BBPSSW DEJMPS)"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
   ":HANDLE:"
   ":HANDLE:"
@@ -212,6 +317,9 @@ _shtab_qmkctl_chan_status_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
   ":CHANNEL:"
 )
@@ -224,6 +332,9 @@ _shtab_qmkctl_checkpoint_options=(
   "--rollback[rather at the fence before, where that can be done]"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
   ":JOB:"
 )
@@ -236,6 +347,9 @@ _shtab_qmkctl_checkpoints_options=(
   "--drop[CHECKPOINT]:CHECKPOINT:"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
 )
 
@@ -282,6 +396,9 @@ _shtab_qmkctl_discover_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
 )
 
@@ -324,6 +441,9 @@ _shtab_qmkctl_events_options=(
   "--follow[go on until interrupted, not until the jobs there are now are over]"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
   ":this one\; with CAP_ADMIN, of any session:"
 )
@@ -348,6 +468,9 @@ _shtab_qmkctl_explain_options=(
   "--raise-distance[larger codes while the machine errs more often than it should]"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
   ":\*.qvm.json, \*.qvm assembly, a circuit (\*.qasm ...), or -:"
 )
@@ -366,6 +489,9 @@ _shtab_qmkctl_faults_clear_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
   ":FAULT:"
 )
@@ -380,6 +506,9 @@ _shtab_qmkctl_faults_inject_options=(
   "--for[end after so many of the machine\'s cycles\; until cleared by default]:CYCLES:"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
   ":calibration, module, link, decoder, factory:(calibration module link decoder factory)"
   "(*)::a module, or a link\'s two:"
@@ -392,6 +521,9 @@ _shtab_qmkctl_faults_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
 )
 
@@ -402,16 +534,420 @@ _shtab_qmkctl_jobs_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
 )
 
 # guard to ensure default positional specs are added only once per session
 _shtab_qmkctl_jobs_defaults_added=0
 
+_shtab_qmkctl_keys_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_keys_defaults_added=0
+
+_shtab_qmkctl_keys_audit_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--last[default\: 20]:N:"
+  "--verify[check the chain from its start]"
+  "--head[with --state-dir\: a head kept elsewhere, so that a log cut off at its end is found]:N:HEX:"
+  "--state-dir[check the files there, and ask no signer\; implies --verify]:DIR:"
+  "--json[write one JSON object]"
+  "--socket[the signer\'s socket (default\: \$QMK_SIGNER_SOCKET, the user\'s own, the system\'s)]:PATH:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_keys_audit_defaults_added=0
+
+_shtab_qmkctl_keys_backup_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--passphrase-file[its first line seals the backup\; 16 bytes at least]:FILE:"
+  "--json[write one JSON object]"
+  "--socket[the signer\'s socket (default\: \$QMK_SIGNER_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  ":the backup\; must not exist yet:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_keys_backup_defaults_added=0
+
+_shtab_qmkctl_keys_certificate_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[write one JSON object]"
+  "--socket[the signer\'s socket (default\: \$QMK_SIGNER_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  ":KEY:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_keys_certificate_defaults_added=0
+
+_shtab_qmkctl_keys_create_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--algorithm[Ed25519, ES256, ML-DSA-44\/65\/87, SLH-DSA-SHA2-128s, ML-KEM-768, X-Wing]:NAME:"
+  "--provider[insist on one\: pkcs11, cryptography, liboqs]:provider:"
+  "--protection[insist on it\; refused where it cannot be had]:protection:(hsm hsm-wrapped software)"
+  "--json[write one JSON object]"
+  "--socket[the signer\'s socket (default\: \$QMK_SIGNER_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  ":KEY:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_keys_create_defaults_added=0
+
+_shtab_qmkctl_keys_list_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[write one JSON object]"
+  "--socket[the signer\'s socket (default\: \$QMK_SIGNER_SOCKET, the user\'s own, the system\'s)]:PATH:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_keys_list_defaults_added=0
+
+_shtab_qmkctl_keys_metrics_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[write one JSON object]"
+  "--socket[the signer\'s socket (default\: \$QMK_SIGNER_SOCKET, the user\'s own, the system\'s)]:PATH:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_keys_metrics_defaults_added=0
+
+_shtab_qmkctl_keys_public_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--version[N]:N:"
+  "--json[write one JSON object]"
+  "--socket[the signer\'s socket (default\: \$QMK_SIGNER_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  ":KEY:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_keys_public_defaults_added=0
+
+_shtab_qmkctl_keys_restore_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--passphrase-file[its first line seals the backup\; 16 bytes at least]:FILE:"
+  "--json[write one JSON object]"
+  "--socket[the signer\'s socket (default\: \$QMK_SIGNER_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  ":the backup:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_keys_restore_defaults_added=0
+
+_shtab_qmkctl_keys_revoke_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--reason[for everybody to read]:reason:"
+  "--version[this one (default\: all)]:N:"
+  "--without-root[leave out the root\'s signature]"
+  "--json[write one JSON object]"
+  "--socket[the signer\'s socket (default\: \$QMK_SIGNER_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  ":KEY:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_keys_revoke_defaults_added=0
+
+_shtab_qmkctl_keys_rewrap_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[write one JSON object]"
+  "--socket[the signer\'s socket (default\: \$QMK_SIGNER_SOCKET, the user\'s own, the system\'s)]:PATH:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_keys_rewrap_defaults_added=0
+
+_shtab_qmkctl_keys_rotate_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--without-root[leave out the root\'s signature]"
+  "--json[write one JSON object]"
+  "--socket[the signer\'s socket (default\: \$QMK_SIGNER_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  ":KEY:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_keys_rotate_defaults_added=0
+
+_shtab_qmkctl_keys_sign_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--out[the bare signature goes here]:FILE:"
+  "--json[write one JSON object]"
+  "--socket[the signer\'s socket (default\: \$QMK_SIGNER_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  ":KEY:"
+  ":what to sign:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_keys_sign_defaults_added=0
+
+_shtab_qmkctl_keys_statements_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[write one JSON object]"
+  "--socket[the signer\'s socket (default\: \$QMK_SIGNER_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  ":KEY:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_keys_statements_defaults_added=0
+
+_shtab_qmkctl_keys_status_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[write one JSON object]"
+  "--socket[the signer\'s socket (default\: \$QMK_SIGNER_SOCKET, the user\'s own, the system\'s)]:PATH:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_keys_status_defaults_added=0
+
+_shtab_qmkctl_keys_unlock_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[write one JSON object]"
+  "--socket[the signer\'s socket (default\: \$QMK_SIGNER_SOCKET, the user\'s own, the system\'s)]:PATH:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_keys_unlock_defaults_added=0
+
+_shtab_qmkctl_keys_verify_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--version[N]:N:"
+  "--json[write one JSON object]"
+  "--socket[the signer\'s socket (default\: \$QMK_SIGNER_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  ":KEY:"
+  ":what was signed:"
+  ":the bare signature:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_keys_verify_defaults_added=0
+
+_shtab_qmkctl_ledger_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_ledger_defaults_added=0
+
+_shtab_qmkctl_ledger_checkpoint_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--size[of so many leaves]:size:"
+  "--dir[read the folder that the follower keeps]:DIR:"
+  "--attest[the follower\'s socket (default\: \$QMK_ATTEST_SOCKET, the system\'s)]:SOCKET:"
+  "--keys[public keys to believe (default\: those that the follower tells)]:FILE:"
+  "--json[write one JSON object]"
+  "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
+  "--no-session-cache[open a session for this command alone\; its jobs end with it]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_ledger_checkpoint_defaults_added=0
+
+_shtab_qmkctl_ledger_prove_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--size[in the head of so many leaves]:size:"
+  "--out[default\: print it]:FILE.tlog-proof:"
+  "--spicy[as torchwood\'s spicy reads it]"
+  "--dir[read the folder that the follower keeps]:DIR:"
+  "--attest[the follower\'s socket (default\: \$QMK_ATTEST_SOCKET, the system\'s)]:SOCKET:"
+  "--keys[public keys to believe (default\: those that the follower tells)]:FILE:"
+  "--json[write one JSON object]"
+  "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
+  "--no-session-cache[open a session for this command alone\; its jobs end with it]"
+  ":a job\'s manifest, or a leaf by number:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_ledger_prove_defaults_added=0
+
+_shtab_qmkctl_ledger_tail_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--last[N]:N:"
+  "--dir[read the folder that the follower keeps]:DIR:"
+  "--attest[the follower\'s socket (default\: \$QMK_ATTEST_SOCKET, the system\'s)]:SOCKET:"
+  "--keys[public keys to believe (default\: those that the follower tells)]:FILE:"
+  "--json[write one JSON object]"
+  "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
+  "--no-session-cache[open a session for this command alone\; its jobs end with it]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_ledger_tail_defaults_added=0
+
+_shtab_qmkctl_ledger_verify_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--leaf[of which the proof must be]:FILE:"
+  "--since[that the folder must have grown out of]:CHECKPOINT:"
+  "*--witness[VKEY]:VKEY:"
+  "--quorum[of these (default\: all)]:quorum:"
+  "--dir[read the folder that the follower keeps]:DIR:"
+  "--attest[the follower\'s socket (default\: \$QMK_ATTEST_SOCKET, the system\'s)]:SOCKET:"
+  "--keys[public keys to believe (default\: those that the follower tells)]:FILE:"
+  "--json[write one JSON object]"
+  "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
+  "--no-session-cache[open a session for this command alone\; its jobs end with it]"
+  ":FILE.tlog-proof:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_ledger_verify_defaults_added=0
+
+_shtab_qmkctl_manifest_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_manifest_defaults_added=0
+
+_shtab_qmkctl_manifest_bundle_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--dir[read the folder that the follower keeps]:DIR:"
+  "--attest[the follower\'s socket (default\: \$QMK_ATTEST_SOCKET, the system\'s)]:SOCKET:"
+  "--keys[public keys to believe (default\: those that the follower tells)]:FILE:"
+  "--algorithm[algorithm]:algorithm:(ed25519 mldsa65 p256)"
+  "--out[FILE]:FILE:"
+  "--key-out[its public key, PEM]:FILE:"
+  "--json[write one JSON object]"
+  "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
+  "--no-session-cache[open a session for this command alone\; its jobs end with it]"
+  ":a job, or a file of its manifest:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_manifest_bundle_defaults_added=0
+
+_shtab_qmkctl_manifest_keys_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--dir[read the folder that the follower keeps]:DIR:"
+  "--attest[the follower\'s socket (default\: \$QMK_ATTEST_SOCKET, the system\'s)]:SOCKET:"
+  "--keys[public keys to believe (default\: those that the follower tells)]:FILE:"
+  "--json[write one JSON object]"
+  "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
+  "--no-session-cache[open a session for this command alone\; its jobs end with it]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_manifest_keys_defaults_added=0
+
+_shtab_qmkctl_manifest_list_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--dir[read the folder that the follower keeps]:DIR:"
+  "--attest[the follower\'s socket (default\: \$QMK_ATTEST_SOCKET, the system\'s)]:SOCKET:"
+  "--keys[public keys to believe (default\: those that the follower tells)]:FILE:"
+  "--json[write one JSON object]"
+  "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
+  "--no-session-cache[open a session for this command alone\; its jobs end with it]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_manifest_list_defaults_added=0
+
+_shtab_qmkctl_manifest_replay_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--dir[read the folder that the follower keeps]:DIR:"
+  "--attest[the follower\'s socket (default\: \$QMK_ATTEST_SOCKET, the system\'s)]:SOCKET:"
+  "--keys[public keys to believe (default\: those that the follower tells)]:FILE:"
+  "--program[submit this again (default\: the daemon\'s own record)]:PROGRAM:"
+  "--json[write one JSON object]"
+  "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
+  "--no-session-cache[open a session for this command alone\; its jobs end with it]"
+  ":a job, or a file of its manifest:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_manifest_replay_defaults_added=0
+
+_shtab_qmkctl_manifest_show_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--dir[read the folder that the follower keeps]:DIR:"
+  "--attest[the follower\'s socket (default\: \$QMK_ATTEST_SOCKET, the system\'s)]:SOCKET:"
+  "--keys[public keys to believe (default\: those that the follower tells)]:FILE:"
+  "--yaml[as YAML]"
+  "--envelope[the signed bytes, as they are]"
+  "--json[write one JSON object]"
+  "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
+  "--no-session-cache[open a session for this command alone\; its jobs end with it]"
+  ":a job, or a file of its manifest:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_manifest_show_defaults_added=0
+
+_shtab_qmkctl_manifest_sign_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--em-method[how errors were mitigated, you say]:NAME:"
+  "--em-version[of that method]:VERSION:"
+  "--dir[read the folder that the follower keeps]:DIR:"
+  "--attest[the follower\'s socket (default\: \$QMK_ATTEST_SOCKET, the system\'s)]:SOCKET:"
+  "--keys[public keys to believe (default\: those that the follower tells)]:FILE:"
+  "--json[write one JSON object]"
+  "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
+  "--no-session-cache[open a session for this command alone\; its jobs end with it]"
+  ":JOB:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_manifest_sign_defaults_added=0
+
+_shtab_qmkctl_manifest_verify_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--dir[read the folder that the follower keeps]:DIR:"
+  "--attest[the follower\'s socket (default\: \$QMK_ATTEST_SOCKET, the system\'s)]:SOCKET:"
+  "--keys[public keys to believe (default\: those that the follower tells)]:FILE:"
+  "--mode[what must be met (default\: its own mode)]:mode:(classical hybrid pqc-required)"
+  "--tenant[whose it must be]:tenant:"
+  "--job[of which job it must be]:job:"
+  "--proof[a .tlog-proof of it]:FILE:"
+  "--json[write one JSON object]"
+  "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
+  "--no-session-cache[open a session for this command alone\; its jobs end with it]"
+  ":a job, or a file of its manifest:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_manifest_verify_defaults_added=0
+
 _shtab_qmkctl_mapping_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
   ":JOB:"
 )
@@ -423,6 +959,9 @@ _shtab_qmkctl_migrate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
   ":JOB:"
   ":MODULE:"
@@ -435,6 +974,9 @@ _shtab_qmkctl_release_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
   "(*):HANDLE:"
 )
@@ -442,10 +984,125 @@ _shtab_qmkctl_release_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_qmkctl_release_defaults_added=0
 
+_shtab_qmkctl_remote_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_remote_defaults_added=0
+
+_shtab_qmkctl_remote_accept_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--credentials[the folder (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--json[write one JSON object]"
+  ":the certificate, \*.crt:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_remote_accept_defaults_added=0
+
+_shtab_qmkctl_remote_certify_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--name[who sent it\: this is what is certified]:NAME:"
+  "*--host[for a server\: its names]:HOST:"
+  "--out[default\: FILE with .crt]:FILE:"
+  "--days[default\: 7]:N:"
+  "--signer[the signer\'s socket]:PATH:"
+  "--json[write one JSON object]"
+  ":the request, \*.csr:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_remote_certify_defaults_added=0
+
+_shtab_qmkctl_remote_check_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
+  "--no-session-cache[open a session for this command alone\; its jobs end with it]"
+  "--json[write one JSON object]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_remote_check_defaults_added=0
+
+_shtab_qmkctl_remote_make_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "*--host[it is for a server of this name or address\; may be given several times]:HOST:"
+  "*--kind[default\: one of each\; may be given several times]:kind:(ES256 ML-DSA-65)"
+  "--days[default\: 7]:N:"
+  "--credentials[the folder (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--signer[the signer\'s socket]:PATH:"
+  "--json[write one JSON object]"
+  ":whom the certificate names:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_remote_make_defaults_added=0
+
+_shtab_qmkctl_remote_relay_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "*--for-user[whose \`qmkctl serve-remote\` may hand clients on\; may be given several times]:USER:"
+  "--listen[default\: as serve-remote looks]:PATH:"
+  "--socket[the daemon\'s (default\: as qmkctl finds)]:PATH:"
+  "--json[write one JSON object]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_remote_relay_defaults_added=0
+
+_shtab_qmkctl_remote_renew_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--all[also what is not due yet]"
+  "--credentials[the folder (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--signer[the signer\'s socket]:PATH:"
+  "--json[write one JSON object]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_remote_renew_defaults_added=0
+
+_shtab_qmkctl_remote_request_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "*--host[it is for a server of this name or address\; may be given several times]:HOST:"
+  "*--kind[default\: one of each\; may be given several times]:kind:(ES256 ML-DSA-65)"
+  "--credentials[the folder (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--json[write one JSON object]"
+  ":whom the certificate names:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_remote_request_defaults_added=0
+
+_shtab_qmkctl_remote_revoke_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--why[kept beside it]:TEXT:"
+  "--credentials[the folder (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--json[write one JSON object]"
+  ":in hexadecimal, as \`show\` and logs say:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_remote_revoke_defaults_added=0
+
+_shtab_qmkctl_remote_show_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--credentials[the folder (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--json[write one JSON object]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_remote_show_defaults_added=0
+
 _shtab_qmkctl_replay_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
   ":JOB:"
 )
@@ -457,6 +1114,9 @@ _shtab_qmkctl_restore_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
   ":CHECKPOINT:"
 )
@@ -470,6 +1130,9 @@ _shtab_qmkctl_results_options=(
   "--out[write every shot to a file, .npy or .csv\; absent events are 255]:FILE:"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
   ":JOB:"
 )
@@ -502,6 +1165,9 @@ _shtab_qmkctl_run_options=(
   "--key[submit once only under this key]:key:"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
   ":\*.qvm.json, \*.qvm assembly, a circuit (\*.qasm ...), or -:"
 )
@@ -509,10 +1175,140 @@ _shtab_qmkctl_run_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_qmkctl_run_defaults_added=0
 
+_shtab_qmkctl_schedule_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_schedule_defaults_added=0
+
+_shtab_qmkctl_schedule_again_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--why[what went wrong, for the record]:why:"
+  "--state[JSON\: how busy backends are, by name]:FILE:"
+  "--policy[a policy engine\'s socket]:SOCKET:"
+  "--now[reckon with this time (default\: the clock)]:TIME:"
+  "--signer[the signer\'s socket]:SOCKET:"
+  "--database[a SQLite file or postgresql\:\/\/... (default\: \$QMK_SCHEDULE_DB, or the user\'s own)]:URL:"
+  "--json[write one JSON object]"
+  ":number, id, digest, or a job\'s id:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_schedule_again_defaults_added=0
+
+_shtab_qmkctl_schedule_backends_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--ibm[the snapshots that qiskit-ibm-runtime ships]"
+  "--database[a SQLite file or postgresql\:\/\/... (default\: \$QMK_SCHEDULE_DB, or the user\'s own)]:URL:"
+  "--json[write one JSON object]"
+  ":JSON\: a list of them:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_schedule_backends_defaults_added=0
+
+_shtab_qmkctl_schedule_decide_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--scorer[scorer]:scorer:(spec-001 least-busy best-fidelity)"
+  "--state[JSON\: how busy backends are, by name]:FILE:"
+  "--policy[a policy engine\'s socket]:SOCKET:"
+  "--now[reckon with this time (default\: the clock)]:TIME:"
+  "--signer[the signer\'s socket]:SOCKET:"
+  "--database[a SQLite file or postgresql\:\/\/... (default\: \$QMK_SCHEDULE_DB, or the user\'s own)]:URL:"
+  "--json[write one JSON object]"
+  ":JSON\: a job, or a list of them:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_schedule_decide_defaults_added=0
+
+_shtab_qmkctl_schedule_explain_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--database[a SQLite file or postgresql\:\/\/... (default\: \$QMK_SCHEDULE_DB, or the user\'s own)]:URL:"
+  "--json[write one JSON object]"
+  ":number, id, digest, or a job\'s id:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_schedule_explain_defaults_added=0
+
+_shtab_qmkctl_schedule_list_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--last[N]:N:"
+  "--database[a SQLite file or postgresql\:\/\/... (default\: \$QMK_SCHEDULE_DB, or the user\'s own)]:URL:"
+  "--json[write one JSON object]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_schedule_list_defaults_added=0
+
+_shtab_qmkctl_schedule_replay_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--model[the model that was asked then]:FILE:"
+  "--database[a SQLite file or postgresql\:\/\/... (default\: \$QMK_SCHEDULE_DB, or the user\'s own)]:URL:"
+  "--json[write one JSON object]"
+  ":number, id, digest, or a job\'s id:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_schedule_replay_defaults_added=0
+
+_shtab_qmkctl_schedule_reserve_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--tenant[tenant]:tenant:"
+  "--from[TIME]:TIME:"
+  "--to[TIME]:TIME:"
+  "--database[a SQLite file or postgresql\:\/\/... (default\: \$QMK_SCHEDULE_DB, or the user\'s own)]:URL:"
+  "--json[write one JSON object]"
+  ":BACKEND:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_schedule_reserve_defaults_added=0
+
+_shtab_qmkctl_schedule_sign_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--signer[the signer\'s socket]:SOCKET:"
+  "--database[a SQLite file or postgresql\:\/\/... (default\: \$QMK_SCHEDULE_DB, or the user\'s own)]:URL:"
+  "--json[write one JSON object]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_schedule_sign_defaults_added=0
+
+_shtab_qmkctl_schedule_verify_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--signer[the signer\'s socket]:SOCKET:"
+  "--database[a SQLite file or postgresql\:\/\/... (default\: \$QMK_SCHEDULE_DB, or the user\'s own)]:URL:"
+  "--json[write one JSON object]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_schedule_verify_defaults_added=0
+
+_shtab_qmkctl_serve_remote_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--config[all of it, as TOML]:FILE:"
+  "*--listen[default\: 127.0.0.1\:7443\; may be given several times]:HOST[:PORT]:"
+  "*--admit[who has a certificate of this name may do what you may\; may be given several times]:NAME:"
+  "--socket[the daemon\'s (default\: as qmkctl finds)]:PATH:"
+  "--credentials[certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
+  "--metrics-port[serve figures for Prometheus on 127.0.0.1]:PORT:"
+  "--json[write one JSON object]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_serve_remote_defaults_added=0
+
 _shtab_qmkctl_session_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
   ":what:(show close)"
 )
@@ -525,6 +1321,9 @@ _shtab_qmkctl_status_options=(
   "--daemon[how the machine is, and what its workers are held in by (needs CAP_ADMIN)]"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
   ":JOB:"
 )
@@ -537,6 +1336,9 @@ _shtab_qmkctl_telemetry_options=(
   "--machine[also the whole machine (needs CAP_ADMIN)]"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
   ":also this job\'s cost:"
 )
@@ -551,6 +1353,9 @@ _shtab_qmkctl_top_options=(
   "--svg[look once, and draw it there]:FILE:"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
 )
 
@@ -582,6 +1387,9 @@ _shtab_qmkctl_wait_options=(
   "--plot[draw the counts]:OUT.png:"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
   "--no-session-cache[open a session for this command alone\; its jobs end with it]"
   ":JOB:"
 )
@@ -625,13 +1433,19 @@ _shtab_qmkctl() {
         explain) _arguments -C -s $_shtab_qmkctl_explain_options ;;
         faults) _shtab_qmkctl_faults ;;
         jobs) _arguments -C -s $_shtab_qmkctl_jobs_options ;;
+        keys) _shtab_qmkctl_keys ;;
+        ledger) _shtab_qmkctl_ledger ;;
+        manifest) _shtab_qmkctl_manifest ;;
         mapping) _arguments -C -s $_shtab_qmkctl_mapping_options ;;
         migrate) _arguments -C -s $_shtab_qmkctl_migrate_options ;;
         release) _arguments -C -s $_shtab_qmkctl_release_options ;;
+        remote) _shtab_qmkctl_remote ;;
         replay) _arguments -C -s $_shtab_qmkctl_replay_options ;;
         restore) _arguments -C -s $_shtab_qmkctl_restore_options ;;
         results) _arguments -C -s $_shtab_qmkctl_results_options ;;
         run) _arguments -C -s $_shtab_qmkctl_run_options ;;
+        schedule) _shtab_qmkctl_schedule ;;
+        serve-remote) _arguments -C -s $_shtab_qmkctl_serve_remote_options ;;
         session) _arguments -C -s $_shtab_qmkctl_session_options ;;
         status) _arguments -C -s $_shtab_qmkctl_status_options ;;
         telemetry) _arguments -C -s $_shtab_qmkctl_telemetry_options ;;
@@ -715,6 +1529,161 @@ _shtab_qmkctl_faults() {
         clear) _arguments -C -s $_shtab_qmkctl_faults_clear_options ;;
         inject) _arguments -C -s $_shtab_qmkctl_faults_inject_options ;;
         list) _arguments -C -s $_shtab_qmkctl_faults_list_options ;;
+      esac
+  esac
+}
+
+_shtab_qmkctl_keys() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->keys'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_qmkctl_keys_defaults_added )); then
+    if (( ${_shtab_qmkctl_keys_options[(I)${(q)one_or_more}*]} +          ${_shtab_qmkctl_keys_options[(I)${(q)remainder}*]} +          ${_shtab_qmkctl_keys_options[(I)${(q)default}]} == 0 )); then
+      _shtab_qmkctl_keys_options+=(': :_shtab_qmkctl_keys_commands' '*::: :->keys')
+    fi
+    _shtab_qmkctl_keys_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_qmkctl_keys_options
+
+  case $state in
+    keys)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_qmkctl_keys-$line[1]:"
+      case $line[1] in
+        audit) _arguments -C -s $_shtab_qmkctl_keys_audit_options ;;
+        backup) _arguments -C -s $_shtab_qmkctl_keys_backup_options ;;
+        certificate) _arguments -C -s $_shtab_qmkctl_keys_certificate_options ;;
+        create) _arguments -C -s $_shtab_qmkctl_keys_create_options ;;
+        list) _arguments -C -s $_shtab_qmkctl_keys_list_options ;;
+        metrics) _arguments -C -s $_shtab_qmkctl_keys_metrics_options ;;
+        public) _arguments -C -s $_shtab_qmkctl_keys_public_options ;;
+        restore) _arguments -C -s $_shtab_qmkctl_keys_restore_options ;;
+        revoke) _arguments -C -s $_shtab_qmkctl_keys_revoke_options ;;
+        rewrap) _arguments -C -s $_shtab_qmkctl_keys_rewrap_options ;;
+        rotate) _arguments -C -s $_shtab_qmkctl_keys_rotate_options ;;
+        sign) _arguments -C -s $_shtab_qmkctl_keys_sign_options ;;
+        statements) _arguments -C -s $_shtab_qmkctl_keys_statements_options ;;
+        status) _arguments -C -s $_shtab_qmkctl_keys_status_options ;;
+        unlock) _arguments -C -s $_shtab_qmkctl_keys_unlock_options ;;
+        verify) _arguments -C -s $_shtab_qmkctl_keys_verify_options ;;
+      esac
+  esac
+}
+
+_shtab_qmkctl_ledger() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->ledger'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_qmkctl_ledger_defaults_added )); then
+    if (( ${_shtab_qmkctl_ledger_options[(I)${(q)one_or_more}*]} +          ${_shtab_qmkctl_ledger_options[(I)${(q)remainder}*]} +          ${_shtab_qmkctl_ledger_options[(I)${(q)default}]} == 0 )); then
+      _shtab_qmkctl_ledger_options+=(': :_shtab_qmkctl_ledger_commands' '*::: :->ledger')
+    fi
+    _shtab_qmkctl_ledger_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_qmkctl_ledger_options
+
+  case $state in
+    ledger)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_qmkctl_ledger-$line[1]:"
+      case $line[1] in
+        checkpoint) _arguments -C -s $_shtab_qmkctl_ledger_checkpoint_options ;;
+        prove) _arguments -C -s $_shtab_qmkctl_ledger_prove_options ;;
+        tail) _arguments -C -s $_shtab_qmkctl_ledger_tail_options ;;
+        verify) _arguments -C -s $_shtab_qmkctl_ledger_verify_options ;;
+      esac
+  esac
+}
+
+_shtab_qmkctl_manifest() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->manifest'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_qmkctl_manifest_defaults_added )); then
+    if (( ${_shtab_qmkctl_manifest_options[(I)${(q)one_or_more}*]} +          ${_shtab_qmkctl_manifest_options[(I)${(q)remainder}*]} +          ${_shtab_qmkctl_manifest_options[(I)${(q)default}]} == 0 )); then
+      _shtab_qmkctl_manifest_options+=(': :_shtab_qmkctl_manifest_commands' '*::: :->manifest')
+    fi
+    _shtab_qmkctl_manifest_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_qmkctl_manifest_options
+
+  case $state in
+    manifest)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_qmkctl_manifest-$line[1]:"
+      case $line[1] in
+        bundle) _arguments -C -s $_shtab_qmkctl_manifest_bundle_options ;;
+        keys) _arguments -C -s $_shtab_qmkctl_manifest_keys_options ;;
+        list) _arguments -C -s $_shtab_qmkctl_manifest_list_options ;;
+        replay) _arguments -C -s $_shtab_qmkctl_manifest_replay_options ;;
+        show) _arguments -C -s $_shtab_qmkctl_manifest_show_options ;;
+        sign) _arguments -C -s $_shtab_qmkctl_manifest_sign_options ;;
+        verify) _arguments -C -s $_shtab_qmkctl_manifest_verify_options ;;
+      esac
+  esac
+}
+
+_shtab_qmkctl_remote() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->remote'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_qmkctl_remote_defaults_added )); then
+    if (( ${_shtab_qmkctl_remote_options[(I)${(q)one_or_more}*]} +          ${_shtab_qmkctl_remote_options[(I)${(q)remainder}*]} +          ${_shtab_qmkctl_remote_options[(I)${(q)default}]} == 0 )); then
+      _shtab_qmkctl_remote_options+=(': :_shtab_qmkctl_remote_commands' '*::: :->remote')
+    fi
+    _shtab_qmkctl_remote_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_qmkctl_remote_options
+
+  case $state in
+    remote)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_qmkctl_remote-$line[1]:"
+      case $line[1] in
+        accept) _arguments -C -s $_shtab_qmkctl_remote_accept_options ;;
+        certify) _arguments -C -s $_shtab_qmkctl_remote_certify_options ;;
+        check) _arguments -C -s $_shtab_qmkctl_remote_check_options ;;
+        make) _arguments -C -s $_shtab_qmkctl_remote_make_options ;;
+        relay) _arguments -C -s $_shtab_qmkctl_remote_relay_options ;;
+        renew) _arguments -C -s $_shtab_qmkctl_remote_renew_options ;;
+        request) _arguments -C -s $_shtab_qmkctl_remote_request_options ;;
+        revoke) _arguments -C -s $_shtab_qmkctl_remote_revoke_options ;;
+        show) _arguments -C -s $_shtab_qmkctl_remote_show_options ;;
+      esac
+  esac
+}
+
+_shtab_qmkctl_schedule() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->schedule'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_qmkctl_schedule_defaults_added )); then
+    if (( ${_shtab_qmkctl_schedule_options[(I)${(q)one_or_more}*]} +          ${_shtab_qmkctl_schedule_options[(I)${(q)remainder}*]} +          ${_shtab_qmkctl_schedule_options[(I)${(q)default}]} == 0 )); then
+      _shtab_qmkctl_schedule_options+=(': :_shtab_qmkctl_schedule_commands' '*::: :->schedule')
+    fi
+    _shtab_qmkctl_schedule_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_qmkctl_schedule_options
+
+  case $state in
+    schedule)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_qmkctl_schedule-$line[1]:"
+      case $line[1] in
+        again) _arguments -C -s $_shtab_qmkctl_schedule_again_options ;;
+        backends) _arguments -C -s $_shtab_qmkctl_schedule_backends_options ;;
+        decide) _arguments -C -s $_shtab_qmkctl_schedule_decide_options ;;
+        explain) _arguments -C -s $_shtab_qmkctl_schedule_explain_options ;;
+        list) _arguments -C -s $_shtab_qmkctl_schedule_list_options ;;
+        replay) _arguments -C -s $_shtab_qmkctl_schedule_replay_options ;;
+        reserve) _arguments -C -s $_shtab_qmkctl_schedule_reserve_options ;;
+        sign) _arguments -C -s $_shtab_qmkctl_schedule_sign_options ;;
+        verify) _arguments -C -s $_shtab_qmkctl_schedule_verify_options ;;
       esac
   esac
 }
