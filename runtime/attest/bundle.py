@@ -72,6 +72,16 @@ def dsse_bundle(payload: bytes, signer: Sign, key: str) -> tuple[Bundle, Trusted
     return _bundle(trusted, dsse_envelope=made), trusted
 
 
+def derived(envelope: dsse.Envelope, key: TrustedKey) -> Bundle:
+    """The bundle with one of an envelope's signatures, which needs no signing. Raises NotMet."""
+    if key.algorithm in CLASSICAL and _mode(envelope) == "pqc-required":
+        raise NotMet("A manifest of mode pqc-required has no bundle with a classical signature.")
+    chosen = [each for each in envelope.signatures if each.keyid == key.id]
+    if not chosen:
+        raise NotMet(f"Key {key.name}/{key.version} has not signed it.")
+    return _bundle(key, dsse_envelope=msgspec.structs.replace(envelope, signatures=chosen))
+
+
 def message_bundle(message: bytes, signer: Sign, key: str) -> tuple[Bundle, TrustedKey]:
     """A bundle over any bytes."""
     trusted, record = dsse.signed(signer, key, message)

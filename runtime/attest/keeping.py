@@ -195,12 +195,7 @@ class Keeper:
 
     def waiting(self) -> list[Waiting]:
         """What is not signed, the oldest first."""
-        with self.database.reading() as db:
-            rows = db.execute(
-                "SELECT job_id, tenant, state, error FROM queue WHERE state != 'signed'"
-                " ORDER BY number"
-            ).fetchall()
-        return [Waiting(job_id=a, tenant=b, state=c, error=d) for a, b, c, d in rows]
+        return waiting_of(self.database)
 
     def signed(self, job_id: str | None = None) -> list[Signed]:
         """The index, or one row of it. Raises NotThere."""
@@ -215,10 +210,18 @@ class Keeper:
     def envelope(self, job_id: str) -> bytes:
         """A signed manifest. Raises NotThere, Unavailable, and Forked where it is another."""
         row = self.signed(job_id)[0]
-        data = self.objects.get(row.s3_path.removeprefix(self.objects.url + "/"))
+        data = self._object(row.s3_path)
         if sha256(data).hexdigest() != row.envelope_digest:
             raise Forked(f"{row.s3_path} is not the manifest that was logged.")
         return data
+
+    def bundle(self, job_id: str) -> bytes | None:
+        """The P-256 bundle, if there is one."""
+        path = self.signed(job_id)[0].bundle_path
+        return self._object(path) if path else None
+
+    def _object(self, path: str) -> bytes:
+        return self.objects.get(path.removeprefix(self.objects.url + "/"))
 
     def trust(self) -> Trust:
         """The keys in use, and those that were. Raises Unavailable."""
@@ -395,6 +398,15 @@ def index_of(database: Database, job_id: str | None = None) -> list[Signed]:
     if job_id is not None and not rows:
         raise NotThere(f"No manifest of {job_id} is signed.")
     return [Signed(**dict(zip(Signed.__struct_fields__, row, strict=True))) for row in rows]
+
+
+def waiting_of(database: Database) -> list[Waiting]:
+    """What is not signed, the oldest first."""
+    with database.reading() as db:
+        rows = db.execute(
+            "SELECT job_id, tenant, state, error FROM queue WHERE state != 'signed' ORDER BY number"
+        ).fetchall()
+    return [Waiting(job_id=a, tenant=b, state=c, error=d) for a, b, c, d in rows]
 
 
 def _cursor(db: sqlite3.Connection) -> tuple[int, bytes, dict[str, str]]:

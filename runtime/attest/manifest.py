@@ -113,6 +113,8 @@ def of_job(
     accepted, ended: of this job; versions: of the daemon's start before it ended.
     """
     asked, results = accepted.fields, str(ended.fields["results"])
+    if not results and (status is None or status.probabilities is None):
+        raise NotMet("Nothing is known any more of its results, so there is nothing to sign.")
     stated = [] if mitigation is None else ["em_method", "em_version"]
     method = mitigation or Mitigation()
     context = None if status is None else status.execution_context

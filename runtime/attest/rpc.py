@@ -80,9 +80,13 @@ class Calls:
         raise Unavailable("It waits to be signed: `qmkctl manifest list` says what for.")
 
     def show(self, params: Params, trusted: bool) -> Any:
-        """The envelope, as text."""
+        """The envelope and the P-256 bundle, as text."""
         self._check(params, trusted)
-        return {"envelope": self._keeper.envelope(params.job_id).decode()}
+        stock = self._keeper.bundle(params.job_id)
+        return {
+            "envelope": self._keeper.envelope(params.job_id).decode(),
+            "bundle": "" if stock is None else stock.decode(),
+        }
 
     def listing(self, params: Params, trusted: bool) -> Any:
         if not trusted:

@@ -20,6 +20,7 @@ class Exit(IntEnum):
     INVALID_PROGRAM = 6
     DAMAGED = 7
     UNHEALTHY = 8
+    UNVERIFIED = 9
     BUG = 70
     INTERRUPTED = 130
 
@@ -34,6 +35,7 @@ MEANING: dict[Exit, str] = {
     Exit.INVALID_PROGRAM: "the program is invalid",
     Exit.DAMAGED: "the database or the audit chain is damaged",
     Exit.UNHEALTHY: "the installation has a fault",
+    Exit.UNVERIFIED: "a signature or a proof does not hold",
     Exit.BUG: "a fault of qmkctl itself",
     Exit.INTERRUPTED: "interrupted",
 }

@@ -9,11 +9,13 @@ in the chain, so that the one holds the other.
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any
 
 import msgspec
 
 from runtime.attest import canonical
+from runtime.attest.errors import NotAuthentic
 from runtime.attest.ledger.log import Leaf
 from runtime.signer.api import PublicKey, Signature
 from syscalls.audit import AuditBody
@@ -73,3 +75,14 @@ def of_statement(log: str, name: str, statement: bytes) -> Leaf:
     """A statement about keys that is signed by itself, as of a rotation."""
     data = {"kind": "key", "log": log, "statement": statement}
     return Leaf(kind="key", about=name, data=canonical.encode(data))
+
+
+def check_manifest(leaf: bytes, envelope: bytes, tenant: str, job_id: str, log: str) -> None:
+    """Raises NotAuthentic unless this leaf logs this manifest in this log."""
+    told = canonical.decode(leaf, ManifestLeaf, "leaf of a manifest")
+    if told.kind != "manifest" or told.log != log:
+        raise NotAuthentic("The leaf is of another log, or of no manifest.")
+    if told.envelope != sha256(envelope).hexdigest():
+        raise NotAuthentic("The leaf is of another manifest.")
+    if (told.tenant, told.job_id) != (tenant, job_id):
+        raise NotAuthentic("The leaf names another tenant or job than the manifest.")
