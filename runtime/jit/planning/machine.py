@@ -22,7 +22,7 @@ from syscalls.session import Quota
 
 PROBED_T: Final = 256
 PROBED_QUBITS: Final = 8
-CALIBRATED: Final = "calibrated "
+MODES: Final = ("calibrated", "decoded", "physical")
 
 
 class NotNoisy(Exception):
@@ -82,9 +82,10 @@ def noise_of(result: Result) -> tuple[str, str]:
     Raises NotNoisy.
     """
     context = result.execution_context
-    if not context.noise.applied.startswith(CALIBRATED):
+    mode, _, noise = context.noise.applied.partition(" ")
+    if mode not in MODES:
         raise NotNoisy(f"The daemon runs jobs under noise {context.noise.applied!r}.")
-    return context.noise.applied.removeprefix(CALIBRATED), context.calibration or ""
+    return noise, context.calibration or ""
 
 
 def _probe() -> str:

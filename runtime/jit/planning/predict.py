@@ -54,11 +54,13 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Excess(msgspec.Struct, frozen=True, kw_only=True):
-    """Outcomes that come out more often than they should, and how often: in an ideal run, and as
-    predicted. What shots say about a prediction is said by how many of them are among these."""
+    """Outcomes that come out more often than they should, and how often: as they should, without
+    errors of codes, and as predicted, with an interval. What shots say about a prediction is said
+    by how many of them are among these."""
 
     keys: list[str]
     ideal: float
+    quiet: float
     predicted: float
     low: float
     high: float
@@ -240,6 +242,7 @@ def _followed(
         excess=Excess(
             keys=more,
             ideal=math.fsum(truth.get(key, 0.0) for key in more),
+            quiet=quiet,
             predicted=predicted,
             low=max(0.0, quiet + (predicted - quiet) * low),
             high=min(1.0, quiet + (predicted - quiet) * high),

@@ -86,7 +86,7 @@ def test_what_is_followed_is_what_the_kernel_draws_from(seed: int) -> None:
     code = CODES[seed % len(CODES)]
     graph = in_code(random_graph(seed), code)
     lowered = lower(verified(graph))
-    choice = {
+    choice: dict[str, CodeRates | None] = {
         each.asked: None if each.code == "ideal" else rates(code)
         for each in lowered.alloc_profiles.values()
         if each.asked == code or each.code == "ideal"
@@ -120,7 +120,9 @@ def test_a_light_cone_is_never_below_what_happens() -> None:
         graph = in_code(random_graph(seed), CODES[0])
         lowered = lower(verified(graph))
         profiles = {each.asked for each in lowered.alloc_profiles.values()}
-        choices = [dict.fromkeys(profiles), dict.fromkeys(profiles, rates(CODES[0]))]
+        choices: list[dict[str, CodeRates | None]] = [{}, {}]
+        for name in profiles:
+            choices[0][name], choices[1][name] = None, rates(CODES[0])
         line = timeline(lowered, choices)
         found = outcomes(lowered, line)
         bound = seen_errors(line)
