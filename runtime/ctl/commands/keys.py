@@ -354,7 +354,9 @@ def _backup(signer: SignerClient, options: argparse.Namespace) -> Exit:
             options.file.unlink()
             raise
     held: Listing = signer.call(List())
-    resident = [each.name for each in held.keys if each.protection == "hsm"]
+    resident = [
+        each.name for each in held.keys if each.protection == "hsm" and each.state == "active"
+    ]
     if options.json:
         print_json({"file": str(options.file), "resident": resident})
     else:

@@ -80,7 +80,7 @@ class Custody:
                     try:
                         tried[what] = probe(self.token, what)
                     except TokenFailed as error:
-                        tried[what] = f"not offered: {error}"
+                        tried[what] = f"not offered: {str(error).rstrip('.')}"
                 self._tried = tried
 
     @property

@@ -113,6 +113,20 @@ class Software:
                 raise
             return None
 
+    def encapsulate(self, algorithm: str, public: bytes) -> tuple[bytes, bytes]:
+        """ML-KEM's own: a ciphertext, and the secret in it. Raises ValueError: a bad key."""
+        # The library answers the other way round.
+        secret, ciphertext = _public_key(algorithm, public).encapsulate()
+        return ciphertext, secret
+
+    def decapsulate(self, algorithm: str, secret: bytearray, ciphertext: bytes) -> bytes:
+        """The secret in a ciphertext; some other one if it was changed (FIPS 203, 6.3).
+
+        Raises ValueError: a ciphertext, or a seed, of another length.
+        """
+        shared: bytes = private_key(algorithm, secret).decapsulate(ciphertext)
+        return shared
+
 
 def private_key(algorithm: str, secret: bytearray) -> Any:
     """The library's own object, whose memory it clears when it goes. Raises ValueError."""
