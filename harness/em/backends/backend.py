@@ -69,7 +69,8 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     qubits: by number. edges: chance that a two-qubit gate leaves one of the fifteen Paulis, alike,
     by "low-high"; pairs that are missing have no gate, unless `any_pair` says that all have one,
     with this chance. taken_at: ISO 8601; empty where it is taken with the runs themselves.
-    by_distance: chance of an error in one layer of gates on a logical qubit, by code distance.
+    by_distance: chance of an error in one layer of gates on a logical qubit, by code distance;
+    slow_by_distance: likewise of gates that take as many rounds as the distance.
     """
 
     backend: str
@@ -81,6 +82,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     gate_2q_s: float
     readout_s: float
     by_distance: Mapping[str, float] = {}
+    slow_by_distance: Mapping[str, float] = {}
 
     @property
     def digest(self) -> str:

@@ -2,7 +2,7 @@
 
 A client like any other, through `runtime.client`. Circuits are compiled by `runtime.jit` for one
 code and a distance. Rates of logical errors are nothing that the kernel tells its tenants, so they
-are measured here on memories, whose answers are known; how many shots that took is kept.
+are measured here on rows of one gate, whose answers are known; how many shots that took is kept.
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ class Logical:
     def calibration(self) -> Calibration:
         """Measured when first asked for, `memory_shots` for each distance."""
         if self._calibration is None:
-            rates = {str(d): self._memory_rate(d) for d in self.capabilities.distances}
+            distances = self.capabilities.distances
+            rates = {str(d): self._memory_rate(d, "h") for d in distances}
+            slow = {str(d): self._memory_rate(d, "s") for d in distances}
             usual = rates[str(self._default)]
             qubit = QubitFigures(
                 error=usual, t1_s=None, t2_s=None, read_1_for_0=0.0, read_0_for_1=0.0
@@ -93,12 +95,14 @@ class Logical:
                 gate_2q_s=self._default * ROUND_S,
                 readout_s=ROUND_S,
                 by_distance=rates,
+                slow_by_distance=slow,
             )
         return self._calibration
 
-    def _memory_rate(self, distance: int) -> float:
-        """Chance that one layer flips a qubit at rest, from LAYERS of them; 0 seen counts as 1."""
-        body = [Operation("h", (0,)) for _ in range(LAYERS)]
+    def _memory_rate(self, distance: int, gate: str) -> float:
+        """Chance that one such gate flips a qubit, from LAYERS of them; none seen counts as one."""
+        around = [Operation("h", (0,))] if gate == "s" else []
+        body = [*around, *[Operation(gate, (0,))] * LAYERS, *around]
         circuit = Circuit(
             qubits=(Register("q", 1),),
             bits=(Register("c", 1),),
@@ -153,8 +157,3 @@ def _with_gaps(result: Result, bits: int) -> Outcome:
         counts[key.decode()] = int(shots.sum())
         found[key.decode()] = {int(b): int(n) for b, n in zip(bins, shots, strict=True)}
     return Outcome(counts=counts, gaps=found)
-
-
-def known(calibration: Calibration) -> dict[int, float]:
-    """The rates by distance, of backends that have distances."""
-    return {int(distance): rate for distance, rate in calibration.by_distance.items()}

@@ -138,18 +138,16 @@ def near_clifford(circuit: Circuit, kept: int, rng: np.random.Generator) -> Circ
     The nearer of the two neighbours is likelier, in proportion to how near it is.
     """
     places = [at for at, each in enumerate(circuit.operations) if _free(each)]
-    stay = set(rng.choice(places, size=min(kept, max(0, len(places) - 1)), replace=False).tolist())
+    few = min(kept, max(0, len(places) - 1))
+    stay = set(rng.choice(places, size=few, replace=False).tolist()) if few else set()
     made = list(circuit.operations)
     for at in places:
         if at in stay:
             continue
         each = made[at]
         name = each.name if each.name in _TURNS else "rz"
-        radians = (
-            each.angles[0].radians
-            if each.angles
-            else {"t": 1, "tdg": -1}[each.name] * (math.pi / 4)
-        )
+        eighth = {"t": math.pi / 4, "tdg": -math.pi / 4}
+        radians = each.angles[0].radians if each.angles else eighth[each.name]
         low = math.floor(radians / _QUARTER)
         up = rng.random() < radians / _QUARTER - low
         made[at] = Operation(name, each.qubits, (angle((low + up) * _QUARTER),))

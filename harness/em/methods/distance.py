@@ -1,9 +1,10 @@
 """Zero-noise extrapolation over code distances, for logical qubits (Wahl et al., arXiv:2304.14985).
 
-The same circuit at two distances errs differently, by a ratio that the machine's own memories tell;
-an exponential through both gives the value without errors. A shot costs qubit-time, distance cubed,
-so shots are counted in those of the largest distance. It is declined where the bias to be expected
-is no larger than twice what shots scatter: all shots then go to the largest distance.
+The same circuit at two distances errs differently, by a ratio that the machine's own memories
+tell; an exponential through both gives the value without errors, its rate starting from what the
+memories let expect (`zne.calibrated`). A shot costs qubit-time, distance cubed, so shots are
+counted in those of the largest distance. It is declined where the bias to be expected is no larger
+than twice what shots scatter: all shots then go to the largest distance.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ from typing import Any, Final
 import numpy as np
 
 from harness.em.backends.backend import Calibration, Outcome, Refused
-from harness.em.backends.logical import known as known_rates
 from harness.em.circuits.paulis import bases, measured
-from harness.em.circuits.tasks import VIRTUAL, Task
+from harness.em.circuits.tasks import Task
 from harness.em.methods import readings
 from harness.em.methods.direct import Unmitigated, instead
 from harness.em.methods.plan import (
@@ -30,12 +30,16 @@ from harness.em.methods.plan import (
     shares,
     weight_of,
 )
+from harness.em.methods.zne import calibrated
+from runtime.jit.gates import PAULIS
 
+PRIOR_SPREAD: Final = 0.6
+"""Of what memories let expect: which errors matter is known roughly."""
+QUICK: Final = frozenset({"h", "cx", "cz"})
 BIAS_WORTH: Final = 2.0
 """Standard errors of the unmitigated value that its bias must exceed."""
-FIRST_SHARE: Final = 0.6
-"""Of the qubit-time, for the larger distance, unless a better share is found."""
-SHARES: Final = np.linspace(0.05, 0.95, 19)
+SHARES: Final = np.linspace(0.75, 0.95, 9)
+"""Of qubit-time at the large distance. Less would cost much where a value turns out to be near 0."""
 
 
 def qubit_time(distance: int, largest: int) -> float:
@@ -60,9 +64,9 @@ class DistanceScaled:
     def plan(self, task: Task, known: Known, shots: int, seed: int) -> Plan:
         """shots: of the largest distance, whose qubit-time the plan has. Raises Refused."""
         small, large = self._pair(known)
-        rates = known_rates(known.calibration)
-        expected = decay_at(task, rates[large])
-        gain, share = best_share(expected, rates[small] / rates[large], small, large, shots)
+        expected = decay_at(task, known.calibration, large)
+        ratio = decay_at(task, known.calibration, small) / expected
+        gain, share = best_share(expected, ratio, small, large, shots)
         if gain <= 1:
             why = f"The bias to be expected ({expected:.2g} of the value) is within shot noise."
             return instead(self, Unmitigated(why, large).plan(task, known, shots, seed))
@@ -83,7 +87,10 @@ class DistanceScaled:
             observable=task.observable,
             bases=found,
             runs=tuple(runs),
-            data={"ratio": rates[small] / rates[large], "expected": expected},
+            data={
+                "ratio": ratio,
+                "rates": [expected for basis in found for _ in basis.terms],
+            },
         )
 
     def _pair(self, known: Known) -> tuple[int, int]:
@@ -98,48 +105,30 @@ class DistanceScaled:
     def reduce(self, plan: Plan, outcomes: Sequence[Outcome]) -> Estimate:
         if plan.note:
             return Unmitigated().reduce(plan, outcomes)
-        number, constant = len(plan.bases), plan.observable.constant
-        found = []
-        for part in (outcomes[:number], outcomes[number:]):
-            each = [readings.reading(o, b) for o, b in zip(part, plan.bases, strict=True)]
-            found.append(readings.total(plan.observable, plan.bases, each))
-        (y1, v1), (y2, v2) = found
-        value, variance, note = between(
-            y1 - constant, v1, y2 - constant, v2, plan.data["ratio"], plan.data["expected"]
-        )
-        return estimate(constant + value, variance, plan.observable, note)
+        number = len(plan.bases)
+        levels = [
+            [readings.reading(o, b) for o, b in zip(part, plan.bases, strict=True)]
+            for part in (outcomes[:number], outcomes[number:])
+        ]
+        value, variance = calibrated(plan, levels, (1.0, plan.data["ratio"]), PRIOR_SPREAD)
+        return estimate(value, variance, plan.observable)
 
 
-def decay_at(task: Task, rate: float) -> float:
-    """How much of the value errors take in the exponent: one flip in three gates' worth hides.
+def decay_at(task: Task, known: Calibration, distance: int) -> float:
+    """How much of a value errors take, in the exponent, if a flip of any qubit at any time counts.
 
-    rate: chance of an error in one layer on one qubit.
+    Whoever waits errs as well. Paulis take no time on a code; CNOT, CZ and H are quick, all other
+    gates slow.
     """
-    layers = sum(len(e.qubits) for e in task.circuit.operations if e.name not in VIRTUAL or
-                 e.name in ("t", "tdg", "s", "sdg", "rz"))  # fmt: skip
-    return 2 * rate * layers
-
-
-def between(
-    y1: float, v1: float, y2: float, v2: float, ratio: float, expected: float
-) -> tuple[float, float, str]:
-    """A exp(-s) and A exp(-ratio s): A and its variance.
-
-    s is what both values say, A and s alike; where it is negative or far from what is expected they
-    say nothing, and what is expected is taken. That happens where values are near 0.
-    """
-    decay, note = expected, ""
-    told = y1 / y2 if y2 else math.inf
-    if told > 0 and math.isfinite(told):
-        decay = math.log(told) / (ratio - 1)
-    if not 0 <= decay <= 4 * expected + 0.1:
-        decay, note = expected, "The two distances contradict the calibration, which is taken."
-        return y1 * math.exp(decay), v1 * math.exp(2 * decay), note
-    grown = math.exp(decay)
-    power = 1 / (ratio - 1)
-    # A = y1 (y1 / y2)^power.
-    variance = (grown * (1 + power)) ** 2 * v1 + (grown * power * y1 / y2) ** 2 * v2
-    return y1 * grown, variance, note
+    quick = known.by_distance[str(distance)]
+    slow = known.slow_by_distance[str(distance)]
+    ready = [0.0] * task.circuit.width
+    for each in task.circuit.operations:
+        if each.name not in PAULIS:
+            at = max(ready[q] for q in each.qubits) + (quick if each.name in QUICK else slow)
+            for qubit in each.qubits:
+                ready[qubit] = at
+    return max(2 * task.circuit.width * max(ready), 1e-12)
 
 
 def best_share(
@@ -154,17 +143,15 @@ def best_share(
     bias = value - left
     alone = scatter / shots
     if bias < BIAS_WORTH * math.sqrt(alone):
-        return 1.0, FIRST_SHARE
-    best = (math.inf, FIRST_SHARE)
+        return 1.0, 1.0
+    best = (math.inf, 1.0)
+    power = 1 / (ratio - 1)
     for share in SHARES:
         v1 = scatter / (share * shots)
         v2 = scatter * qubit_time(small, large) / ((1 - share) * shots)
-        _, variance, _ = between(left, v1, value * math.exp(-ratio * expected), v2, ratio, expected)
+        # The exponential through both values y1 and y2 is y1 (y1 / y2)^power at no noise.
+        grown = math.exp(expected)
+        slope = math.exp((ratio - 1) * expected)
+        variance = (grown * (1 + power)) ** 2 * v1 + (grown * power * slope) ** 2 * v2
         best = min(best, (variance, float(share)))
     return math.sqrt((bias**2 + alone) / best[0]), best[1]
-
-
-def rates_ratio(calibration: Calibration, small: int, large: int) -> float:
-    """How much more often the smaller distance errs."""
-    rates = known_rates(calibration)
-    return rates[small] / rates[large]

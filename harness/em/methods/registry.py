@@ -8,7 +8,7 @@ from typing import Final
 from harness.em.methods.cdr import CliffordRegression
 from harness.em.methods.direct import ReadoutMitigation, Unmitigated
 from harness.em.methods.distance import DistanceScaled
-from harness.em.methods.gap import GapModel, GapRescaling
+from harness.em.methods.gap import GapRescaling
 from harness.em.methods.pec import ErrorCancellation
 from harness.em.methods.plan import Method, Unplannable
 from harness.em.methods.zne import ZeroNoise
@@ -19,7 +19,7 @@ ABOUT: Final[dict[str, str]] = {
     "zne": "zero-noise extrapolation (fit, scales, folding, degree, readout, split)",
     "richardson": "the same with Richardson's polynomial",
     "ds-zne": "extrapolation over code distances (distances)",
-    "gap": "rescaling by decoders' gaps (slope, offset)",
+    "gap": "rescaling by decoders' gaps",
     "pec": "probabilistic error cancellation (samples, readout)",
     "cdr": "Clifford-data regression (circuits, kept, intercept)",
 }
@@ -80,11 +80,6 @@ def _distances(given: dict[str, str]) -> Method:
     return DistanceScaled(None if text is None else [int(d) for d in _numbers(text)])
 
 
-def _gap(given: dict[str, str]) -> Method:
-    slope, offset = float(given.pop("slope", 1.0)), float(given.pop("offset", 0.0))
-    return GapRescaling(GapModel(slope=slope, offset=offset, shots=0))
-
-
 def _cdr(given: dict[str, str]) -> Method:
     return CliffordRegression(
         int(given.pop("circuits", 12)),
@@ -105,7 +100,7 @@ _MAKERS: Final[dict[str, Callable[[dict[str, str]], Method]]] = {
     "zne": _zero_noise,
     "richardson": lambda given: _zero_noise(given, "richardson"),
     "ds-zne": _distances,
-    "gap": _gap,
+    "gap": lambda given: GapRescaling(),
     "pec": _pec,
     "cdr": _cdr,
 }

@@ -176,11 +176,14 @@ class ZeroNoise:
 
 
 def calibrated(
-    plan: Plan, levels: Sequence[Sequence[readings.Reading]], scales: Sequence[float]
+    plan: Plan,
+    levels: Sequence[Sequence[readings.Reading]],
+    scales: Sequence[float],
+    prior_spread: float = PRIOR_SPREAD,
 ) -> tuple[float, float]:
     """The observable's value and variance over what is believed of k, on a grid.
 
-    levels: of each scale, a reading of each basis.
+    levels: of each scale, a reading of each basis. The plan's data hold `rates`, of each term.
     """
     rates = np.array(plan.data["rates"])
     weights = np.array([term.weight for basis in plan.bases for term in basis.terms])
@@ -199,7 +202,7 @@ def calibrated(
     apart /= apart.sum(axis=1, keepdims=True)
     likely = np.exp((misfit.min(axis=0) - misfit) / 2)
     seen = apart @ likely
-    belief = np.log(seen).sum(axis=1) - ((factors - 1) / PRIOR_SPREAD) ** 2 / 2
+    belief = np.log(seen).sum(axis=1) - ((factors - 1) / prior_spread) ** 2 / 2
     chances = np.exp(belief - belief.max())
     chances /= chances.sum()
     given = apart @ (likely * inside) / seen
