@@ -82,6 +82,10 @@ class _Writer:
             yield from statements
         elif not each.condition.tests:
             yield from statements if each.condition.join == "and" else ()
+        elif each.condition.join == "and":
+            # One inside another, as Qiskit's importer reads it, which knows no `&&`.
+            tests = [f"if ({self.test(*test)}) {{ " for test in each.condition.tests]
+            yield f"{''.join(tests)}{' '.join(statements)}{' }' * len(tests)}"
         else:
             yield f"if ({self.condition(each.condition)}) {{ {' '.join(statements)} }}"
 
@@ -98,14 +102,17 @@ class _Writer:
     def condition(self, condition: Condition) -> str:
         if not condition.tests:
             return "true" if condition.join == "and" else "false"
-        tests = [f"{self.bit[bit]} == {value}" for bit, value in condition.tests]
+        tests = [self.test(*test) for test in condition.tests]
         if len(tests) == 1:
             return tests[0]
         if condition.join == "xor":
             flips = sum(1 - value for _, value in condition.tests) % 2
             return f"({' ^ '.join(self.bit[bit] for bit, _ in condition.tests)}) == {1 - flips}"
         join = " && " if condition.join == "and" else " || "
-        return join.join(f"({test})" for test in tests)
+        return join.join(tests)
+
+    def test(self, bit: int, value: int) -> str:
+        return self.bit[bit] if value else f"!{self.bit[bit]}"
 
 
 def _gate(name: str) -> str:

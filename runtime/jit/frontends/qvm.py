@@ -79,7 +79,9 @@ class _Reader:
             self._node(node, self._program.angles.get(index, 0.0))
         self._build.at = Position(self._file, 0, 0, "registers")
         for bit, told in visible:
-            self._build.assign(bit, self._told(told))
+            # Bits begin as 0, and nothing else writes these.
+            if (truth := self._told(told)) is not False:
+                self._build.assign(bit, truth)
         description = self._graph.description
         made = self._build.circuit(description if isinstance(description, str) else "")
         kept = {key: value for key, value in metadata.items() if key != "registers"}
