@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from qmkd.engine.prepared import Unable
-from qmkd.engine.rates import TableRates
+from qmkd.engine.rates import TableRates, distilled
 from qmkd.qec.calibration import Answer
 from qmkd.qec.data import calibration
 from qmkd.qec.reach import Strength, parse_noise
@@ -66,7 +66,7 @@ def _profile(text: str, noise: Strength) -> dict[str, Any]:
     rates = TableRates(calibration(), noise.model, noise.p)
     try:
         known = rates.how(profile)
-        magic = rates.magic(profile)
+        injected = rates.injected(profile)
     except Unable as unknown:
         return {"refused": str(unknown)}
     return {
@@ -76,7 +76,9 @@ def _profile(text: str, noise: Strength) -> dict[str, Any]:
         "ends": rates.ends(profile),
         "rounds": {op: rates.rounds(profile, op) for op in _TIMED},
         "extra": {op: terms for op in _TIMED if (terms := rates.extra(profile, op))},
-        "magic": magic,
+        "magic": distilled(*(injected.rate(pauli) for pauli in "XZ")),
+        "magic_low": distilled(*_bounds(injected, "low")),
+        "magic_high": distilled(*_bounds(injected, "high")),
         "how": known.how,
         "source": known.source,
     }

@@ -100,9 +100,13 @@ class TableRates:
 
         Of 15 states that err independently and operations that do not err (`qmkd/qec/magic.py`).
         """
+        found = self.injected(profile)
+        return distilled(found.rate("X"), found.rate("Z"))
+
+    def injected(self, profile: Profile) -> Answer:
+        """What is known of states that are injected into a patch of this distance."""
         code, gadget = _INJECTION
-        found = self._known(code, profile.distance, gadget, profile)
-        return fifteen_to_one(_as_z_errors(found.rate("X"), found.rate("Z"))).error
+        return self._known(code, profile.distance, gadget, profile)
 
     def how(self, profile: Profile) -> Answer:
         """Where the rates of a memory come from."""
@@ -121,6 +125,11 @@ class TableRates:
                 f"the errors of {profile.asked} under {self._noise} noise of "
                 f"{self._strength:g} are not known: {unknown}",
             ) from None
+
+
+def distilled(x: float, z: float) -> float:
+    """Chance of Z on a T state that is distilled of such as X and Z errors strike."""
+    return fifteen_to_one(_as_z_errors(x, z)).error
 
 
 def _as_z_errors(x: float, z: float) -> float:

@@ -19,6 +19,7 @@ from runtime.client.operations import Progress as Progressed
 from runtime.client.tracing import RecordedSpans
 from runtime.ctl import options as common
 from runtime.ctl.circuits import registers_of, registers_shown
+from runtime.ctl.commands.plan import add_wishes, run_planned
 from runtime.ctl.exits import Exit, Trouble
 from runtime.ctl.output import console, pairs, print_json, stderr_console
 from runtime.ctl.plans import plan_tables
@@ -74,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeout", metavar="SECONDS", type=common.seconds, help="time the job may run for"
     )
     parser.add_argument("--key", help="submit once only under this key")
+    add_wishes(parser.add_argument_group("by a plan (qmkctl plan)"))
     common.add_json(parser)
     common.add_connection(parser)
 
@@ -91,6 +93,8 @@ def execute(options: argparse.Namespace) -> Exit:
         raise Trouble(Exit.USAGE, "--explain needs the result, so it cannot go with --no-wait.")
     if options.trace and not options.wait:
         raise Trouble(Exit.USAGE, "--trace needs the end, so it cannot go with --no-wait.")
+    if options.error_budget is not None:
+        return _by_plan(options)
     spans = RecordedSpans() if options.trace else None
     policy = common.policy_of(options)
     policy["seed"] = options.seed
@@ -117,6 +121,19 @@ def execute(options: argparse.Namespace) -> Exit:
             program=graph,
         )
     return Exit.OK
+
+
+def _by_plan(options: argparse.Namespace) -> Exit:
+    """Run by the best plan, which is several jobs. Raises Trouble."""
+    one = ("plot", "explain", "trace", "key", "decoder_data")
+    asked = [name for name in one if getattr(options, name)]
+    if not options.wait:
+        asked.append("no_wait")
+    if asked:
+        flag = asked[0].replace("_", "-")
+        why = f"--{flag} is of one job, and a run by --error-budget is several."
+        raise Trouble(Exit.USAGE, why)
+    return run_planned(options)
 
 
 def wait_and_show(

@@ -365,6 +365,7 @@ def worse(found: CodeRates, factor: float) -> CodeRates:
             for op, terms in found.extra.items()
         },
         magic=min(0.5, found.magic * factor),
+        magic_high=min(0.5, found.magic_high * factor),
     )
 
 

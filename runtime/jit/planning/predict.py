@@ -31,6 +31,7 @@ from runtime.jit.planning.timeline import timeline
 from runtime.jit.planning.variants import Built, coded, in_code
 from runtime.jit.readout import register_counts
 
+_Choice = dict[str, CodeRates | None]
 How = Literal["exact", "light cone"]
 HOWS: Final[dict[How, str]] = {"exact": "", "light cone": "at most "}
 """What is written before such a figure."""
@@ -135,25 +136,27 @@ def predict(
         return {}
     replaced = coded(built.graph)
     named = {each.asked for each in built.lowered.alloc_profiles.values()}
-    none = dict.fromkeys(named)
-    rates = [dict.fromkeys(named) | dict.fromkeys(replaced, found) for found in choices.values()]
-    pairs = [Brokered(), *(pairs_of(built, name, hardware) for name in choices)]
-    if truth is not None and affordable(built.lowered, len(choices) + 1):
+    none: _Choice = dict.fromkeys(named)
+    # Of each code what is likely, then what is at most.
+    both = [rates for found in choices.values() for rates in (found, found.at_most)]
+    wanted: list[_Choice] = [none | dict.fromkeys(replaced, rates) for rates in both]
+    pairs = [pairs_of(built, name, hardware) for name in choices for _ in range(2)]
+    if truth is not None and affordable(built.lowered, len(wanted) + 1):
         try:
-            line = timeline(built.lowered, [none, *rates], pairs)
+            line = timeline(built.lowered, [none, *wanted], [Brokered(), *pairs])
             found = outcomes(built.lowered, line, told(built))
         except TooLarge:
             pass
         else:
-            given = [keyed(built, found.of(at)) for at in range(len(choices) + 1)]
+            given = [keyed(built, found.of(at)) for at in range(len(wanted) + 1)]
             return {
-                name: _followed(given[at], given[0], truth, choices[name])
-                for at, name in enumerate(choices, 1)
+                name: _followed(given[2 * at + 1], given[2 * at + 2], given[0], truth, rates.how)
+                for at, (name, rates) in enumerate(choices.items())
             }
-    errors = seen_errors(timeline(built.lowered, rates, pairs[1:]))
+    errors = seen_errors(timeline(built.lowered, wanted, pairs)).tolist()
     return {
-        name: _bounded(float(error), built, choices[name])
-        for name, error in zip(choices, errors, strict=True)
+        name: _bounded(errors[2 * at], errors[2 * at + 1], built.synthesis, rates.how)
+        for at, (name, rates) in enumerate(choices.items())
     }
 
 
@@ -201,53 +204,58 @@ def variation(one: Mapping[str, float], two: Mapping[str, float]) -> float:
     return math.fsum(abs(one.get(key, 0.0) - two.get(key, 0.0)) for key in keys) / 2
 
 
-def _bounded(error: float, built: Built, rates: CodeRates) -> Predicted:
-    _, high = rates.spread
-    synthesis = built.synthesis
+def _bounded(error: float, high: float, synthesis: float, rates: str) -> Predicted:
     return Predicted(
         prediction=Prediction(
             error=min(1.0, error + synthesis),
             low=0.0,
-            high=min(1.0, error * high + synthesis),
+            high=min(1.0, high + synthesis),
             noise=error,
             synthesis=synthesis,
             how="light cone",
-            rates=rates.how,
+            rates=rates,
         )
     )
 
 
 def _followed(
     given: Mapping[str, float],
+    at_most: Mapping[str, float],
     noiseless: Mapping[str, float],
     truth: Mapping[str, float],
-    rates: CodeRates,
+    rates: str,
 ) -> Predicted:
-    """Of a program that was followed. To first order in the rates, errors grow with them."""
-    low, high = rates.spread
+    """Of a program that was followed. The interval reaches as far down as up, as a factor."""
     error, noise = variation(given, truth), variation(given, noiseless)
+    high = max(error, variation(at_most, truth))
     more = [key for key, chance in given.items() if chance > truth.get(key, 0.0)]
-    predicted = math.fsum(given[key] for key in more)
-    quiet = math.fsum(noiseless.get(key, 0.0) for key in more)
+    quiet, predicted, most = (
+        math.fsum(each.get(key, 0.0) for key in more) for each in (noiseless, given, at_most)
+    )
+    most = max(most, predicted)
     return Predicted(
         prediction=Prediction(
             error=error,
-            low=max(0.0, error - noise * (1 - low)),
-            high=min(1.0, error + noise * (high - 1)),
+            low=max(0.0, error - noise * (1 - _part(noise, noise + high - error))),
+            high=high,
             noise=noise,
             synthesis=variation(noiseless, truth),
             how="exact",
-            rates=rates.how,
+            rates=rates,
         ),
         excess=Excess(
             keys=more,
             ideal=math.fsum(truth.get(key, 0.0) for key in more),
             quiet=quiet,
             predicted=predicted,
-            low=max(0.0, quiet + (predicted - quiet) * low),
-            high=min(1.0, quiet + (predicted - quiet) * high),
+            low=max(0.0, quiet + (predicted - quiet) * _part(predicted - quiet, most - quiet)),
+            high=min(1.0, most),
         ),
     )
+
+
+def _part(one: float, whole: float) -> float:
+    return one / whole if whole > 0 else 1.0
 
 
 def enough(
@@ -259,7 +267,8 @@ def enough(
     named = {each.asked for each in built.lowered.alloc_profiles.values()}
 
     def bound(at: int) -> float:
-        choice = dict.fromkeys(named) | dict.fromkeys(replaced, rates[codes[at]])
+        choice: _Choice = dict.fromkeys(named)
+        choice |= dict.fromkeys(replaced, rates[codes[at]])
         return float(seen_errors(timeline(built.lowered, [choice]))[0]) + built.synthesis
 
     low, high = 0, len(codes) - 1

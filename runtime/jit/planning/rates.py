@@ -29,7 +29,7 @@ class CodeRates(msgspec.Struct, frozen=True, kw_only=True):
     memory: each logical qubit, each round; low and high are of a 95 % interval. ends: in the first
     round of a life, and in the last. rounds: that an operation takes, by opcode. extra: by opcode,
     Paulis on the operands and their chances beyond the rounds. magic: chance of Z on a T state that
-    is consumed. how, source: where the rates of the memory come from.
+    is consumed, with its own interval. how, source: where the rates of the memory come from.
     """
 
     memory: Flips
@@ -39,17 +39,27 @@ class CodeRates(msgspec.Struct, frozen=True, kw_only=True):
     rounds: dict[str, int]
     extra: dict[str, list[tuple[str, float]]]
     magic: float
+    magic_low: float
+    magic_high: float
     how: str
     source: str
 
     @property
-    def spread(self) -> tuple[float, float]:
-        """By how much all rates could be smaller or larger: factors, of the memory's interval.
-
-        The larger of X and Z, so that what both add up to stays within.
-        """
-        low, mid, high = (sum(each) for each in (self.memory_low, self.memory, self.memory_high))
-        return (low / mid, high / mid) if mid else (1.0, 1.0)
+    def at_most(self) -> CodeRates:
+        """With all rates at the high ends of their intervals; what has none of its own grows as
+        memory does."""
+        mid, high = sum(self.memory), sum(self.memory_high)
+        more = high / mid if mid else 1.0
+        return msgspec.structs.replace(
+            self,
+            memory=self.memory_high,
+            ends=(min(0.5, self.ends[0] * more), min(0.5, self.ends[1] * more)),
+            extra={
+                op: [(pauli, min(0.05, rate * more)) for pauli, rate in terms]
+                for op, terms in self.extra.items()
+            },
+            magic=self.magic_high,
+        )
 
 
 Known = Mapping[str, CodeRates | str]
