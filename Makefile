@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 600
 SOAK_SECONDS ?= 3600
 NATIVE := $(wildcard qmkd/engine/native/*.[ch])
 
-.PHONY: install remove env native demo test test-all bench regen check sim fuzz soak clean
+.PHONY: install remove env native demo tls-demo test test-all bench regen check sim fuzz soak clean
 
 env: .venv/.ready
 
@@ -30,7 +30,7 @@ env: .venv/.ready
 	@echo "Installing the pinned dependencies into .venv ..."
 	@$(RUN) -m pip install -q --disable-pip-version-check -c constraints.txt setuptools
 	@$(RUN) -m pip install -q --disable-pip-version-check -c constraints.txt \
-	  --no-build-isolation -e '.[jit,otel,peers,plot,postgres,qldpc,signer,test]'
+	  --no-build-isolation -e '.[jit,otel,peers,plot,postgres,qldpc,remote,signer,test]'
 	@touch $@
 
 # The C parts alone, after a change to them.
@@ -39,6 +39,10 @@ native:
 
 demo: env
 	@$(RUN) -m harness.demo --out $(OUT)
+
+# Handshakes with services of each mode, as clients of other libraries see them.
+tls-demo: env
+	@$(RUN) -m harness.tls --out $(OUT)
 
 test: env
 	$(RUN) -m pytest -q -n 2

@@ -88,7 +88,7 @@ class Context:
         context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
         if server:
             context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
-        kinds = credentials.trusted_kinds(mode)
+        usable, kinds = credentials.usable(mode), credentials.trusted_kinds(mode)
         # pyOpenSSL has no public name for these (pyca/pyopenssl pull request 1477).
         raw: Any = context._context
         lib: Any = _util.lib
@@ -100,7 +100,7 @@ class Context:
         assert store is not None, "a context has a store"
         for authority in credentials.trust:
             store.add_cert(X509.from_cryptography(authority))
-        for own in credentials.usable(mode):
+        for own in usable:
             try:
                 context.use_certificate_chain_file(str(own.path))
                 context.use_privatekey_file(str(own.path))

@@ -1,4 +1,4 @@
-"""`qmkctl status`: where a job stands, or how the daemon is."""
+"""`qmkctl status`: where a job stands, how the daemon is, or what a remote connection agreed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import argparse
 from typing import Any
 
 from runtime.ctl import options as common
+from runtime.ctl.commands.remote import show_connection
 from runtime.ctl.exits import Exit, Trouble
 from runtime.ctl.output import console, pairs, print_json, status_table
 
-HELP = "say where a job stands, or how the daemon is"
+HELP = "say where a job stands, how the daemon is, or what a remote connection agreed"
 SANDBOXES = "worker_sandboxes"
 
 
@@ -25,8 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> Exit:
+    if not options.daemon and options.job is None and options.remote:
+        show_connection(options)
+        return Exit.OK
     if options.daemon == (options.job is not None):
-        raise Trouble(Exit.USAGE, "Name a job, or say --daemon.")
+        raise Trouble(Exit.USAGE, "Name a job, or say --daemon; with --remote alone, say neither.")
     with common.client_of(options) as client:
         if options.daemon:
             machine = client.telemetry(machine=True).machine
