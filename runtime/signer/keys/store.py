@@ -111,8 +111,12 @@ class Keys:
         self._load()
 
     def close(self) -> None:
+        """Let the folder go. Closing twice is closing once."""
+        if self._claim < 0:
+            return
         self.audit.close()
         os.close(self._claim)
+        self._claim = -1
         if self.custody.token is not None:
             self.custody.token.close()
 

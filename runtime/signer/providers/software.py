@@ -165,9 +165,9 @@ def _public_key(algorithm: str, public: bytes) -> Any:
         return ed25519.Ed25519PublicKey.from_public_bytes(public)
     if algorithm == "ES256":
         return ec.EllipticCurvePublicKey.from_encoded_point(_P256, public)
-    kem = mlkem.MLKEM768PublicKey.from_public_bytes(public[:_KEM_PUBLIC])
     if algorithm == "ML-KEM-768":
-        return kem
+        return mlkem.MLKEM768PublicKey.from_public_bytes(public)
     assert algorithm == "X-Wing", algorithm
+    kem = mlkem.MLKEM768PublicKey.from_public_bytes(public[:_KEM_PUBLIC])
     other = x25519.X25519PublicKey.from_public_bytes(public[_KEM_PUBLIC:])
     return hpke.MLKEM768X25519PublicKey(kem, other)

@@ -216,8 +216,8 @@ def test_a_token_that_is_not_there_is_named_with_those_that_are(make_token: Make
     with pytest.raises(TokenAbsent, match="does not load"):
         Token(TokenConfig(module="/nonexistent.so")).open()
     make_token(token.config.label)
+    token.close()
     with pytest.raises(TokenAbsent, match="2 tokens"):
-        token.close()
         token.open()
 
 
