@@ -104,9 +104,9 @@ def verify_manifest(bundle: Bundle, trust: Trust, *, mode: CryptoMode = "classic
     if len(envelope.signatures) != 1:
         raise NotAuthentic("A bundle has exactly one signature.")
     key = _key(bundle, trust)
-    if envelope.signatures[0].keyid != key.id:
-        raise NotAuthentic("Its hint and its signature name different keys.")
-    algorithms = dsse.opened(envelope, trust)
+    if envelope.signatures[0].keyid:
+        raise NotAuthentic("Its key is named beside the hint.")
+    algorithms = dsse.opened(_keyed(envelope, key.id), trust)
     found = unverified(envelope)
     require(algorithms, found.crypto_mode, mode)
     return found
@@ -125,6 +125,20 @@ def verify_message(bundle: Bundle, message: bytes, trust: Trust) -> TrustedKey:
     return key
 
 
+def envelope_of(bundle: Bundle, trust: Trust) -> dsse.Envelope:
+    """The envelope in it, with its key named as ours name it. Raises NotAuthentic."""
+    if bundle.dsse_envelope is None:
+        raise NotAuthentic("There is no statement in it.")
+    return _keyed(bundle.dsse_envelope, _key(bundle, trust).id)
+
+
+def _keyed(envelope: dsse.Envelope, key_id: str) -> dsse.Envelope:
+    """The same with this name of the key. In a bundle it has none: the hint names it, and cosign
+    compares any other name with an SSH fingerprint."""
+    named = [msgspec.structs.replace(each, keyid=key_id) for each in envelope.signatures]
+    return msgspec.structs.replace(envelope, signatures=named)
+
+
 def _key(bundle: Bundle, trust: Trust) -> TrustedKey:
     if bundle.media_type != MEDIA_TYPE:
         raise NotAuthentic(f"It is of type {bundle.media_type!r}.")
@@ -141,7 +155,7 @@ def _bundle(
     return Bundle(
         media_type=MEDIA_TYPE,
         verification_material=Material(public_key=Key(hint=hint)),
-        dsse_envelope=dsse_envelope,
+        dsse_envelope=None if dsse_envelope is None else _keyed(dsse_envelope, ""),
         message_signature=message_signature,
     )
 

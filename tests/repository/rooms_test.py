@@ -45,10 +45,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "msgspec", "numpy", "trio", "syscalls", "qvm", "rich", "matplotlib", "opentelemetry",
         "runtime.remote.stream",
     },
-    # The store for S3 is loaded where it is configured.
     "runtime.attest": {
-        "msgspec", "syscalls", "cryptography", "prometheus_client", "boto3", "botocore",
-        "runtime.client", "runtime.signer",
+        "msgspec", "syscalls", "cryptography", "prometheus_client", "runtime.client",
+        "runtime.signer",
     },
     # PostgreSQL's driver is loaded where a URL asks for it.
     "runtime.storage": {"msgspec", "psycopg"},

@@ -1,23 +1,30 @@
 """Objects that are written once: a directory, or a bucket of any server that speaks S3.
 
 An object is never changed. Writing the same bytes again is nothing, writing others is refused.
-Credentials of S3 are where its SDK looks for them (environment, its own files), never here.
+Credentials of S3 are in the environment (`signature.py`), never in a URL or on a command line.
 """
 
 from __future__ import annotations
 
-import os
 import re
+from datetime import UTC, datetime
+from hashlib import sha256
+from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
+from urllib.error import HTTPError
 from urllib.parse import parse_qs, urlsplit
+from urllib.request import Request, urlopen
 
 from runtime.attest.errors import Forked, NotThere, Unavailable
 from runtime.attest.ledger.tiles import write_durably
+from runtime.attest.store import signature
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 TIMEOUT_S = 10
-TRIES = 2
+REGION = "us-east-1"
+SAID_BYTES_MAX = 4096
 
 
 class Objects(Protocol):
@@ -72,65 +79,63 @@ class Directory:
 
 
 class Bucket:
-    """A bucket, through boto3. Objects are put with `If-None-Match: *`, so that a second writer
-    changes nothing even where two keep manifests in one bucket."""
+    """A bucket. Objects are put with `If-None-Match: *`, so that a second writer changes nothing
+    even where two keep manifests in one bucket."""
 
     def __init__(self, where: str) -> None:
-        try:
-            import boto3
-            from botocore.config import Config
-        except ImportError as error:
-            raise Unavailable("S3 needs boto3: pip install 'qmkd[s3]'.") from error
         parts = urlsplit(where)
         options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
         if unknown := options.keys() - {"endpoint", "region"}:
             raise Unavailable(f"{where}: {', '.join(sorted(unknown))} is not known of an S3 store.")
         self._bucket, self._prefix = parts.netloc, parts.path.strip("/")
+        self._region = options.get("region", REGION)
+        self._endpoint = options.get("endpoint", f"https://s3.{self._region}.amazonaws.com")
         self.url = f"s3://{self._bucket}" + (f"/{self._prefix}" if self._prefix else "")
-        config = Config(
-            connect_timeout=TIMEOUT_S,
-            read_timeout=TIMEOUT_S,
-            retries={"total_max_attempts": TRIES},
-            s3={"addressing_style": "path"},
-        )
-        self._client: Any = boto3.client(
-            "s3",
-            endpoint_url=options.get("endpoint"),
-            region_name=options.get("region", "us-east-1"),
-            config=config,
-        )
 
     def put(self, name: str, data: bytes) -> str:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        key = self._key(name)
-        try:
-            self._client.put_object(Bucket=self._bucket, Key=key, Body=data, IfNoneMatch="*")
-        except ClientError as error:
-            if _status(error) not in (409, 412):
-                raise Unavailable(f"{self.url}/{name} cannot be written: {error}.") from error
+        status, said = self._call("PUT", name, data, {"if-none-match": "*"})
+        if status in (HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED):
             if self.get(name) != data:
-                raise Forked(f"{self.url}/{name} is there, and is something else.") from error
-        except BotoCoreError as error:
-            raise Unavailable(f"{self.url}/{name} cannot be written: {error}.") from error
+                raise Forked(f"{self.url}/{name} is there already, and is something else.")
+        elif status != HTTPStatus.OK:
+            raise Unavailable(f"{self.url}/{name} cannot be written: {_said(status, said)}.")
         return f"{self.url}/{name}"
 
     def get(self, name: str) -> bytes:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
-            found = self._client.get_object(Bucket=self._bucket, Key=self._key(name))
-            data: bytes = found["Body"].read()
-        except ClientError as error:
-            if _status(error) == 404:
-                raise NotThere(f"{self.url}/{name} is not there.") from error
-            raise Unavailable(f"{self.url}/{name} cannot be read: {error}.") from error
-        except BotoCoreError as error:
-            raise Unavailable(f"{self.url}/{name} cannot be read: {error}.") from error
+        status, data = self._call("GET", name, b"", {})
+        if status == HTTPStatus.NOT_FOUND:
+            raise NotThere(f"{self.url}/{name} is not there.")
+        if status != HTTPStatus.OK:
+            raise Unavailable(f"{self.url}/{name} cannot be read: {_said(status, data)}.")
         return data
 
-    def _key(self, name: str) -> str:
-        return os.path.join(self._prefix, _checked(name))
+    def _call(
+        self, method: str, name: str, data: bytes, headers: dict[str, str]
+    ) -> tuple[int, bytes]:
+        """Path-style, which all servers know. The digest of a body is signed with the request."""
+        path = "/".join(filter(None, ("", self._bucket, self._prefix, _checked(name))))
+        url = self._endpoint.rstrip("/") + "/" + path.lstrip("/")
+        signed = signature.headers(
+            method,
+            url,
+            headers | {"x-amz-content-sha256": sha256(data).hexdigest()},
+            signature.credentials(),
+            self._region,
+            "s3",
+            datetime.now(UTC),
+        )
+        request = Request(url, data=data if method == "PUT" else None, method=method)
+        for header, value in signed.items():
+            request.add_header(header, value)
+        request.add_header("content-type", "application/json")
+        try:
+            with urlopen(request, timeout=TIMEOUT_S) as answer:
+                return answer.status, answer.read()
+        except HTTPError as error:
+            with error:
+                return error.code, error.read(SAID_BYTES_MAX)
+        except (OSError, HTTPException) as error:
+            raise Unavailable(f"{self.url} does not answer: {error}.") from error
 
 
 def _checked(name: str) -> str:
@@ -138,5 +143,7 @@ def _checked(name: str) -> str:
     return name
 
 
-def _status(error: Any) -> int:
-    return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
+def _said(status: int, body: bytes) -> str:
+    """The code in an S3 error, which is XML; else the status."""
+    found = re.search(rb"<Code>([A-Za-z]+)</Code>", body)
+    return f"{status} {found[1].decode()}" if found else str(status)

@@ -225,8 +225,7 @@ def _bundle(options: argparse.Namespace) -> Exit:
         if made is None:
             raise Trouble(Exit.USAGE, f"There is no P-256 bundle of {options.what}.")
         bundle.verify_manifest(made, trust)
-        assert made.dsse_envelope is not None, "it was verified"
-        key = trust.by_id(made.dsse_envelope.signatures[0].keyid)
+        key = trust.by_id(bundle.envelope_of(made, trust).signatures[0].keyid)
     else:
         envelope = dsse.parse(_data(options))
         dsse.opened(envelope, trust)
