@@ -104,7 +104,12 @@ def _input(text: str) -> tuple[str, int | float]:
 def reading_of(options: argparse.Namespace) -> dict[str, Any]:
     """What the front end is told beside the circuit."""
     told: dict[str, Any] = {"drop_noise": True} if options.drop_noise else {}
-    return told | ({"inputs": dict(options.input)} if options.input else {})
+    inputs = dict(options.input)
+    if len(inputs) < len(options.input):
+        names = [name for name, _ in options.input]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Trouble(Exit.USAGE, f"--input {twice} is given more than one value.")
+    return told | ({"inputs": inputs} if inputs else {})
 
 
 def wishes_of(options: argparse.Namespace) -> Wishes:

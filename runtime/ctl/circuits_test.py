@@ -68,7 +68,7 @@ def test_an_encoded_profile_takes_a_precision_for_rotations(
 def test_a_circuit_becomes_text_again(circuit: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = circuit.with_name("again.qasm")
     assert main(["compile", str(circuit), "-o", str(out)]) == Exit.OK
-    assert "if (b[0] == 1) { x q[2]; }" in out.read_text()
+    assert "if (b[0]) { x q[2]; }" in out.read_text()
     assert main(["compile", str(circuit), "-o", str(circuit.with_suffix(".stim"))]) == 6
     assert "ry" in capsys.readouterr().err
 
@@ -237,6 +237,29 @@ def test_bits_of_the_compilers_own_are_named_where_a_format_cannot_hide_them(
     assert main([*command, "--json"]) == Exit.OK
     assert json.loads(capsys.readouterr().out)["helpers"] == ["and_"]
     assert main(["verify", str(out)]) == Exit.OK
+
+
+def test_what_a_format_has_no_words_for_is_told_and_not_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "code.stim", tmp_path / "out.qasm"
+    path.write_text("M(0.1) 0 1\nDETECTOR rec[-1]\nDETECTOR rec[-2]\n")
+    command = ["compile", str(path), "--drop-noise", "-o", str(out)]
+    assert main(command) == Exit.OK
+    told = capsys.readouterr().out
+    assert "no words for it: detectors, 2 x" in told
+    assert "left out as asked: noise of M, 2 x" in told
+    assert main([*command, "--json"]) == Exit.OK
+    told = json.loads(capsys.readouterr().out)
+    assert (told["left_out"], told["dropped"]) == ({"detectors": 2}, {"noise of M": 2})
+    assert main([*command, "--profile", "logical:Surface(d=3)"]) == Exit.USAGE
+    assert "--profile is of a program's qubits" in capsys.readouterr().err
+
+
+def test_an_input_has_one_value(circuit: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--input", "t=1", "--input", "u=1", "--input", "t=2"]
+    assert main(["compile", str(circuit), *given]) == Exit.USAGE
+    assert "--input t is given more than one value" in capsys.readouterr().err
 
 
 def test_a_package_that_is_missing_is_named() -> None:

@@ -17,8 +17,9 @@ from runtime.ctl.circuits import add_circuit, reading, reading_of, wishes_of
 from runtime.ctl.exits import Exit, Trouble
 from runtime.ctl.output import print_json
 from runtime.jit.backends import qasm3
+from runtime.jit.circuit import Circuit
 from runtime.jit.compiling import through
-from runtime.jit.emit import emit
+from runtime.jit.emit import IDEAL, emit
 from runtime.jit.frontends import load
 from runtime.jit.passes import Report
 
@@ -62,16 +63,24 @@ def execute(options: argparse.Namespace) -> Exit:
             else:
                 text = qasm3.dump(circuit)
             options.output.write_text(text, encoding="utf-8")
-            helpers = [] if suffix == ".stim" else qasm3.helpers(circuit)
+            stim_out = suffix == ".stim"
+            helpers = [] if stim_out else qasm3.helpers(circuit)
+            left_out = {} if stim_out else qasm3.left_out(circuit)
             if options.json:
                 print_json({
                     "output": str(options.output),
                     "operations": len(circuit.operations),
                     "helpers": helpers,
+                    "left_out": left_out,
                     "passes": made.report,
+                    "dropped": circuit.metadata.get("dropped", {}),
                 })  # fmt: skip
-            elif helpers:
+                return Exit.OK
+            if helpers:
                 print(f"{options.output}: bits of the compiler's own are in {', '.join(helpers)}")
+            for name, number in left_out.items():
+                print(f"left out, since OpenQASM 3 has no words for it: {name}, {number} x")
+            _print_dropped(circuit)
             return Exit.OK
         graph = emit(circuit, profile=options.profile)
     found = verify(graph)
@@ -94,9 +103,13 @@ def execute(options: argparse.Namespace) -> Exit:
         )
         for sentence in _sentences(made.report):
             print(sentence)
-        for name, times in circuit.metadata.get("dropped", {}).items():
-            print(f"left out as asked: {name}, {times} x")
+        _print_dropped(circuit)
     return Exit.OK
+
+
+def _print_dropped(circuit: Circuit) -> None:
+    for name, times in circuit.metadata.get("dropped", {}).items():
+        print(f"left out as asked: {name}, {times} x")
 
 
 def _suffix(options: argparse.Namespace) -> str:
@@ -108,6 +121,9 @@ def _suffix(options: argparse.Namespace) -> str:
     if suffix not in (*TEXTS, PROGRAM):
         ends = ", ".join((PROGRAM, *TEXTS))
         raise Trouble(Exit.USAGE, f"-o writes what ends in one of {ends}, not {out}.")
+    if suffix in TEXTS and options.profile != IDEAL:
+        why = f"--profile is of a program's qubits, and {out} is no program: leave it out."
+        raise Trouble(Exit.USAGE, why)
     if out.exists() and options.file.exists() and out.samefile(options.file):
         raise Trouble(Exit.USAGE, f"-o {out} would overwrite the circuit that is read.")
     return suffix

@@ -31,6 +31,7 @@ _KEYWORDS: Final = frozenset({
     "negctrl", "gphase", "U", "creg", "qreg", "opaque", "delay", "durationof", "sizeof", "cal",
     "defcal", "defcalgrammar", "pragma", "mutable", "readonly", "void", "true", "false", "nop",
 })  # fmt: skip
+_NOTES: Final = ("detectors", "observables", "coordinates")
 
 
 def dump(circuit: Circuit) -> str:
@@ -42,6 +43,11 @@ def helpers(circuit: Circuit) -> list[str]:
     """The names of `dump`'s registers that hold hidden bits, which no reader of the text can tell
     from others."""
     return [each.name for each in _Writer(circuit).bits if each.hidden]
+
+
+def left_out(circuit: Circuit) -> dict[str, int]:
+    """What a front end noted that the text has no words for, and how many of each."""
+    return {each: len(circuit.metadata[each]) for each in _NOTES if each in circuit.metadata}
 
 
 class _Writer:
