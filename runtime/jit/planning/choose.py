@@ -171,6 +171,17 @@ class Planner:
             self.cache.put(key, choice)
         return choice
 
+    def weigh(
+        self, source: Source, way: Way, codes: Sequence[str], aims: Aims
+    ) -> dict[str, Considered]:
+        """A program made in one way, in each of these codes, whatever it errs; by code. What cannot
+        run at all is left out."""
+        known = self.known(codes)
+        rates = {name: found for name in codes if isinstance(found := known[name], CodeRates)}
+        made = self._compiled(source, way)
+        weighed = self._weighed(source, made, list(rates), aims, rates, {})
+        return {each.profile: each for each, _, _ in weighed}
+
     def known(self, profiles: Iterable[str]) -> numerics.Known:
         """What is known of codes under the machine's noise, asked once."""
         noise = self.machine.physical_noise
