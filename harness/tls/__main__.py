@@ -121,7 +121,7 @@ def meetings(clients: Sequence[str], modes: Sequence[TlsMode]) -> list[Meeting]:
         served = credentials(folder, authority, "service", server=True)
         own = credentials(folder, authority, "visitor")
         for mode in modes:
-            with service(path, served, mode, "visitor") as port:
+            with service(path, served, mode, "visitor") as (port, _):
                 for client in clients:
                     meet, wanted = CLIENTS[client]
                     meeting = Meeting(service=mode, client=client, wanted=wanted[mode])

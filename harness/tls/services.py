@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from runtime.client.address import TlsMode, split_host
 from runtime.remote import certificates
@@ -16,6 +17,13 @@ from runtime.remote.authority import Authority
 
 HOST = "127.0.0.1"
 KINDS = ("ES256", "ML-DSA-65")
+
+
+class Served(NamedTuple):
+    """Where a service listens, and its process."""
+
+    port: int
+    pid: int
 
 
 def credentials(folder: Path, authority: Authority, name: str, *, server: bool = False) -> Path:
@@ -33,8 +41,8 @@ def credentials(folder: Path, authority: Authority, name: str, *, server: bool =
 
 
 @contextlib.contextmanager
-def service(daemon: Path, folder: Path, mode: TlsMode, *admitted: str) -> Iterator[int]:
-    """The port at which a service of that mode listens."""
+def service(daemon: Path, folder: Path, mode: TlsMode, *admitted: str) -> Iterator[Served]:
+    """A service of that mode that listens."""
     command = [
         sys.executable, "-m", "runtime.ctl", "serve-remote", "--listen", f"{HOST}:0", "--json",
         "--socket", str(daemon), "--credentials", str(folder), "--tls-mode", mode.value,
@@ -50,6 +58,6 @@ def service(daemon: Path, folder: Path, mode: TlsMode, *admitted: str) -> Iterat
         try:
             line = process.stdout.readline()
             assert line, (folder / "log").read_text()
-            yield split_host(json.loads(line)["listening"][0])[1]
+            yield Served(split_host(json.loads(line)["listening"][0])[1], process.pid)
         finally:
             process.send_signal(signal.SIGTERM)

@@ -226,13 +226,14 @@ class Tls:
         self, connection: SSL.Connection, shown: X509, number: int, depth: int, fine: int
     ) -> bool:
         """OpenSSL has judged a certificate of the chain; whether it is believed after all."""
+        if fine and self._host is None:
+            return True  # Of what else a server objects to it can tell in words, once it may speak.
         certificate = shown.to_cryptography()
         if not fine:
             said = _util.ffi.string(_util.lib.X509_verify_cert_error_string(number)).decode()
             self._objection = self._objection or (_reason(said), f"{_whose(certificate)}: {said}")
             return False
-        if self._host is None:
-            return True  # Of what else a server objects to it can tell in words, once it may speak.
+        assert self._host is not None
         objection = None
         if certificate.serial_number in self._revoked:
             objection = ("revoked", f"{_whose(certificate)} is revoked")
