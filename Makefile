@@ -30,7 +30,7 @@ env: .venv/.ready
 	@echo "Installing the pinned dependencies into .venv ..."
 	@$(RUN) -m pip install -q --disable-pip-version-check -c constraints.txt setuptools
 	@$(RUN) -m pip install -q --disable-pip-version-check -c constraints.txt \
-	  --no-build-isolation -e '.[jit,otel,peers,plot,postgres,qldpc,remote,signer,test]'
+	  --no-build-isolation -e '.[em,jit,otel,peers,plot,postgres,qldpc,remote,signer,test]'
 	@touch $@
 
 # The C parts alone, after a change to them.

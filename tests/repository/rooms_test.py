@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Each front and back end imports its own format's library, when it is called.
     "runtime.jit": {
         "msgspec", "numpy", "trio", "syscalls", "qvm", "policy", "qiskit", "openqasm3", "antlr4",
-        "stim", "pyqir", "cirq", "sympy", "pytket", "pyzx",
+        "stim", "pyqir", "cirq", "sympy", "pytket", "pyzx", "scipy", "pymetis",
     },
     # Plans are made over a client, and runs go by them.
     "runtime.jit.planning": {
@@ -74,6 +74,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "harness": {
         "msgspec", "numpy", "scipy", "trio", "syscalls", "qvm", "runtime", "policy", "rich",
         "matplotlib",
+    },
+    # Snapshots of devices come with Qiskit, records take Parquet; both are loaded when needed.
+    "harness.em": {
+        "msgspec", "numpy", "scipy", "stim", "harness", "runtime", "rich", "pyarrow", "sklearn",
+        "qiskit", "qiskit_aer", "qiskit_ibm_runtime",
     },
     # Pictures of what the numerics measured.
     "harness.pictures": {"numpy", "stim", "matplotlib", "harness", "qmkd.qec"},

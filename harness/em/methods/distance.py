@@ -39,7 +39,7 @@ QUICK: Final = frozenset({"h", "cx", "cz"})
 BIAS_WORTH: Final = 2.0
 """Standard errors of the unmitigated value that its bias must exceed."""
 SHARES: Final = np.linspace(0.75, 0.95, 9)
-"""Of qubit-time at the large distance. Less would cost much where a value turns out to be near 0."""
+"""Of qubit-time at the large distance. Less would cost much where a value is near 0 after all."""
 
 
 def qubit_time(distance: int, largest: int) -> float:
