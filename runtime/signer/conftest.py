@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -85,6 +86,14 @@ class RunningSigner:
                 time.sleep(0.05)
         raise AssertionError(self.log.read_text())
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """It has to end well, unless the test has failed anyway."""
+        status = self.end(kill=kind is not None)
+        assert kind is not None or status == 0, self.log.read_text()
+
     def end(self, kill: bool = False) -> int:
         if self.process.poll() is None:
             self.process.kill() if kill else self.process.terminate()
@@ -94,6 +103,5 @@ class RunningSigner:
 @pytest.fixture(scope="module")
 def signer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSigner]:
     """A signer without a token, which serves all tests of a module."""
-    running = RunningSigner(tmp_path_factory.mktemp("signer"))
-    yield running
-    assert running.end() == 0, running.log.read_text()
+    with RunningSigner(tmp_path_factory.mktemp("signer")) as running:
+        yield running

@@ -66,7 +66,7 @@ class Service:
             wire.Verify: lambda _, it: keys.verify(it.key, it.message, it.signature, it.version),
             wire.Unseal: self._unseal,
             wire.Issue: self._issue,
-            wire.Authority: lambda _, it: keys.authority(it.key),
+            wire.Authority: self._authority,
             wire.List: lambda _user, _it: self.listing(),
             wire.Create: self._create,
             wire.Rotate: self._rotate,
@@ -152,6 +152,11 @@ class Service:
         made = self._watched(lambda: self.keys.issue(request, user))
         self.counters.used(made.issuer, made.algorithm)
         return made
+
+    def _authority(self, user: int, call: wire.Authority) -> Any:
+        if not self.keys.is_authority(call.key):
+            self._policy.check(user, May.CERTIFY, call.key)
+        return self._watched(lambda: self.keys.authority(call.key))
 
     def _create(self, user: int, call: wire.Create) -> Any:
         self._policy.check(user, May.MANAGE, call.name)

@@ -202,10 +202,16 @@ class Keys:
             raise BadRequest(
                 f"A message has at most {MESSAGE_BYTES_MAX} bytes, not {len(message)}."
             )
-        record = self.record(key)
-        version = record.active()
-        signature = self._sign_with(record, version, message)
-        return signature, self._write_down("sign", record, version, message, user)
+        while True:
+            record = self.record(key)
+            version = record.active()
+            signature = self._sign_with(record, version, message)
+            try:
+                return signature, self._write_down("sign", record, version, message, user)
+            except KeyNotActive:
+                if self.record(key).active().version == version.version:
+                    raise
+                # It was rotated while it signed, so the new version does.
 
     def _write_down(
         self, event: str, record: Record, version: Version, content: bytes, user: int | None
@@ -323,7 +329,7 @@ class Keys:
         """The certificate that a key's active version gave itself, made when first asked for."""
         record = self.record(key)
         version = record.active()
-        path = self.folder / "statements" / f"{key}-{version.version}.der"
+        path = self._authority_path(record, version)
         with self._lock, storing(path):
             if path.exists():
                 return path.read_bytes()
@@ -333,6 +339,14 @@ class Keys:
             self.audit.flush(self._write_down("certify", record, version, found, None))
             write(path, found)
             return found
+
+    def is_authority(self, key: str) -> bool:
+        """Whether a key's active version has given itself a certificate."""
+        record = self.record(key)
+        return self._authority_path(record, record.active()).exists()
+
+    def _authority_path(self, record: Record, version: Version) -> Path:
+        return self.folder / "statements" / f"{record.name}-{version.version}.der"
 
     # --- lives ----------------------------------------------------------------------------------
 
