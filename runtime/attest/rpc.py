@@ -95,14 +95,14 @@ class Calls:
 
     def prove(self, params: Params, trusted: bool) -> Any:
         """A `.tlog-proof` of a leaf by number, or of a job's manifest."""
+        if params.number is not None and not trusted:
+            raise NotMet("Leaves by number are for root and the follower's own user.")
         log = self._keeper.log
         if params.number is None:
             self._check(params, trusted)
             number = log.find("manifest", params.job_id).number
-        elif trusted:
-            number = params.number
         else:
-            raise NotMet("Leaves by number are for root and the follower's own user.")
+            number = params.number
         return {"proof": proofs.prove(log, number, params.size).text}
 
     def tail(self, params: Params, trusted: bool) -> Any:

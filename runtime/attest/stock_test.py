@@ -17,6 +17,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -147,7 +148,7 @@ def test_sigstores_own_library_verifies_a_bundle_and_refuses_what_was_changed(
     files = ["good.json"]
     assert made.dsse_envelope is not None
     (one,) = made.dsse_envelope.signatures
-    spoiled = {
+    spoiled: dict[str, dict[str, Any]] = {
         "payload": {"payload": made.dsse_envelope.payload.replace(b"chemistry", b"chemistri")},
         "type": {"payload_type": "application/json"},
         "bits": {"signatures": [msgspec.structs.replace(one, sig=one.sig[:-1] + b"\0")]},

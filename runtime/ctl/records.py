@@ -16,6 +16,7 @@ from runtime.ctl.exits import Exit, Trouble
 if TYPE_CHECKING:
     from runtime.attest.keys import Trust
     from runtime.attest.source import Source
+    from syscalls.job import CryptoMode
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +54,13 @@ def failures() -> Iterator[None]:
         raise Trouble(Exit.USAGE, str(error)) from error
     except (errors.Unavailable, SignerError) as error:
         raise Trouble(Exit.UNREACHABLE, str(error)) from error
+
+
+def require_mode(mode: CryptoMode) -> None:
+    """Raises what `failures` knows where manifests are not signed in this mode."""
+    from runtime.attest import client
+
+    client.require_mode(mode)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -23,6 +23,7 @@ from runtime.ctl.commands.plan import add_wishes, run_planned
 from runtime.ctl.exits import Exit, Trouble
 from runtime.ctl.output import console, pairs, print_json, stderr_console
 from runtime.ctl.plans import plan_tables
+from runtime.ctl.records import failures, require_mode
 from runtime.ctl.timeline import job_spans, timeline
 from syscalls.events import JobEvent
 from syscalls.job import (
@@ -30,6 +31,7 @@ from syscalls.job import (
     PRIORITY_MAX,
     PRIORITY_MIN,
     SEED_MAX,
+    CryptoMode,
     JobStatus,
 )
 from syscalls.tracing import Span
@@ -75,6 +77,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeout", metavar="SECONDS", type=common.seconds, help="time the job may run for"
     )
     parser.add_argument("--key", help="submit once only under this key")
+    parser.add_argument(
+        "--crypto-mode",
+        choices=get_args(CryptoMode),
+        help="how its manifest is to be signed; nothing is run where nobody signs so",
+    )
     add_wishes(parser.add_argument_group("by a plan (qmkctl plan)"))
     common.add_json(parser)
     common.add_connection(parser)
@@ -102,6 +109,10 @@ def execute(options: argparse.Namespace) -> Exit:
     policy["idempotency_key"] = options.key
     if options.timeout is not None:
         policy["timeout_ms"] = max(1, round(options.timeout * 1000))
+    if options.crypto_mode is not None:
+        policy["crypto_mode"] = options.crypto_mode
+        with failures():
+            require_mode(options.crypto_mode)
     graph = common.program_of(options)
     with common.client_of(options, spans=spans) as client, client.span("qmkctl run"):
         job = client.submit(graph, **policy)
@@ -125,7 +136,7 @@ def execute(options: argparse.Namespace) -> Exit:
 
 def _by_plan(options: argparse.Namespace) -> Exit:
     """Run by the best plan, which is several jobs. Raises Trouble."""
-    one = ("plot", "explain", "trace", "key", "decoder_data")
+    one = ("plot", "explain", "trace", "key", "decoder_data", "crypto_mode")
     asked = [name for name in one if getattr(options, name)]
     if not options.wait:
         asked.append("no_wait")
