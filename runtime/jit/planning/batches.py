@@ -204,9 +204,13 @@ class _Going:
         if verdict.why:
             self.factor = float(f"{self.factor * verdict.factor:.2g}")
             return verdict, verdict.why, verdict.factor < 1
-        if seen.slowed_by == "T states" and seen.cycles > SLOWER * cost.cycles:
-            why = f"a shot takes {seen.cycles:,.0f} cycles, not {cost.cycles:,}, for T states"
-            planner.machine = planner.machine.slower(seen.cycles / max(1, cost.t_states))
+        if seen.cycles > SLOWER * cost.cycles and seen.slowed_by in ("T states", "decoding"):
+            why = f"a shot takes {seen.cycles:,.0f} cycles, not {cost.cycles:,}: {seen.slowed_by}"
+            if seen.slowed_by == "decoding":
+                kept_up = cost.blocks * cost.own_cycles / seen.cycles
+                planner.machine = planner.machine.crowded(round(kept_up))
+            else:
+                planner.machine = planner.machine.slower(seen.cycles / max(1, cost.t_states))
             return verdict, why, True
         return verdict, "", True
 

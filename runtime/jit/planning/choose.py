@@ -33,6 +33,7 @@ from runtime.jit.planning.predict import (
 )
 from runtime.jit.planning.rates import CodeRates
 from runtime.jit.planning.variants import (
+    LARGE,
     OTHERS,
     SURFACE,
     Built,
@@ -49,6 +50,8 @@ from runtime.jit.planning.variants import (
 
 CODES_MAX: Final = 6
 """Distances of the surface code that are looked at for each way of compiling."""
+FENCES: Final = (256, 64, 16)
+"""Steps between fences that are tried where somebody wants fences."""
 FORMAT: Final = 1
 NS: Final = 1e-9
 
@@ -202,7 +205,7 @@ class Planner:
             if isinstance(found := known[name], CodeRates)
         }
         weighed: list[tuple[Considered, Built, Predicted]] = []
-        fences = (None,) if aims.unfenced is None else (None, 256, 64, 16)
+        fences = (None,) if aims.unfenced is None else (None, *FENCES)
         for way in ways(source, aims.error_budget, fences):
             weighed += self._of_way(source, way, aims, codes, left_out)
         return self._chosen(weighed, aims, left_out, key)
@@ -221,6 +224,8 @@ class Planner:
         if not surface or aims.codes:
             return self._weighed(source, made, (*surface, *others), aims, codes, left_out)
         end = enough(made, surface, codes, aims.error_budget / 2) + 1
+        if len(made.lowered.steps) > LARGE:
+            return self._weighed(source, made, surface[end - 1 : end + 1], aims, codes, left_out)
         start = max(0, end - CODES_MAX)
         few = (*surface[start:end], *others)
         found = self._weighed(source, made, few, aims, codes, left_out)

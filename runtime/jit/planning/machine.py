@@ -52,6 +52,11 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         hardware = msgspec.structs.replace(self.hardware, factory=factory)
         return msgspec.structs.replace(self, hardware=hardware)
 
+    def crowded(self, blocks: int) -> Machine:
+        """The same machine, whose decoder keeps up with so many code blocks."""
+        hardware = msgspec.structs.replace(self.hardware, decoder_blocks=max(1, blocks))
+        return msgspec.structs.replace(self, hardware=hardware)
+
     def noisier(self, physical_noise: str, calibration: str) -> Machine:
         """The same machine under other noise."""
         return msgspec.structs.replace(self, physical_noise=physical_noise, calibration=calibration)

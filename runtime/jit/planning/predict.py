@@ -69,14 +69,15 @@ class Excess(msgspec.Struct, frozen=True, kw_only=True):
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """What a shot takes. cycles: of the machine, as the kernel bills them. own_cycles: of its
-    operations alone. slowed: what makes the difference. logical, physical: qubits. t_states.
-    raw_pairs: of links. unfenced: cycles between two fences, at most in the mean over epochs."""
+    operations alone. slowed: what makes the difference. logical, physical: qubits. blocks: of
+    codes. t_states. raw_pairs: of links. unfenced: cycles between two fences, in the mean."""
 
     cycles: int
     own_cycles: int
     slowed: str
     logical: int
     physical: int
+    blocks: int
     t_states: int
     raw_pairs: float
     unfenced: int
@@ -99,6 +100,7 @@ def cost(built: Built, profile: str, hardware: Hardware) -> Cost | str:
         slowed=wants.slowed,
         logical=summary.peak_logical,
         physical=qubits_of(summary.blocks),
+        blocks=sum(each.number for each in summary.blocks if each.coded),
         t_states=summary.t_states,
         raw_pairs=brokered.raw_pairs,
         unfenced=-(-wants.cycles // summary.epochs),

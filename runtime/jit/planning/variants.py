@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,8 +30,11 @@ from runtime.jit.passes import Passed, Wishes
 
 PLACEHOLDER: Final = "logical:Surface(d=3)"
 """What a circuit is emitted for before a code is chosen."""
+PASSED_MAX: Final = 16
 SHARES: Final = (0.5, 0.15, 0.03)
 """Of the error budget, what rotations may take, at most."""
+LARGE: Final = 20_000
+"""Operations of a circuit, or steps of a program, beyond which fewer variants are looked at."""
 STEPS_PER_DECADE: Final = 4
 DISTANCES: Final = (*range(2, 16), 17, 19, 21, 25, 29, 33)
 OTHERS: Final = ("BaconShor(d=3)", "BaconShor(d=5)", "BaconShor(d=7)", "SHYPS(d=2)", "SHYPS(d=4)")
@@ -79,7 +83,7 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
         return self.program.summary
 
 
-class Source(msgspec.Struct, frozen=True, kw_only=True):
+class Source(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """A program as its user brings it: a circuit, or a QVM program. key: names it by content."""
 
     key: bytes
@@ -131,14 +135,16 @@ def ways(source: Source, budget: float, fences: Sequence[int | None] = (None,)) 
         teleports = any(node.op == "TELEPORT_CNOT" for node in source.graph.program.nodes)
         return [Way(), *([Way(local=True)] if teleports else [])]
     assert source.circuit is not None
-    plain = _passed(source.circuit, Way())
+    plain = _passed(source)
     turned = plain.report.after.rotations > 0
-    epsilons = sorted({rounded(budget * share) for share in SHARES}) if turned else [None]
+    large = len(source.circuit.operations) > LARGE
+    shares = SHARES[1:2] if large else SHARES
+    epsilons = sorted({rounded(budget * share) for share in shares}) if turned else [None]
     found = []
     for every in fences:
         found += [Way(epsilon=each, optimise=True, fence_every=every) for each in epsilons]
         found.append(Way(epsilon=epsilons[0], fence_every=every))
-        if _passed(source.circuit, Way(ancillas=1)).report.ands:
+        if not large and _passed(source, ancillas=1).report.ands:
             found.append(Way(epsilon=epsilons[0], optimise=True, ancillas=1, fence_every=every))
     return found
 
@@ -154,7 +160,7 @@ def built(source: Source, way: Way) -> Built:
     if source.graph is not None:
         return _built_graph(source.graph, way)
     assert source.circuit is not None
-    done = _passed(source.circuit, way)
+    done = _passed(source, epsilon=way.epsilon, optimise=way.optimise, ancillas=way.ancillas)
     circuit = done.circuit if way.fence_every is None else fenced(done.circuit, way.fence_every)
     graph = emit(circuit, profile=PLACEHOLDER)
     lowered = done.report.lowered
@@ -169,9 +175,13 @@ def ideal(source: Source) -> Built:
     return _verified(emit(source.circuit, profile=IDEAL), Way(), 0.0, registers=True)
 
 
-def _passed(circuit: Circuit, way: Way) -> Passed:
-    wishes = Wishes(epsilon=way.epsilon, optimise=way.optimise, ancillas=way.ancillas)
-    return through(circuit, wishes)
+@lru_cache(maxsize=PASSED_MAX)
+def _passed(
+    source: Source, *, epsilon: float | None = None, optimise: bool = False, ancillas: int = 0
+) -> Passed:
+    """The circuit before fences; ways that differ in these alone share it."""
+    assert source.circuit is not None
+    return through(source.circuit, Wishes(epsilon=epsilon, optimise=optimise, ancillas=ancillas))
 
 
 def _built_graph(graph: Graph, way: Way) -> Built:
