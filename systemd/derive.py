@@ -20,12 +20,18 @@ from argparse_manpage.manpage import Manpage  # noqa: E402
 
 from qmkd.__main__ import parser as qmkd_parser  # noqa: E402
 from runtime.ctl.__main__ import parser as qmkctl_parser  # noqa: E402
+from runtime.signer.__main__ import parser as signer_parser  # noqa: E402
 
-SECTIONS = {"qmkd": 8, "qmkctl": 1}
-ABOUT = {"qmkd": "run a quantum machine", "qmkctl": "run programs on a quantum machine"}
+SECTIONS = {"qmkd": 8, "qmkctl": 1, "qmk-signer": 8}
+ABOUT = {
+    "qmkd": "run a quantum machine",
+    "qmkctl": "run programs on a quantum machine",
+    "qmk-signer": "hold the keys of a quantum machine, and sign with them",
+}
 SEE_ALSO = {
     "qmkd": "qmkctl(1), systemd.service(5)",
-    "qmkctl": "qmkd(8)",
+    "qmkctl": "qmkd(8), qmk-signer(8)",
+    "qmk-signer": "qmkctl(1), systemd.service(5)",
 }
 FILES = {
     "qmkd": {
@@ -39,6 +45,12 @@ FILES = {
         "$XDG_RUNTIME_DIR/qmk/qsyscall.sock": "The user's own, looked for first.",
         "$XDG_RUNTIME_DIR/qmkctl": "Sessions that are kept from one command to the next.",
     },
+    "qmk-signer": {
+        "/etc/qmk/signer.toml": "The token, and who may do what with which key.",
+        "/etc/qmk/signer-pin": "The token's PIN, for root alone; systemd hands it over.",
+        "/run/qmk-signer/signer.sock": "Where the signer listens.",
+        "/var/lib/qmk-signer": "Records of keys, and what was done with them.",
+    },
 }
 
 
@@ -46,7 +58,11 @@ def derived() -> dict[Path, str]:
     """Every file and its text."""
     # Widths of help texts must not depend on the terminal.
     os.environ["COLUMNS"] = "80"
-    parsers = {"qmkd": qmkd_parser(), "qmkctl": qmkctl_parser()}
+    parsers = {
+        "qmkd": qmkd_parser(),
+        "qmkctl": qmkctl_parser(),
+        "qmk-signer": signer_parser(),
+    }
     files = {
         HERE / "man" / f"{name}.{SECTIONS[name]}": manual(name, each)
         for name, each in parsers.items()

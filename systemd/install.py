@@ -28,7 +28,15 @@ HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent
 ROOMS = ("syscalls", "qvm", "qmkd", "runtime", "harness")
 HOME = PurePosixPath("/usr/lib/qmkd")
-PROGRAMS = {"qmkd": "qmkd.__main__", "qmkctl": "runtime.ctl.__main__"}
+PROGRAMS = {
+    "qmkd": "qmkd.__main__",
+    "qmkctl": "runtime.ctl.__main__",
+    "qmk-signer": "runtime.signer.__main__",
+}
+EXTRAS = ("signer",)
+# The wheel that brings liboqs has it six times, and Python that nobody here imports.
+LIBOQS = "quantum-safe-py"
+LIBOQS_FILES = re.compile(r"quantum_safe/_vendor/liboqs/lib/liboqs\.so$|quantum_safe_py\.libs/")
 LISTED = "installed"  # in HOME: every file that is ours, one a line
 NOTIFY_RELOAD_SINCE = 253  # of systemd
 
@@ -40,6 +48,7 @@ PLACES = {
     "qmkd.tmpfiles": PurePosixPath("/usr/lib/tmpfiles.d/qmkd.conf"),
     "man/qmkd.8": PurePosixPath("/usr/share/man/man8/qmkd.8"),
     "man/qmkctl.1": PurePosixPath("/usr/share/man/man1/qmkctl.1"),
+    "man/qmk-signer.8": PurePosixPath("/usr/share/man/man8/qmk-signer.8"),
     "completion/qmkctl.bash": PurePosixPath("/usr/share/bash-completion/completions/qmkctl"),
     "completion/qmkctl.zsh": PurePosixPath("/usr/share/zsh/site-functions/_qmkctl"),
 }
@@ -114,6 +123,8 @@ def install(root: Root, python: str) -> None:
         for source, name in _files(distribution):
             if root.linked or source.suffix != ".pyc":
                 root.module(source, modules / name)
+    for source, name in _liboqs():
+        root.module(source, modules / name)
     target = root.at(modules)
     if not root.linked and not compileall.compile_dir(
         target,
@@ -201,7 +212,20 @@ def needed(name: str) -> list[metadata.Distribution]:
 def _declared() -> list[str]:
     """What this checkout needs, even where the environment was made for an earlier one."""
     with open(CHECKOUT / "pyproject.toml", "rb") as file:
-        return list(tomllib.load(file)["project"]["dependencies"])
+        project = tomllib.load(file)["project"]
+    declared: list[str] = project["dependencies"]
+    for name in EXTRAS:
+        declared += project["optional-dependencies"][name]
+    return declared
+
+
+def _liboqs() -> list[tuple[Path, str]]:
+    """The library itself, where its wheel is here; without it the signer says what it lacks."""
+    try:
+        found = metadata.distribution(LIBOQS)
+    except metadata.PackageNotFoundError:
+        return []
+    return [(source, name) for source, name in _files(found) if LIBOQS_FILES.match(name)]
 
 
 def _files(distribution: metadata.Distribution) -> Iterator[tuple[Path, str]]:
@@ -233,7 +257,7 @@ def remove(root: Root, *, purge: bool) -> None:
     _remove_listed(root)
     shutil.rmtree(root.at(HOME), ignore_errors=True)
     if purge:
-        for path in ("/etc/qmk", "/var/lib/qmkd"):
+        for path in ("/etc/qmk", "/var/lib/qmkd", "/var/lib/qmk-signer"):
             shutil.rmtree(root.at(PurePosixPath(path)), ignore_errors=True)
 
 

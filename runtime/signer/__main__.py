@@ -1,4 +1,4 @@
-"""`python -m runtime.signer`: sets an installation up (`init`) or serves it (`serve`).
+"""Sets the signer of an installation up (`init`), or is it (`serve`).
 
 PINs are read from files or from systemd's credentials, and never from the command line or the
 environment. Exit status 2 says that the configuration is wrong, and that trying again is no use.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import pwd
 import secrets
 import signal
 import socket
@@ -17,8 +18,11 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from runtime.signer.client import signer_socket
-from runtime.signer.config import Config, ConfigError, TokenConfig, load
+from runtime.signer.config import Config, ConfigError, load
 from runtime.signer.errors import SignerError
 from runtime.signer.hardening import harden
 from runtime.signer.keys.files import write
@@ -32,6 +36,9 @@ SOFTHSM = (
     Path("/usr/lib64/pkcs11/libsofthsm2.so"),
 )
 """Where distributions put it."""
+SYSTEM_STATE = Path("/var/lib/qmk-signer")
+SYSTEM_CONFIG = Path("/etc/qmk/signer.toml")
+SYSTEM_USER = "qmk-signer"
 STACK_BYTES = 4 << 20
 METRICS_S = 15.0
 STOP_S = 5.0
@@ -46,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     serve = actions.add_parser("serve", help="answer requests")
     init = actions.add_parser("init", help="make a token, if one can be had, and the keys")
     for each in (serve, init):
-        each.add_argument("--state-dir", type=Path, required=True, help="what outlives the signer")
+        each.add_argument("--state-dir", type=Path, help="what outlives the signer")
         each.add_argument("--config", type=Path, help="a TOML file (docs/signer.md)")
     serve.add_argument("--socket", type=Path, help="where to listen (default: as clients look)")
     init.add_argument(
@@ -54,13 +61,21 @@ def parser() -> argparse.ArgumentParser:
     )
     init.add_argument("--label", default="qmk", help="of the token (default: %(default)s)")
     init.add_argument(
+        "--system",
+        action="store_true",
+        help=f"by root, for the service: {SYSTEM_STATE}, {SYSTEM_CONFIG}, PINs for root alone",
+    )
+    init.add_argument(
         "--software", action="store_true", help="make no token: every key is `software` then"
     )
     return whole
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
+    whole = parser()
+    options = whole.parse_args(arguments)
+    if options.state_dir is None and not (options.action == "init" and options.system):
+        whole.error("--state-dir is needed")
     logging.basicConfig(format="%(name)s: %(message)s", level=logging.INFO, stream=sys.stderr)
     hardening = harden()
     try:
@@ -144,65 +159,91 @@ def _notify(text: str) -> None:
 # --- setting up ---------------------------------------------------------------------------------
 
 
+class _Places(Struct):
+    """Where an installation's parts go. pin, so_pin: what the token is opened with."""
+
+    state: Path
+    config: Path
+    pin: Path
+    so_pin: Path
+    user: str | None = None
+
+
+def _places(options: argparse.Namespace) -> _Places:
+    if options.system:
+        folder = SYSTEM_CONFIG.parent
+        pins = folder / "signer-pin", folder / "signer-so-pin"
+        return _Places(SYSTEM_STATE, SYSTEM_CONFIG, *pins, SYSTEM_USER)
+    state: Path = options.state_dir
+    return _Places(state, options.config or state / "signer.toml", state / "pin", state / "so-pin")
+
+
 def _init(options: argparse.Namespace) -> int:
     """Make what is missing: configuration, token, keys. What is there is left as it is."""
-    state: Path = options.state_dir
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if options.config is not None and options.config.exists():
-        config = load(options.config)
-    else:
-        config = _configured(options, state)
-    keys = _open(state, config)
+    places = _places(options)
+    places.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not places.config.parent.exists():
+        places.config.parent.mkdir(parents=True)
+        places.config.parent.chmod(0o755)
+    if not places.config.exists():
+        _configure(options, places)
+    config = load(places.config)
+    if config.token is not None and config.token.pin_file is None:
+        # The service is handed it by systemd, which is not there now.
+        config = replace(config, token=replace(config.token, pin_file=str(places.pin)))
+    keys = _open(places.state, config)
     try:
         return _make_keys(keys)
     finally:
         keys.close()
+        if places.user is not None:
+            _give(places.state, places.user)
 
 
-def _configured(options: argparse.Namespace, state: Path) -> Config:
-    """A configuration with a new token, or without one and saying so."""
-    path = options.config or state / "signer.toml"
-    if path.exists():
-        return load(path)
+def _give(folder: Path, user: str) -> None:
+    """Make a user the owner of all that was made for it."""
+    known = pwd.getpwnam(user)
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, known.pw_uid, known.pw_gid, follow_symlinks=False)
+
+
+def _configure(options: argparse.Namespace, places: _Places) -> None:
+    """Write a configuration with a new token, or without one and saying so."""
     module = options.module or next((each for each in SOFTHSM if each.exists()), None)
     if options.software or module is None:
         why = "as asked" if options.software else "SoftHSM2 is not installed"
         sys.stderr.write(
-            f"qmk-signer: NO TOKEN ({why}). Keys are protected by files of this user alone, and "
+            f"qmk-signer: NO TOKEN ({why}). Keys are protected by files of one user alone, and "
             "are called `software` wherever they are shown. On Debian and Ubuntu: apt-get install "
-            "softhsm2, and then this again with another --state-dir.\n"
+            f"softhsm2; then remove {places.config}, and this again, and `qmkctl keys rewrap`.\n"
         )
         text = "# No token: every key is `software`.\n"
     else:
-        text = _new_token(module, options.label, state)
-    write(path, text.encode())
-    sys.stderr.write(f"qmk-signer: wrote {path}\n")
-    return load(path)
+        text = _new_token(module, options.label, places)
+    write(places.config, text.encode())
+    places.config.chmod(0o644)
+    sys.stderr.write(f"qmk-signer: wrote {places.config}\n")
 
 
-def _new_token(module: Path, label: str, state: Path) -> str:
+def _new_token(module: Path, label: str, places: _Places) -> str:
     """Make a token of SoftHSM below the state, with PINs in files. Returns the configuration."""
     from runtime.signer.providers.token import initialise
 
-    tokens = state / "tokens"
+    tokens, about = places.state / "tokens", places.state / "softhsm2.conf"
     tokens.mkdir(mode=0o700, exist_ok=True)
-    about = state / "softhsm2.conf"
     write(
         about,
         f"directories.tokendir = {tokens}\nobjectstore.backend = file\nlog.level = ERROR\n"
         "slots.removable = false\n".encode(),
     )
-    environment = {"SOFTHSM2_CONF": str(about)}
-    os.environ.update(environment)
-    pins = {}
-    for name in ("pin", "so-pin"):
-        pins[name] = bytearray(secrets.token_hex(16).encode())
-        write(state / name, bytes(pins[name]))
-    initialise(str(module), label, pins["so-pin"], pins["pin"])
-    token = TokenConfig(str(module), label, None, str(state / "pin"), environment)
+    os.environ["SOFTHSM2_CONF"] = str(about)
+    pin, so_pin = (bytearray(secrets.token_hex(16).encode()) for _ in range(2))
+    write(places.pin, bytes(pin))
+    write(places.so_pin, bytes(so_pin))
+    initialise(str(module), label, so_pin, pin)
+    pin_file = "" if places.user is not None else f'pin_file = "{places.pin}"\n'
     return (
-        f'[token]\nmodule = "{token.module}"\nlabel = "{token.label}"\n'
-        f'pin_file = "{token.pin_file}"\n'
+        f'[token]\nmodule = "{module}"\nlabel = "{label}"\n{pin_file}'
         f'environment = {{ SOFTHSM2_CONF = "{about}" }}\n'
     )
 

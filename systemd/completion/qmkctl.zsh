@@ -22,6 +22,7 @@ _shtab_qmkctl_commands() {
     db:'check the daemon'"'"'s database, beside the daemon or without it'
     discover:'list the daemon'"'"'s calls; with --json, its OpenRPC document'
     doctor:'explain what is wrong with the installation'
+    em:'run, compare and report error mitigation'
     estimate:'estimate qubits, time and failure of a program; or the distance for an error rate'
     events:'tell what happens to the session'"'"'s jobs, or to one job, line by line'
     explain:'say how a program would be run, and what that should cost'
@@ -32,6 +33,7 @@ _shtab_qmkctl_commands() {
     manifest:'signed manifests of runs: sign, list, show, verify, run again, make bundles'
     mapping:'say which physical qubits carry a job'"'"'s virtual ones (CAP_DEBUG)'
     migrate:'move a job to another module at its next fence'
+    plan:'choose code, distance and way of compiling for a program under an error budget'
     release:'give held logical qubits back'
     remote:'look at a remote connection; make, renew and revoke certificates; relay for one user'
     replay:'run a job again from its record, with the same bits, and say the new job'"'"'s name'
@@ -41,7 +43,7 @@ _shtab_qmkctl_commands() {
     schedule:'choose backends and error mitigation for jobs, and say why'
     serve-remote:'serve the daemon to clients on other hosts, over TLS 1.3 (docs/remote.md)'
     session:'show or close qmkctl'"'"'s session'
-    status:'say where a job stands, or how the daemon is'
+    status:'say where a job stands, how the daemon is, or what a remote connection agreed'
     telemetry:'show what the session uses; also a job'"'"'s cost, or the machine'"'"'s figures'
     top:'show the machine and its tenants, live (needs CAP_ADMIN)'
     trace:'draw a trace out of a file of spans, as `python -m runtime.tracing --file` writes it'
@@ -68,6 +70,16 @@ _shtab_qmkctl_chan_commands() {
     status:'how good its pair is now, and how often it was used'
   )
   _describe 'qmkctl chan commands' _commands
+}
+
+_shtab_qmkctl_em_commands() {
+  local _commands=(
+    compare:'methods beside each other, or two runs'
+    list:'families, methods and backends that there are'
+    report:'what a run was made of, and what came out'
+    run:'run circuits by methods on backends, and keep all of it'
+  )
+  _describe 'qmkctl em commands' _commands
 }
 
 _shtab_qmkctl_faults_commands() {
@@ -413,6 +425,61 @@ _shtab_qmkctl_doctor_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_qmkctl_doctor_defaults_added=0
+
+_shtab_qmkctl_em_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_em_defaults_added=0
+
+_shtab_qmkctl_em_compare_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--by-family[a line for each family]"
+  "--json[write one JSON object]"
+  ":a folder that \`em run\` wrote:"
+  ":a later one:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_em_compare_defaults_added=0
+
+_shtab_qmkctl_em_list_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[write one JSON object]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_em_list_defaults_added=0
+
+_shtab_qmkctl_em_report_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--verify[reckon every number again from its histograms]"
+  "--json[write one JSON object]"
+  ":a folder that \`em run\` wrote:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_em_report_defaults_added=0
+
+_shtab_qmkctl_em_run_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--out[where records go]:FOLDER:"
+  "*--family[again for more (default\: all families)]:NAME:"
+  "*--method[as zne\:fit\=linear,scales\=1\+3\; again for more (default\: none, zne)]:METHOD:"
+  "*--backend[as physical\:seed\=3 or logical\:d\=5\+7\; again for more (default\: physical)]:BACKEND:"
+  "--circuits[of each family]:circuits:"
+  "--first-seed[of these circuits]:first_seed:"
+  "--qubits[qubits]:qubits:"
+  "--depth[default\: usual for the family]:depth:"
+  "--shots[of each row, all included]:shots:"
+  "--repeats[repeats]:repeats:"
+  "--seed[of all random choices]:seed:"
+  "--json[write one JSON object]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_em_run_defaults_added=0
 
 _shtab_qmkctl_estimate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -970,6 +1037,41 @@ _shtab_qmkctl_migrate_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_qmkctl_migrate_defaults_added=0
 
+_shtab_qmkctl_plan_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--format[of the circuit (default\: told by suffix and content)]:format:(qasm2 qasm3 stim qir qiskit cirq pytket qvm)"
+  "*--input[of an \`input\` of an OpenQASM 3 circuit\: a number, or arithmetic in pi]:NAME=VALUE:"
+  "--drop-noise[leave the noise of a Stim circuit out, which is refused otherwise]"
+  "--profile[of the circuit\'s qubits, such as \'logical\:Surface(d\=5)\' (default\: logical\:ideal)]:PROFILE:"
+  "--epsilon[write the circuit\'s rotations in Clifford and T gates, to this error over all of them (default\: leave them, which takes the ideal profile)]:E:"
+  "--optimise[spare T gates, two-qubit gates and depth, by the best of several optimisers]"
+  "--ancillas[qubits that may be added so that measurements spare T gates (default\: 0)]:N:"
+  "--fence-every[put fences where fewest qubits are held, no more than so many steps apart]:STEPS:"
+  "--shots[default\: 1024]:N:"
+  "--exact[exact probabilities instead of shots]"
+  "--noise[noise]:noise:(ideal profile calibrated decoded physical)"
+  "--decoder-data[keep what decoders knew of each shot, for \`qmkctl results --decoder\`]"
+  "--raise-distance[larger codes while the machine errs more often than it should]"
+  "--plot[draw error against machine time (.svg, .png)]:OUT.svg:"
+  "--all[show every variant, not the best alone]"
+  "--error-budget[how far probabilities of outcomes may be off, all together (total variation)]:E:"
+  "--deadline[of machine time, for all shots]:SECONDS:"
+  "--qubits[physical qubits, at most]:N:"
+  "--unfenced[machine cycles between two fences, at most]:CYCLES:"
+  "--machine[the machine\'s description (default\: what a probe of the daemon tells)]:FILE.toml:"
+  "--no-plan-cache[neither look for a plan nor keep one]"
+  "--json[write one JSON object]"
+  "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
+  "--no-session-cache[open a session for this command alone\; its jobs end with it]"
+  ":\*.qvm.json, \*.qvm assembly, a circuit (\*.qasm ...), or -:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_plan_defaults_added=0
+
 _shtab_qmkctl_release_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[write one JSON object]"
@@ -1163,6 +1265,13 @@ _shtab_qmkctl_run_options=(
   "--priority[higher runs first, among one\'s own jobs]:P:"
   "--timeout[time the job may run for]:SECONDS:"
   "--key[submit once only under this key]:key:"
+  "--crypto-mode[how its manifest is to be signed\; nothing is run where nobody signs so]:crypto_mode:(classical hybrid pqc-required)"
+  "--error-budget[how far probabilities of outcomes may be off, all together (total variation)]:E:"
+  "--deadline[of machine time, for all shots]:SECONDS:"
+  "--qubits[physical qubits, at most]:N:"
+  "--unfenced[machine cycles between two fences, at most]:CYCLES:"
+  "--machine[the machine\'s description (default\: what a probe of the daemon tells)]:FILE.toml:"
+  "--no-plan-cache[neither look for a plan nor keep one]"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
   "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
@@ -1428,6 +1537,7 @@ _shtab_qmkctl() {
         db) _arguments -C -s $_shtab_qmkctl_db_options ;;
         discover) _arguments -C -s $_shtab_qmkctl_discover_options ;;
         doctor) _arguments -C -s $_shtab_qmkctl_doctor_options ;;
+        em) _shtab_qmkctl_em ;;
         estimate) _arguments -C -s $_shtab_qmkctl_estimate_options ;;
         events) _arguments -C -s $_shtab_qmkctl_events_options ;;
         explain) _arguments -C -s $_shtab_qmkctl_explain_options ;;
@@ -1438,6 +1548,7 @@ _shtab_qmkctl() {
         manifest) _shtab_qmkctl_manifest ;;
         mapping) _arguments -C -s $_shtab_qmkctl_mapping_options ;;
         migrate) _arguments -C -s $_shtab_qmkctl_migrate_options ;;
+        plan) _arguments -C -s $_shtab_qmkctl_plan_options ;;
         release) _arguments -C -s $_shtab_qmkctl_release_options ;;
         remote) _shtab_qmkctl_remote ;;
         replay) _arguments -C -s $_shtab_qmkctl_replay_options ;;
@@ -1504,6 +1615,32 @@ _shtab_qmkctl_chan() {
         close) _arguments -C -s $_shtab_qmkctl_chan_close_options ;;
         open) _arguments -C -s $_shtab_qmkctl_chan_open_options ;;
         status) _arguments -C -s $_shtab_qmkctl_chan_status_options ;;
+      esac
+  esac
+}
+
+_shtab_qmkctl_em() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->em'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_qmkctl_em_defaults_added )); then
+    if (( ${_shtab_qmkctl_em_options[(I)${(q)one_or_more}*]} +          ${_shtab_qmkctl_em_options[(I)${(q)remainder}*]} +          ${_shtab_qmkctl_em_options[(I)${(q)default}]} == 0 )); then
+      _shtab_qmkctl_em_options+=(': :_shtab_qmkctl_em_commands' '*::: :->em')
+    fi
+    _shtab_qmkctl_em_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_qmkctl_em_options
+
+  case $state in
+    em)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_qmkctl_em-$line[1]:"
+      case $line[1] in
+        compare) _arguments -C -s $_shtab_qmkctl_em_compare_options ;;
+        list) _arguments -C -s $_shtab_qmkctl_em_list_options ;;
+        report) _arguments -C -s $_shtab_qmkctl_em_report_options ;;
+        run) _arguments -C -s $_shtab_qmkctl_em_run_options ;;
       esac
   esac
 }

@@ -203,6 +203,8 @@ class Token:
             raise PinWrong(f"The PIN cannot be read: {path}: {error.strerror}.") from error
         while pin and pin[-1] in b"\r\n":
             del pin[-1]
+        if pin == b"-":  # what the unit hands over where nobody has put one there
+            raise PinWrong(f"There is no PIN in {path}: put it into /etc/qmk/signer-pin.")
         return pin
 
     def _pin_path(self) -> Path:
