@@ -24,6 +24,8 @@ SOURCE: Final = "rules-1"
 BIAS_SE_MIN: Final = 2.0
 ERROR_RATES_OFF: Final = 0.25
 """Relative, one standard deviation, of a damping that was reckoned from a fresh calibration."""
+NOT_DAMPING: Final = 0.15
+"""Of the bias without mitigation, what is coherent and no extrapolation removes, one deviation."""
 DRIFT_PER_DAY: Final = 0.10
 DRIFT_MAX: Final = 1.0
 UNKNOWN_AGE_DRIFT: Final = 0.5
@@ -79,6 +81,7 @@ def effects(asked: Asked) -> dict[str, Effect]:
     exponent, readout = damping(asked)
     signal, off = asked.circuit.signal, drift(asked.backend)
     found = {}
+    other = 0.0
     for method, folds in FOLDS.items():
         params = {} if method == "none" else {"scales": [scale for scale, _ in folds]}
 
@@ -87,6 +90,9 @@ def effects(asked: Asked) -> dict[str, Effect]:
             return signal * (1 - math.pow(readout, times) * kept)
 
         spread = abs(left(1 + off) - left(max(0.0, 1 - off))) / 2
+        if method == "none":
+            other = NOT_DAMPING * abs(left(1))
+        spread = math.hypot(spread, other)
         norm = sum(abs(c) for _, c in folds)
         depth = sum(scale * abs(c) for scale, c in folds) / norm
         found[method] = Effect(abs(left(1)), spread, norm**2, len(folds), params, depth)

@@ -36,6 +36,8 @@ NAMES = {
     "corpora": "Circuits that nobody here wrote",
     "synthesis": "Rotations in Clifford and T gates",
     "optimiser": "The optimiser beside Qiskit, tket and pyzx",
+    "scheduler": "The scheduler on real calibrations and a replayable trace",
+    "policy": "The policy engine, by regret",
     "tls": "Handshakes, and calls from other hosts",
     "jit": "Plans beside fixed profiles, and beside what is measured",
 }

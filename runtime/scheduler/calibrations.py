@@ -42,8 +42,9 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a machine at one time.
 
     edges: chance that a two-qubit gate leaves a Pauli error, by "low-high"; other pairs have no
-    gate, unless `any_pair` says that all have one, with this chance. taken_at: ISO 8601.
-    by_distance: chance of an error in a layer of gates on a logical qubit, by code distance.
+    gate, unless `any_pair` says that all have one, with this chance. taken_at: ISO 8601; empty
+    where nobody knows. by_distance: chance of an error in a layer of gates on a logical qubit, by
+    code distance; slow_by_distance: likewise, of gates that take as many rounds as the distance.
     """
 
     backend: str
@@ -55,6 +56,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     gate_2q_s: float
     readout_s: float
     by_distance: Mapping[str, float] = {}
+    slow_by_distance: Mapping[str, float] = {}
 
     @property
     def digest(self) -> str:
@@ -81,7 +83,8 @@ def check(calibration: Calibration) -> None:
         raise BadInput("A calibration names its backend.")
     if not calibration.qubits:
         raise BadInput(f"{name}: the calibration is empty: it knows no qubit.")
-    parse_time(calibration.taken_at)
+    if calibration.taken_at:
+        parse_time(calibration.taken_at)
     for number, qubit in enumerate(calibration.qubits):
         for field in ("error", "read_1_for_0", "read_0_for_1"):
             _probability(getattr(qubit, field), f"{name}: {field} of qubit {number}")
@@ -100,7 +103,10 @@ def check(calibration: Calibration) -> None:
         value = getattr(calibration, field)
         if not (math.isfinite(value) and value >= 0):
             raise BadInput(f"{name}: {field} is no time: {value:g}.")
-    for distance, error in calibration.by_distance.items():
+    for distance, error in (
+        *calibration.by_distance.items(),
+        *calibration.slow_by_distance.items(),
+    ):
         if not distance.isdigit():
             raise BadInput(f"{name}: by_distance names distances, not {distance!r}.")
         _probability(error, f"{name}: by_distance of {distance}")
@@ -130,7 +136,9 @@ def parse_time(text: str) -> datetime:
 
 
 def age_s(calibration: Calibration, now: datetime) -> float | None:
-    """Seconds since it was taken; None where that lies in the future, so that it says nothing."""
+    """Seconds since it was taken; None where nobody knows, or where that lies in the future."""
+    if not calibration.taken_at:
+        return None
     seconds = (now - parse_time(calibration.taken_at)).total_seconds()
     return seconds if seconds >= 0 else None
 
@@ -158,7 +166,8 @@ def hazards(calibration: Calibration, now: datetime) -> list[str]:
         found.append(f"{dead} of {len(calibration.edges)} edges are dead and not used")
     age = age_s(calibration, now)
     if age is None:
-        found.append("it was taken in the future, so its age counts as unknown")
+        when = "in the future" if calibration.taken_at else "nobody knows when"
+        found.append(f"it was taken {when}, so its age counts as unknown")
     elif age > STALE_S:
         found.append(f"it is {age / 86400:,.0f} days old")
     return found

@@ -84,7 +84,9 @@ class Catalogue:
             (
                 snapshot.digest,
                 whole.backend,
-                parse_time(whole.taken_at).replace(tzinfo=None).isoformat(" "),
+                parse_time(whole.taken_at).replace(tzinfo=None).isoformat(" ")
+                if whole.taken_at
+                else None,
                 _json(gates),
                 _json(readout),
                 _json({"qubits": len(whole.qubits), "edges": len(whole.edges)}),

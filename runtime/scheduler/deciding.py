@@ -10,9 +10,9 @@ of a library's logarithm changes no decision.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -82,6 +82,13 @@ class _Judged(NamedTuple):
     score: float
     ends_s: float
     broken: tuple[str, ...]
+
+    @property
+    def advised(self) -> bool:
+        return self.facts.alternative.method == self.facts.offer.advised
+
+
+_Order = Callable[[_Judged], tuple[Any, ...]]
 
 
 def tidy(value: float) -> float:
@@ -204,18 +211,25 @@ def decide(job: Job, offered: Sequence[Offer], scoring: Scoring, now: datetime) 
                 refused.append(_without(offer, method, f"The job does not allow {method}."))
                 continue
             judged.append(_judge(job, offer, alternative, scoring, now))
+    # A scorer that keeps no SLA orders by its score alone, as what it stands for does.
+    order: _Order = _best_kept if scorer.keeps_sla else _best_score
     keeping = [each for each in judged if not each.broken] if scorer.keeps_sla else judged
     pool = keeping or (judged if job.best_effort else [])
-    best = min(pool, key=_order, default=None)
-    listed = [_candidate(each, best, scorer.keeps_sla) for each in sorted(judged, key=_order)]
+    best = min(pool, key=order, default=None)
+    listed = [_candidate(each, best, scorer.keeps_sla) for each in sorted(judged, key=order)]
     chosen = next((each for each in listed if each.verdict == "chosen"), None)
     return Choice((*listed, *refused), chosen, best is not None and not best.broken)
 
 
-def _order(judged: _Judged) -> tuple[int, float, str, int]:
-    """The least that is broken, then the best score, then names: nothing is left to chance."""
+def _best_kept(judged: _Judged) -> tuple[int, bool, float, str, int]:
+    """The least that is broken, then what the policy engine advises, then the best score."""
+    return len(judged.broken), not judged.advised, *_best_score(judged)
+
+
+def _best_score(judged: _Judged) -> tuple[float, str, int]:
+    """The best score, then names: nothing is left to chance."""
     method = METHODS.index(judged.facts.alternative.method)
-    return len(judged.broken), -judged.score, judged.facts.offer.backend.backend_id, method
+    return -judged.score, judged.facts.offer.backend.backend_id, method
 
 
 def _judge(
@@ -278,6 +292,8 @@ def _candidate(judged: _Judged, best: _Judged | None, keeps_sla: bool) -> Candid
         verdict = "refused"
     else:
         verdict = "possible"
+        if keeps_sla and not judged.advised:
+            reasons.append(f"On this backend {facts.offer.advised} is advised.")
         if best is not None:
             reasons.append(f"Its score is {judged.score:.6g}, that of the chosen {best.score:.6g}.")
     return Candidate(

@@ -99,7 +99,7 @@ class Scoring(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """
 
     name: str = "spec-001"
-    waiting_tau_s: float = 3600.0
+    waiting_tau_s: float = 900.0
     availability_min: float = 0.9
     cost_floor: float = 1e-3
 

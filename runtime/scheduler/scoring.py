@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from policy.api import Alternative
 from runtime.scheduler.jobs import Offer, Scoring, State
 
-UTILISATION_MAX: Final = 0.95
+UTILISATION_MAX: Final = 0.5
 
 
 class Cost(NamedTuple):
@@ -37,7 +37,8 @@ class Facts(NamedTuple):
 
 
 class Scorer(NamedTuple):
-    """score: higher is better. keeps_sla: whether the filter on the SLA comes first.
+    """score: higher is better. keeps_sla: whether the filter on the SLA comes first, and then what
+    the policy engine advises; other methods are for what those cannot keep.
 
     advised_only: whether of each backend the advised method alone is a candidate.
     """
