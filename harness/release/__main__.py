@@ -1,0 +1,157 @@
+"""`python -m harness.release`, or `make release`: a signed release of a commit, in OUT/release.
+
+    qmkd-VERSION.tar.gz, qmkd-VERSION-*.whl      built twice, byte for byte alike
+    qmkd-VERSION.cdx.json                        what is in it (CycloneDX)
+    provenance.json                              where it comes from (in-toto, SLSA)
+    provenance.ID.sigstore.json                  the same, signed; one for each algorithm
+    SHA256SUMS, SHA256SUMS.sigstore.json         all of it, signed
+    KEY.pub.pem                                  the keys, to be compared with those one knows
+
+Signed by the signer that `--signer` names. With `--own-signer`, by keys that are made for this run
+and forgotten: that shows that everything works and says nothing of who made it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from harness.release import building, lock, provenance, sbom
+from harness.release.building import BuildFailed, Package
+from runtime.attest import bundle
+from runtime.attest.errors import AttestError
+from runtime.signer.api import Sign
+from runtime.signer.client import SignerClient
+from runtime.signer.errors import SignerError
+
+KEYS = ("bundle", "manifest-pqc")
+START_S_MAX = 30.0
+
+
+def release(sign: Sign, folder: Path, out: Path, commit: str, repository: str) -> list[Path]:
+    """Build, describe and sign; returns the files. Raises BuildFailed, and what signing raises."""
+    source = building.commit(commit)
+    with building.toolbox(folder) as python:
+        packages = building.build_twice(python, source, folder / "builds")
+    table = sbom.project(lock.ROOT)
+    stem = f"{table['name']}-{table['version']}"
+    described = sbom.bill(table, lock.locked().values(), source, packages)
+    products = [*packages, _json(f"{stem}.cdx.json", described)]
+    stated = provenance.statement(source, repository, products, building.tools())
+    payload = msgspec.json.encode(stated)
+    products.append(Package(name="provenance.json", data=payload))
+    for key in KEYS:
+        made, trusted = bundle.dsse_bundle(payload, sign, key)
+        name = f"provenance.{trusted.algorithm.lower()}.sigstore.json"
+        products.append(Package(name=name, data=msgspec.json.encode(made)))
+        products.append(Package(name=f"{key}.pub.pem", data=pem(sign.public(key).spki_der)))
+    sums = "".join(f"{each.digest}  {each.name}\n" for each in products).encode()
+    signed, _ = bundle.message_bundle(sums, sign, KEYS[0])
+    products.append(Package(name="SHA256SUMS", data=sums))
+    products.append(Package(name="SHA256SUMS.sigstore.json", data=msgspec.json.encode(signed)))
+    out.mkdir(parents=True, exist_ok=True)
+    for each in products:
+        (out / each.name).write_bytes(each.data)
+    return [out / each.name for each in products]
+
+
+def pem(spki: bytes) -> bytes:
+    """A public key as stock verifiers read it."""
+    text = base64.b64encode(spki).decode()
+    lines = [text[at : at + 64] for at in range(0, len(text), 64)]
+    return "\n".join(
+        ["-----BEGIN PUBLIC KEY-----", *lines, "-----END PUBLIC KEY-----", ""]
+    ).encode()
+
+
+def _json(name: str, value: object) -> Package:
+    return Package(
+        name=name, data=msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+    )
+
+
+@contextlib.contextmanager
+def own_signer() -> Iterator[SignerClient]:
+    """A signer with keys of its own, in software, that end with it."""
+    with tempfile.TemporaryDirectory(prefix="qmk-", dir="/tmp") as name:
+        folder = Path(name)
+        program = [sys.executable, "-m", "runtime.signer"]
+        state = ["--state-dir", str(folder / "state")]
+        path, nowhere = folder / "s", subprocess.DEVNULL
+        subprocess.run([*program, "init", *state, "--software"], check=True, stdout=nowhere)
+        serve = [*program, "serve", *state, "--socket", str(path)]
+        with subprocess.Popen(serve, stdout=nowhere, stderr=nowhere) as process:
+            try:
+                deadline = time.monotonic() + START_S_MAX
+                while not path.exists():
+                    assert process.poll() is None, "the signer runs"
+                    assert time.monotonic() < deadline, "the signer starts"
+                    time.sleep(0.02)
+                with SignerClient(path) as client:
+                    yield client
+            finally:
+                process.terminate()
+
+
+def verified(out: Path) -> str:
+    """What cosign says of the release, if it is here. Raises BuildFailed where it refuses."""
+    program = shutil.which("cosign")
+    if program is None:
+        return "cosign is not here, so nobody else has verified it"
+    (wheel,) = out.glob("*.whl")
+    key = ["--key", str(out / f"{KEYS[0]}.pub.pem"), "--insecure-ignore-tlog=true"]
+    for what, command in {
+        "provenance": [
+            "verify-blob-attestation", "--bundle", str(out / "provenance.es256.sigstore.json"),
+            "--type", "slsaprovenance1", *key, str(wheel),
+        ],
+        "SHA256SUMS": [
+            "verify-blob", "--bundle", str(out / "SHA256SUMS.sigstore.json"), *key,
+            str(out / "SHA256SUMS"),
+        ],
+    }.items():  # fmt: skip
+        done = subprocess.run([program, *command], capture_output=True, text=True)
+        if done.returncode:
+            raise BuildFailed(f"cosign does not accept {what}: {done.stderr.strip()}")
+    return "cosign has verified provenance and SHA256SUMS"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m harness.release", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--out", type=Path, default=Path("out/release"))
+    parser.add_argument("--commit", default="HEAD")
+    parser.add_argument("--repository", default="urn:qmkd", help="where the commit is to be had")
+    parser.add_argument("--signer", type=Path, help="its socket (default: as clients look)")
+    parser.add_argument("--own-signer", action="store_true", help="one of this run alone")
+    arguments = parser.parse_args()
+    signer = own_signer() if arguments.own_signer else SignerClient(arguments.signer)
+    try:
+        with tempfile.TemporaryDirectory(prefix="qmk-release-") as folder, signer as sign:
+            files = release(
+                sign, Path(folder), arguments.out, arguments.commit, arguments.repository
+            )
+        said = verified(arguments.out)
+    except (BuildFailed, SignerError, AttestError) as error:
+        sys.stderr.write(f"release: {error}\n")
+        return 1
+    for path in files:
+        print(f"{path.stat().st_size:>10}  {path}")
+    print(f"Built twice alike; {said}.")
+    if arguments.own_signer:
+        print("SIGNED BY KEYS OF THIS RUN ALONE: that proves nothing about who made it.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
