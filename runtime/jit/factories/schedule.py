@@ -7,7 +7,7 @@ a machine makes an operation wait for is left out; read `model.py` for T states.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -33,21 +33,28 @@ class Schedule(msgspec.Struct, frozen=True):
 
 def earliest(program: VerifiedProgram) -> Schedule:
     """Every node as early as it can be."""
-    nodes = program.graph.program.nodes
-    begins = [0] * len(nodes)
+    nodes, order = program.graph.program.nodes, program.order
+    found = [0] * len(nodes)
+    for index, begin in zip(order, begins(nodes[index] for index in order), strict=True):
+        found[index] = begin
+    ends = [b + 1 for b, node in zip(found, nodes, strict=True) if node.op not in TIMELESS]
+    return Schedule(tuple(found), max(ends, default=0))
+
+
+def begins(nodes: Iterable[Node]) -> Iterator[int]:
+    """The first step of each node, which come in the order of execution."""
     free: dict[str, int] = {}
     fence = last = 0
-    for index in program.order:
-        node = nodes[index]
+    for node in nodes:
         names = [*_list(node.vqs), *_read(node)]
-        begins[index] = begin = max([fence, *(free.get(name, 0) for name in names)])
+        begin = max([fence, *(free.get(name, 0) for name in names)])
         if node.op == "FENCE_EPOCH":
             fence = last
         elif node.op not in TIMELESS:
             last = max(last, begin + 1)
             free.update(dict.fromkeys(_list(node.vqs), begin + 1))
             free.update(dict.fromkeys(_list(node.produces), begin + 1))
-    return Schedule(tuple(begins), last)
+        yield begin
 
 
 def magic_steps(program: VerifiedProgram, schedule: Schedule) -> list[int]:
