@@ -206,7 +206,7 @@ class Frames:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, chunk: bytes) -> list[bytes]:
+    def feed(self, chunk: bytes | bytearray) -> list[bytes]:
         """The bodies that are complete now, in order. Raises `BadFrame` for one too long."""
         buffer = self._buffer
         buffer += chunk
