@@ -15,6 +15,7 @@ from runtime.client.errors import line
 from runtime.ctl import options as common
 from runtime.ctl.circuits import add_circuit, reading, reading_of, wishes_of
 from runtime.ctl.exits import Exit, Trouble
+from runtime.ctl.machine_file import machine_of
 from runtime.ctl.output import print_json
 from runtime.jit.backends import qasm3
 from runtime.jit.circuit import Circuit
@@ -22,6 +23,8 @@ from runtime.jit.compiling import through
 from runtime.jit.emit import IDEAL, emit
 from runtime.jit.frontends import load
 from runtime.jit.passes import Report
+from runtime.jit.placing import planning as placing
+from runtime.jit.placing.planning import Placed
 
 HELP = (
     "turn a circuit (OpenQASM, QIR, Stim, QPY, JSON of Cirq or pytket) into a QVM program, or into "
@@ -44,6 +47,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="*.qvm.json, or *.qasm, *.qasm3, *.stim (default: a program on standard output)",
     )
     add_circuit(parser)
+    parser.add_argument(
+        "--machine",
+        metavar="FILE.toml",
+        type=Path,
+        help="place the circuit over the modules of the machine that it describes",
+    )
+    parser.add_argument(
+        "--pair-error",
+        metavar="E",
+        type=lambda text: common.number(text, 0, 1),
+        help="with --machine: the chance that any Bell pair of a shot errs is to be no more",
+    )
+    parser.add_argument(
+        "--no-moves",
+        action="store_true",
+        help="with --machine: every qubit stays in the module where it begins",
+    )
     common.add_json(parser)
 
 
@@ -82,7 +102,11 @@ def execute(options: argparse.Namespace) -> Exit:
                 print(f"left out, since OpenQASM 3 has no words for it: {name}, {number} x")
             _print_dropped(circuit)
             return Exit.OK
-        graph = emit(circuit, profile=options.profile)
+        if options.machine is None:
+            placed, graph = None, emit(circuit, profile=options.profile)
+        else:
+            placed = _placed(circuit, options)
+            graph = placed.graph
     found = verify(graph)
     if not isinstance(found, VerifiedProgram):
         # The profile is the caller's; all else is ours to get right.
@@ -95,6 +119,7 @@ def execute(options: argparse.Namespace) -> Exit:
     summary = found.summary
     if options.json:
         told = {"output": str(options.output), "summary": summary, "passes": made.report}
+        told["placing"] = None if placed is None else placed.report
         print_json(told | {"dropped": circuit.metadata.get("dropped", {})})
     else:
         print(
@@ -103,8 +128,37 @@ def execute(options: argparse.Namespace) -> Exit:
         )
         for sentence in _sentences(made.report):
             print(sentence)
+        for sentence in () if placed is None else _placing(placed.report):
+            print(sentence)
         _print_dropped(circuit)
     return Exit.OK
+
+
+def _placed(circuit: Circuit, options: argparse.Namespace) -> Placed:
+    """The circuit on the machine of the options. Raises Trouble, ValueError."""
+    wishes = placing.Wishes(pair_error=options.pair_error, moves=not options.no_moves)
+    hardware = machine_of(options.machine)
+    return placing.place(circuit, hardware, profile=options.profile, wishes=wishes)
+
+
+def _placing(report: placing.Report) -> Iterator[str]:
+    """Where qubits lie and what that costs, for people."""
+    where = ", ".join(f"{number} in {name}" for name, number in report.modules.items())
+    cost, naive = report.cost, report.in_order
+    if not cost.pairs:
+        yield f"placed: {where}; no Bell pairs"
+        return
+    kinds = f"{cost.copies} for copies, {cost.direct} for single gates, {cost.moved} for moves"
+    yield (
+        f"placed: {where}; {cost.cut} gates between modules take {cost.pairs} Bell pairs ({kinds})"
+    )
+    slowed = f", slowed by {cost.slowed}" if cost.slowed else ""
+    yield (
+        f"  {cost.raw_pairs:.6g} raw pairs, {cost.cycles:,} cycles a shot{slowed}; any pair errs "
+        f"with {cost.pair_error:.2g}; waits for pairs made one by one: {cost.waited:,.0f} cycles"
+    )
+    if naive is not None:
+        yield f"  in the order of qubits: {naive.pairs} pairs, {naive.cycles:,} cycles"
 
 
 def _print_dropped(circuit: Circuit) -> None:
@@ -115,12 +169,16 @@ def _print_dropped(circuit: Circuit) -> None:
 def _suffix(options: argparse.Namespace) -> str:
     """How OUT ends, in small letters; "" for standard output. Raises Trouble."""
     out = options.output
+    if options.machine is None and (options.pair_error is not None or options.no_moves):
+        raise Trouble(Exit.USAGE, "--pair-error and --no-moves say how --machine places a circuit.")
     if out is None:
         return ""
     suffix: str = out.suffix.lower()
     if suffix not in (*TEXTS, PROGRAM):
         ends = ", ".join((PROGRAM, *TEXTS))
         raise Trouble(Exit.USAGE, f"-o writes what ends in one of {ends}, not {out}.")
+    if suffix in TEXTS and options.machine is not None:
+        raise Trouble(Exit.USAGE, f"--machine places a program's qubits, and {out} is no program.")
     if suffix in TEXTS and options.profile != IDEAL:
         why = f"--profile is of a program's qubits, and {out} is no program: leave it out."
         raise Trouble(Exit.USAGE, why)

@@ -19,12 +19,12 @@ from rich.table import Table
 from qvm.channels import Brokered, broker, pairs_shown
 from qvm.cycles import demand
 from qvm.isa import OPS
-from qvm.machine import Hardware, described
 from qvm.program import Summary, VerifiedProgram
 from qvm.verify import verify_bytes
 from runtime.client.errors import line
 from runtime.ctl import options as common
 from runtime.ctl.exits import Exit, Trouble
+from runtime.ctl.machine_file import machine_of
 from runtime.ctl.output import console, pairs, print_json
 from runtime.ctl.picture import draw_frontier
 from runtime.ctl.plans import pairs_table
@@ -123,10 +123,7 @@ def channels_of(options: argparse.Namespace) -> dict[str, Any]:
         return {}
     if options.file is None:
         raise Trouble(Exit.USAGE, "--machine needs a program whose channels it could carry.")
-    hardware = described(options.machine.read_bytes())
-    if not isinstance(hardware, Hardware):
-        findings = [": ".join(filter(None, finding)) for finding in hardware]
-        raise Trouble(Exit.USAGE, "\n".join([f"{options.machine}:", *findings]))
+    hardware = machine_of(options.machine)
     summary = _summary(options.file)
     if summary.handles:
         raise Trouble(Exit.USAGE, "The program names qubits of a session; ask with qmkctl explain.")
