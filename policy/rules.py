@@ -1,11 +1,11 @@
 """The safe rules: mitigation by closed forms of damping, shots and known limits. No training.
 
 Gates damp a value by exp(-a) where noise is like Pauli noise, a being the sum of their error rates;
-folding by s makes that exp(-s a); readout damps by itself and is not folded. So the bias of every
-extrapolation is a closed form, and so is its variance at the best split of shots, (sum |c|)^2 / N
-for coefficients c. Beside expectation there is a bound: the error rates may be off, and a
-calibration drifts by about a tenth in a day (medians of a year of daily calibrations of four IBM
-devices: 7 to 12 per cent).
+folding by s makes that exp(-s a); readout damps by itself, is not folded, and is corrected beside.
+So the bias of every extrapolation is a closed form, and so is its variance at the best split of
+shots, (sum |c|)^2 / N for coefficients c. Beside expectation there is a bound: the error rates may
+be off, and a calibration drifts by about a tenth in a day (medians of a year of daily calibrations
+of four IBM devices: 7 to 12 per cent).
 
 What is never done: extrapolate where the bias is below two standard errors, or fit the suppression
 of a code from the data that it corrects.
@@ -24,6 +24,12 @@ SOURCE: Final = "rules-1"
 BIAS_SE_MIN: Final = 2.0
 ERROR_RATES_OFF: Final = 0.25
 """Relative, one standard deviation, of a damping that was reckoned from a fresh calibration."""
+READOUT_LEFT: Final = 0.1
+"""Of what readout takes away, what its correction leaves, which is calibrated along with the
+runs."""
+CALIBRATION_SHARE: Final = 0.1
+"""Of all shots, for the two circuits of that calibration."""
+KEPT_MIN: Final = 0.05
 NOT_DAMPING: Final = 0.15
 """Of the bias without mitigation, what is coherent and no extrapolation removes, one deviation."""
 DRIFT_PER_DAY: Final = 0.10
@@ -36,12 +42,14 @@ calibrated."""
 HISTORY_WEIGHT: Final = 8.0
 DAY_S: Final = 86400.0
 
-FOLDS: Final[dict[str, tuple[tuple[int, float], ...]]] = {
+Folds = tuple[tuple[int, float], ...]
+
+FOLDS: Final[dict[str, Folds]] = {
     "none": ((1, 1.0),),
     "zne": ((1, 3 / 2), (3, -1 / 2)),
     "richardson": ((1, 15 / 8), (3, -10 / 8), (5, 3 / 8)),
 }
-"""Scale of the noise and coefficient of each circuit."""
+"""Scale of the noise and coefficient of each circuit. All but `none` also correct readout."""
 
 
 class Effect(NamedTuple):
@@ -76,6 +84,23 @@ def drift(backend: BackendFeatures) -> float:
     return math.hypot(ERROR_RATES_OFF, min(DRIFT_MAX, DRIFT_PER_DAY * math.sqrt(days)))
 
 
+def variance(method: str, readout: float) -> float:
+    """Of a folding method's value, times all its shots. readout: what readout leaves of the
+    value."""
+    norm = math.fsum(abs(c) for _, c in FOLDS[method])
+    if method == "none":
+        return 1.0
+    return norm**2 / max(KEPT_MIN, readout) ** 2 / (1 - CALIBRATION_SHARE)
+
+
+def depth(method: str) -> float:
+    """Of a shot, on average, in that of the plain circuit; calibration has next to none."""
+    folds = FOLDS[method]
+    shots = 1.0 if method == "none" else 1 - CALIBRATION_SHARE
+    norm = math.fsum(abs(c) for _, c in folds)
+    return shots * math.fsum(scale * abs(c) for scale, c in folds) / norm
+
+
 def effects(asked: Asked) -> dict[str, Effect]:
     """What every method that can be offered would do."""
     exponent, readout = damping(asked)
@@ -83,23 +108,31 @@ def effects(asked: Asked) -> dict[str, Effect]:
     found = {}
     other = 0.0
     for method, folds in FOLDS.items():
-        params = {} if method == "none" else {"scales": [scale for scale, _ in folds]}
+        corrected = method != "none"
+        params = {"scales": [scale for scale, _ in folds], "readout": True} if corrected else {}
 
-        def left(times: float, folds: tuple[tuple[int, float], ...] = folds) -> float:
+        def left(times: float, folds: Folds = folds, corrected: bool = corrected) -> float:
+            read = math.pow(readout, times)
+            if corrected:
+                read = 1 - READOUT_LEFT * (1 - read)
             kept = math.fsum(c * math.exp(-scale * exponent * times) for scale, c in folds)
-            return signal * (1 - math.pow(readout, times) * kept)
+            return signal * (1 - read * kept)
 
         spread = abs(left(1 + off) - left(max(0.0, 1 - off))) / 2
-        if method == "none":
+        if not corrected:
             other = NOT_DAMPING * abs(left(1))
-        spread = math.hypot(spread, other)
-        norm = sum(abs(c) for _, c in folds)
-        depth = sum(scale * abs(c) for scale, c in folds) / norm
-        found[method] = Effect(abs(left(1)), spread, norm**2, len(folds), params, depth)
+        found[method] = Effect(
+            bias=abs(left(1)),
+            spread=math.hypot(spread, other),
+            variance=variance(method, readout),
+            circuits=len(folds) + 2 * corrected,
+            params=params,
+            depth=depth(method),
+        )
     none = found["none"]
     if asked.backend.gaps:
         # The signed mean is divided by what the decoder expects to be left of it.
-        kept = max(0.05, 1 - none.bias)
+        kept = max(KEPT_MIN, 1 - none.bias)
         found["gap"] = Effect(GAP_LEFT / 2 * none.bias, GAP_LEFT * none.bias, 1 / kept**2, 1, {})
     scaled = _distances(asked, none)
     if scaled is not None:

@@ -29,7 +29,7 @@ import msgspec
 import numpy as np
 
 from policy.api import Asked, CircuitFeatures
-from policy.rules import FOLDS, damping
+from policy.rules import FOLDS, READOUT_LEFT, damping, depth, variance
 from runtime.scheduler.calibrations import DEAD, Snapshot, features
 from runtime.scheduler.deciding import Entry
 from runtime.scheduler.jobs import Backend, Job, Sla, State
@@ -186,7 +186,8 @@ def _jobs(
         )
         drawn = snapshots[int(rng.integers(len(snapshots)))]
         exponent, readout = _damping(job, drawn)
-        bias = SIGNAL * abs(1 - readout * _kept("zne", exponent))
+        read = 1 - READOUT_LEFT * (1 - readout)
+        bias = SIGNAL * abs(1 - read * _kept("zne", exponent))
         floor = round(max(0.0, 1 - bias / 2 - 0.05), 4)
         deadline = round(math.exp(rng.uniform(math.log(1800), math.log(8 * 3600))))
         sla = Sla(fidelity_floor=floor, deadline_s=float(deadline))
@@ -216,10 +217,10 @@ def delivered(
     exponent, readout = _damping(job, snapshot)
     true = exponent * drift * float(rng.lognormal(0, PER_JOB))
     signal = rng.uniform(SIGNAL - 0.2, SIGNAL + 0.2)
-    bias = signal * (1 - readout * _kept(method, true))
+    read = readout if method == "none" else 1 - READOUT_LEFT * (1 - readout)
+    bias = signal * (1 - read * _kept(method, true))
     bias += OTHER_ERROR * signal * (1 - readout * math.exp(-true)) * float(rng.standard_normal())
-    norm = math.fsum(abs(c) for _, c in FOLDS[method])
-    error = bias + norm / math.sqrt(shots) * float(rng.standard_normal())
+    error = bias + math.sqrt(variance(method, readout) / shots) * float(rng.standard_normal())
     return max(0.0, 1 - min(2.0, abs(error)) / 2)
 
 
@@ -293,8 +294,6 @@ def simulate(found: World, backends: Sequence[Backend], choose: Chooser) -> list
 
 def _seconds(job: Job, snapshot: Snapshot, backend: Backend, method: str, shots: int) -> float:
     known = snapshot.calibration
-    norm = math.fsum(abs(c) for _, c in FOLDS[method])
-    depth = math.fsum(scale * abs(c) for scale, c in FOLDS[method]) / norm
     shot = job.circuit.depth * (known.gate_2q_s + 2 * known.gate_1q_s) + known.readout_s
     overhead = len(FOLDS[method]) * backend.seconds_per_circuit
-    return overhead + shots * (backend.seconds_per_shot + shot * depth)
+    return overhead + shots * (backend.seconds_per_shot + shot * depth(method))

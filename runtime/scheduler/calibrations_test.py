@@ -103,7 +103,7 @@ def test_every_real_snapshot_is_read_and_its_dead_edges_are_left_out() -> None:
 
 def test_properties_that_are_none_are_refused() -> None:
     for data in (b"", b"[]", b"{}", b'{"backend_name": "x", "gates": 3}'):
-        with pytest.raises(BadInput, match="no backend properties|IBM"):
+        with pytest.raises(BadInput, match="no backend properties"):
             calibration_of(data)
 
 
@@ -135,14 +135,13 @@ def test_the_better_gate_of_a_pair_counts_and_errors_become_chances_of_paulis() 
     )
     assert made.edges == {"0-1": pytest.approx(0.005)}
     assert made.gate_2q_s == pytest.approx(3e-7)
-    assert made.qubits == (
-        QubitFigures(
-            error=pytest.approx(1.5e-3),
-            t1_s=pytest.approx(1e-4),
-            t2_s=None,
-            read_1_for_0=1.0,
-            read_0_for_1=1.0,
-        ),
-        QubitFigures(error=1.0, t1_s=None, t2_s=None, read_1_for_0=0.02, read_0_for_1=0.02),
+    first, second = made.qubits
+    assert (first.error, first.t1_s, first.t2_s) == (
+        pytest.approx(1.5e-3),
+        pytest.approx(1e-4),
+        None,
     )
+    assert first.read_1_for_0 == 1.0
+    unknown = QubitFigures(error=1.0, t1_s=None, t2_s=None, read_1_for_0=0.02, read_0_for_1=0.02)
+    assert second == unknown
     assert made.taken_at == "2025-12-31T22:00:00+00:00"

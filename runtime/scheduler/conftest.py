@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from policy.api import CircuitFeatures
+from runtime.attest.conftest import TestSigner
 from runtime.scheduler.calibrations import Calibration, QubitFigures, Snapshot
 from runtime.scheduler.deciding import Entry
 from runtime.scheduler.jobs import Backend, Job, State
@@ -54,3 +55,9 @@ def entries() -> list[Entry]:
         entry("poor", 0.03),
         entry("plain", 0.004, crypto_modes=("classical",)),
     ]
+
+
+@pytest.fixture
+def signer() -> TestSigner:
+    """Fresh keys."""
+    return TestSigner()

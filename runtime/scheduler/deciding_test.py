@@ -18,8 +18,10 @@ from runtime.scheduler.deciding import Choice, Entry, decide, decide_batch, offe
 from runtime.scheduler.errors import BadInput
 from runtime.scheduler.jobs import Job, Reservation, Scoring, Sla, State
 
+DEFAULT = Scoring()
 
-def choose(entries: Sequence[Entry], one: Job, scoring: Scoring = Scoring()) -> Choice:
+
+def choose(entries: Sequence[Entry], one: Job, scoring: Scoring = DEFAULT) -> Choice:
     (row,) = offers([one], entries, Rules(), NOW)
     return decide(one, row, scoring, NOW)
 
@@ -38,7 +40,8 @@ def test_the_score_is_specs_formula(entries: list[Entry]) -> None:
     for each in choice.candidates:
         seconds = each.qpu_seconds
         assert each.score == pytest.approx(
-            each.expected_fidelity / max(1e-3, seconds) / (1 + each.starts_s / 900.0), rel=1e-9
+            each.expected_fidelity / max(1e-3, seconds) * math.exp(-each.starts_s / 1800.0),
+            rel=1e-9,
         )
         assert each.money == pytest.approx(seconds)
 

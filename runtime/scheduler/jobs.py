@@ -94,12 +94,13 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class Scoring(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which plug-in scores (`scoring.SCORERS`), and with what.
 
-    waiting_tau_s: waiting that halves a score. availability_min: below it, availability counts.
+    waiting_tau_s: a score falls to 1/e in this time of waiting, so that a minute costs the same
+    share of fidelity whatever the queues are like. availability_min: below it, availability counts.
     cost_floor: of a run, so that what costs nothing does not win by that alone.
     """
 
     name: str = "spec-001"
-    waiting_tau_s: float = 900.0
+    waiting_tau_s: float = 1800.0
     availability_min: float = 0.9
     cost_floor: float = 1e-3
 

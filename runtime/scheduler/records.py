@@ -17,6 +17,7 @@ from uuid import UUID
 import msgspec
 
 from policy.api import Advise
+from policy.rules import Rules
 from runtime.scheduler.calibrations import Snapshot, parse_time
 from runtime.scheduler.deciding import Candidate, Decided, Entry, decide, offers
 from runtime.scheduler.errors import Damaged, NotReplayed
@@ -214,11 +215,11 @@ def replay(
     now = parse_time(decision.decided_at)
     sources = {each.source for each in decision.offers if each.source}
     offered = decision.offers
-    again = bool(sources) and len(sources) == 1 and sources <= set(policies)
+    again = len(sources) <= 1 and sources <= set(policies)
     if again:
         entries = [_entry(each, snapshots) for each in decision.offers]
         failed = {} if decision.retry is None else decision.retry.failed
-        policy = policies[next(iter(sources))]
+        policy = policies[next(iter(sources))] if sources else Rules()
         (row,) = offers([decision.job], entries, policy, now, failed)
         for recorded, fresh in zip(decision.offers, row, strict=True):
             if recorded != fresh:

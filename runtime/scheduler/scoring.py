@@ -7,6 +7,7 @@ others are what people do today, to compare with, and look at no SLA.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -78,7 +79,7 @@ def availability_penalty(facts: Facts, scoring: Scoring) -> float:
     """1 for a backend that is there and free; less for one often away, or long waited for."""
     availability = facts.offer.backend.availability
     there = min(1.0, availability / scoring.availability_min)
-    return there / (1 + facts.starts_s / scoring.waiting_tau_s)
+    return there * math.exp(-facts.starts_s / scoring.waiting_tau_s)
 
 
 def spec_001(facts: Facts, scoring: Scoring) -> float:

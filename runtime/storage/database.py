@@ -135,6 +135,7 @@ def _postgres(url: str) -> Any:
     except ImportError:
         raise StorageError(HINT) from None
     try:
-        return psycopg.connect(url, autocommit=True)
+        # A database in SQL_ASCII would hand out texts as bytes.
+        return psycopg.connect(url, autocommit=True, client_encoding="UTF8")
     except psycopg.Error as error:
         raise StorageError(f"PostgreSQL cannot be reached: {str(error).strip()}.") from error
