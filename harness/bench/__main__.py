@@ -36,8 +36,10 @@ NAMES = {
     "corpora": "Circuits that nobody here wrote",
     "synthesis": "Rotations in Clifford and T gates",
     "optimiser": "The optimiser beside Qiskit, tket and pyzx",
+    "mitigation": "Error mitigation beside mitiq, and on logical qubits",
     "scheduler": "The scheduler on real calibrations and a replayable trace",
     "policy": "The policy engine, by regret",
+    "signing": "Manifests and the ledger beside cosign and pymerkle",
     "tls": "Handshakes, and calls from other hosts",
     "jit": "Plans beside fixed profiles, and beside what is measured",
 }
