@@ -16,7 +16,6 @@ from runtime.attest.keys import Trust, TrustedKey, verify
 from runtime.signer.api import Sign, Signature
 
 STATEMENT_TYPE = "application/vnd.in-toto+json"
-TRIES = 2  # a key may be rotated between asking which it is and using it
 
 
 class EnvelopeSignature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,23 +47,43 @@ def sign(
     Every signature is verified before it is given out: a token that errs is found here.
     """
     message = pae(payload_type, payload)
-    made, records = [], []
-    for name in keys:
-        key, record = signed(signer, name, message)
-        made.append(EnvelopeSignature(keyid=key.id, sig=record.signature))
-        records.append(record)
-    return Envelope(payload=payload, payload_type=payload_type, signatures=made), records
+    found = signed_all(signer, [(name, message) for name in keys])
+    return enveloped(payload, found, payload_type), [record for _, record in found]
+
+
+def enveloped(
+    payload: bytes,
+    found: Sequence[tuple[TrustedKey, Signature]],
+    payload_type: str = STATEMENT_TYPE,
+) -> Envelope:
+    """The envelope with these signatures over it."""
+    made = [EnvelopeSignature(keyid=key.id, sig=record.signature) for key, record in found]
+    return Envelope(payload=payload, payload_type=payload_type, signatures=made)
 
 
 def signed(signer: Sign, name: str, message: bytes) -> tuple[TrustedKey, Signature]:
     """A signature, verified, and the version of the key that made it."""
-    for _ in range(TRIES):
-        record = signer.sign(name, message)
-        key = TrustedKey.of(signer.public(name, record.version))
-        if key.algorithm == record.algorithm:
-            verify(key, message, record.signature)
-            return key, record
-    raise Unavailable(f"The signer does not agree with itself on what key {name} is.")
+    (found,) = signed_all(signer, [(name, message)])
+    return found
+
+
+def signed_all(
+    signer: Sign, requests: list[tuple[str, bytes]]
+) -> list[tuple[TrustedKey, Signature]]:
+    """Signatures of keys over messages, verified; at once where the signer can do that."""
+    several = getattr(signer, "sign_all", None)
+    if several is None:
+        records = [signer.sign(name, message) for name, message in requests]
+    else:
+        records = several(requests)
+    found = []
+    for (_, message), record in zip(requests, records, strict=True):
+        key = TrustedKey.of(signer.public(record.key, record.version))
+        if key.algorithm != record.algorithm:
+            raise Unavailable(f"The signer does not agree with itself on what {record.key} is.")
+        verify(key, message, record.signature)
+        found.append((key, record))
+    return found
 
 
 def parse(data: bytes) -> Envelope:

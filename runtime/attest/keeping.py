@@ -17,16 +17,17 @@ from typing import Literal
 
 import msgspec
 
-from runtime.attest import bundle, canonical, manifest
+from runtime.attest import bundle, canonical, dsse, manifest
 from runtime.attest.database import Database
 from runtime.attest.errors import Forked, NotMet, NotThere, Unavailable
 from runtime.attest.keys import Trust, TrustedKey
 from runtime.attest.ledger import leaves
 from runtime.attest.ledger.log import LOG_KEYS, Leaf, Log
-from runtime.attest.manifest import CLASSICAL_KEY, POST_QUANTUM_KEY, Mitigation
+from runtime.attest.manifest import CLASSICAL_KEY, POST_QUANTUM_KEY, Mitigation, RunManifest
 from runtime.attest.modes import DEFAULT, strongest
+from runtime.attest.remembering import Remembering
 from runtime.attest.store.objects import Objects
-from runtime.signer.api import PublicKey, Sign
+from runtime.signer.api import PublicKey, Sign, Signature
 from runtime.signer.errors import SignerError, UnknownKey
 from syscalls.audit import AuditBody, Entry, hash_of
 from syscalls.job import CryptoMode, JobStatus
@@ -35,6 +36,7 @@ When = Literal["always", "request", "never"]
 BUNDLE_KEY = "bundle"
 KEYS = (CLASSICAL_KEY, POST_QUANTUM_KEY, BUNDLE_KEY, *LOG_KEYS)
 ACCEPTED = frozenset({"job accepted", "job restored"})
+BATCH_MAX = 16  # manifests signed at once; three signatures each, and a signer takes 64
 NOT_VERSIONS = frozenset({"jobs_interrupted"})
 
 Ask = Callable[[str], JobStatus | None]
@@ -93,7 +95,7 @@ class Keeper:
     ) -> None:
         self.database, self.objects, self.policy = database, objects, policy
         self.log = Log(database, policy.origin)
-        self._signer, self._ask = signer, ask
+        self._signer, self._keys, self._ask = Remembering(signer), signer, ask
 
     # --- what the chain says --------------------------------------------------------------------
 
@@ -231,40 +233,51 @@ class Keeper:
     # --- signing --------------------------------------------------------------------------------
 
     def sign_next(self) -> str | None:
-        """Sign the manifest of the oldest job that waits; its name, None if none waits.
+        """Sign the manifest of the oldest job that waits; its name, None if none waits."""
+        done = self.sign_some(1)
+        return done[0] if done else None
 
-        Raises Unavailable where something is away; then the same is tried again, and none before.
+    def sign_some(self, limit: int = BATCH_MAX) -> list[str]:
+        """Sign the manifests of the oldest jobs that wait, at most so many; the names of those that
+        wait no longer. One request to the signer and one commit are for all of them.
+
+        Raises Unavailable where something is away; then the same are tried again, and no others.
         """
         with self.database.reading() as db:
-            row = db.execute(
+            rows = db.execute(
                 "SELECT job_id, accepted, ended, hash, versions, asked FROM queue"
-                " WHERE state = 'waiting' ORDER BY number LIMIT 1"
-            ).fetchone()
-        if row is None:
-            return None
-        job_id = str(row[0])
+                " WHERE state = 'waiting' ORDER BY number LIMIT ?",
+                (limit,),
+            ).fetchall()
+        if not rows:
+            return []
         try:
-            self._sign(row)
-        except (NotMet, Forked) as error:
-            _log.warning("manifest of %s is not signed: %s", job_id, error)
-            self._set(job_id, "refused", str(error))
-        except (Unavailable, SignerError) as error:
-            self._set(job_id, "waiting", str(error))
+            made = []
+            for row in rows:
+                try:
+                    made.append(self._manifest(row))
+                except (NotMet, Forked) as error:
+                    _log.warning("the manifest of %s is not signed: %s", row[0], error)
+                    self._set(row[0], "refused", str(error))
+            if made:
+                self._sign(made)
+        except (Unavailable, Forked, SignerError) as error:
+            self._set(rows[0][0], "waiting", str(error))
             raise Unavailable(str(error)) from error
-        return job_id
+        return [str(row[0]) for row in rows]
 
-    def _sign(self, row: tuple[str, bytes, bytes, bytes, str, str]) -> None:
+    def _manifest(self, row: tuple[str, bytes, bytes, bytes, str, str]) -> RunManifest:
+        """What is to be signed for a row of the queue."""
         job_id, accepted, ended, entry_hash, versions, asked = row
         body = _body.decode(accepted)
         status = self._ask(job_id)
         context = None if status is None else status.execution_context
-        tenant = str(body.fields["tenant"])
         mode = strongest(
             self.policy.crypto_mode,
-            self.policy.tenants.get(tenant),
+            self.policy.tenants.get(str(body.fields["tenant"])),
             None if context is None else context.crypto_mode,
         )
-        made = manifest.of_job(
+        return manifest.of_job(
             accepted=body,
             ended=_body.decode(ended),
             ended_hash=entry_hash,
@@ -275,67 +288,105 @@ class Keeper:
             signed_by=manifest.signers(self._signer, mode),
             mitigation=None if asked == "{}" else msgspec.json.decode(asked, type=Mitigation),
         )
-        envelope, records = manifest.sign(made, self._signer)
-        data = canonical.encode(envelope)
-        digest = sha256(data).hexdigest()
-        path = self.objects.put(f"{job_id}/{digest}.dsse.json", data)
-        stock = self._bundle(job_id, mode, envelope.payload)
+
+    def _sign(self, made: list[RunManifest]) -> None:
+        """Sign, store, log and enter these, all or none."""
+        requests: list[tuple[str, bytes]] = []
+        payloads = [manifest.statement_of(each) for each in made]
+        for each, payload in zip(made, payloads, strict=True):
+            message = dsse.pae(dsse.STATEMENT_TYPE, payload)
+            names = [*(one.key for one in each.signed_by), *self._bundle_keys(each.crypto_mode)]
+            requests += [(name, message) for name in names]
+        found = iter(dsse.signed_all(self._signer, requests))
+        objects: dict[str, bytes] = {}
+        rows: list[tuple[Signed, Leaf]] = []
+        for each, payload in zip(made, payloads, strict=True):
+            own = [next(found) for _ in each.signed_by]
+            manifest.check_signers(each, [record for _, record in own])
+            envelope = dsse.enveloped(payload, own)
+            data = canonical.encode(envelope)
+            digest = sha256(data).hexdigest()
+            name = f"{each.created_at[:10]}/{each.job_id}.{digest[:16]}"
+            objects[f"{name}.dsse.json"] = data
+            stock = ""
+            for _ in self._bundle_keys(each.crypto_mode):
+                key, record = next(found)
+                signed = bundle.derived(dsse.enveloped(payload, [(key, record)]), key)
+                stock = f"{name}.p256.sigstore.json"
+                objects[stock] = canonical.encode(signed)
+            rows.append(self._row(each, own, digest, f"{name}.dsse.json", stock))
+        places = dict(zip(objects, self.objects.put_all(objects), strict=True))
+        self._finish(rows, places | {"": ""})
+
+    def _row(
+        self,
+        told: RunManifest,
+        signed: list[tuple[TrustedKey, Signature]],
+        digest: str,
+        path: str,
+        stock: str,
+    ) -> tuple[Signed, Leaf]:
+        """A row of the index, its places still names, and the leaf."""
+        records = [record for _, record in signed]
         leaf = leaves.of_manifest(
             log=self.policy.origin,
-            tenant=tenant,
-            job_id=job_id,
+            tenant=told.tenant,
+            job_id=told.job_id,
             envelope=digest,
-            payload=sha256(envelope.payload).hexdigest(),
+            payload=sha256(manifest.statement_of(told)).hexdigest(),
             records=records,
         )
-        found = Signed(
-            job_id=job_id,
-            tenant=tenant,
-            backend_id=made.backend_id,
-            pqc_suite=made.pqc_suite,
-            crypto_mode=made.crypto_mode,
-            calibration_snapshot_id=made.calibration_snapshot_id,
-            em_method=made.em_method,
+        row = Signed(
+            job_id=told.job_id,
+            tenant=told.tenant,
+            backend_id=told.backend_id,
+            pqc_suite=told.pqc_suite,
+            crypto_mode=told.crypto_mode,
+            calibration_snapshot_id=told.calibration_snapshot_id,
+            em_method=told.em_method,
             signature=canonical.to_base64(records[-1].signature),
             s3_path=path,
-            created_at=made.created_at,
+            created_at=told.created_at,
             bundle_path=stock,
             envelope_digest=digest,
             leaf=-1,
         )
-        self._finish(found, leaf if "manifest" in self.policy.log else None)
+        return row, leaf
 
-    def _finish(self, found: Signed, leaf: Leaf | None) -> None:
+    def _finish(self, rows: list[tuple[Signed, Leaf]], places: dict[str, str]) -> None:
+        """Log and enter what is signed and stored. places: of objects, by name."""
         names = Signed.__struct_fields__
+        insert = (
+            f"INSERT INTO manifests ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+        )
         try:
             with self.database.writing() as db:
-                if leaf is not None:
-                    (number,) = self.log.append_in(db, [leaf])
-                    found = msgspec.structs.replace(found, leaf=number)
-                db.execute(
-                    f"INSERT INTO manifests ({', '.join(names)})"
-                    f" VALUES ({', '.join('?' * len(names))})",
-                    msgspec.structs.astuple(found),
-                )
-                db.execute(
-                    "UPDATE queue SET state = 'signed', error = '' WHERE job_id = ?",
-                    (found.job_id,),
-                )
+                numbers = [-1] * len(rows)
+                if "manifest" in self.policy.log:
+                    numbers = self.log.append_in(db, [leaf for _, leaf in rows])
+                for (row, _), number in zip(rows, numbers, strict=True):
+                    path, stock = places[row.s3_path], places[row.bundle_path]
+                    entered = msgspec.structs.replace(
+                        row, leaf=number, s3_path=path, bundle_path=stock
+                    )
+                    db.execute(insert, msgspec.structs.astuple(entered))
+                    db.execute(
+                        "UPDATE queue SET state = 'signed', error = '' WHERE job_id = ?",
+                        (row.job_id,),
+                    )
         except BaseException:
             self.log.reload()
             raise
 
-    def _bundle(self, job_id: str, mode: CryptoMode, payload: bytes) -> str:
-        """The bundle that cosign reads; empty where the mode or the signer has none."""
+    def _bundle_keys(self, mode: CryptoMode) -> list[str]:
+        """The key of the bundle that cosign reads; none where the mode or the signer has none."""
         if mode == "pqc-required":
-            return ""
+            return []
         try:
-            made, _ = bundle.dsse_bundle(payload, self._signer, BUNDLE_KEY)
+            self._signer.public(BUNDLE_KEY)
         except UnknownKey:
-            return ""
-        data = canonical.encode(made)
-        name = f"{job_id}/{sha256(data).hexdigest()}.p256.sigstore.json"
-        return self.objects.put(name, data)
+            return []
+        return [BUNDLE_KEY]
 
     def _set(self, job_id: str, state: str, error: str) -> None:
         try:
@@ -378,10 +429,10 @@ class Keeper:
         try:
             for name in KEYS:
                 with contextlib.suppress(UnknownKey):
-                    newest = self._signer.public(name)
+                    newest = self._keys.public(name)
                     found.append(newest)
                     for version in range(newest.version - 1, 0, -1):
-                        found.append(self._signer.public(name, version))
+                        found.append(self._keys.public(name, version))
         except SignerError as error:
             raise Unavailable(str(error)) from error
         return found

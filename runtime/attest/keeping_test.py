@@ -67,9 +67,12 @@ class Store:
         self.full = False
 
     def put(self, name: str, data: bytes) -> str:
+        return self.put_all({name: data})[0]
+
+    def put_all(self, objects: dict[str, bytes]) -> list[str]:
         if self.full:
             raise Unavailable("No space left on device.")
-        return self._inner.put(name, data)
+        return self._inner.put_all(objects)
 
     def get(self, name: str) -> bytes:
         return self._inner.get(name)
@@ -105,7 +108,7 @@ def test_every_completed_job_is_signed_once_in_the_order_of_their_ends(keeper: K
     chain.job("cancelled", end="cancel")
     keeper.take(chain.entries[:4])
     keeper.take(chain.entries[4:])
-    assert [keeper.sign_next() for _ in range(4)] == [*jobs, None]
+    assert (keeper.sign_next(), keeper.sign_some(), keeper.sign_some()) == (jobs[0], jobs[1:], [])
     signed = keeper.signed()
     assert [row.job_id for row in signed] == jobs
     assert [keeper.log.leaf(row.leaf).about for row in signed] == jobs
@@ -261,6 +264,24 @@ def test_the_mode_of_a_manifest_is_the_strongest_that_anybody_asks_for(
     keeper.database.close()
 
 
+def test_a_key_that_is_rotated_meanwhile_signs_with_its_new_version(
+    keeper: Keeper, own: TestSigner
+) -> None:
+    chain = Chain()
+    jobs = [chain.job(name) for name in "ab"]
+    keeper.take(chain.entries)
+    assert keeper.sign_next() == jobs[0]
+    own.rotate("manifest-pqc")
+    with pytest.raises(Unavailable, match="rotated"):
+        keeper.sign_next()
+    assert keeper.sign_next() == jobs[1]
+    versions = {}
+    for job in jobs:
+        told = manifest.verify(dsse.parse(keeper.envelope(job)), keeper.trust())
+        versions[job] = told.signed_by[1].version
+    assert versions == dict(zip(jobs, (1, 2), strict=True))
+
+
 def test_keys_and_what_becomes_of_them_are_logged_once(keeper: Keeper, own: TestSigner) -> None:
     keeper.note_keys()
     keeper.note_keys()
@@ -282,7 +303,7 @@ def test_a_manifest_that_was_exchanged_in_the_store_is_noticed(
     job = chain.job("a")
     keeper.take(chain.entries)
     keeper.sign_next()
-    (path,) = (tmp_path / "objects" / job).glob("*.dsse.json")
+    (path,) = (tmp_path / "objects").glob(f"*/{job}.*.dsse.json")
     path.write_bytes(b"{}")
     with pytest.raises(Forked):
         keeper.envelope(job)

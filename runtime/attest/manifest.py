@@ -6,6 +6,7 @@ manifest is taken from whoever asks for it, except what `stated` names.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import msgspec
 
 from runtime.attest import canonical, dsse
-from runtime.attest.errors import NotAuthentic, NotMet
+from runtime.attest.errors import NotAuthentic, NotMet, Unavailable
 from runtime.attest.keys import Trust
 from runtime.attest.modes import keys_for, require
 from runtime.attest.statement import Statement, Subject, read
@@ -196,13 +197,18 @@ def signers(signer: Sign, mode: CryptoMode) -> list[SignedBy]:
 
 
 def sign(manifest: RunManifest, signer: Sign) -> tuple[dsse.Envelope, list[Signature]]:
-    """Sign a manifest with the keys of its mode, which it names itself."""
+    """Sign a manifest with the keys of its mode, which it names itself. Raises Unavailable."""
     names = [each.key for each in manifest.signed_by]
     envelope, records = dsse.sign(statement_of(manifest), signer, names)
-    made = [(each.key, each.version, each.algorithm) for each in records]
-    if made != [(each.key, each.version, each.algorithm) for each in manifest.signed_by]:
-        raise NotMet("A key was rotated while the manifest was being signed.")
+    check_signers(manifest, records)
     return envelope, records
+
+
+def check_signers(manifest: RunManifest, records: Sequence[Signature]) -> None:
+    """Raises Unavailable unless these are by the versions of keys that the manifest names."""
+    wanted = [(each.key, each.version, each.algorithm) for each in manifest.signed_by]
+    if [(each.key, each.version, each.algorithm) for each in records] != wanted:
+        raise Unavailable("A key was rotated while the manifest was being signed.")
 
 
 def verify(

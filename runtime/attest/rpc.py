@@ -13,6 +13,7 @@ import socket
 import socketserver
 import struct
 import threading
+import time
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -63,21 +64,32 @@ class Calls:
         self._follower, self._keeper = follower, follower.keeper
 
     def sign(self, params: Params, trusted: bool) -> Any:
-        """Have a job's manifest signed; answers with its row of the index once it is."""
-        self._check(params, trusted)
-        with contextlib.suppress(NotThere):
-            return self._keeper.signed(params.job_id)[0]
-        self._keeper.request(params.job_id, params.mitigation)
-        self._follower.nudge()
-        waited = threading.Event()
-        for _ in range(int(min(params.wait_s, SIGN_WAIT_S) / LOOK_S)):
-            with contextlib.suppress(NotThere):
-                return self._keeper.signed(params.job_id)[0]
+        """Have a job's manifest signed; answers with its row of the index once it is.
+
+        A job that has just ended may not be known yet: it is waited for as well.
+        """
+        until = time.monotonic() + max(0.0, min(params.wait_s, SIGN_WAIT_S))
+        asked = False
+        while True:
+            late = time.monotonic() >= until
+            try:
+                self._check(params, trusted)
+                with contextlib.suppress(NotThere):
+                    return self._keeper.signed(params.job_id)[0]
+                if not asked:
+                    self._keeper.request(params.job_id, params.mitigation)
+                    self._follower.nudge()
+                    asked = True
+            except NotThere:
+                if late:
+                    raise
             found = [each for each in self._keeper.waiting() if each.job_id == params.job_id]
             if found and found[0].state == "refused":
                 raise NotMet(found[0].error)
-            waited.wait(LOOK_S)
-        raise Unavailable("It waits to be signed: `qmkctl manifest list` says what for.")
+            if late:
+                why = found[0].error if found else "it has just been asked for."
+                raise Unavailable(f"It waits to be signed: {why}")
+            time.sleep(LOOK_S)
 
     def show(self, params: Params, trusted: bool) -> Any:
         """The envelope and the P-256 bundle, as text."""

@@ -129,8 +129,8 @@ class Follower:
         for batch in feed.batches():
             self.keeper.take(batch)
         signed = 0
-        while self.keeper.sign_next() is not None:
-            signed += 1
+        while done := self.keeper.sign_some():
+            signed += len(done)
         self._tend()
         return signed
 
@@ -156,7 +156,7 @@ class Follower:
         pause = PAUSE_S_MIN
         while not self._stop.is_set():
             try:
-                while not self._stop.is_set() and self.keeper.sign_next() is not None:
+                while not self._stop.is_set() and self.keeper.sign_some():
                     self.health.signing, pause = "", PAUSE_S_MIN
                 self.health.signing = ""
             except AttestError as error:

@@ -32,6 +32,9 @@ TILE_HASHES = 1 << TILE_BITS
 LEAF_BYTES_MAX = 65535  # what an entry of a tile can be (C2SP tlog-tiles)
 LOG_KEYS = ("log", "log-pqc")
 
+_INSERT_LEAF = "INSERT INTO leaf (number, hash, kind, about, data) VALUES (?, ?, ?, ?, ?)"
+_Row = tuple[int, bytes, str, str, bytes]
+
 
 class Leaf(msgspec.Struct, frozen=True, kw_only=True):
     """What is logged. about: of what, once only within its kind."""
@@ -69,6 +72,7 @@ class Log:
 
     def append(self, leaves: Sequence[Leaf]) -> None:
         """Add leaves, durably. One that is there already is left as it is."""
+        assert all(len(each.data) <= LEAF_BYTES_MAX for each in leaves), "entries of tiles"
         with self.database.writing() as db:
             undo = [list(tail) for tail in self._tails]
             try:
@@ -79,27 +83,41 @@ class Log:
 
     def append_in(self, db: sqlite3.Connection, leaves: Sequence[Leaf]) -> list[int]:
         """The same as part of a transaction; their numbers. After one that failed: `reload`."""
-        numbers: list[int] = []
         size = _size(db)
-        known = "SELECT number FROM leaf WHERE kind = ? AND about = ?"
-        rows: list[tuple[int, bytes, str, str, bytes]] = []
-        fresh: dict[tuple[str, str], int] = {}
-        for each in leaves:
-            assert len(each.data) <= LEAF_BYTES_MAX, "an entry of a tile"
-            key = (each.kind, each.about)
-            found = fresh.get(key)
-            if found is None and (row := db.execute(known, key).fetchone()):
-                found = int(row[0])
-            if found is None:
-                found = fresh[key] = size + len(rows)
-                rows.append((found, leaf_hash(each.data), *key, each.data))
-            numbers.append(found)
-        db.executemany(
-            "INSERT INTO leaf (number, hash, kind, about, data) VALUES (?, ?, ?, ?, ?)", rows
-        )
+        rows = [
+            (size + at, leaf_hash(each.data), each.kind, each.about, each.data)
+            for at, each in enumerate(leaves)
+        ]
+        numbers = [row[0] for row in rows]
+        db.execute("SAVEPOINT leaves")
+        try:
+            db.executemany(_INSERT_LEAF, rows)
+        except sqlite3.IntegrityError:  # some are there already; look which
+            db.execute("ROLLBACK TO leaves")
+            numbers, rows = self._fresh(db, leaves, size)
+            db.executemany(_INSERT_LEAF, rows)
+        db.execute("RELEASE leaves")
         nodes = [node for row in rows for node in self._grow(row[0], row[1])]
         db.executemany("INSERT INTO node (level, number, hash) VALUES (?, ?, ?)", nodes)
         return numbers
+
+    def _fresh(
+        self, db: sqlite3.Connection, leaves: Sequence[Leaf], size: int
+    ) -> tuple[list[int], list[_Row]]:
+        """Numbers of all of these, and rows of those that are not there yet."""
+        numbers: list[int] = []
+        rows: list[_Row] = []
+        met: dict[tuple[str, str], int] = {}
+        for each in leaves:
+            key = (each.kind, each.about)
+            if key not in met:
+                known = "SELECT number FROM leaf WHERE kind = ? AND about = ?"
+                found = db.execute(known, key).fetchone()
+                met[key] = size + len(rows) if found is None else int(found[0])
+                if found is None:
+                    rows.append((met[key], leaf_hash(each.data), *key, each.data))
+            numbers.append(met[key])
+        return numbers, rows
 
     def reload(self) -> None:
         """Read the tree's right edge again, after a transaction that was given up."""

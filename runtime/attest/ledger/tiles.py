@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from runtime.attest.errors import NotAuthentic, NotThere
@@ -18,6 +19,7 @@ from runtime.attest.ledger.tree import HASH_BYTES, Reader, fold, leaf_hash
 
 CHECKPOINT = "checkpoint"
 LENGTH_BYTES = 2
+FLUSHES = 16  # side by side
 
 
 def tile_name(level: int | str, number: int, width: int = TILE_HASHES) -> str:
@@ -31,23 +33,20 @@ def tile_name(level: int | str, number: int, width: int = TILE_HASHES) -> str:
 
 def publish(log: Log, folder: Path, old: int, checkpoint: str, size: int) -> None:
     """Write what is new since a log of `old` leaves, then the checkpoint, which is of `size`."""
-    touched: set[Path] = set()
     if old < size:
         first, last = old >> TILE_BITS, (size - 1) >> TILE_BITS
         for number in range(first, last + 1):
             begin = number << TILE_BITS
             leaves = log.leaves(begin, min(size, begin + TILE_HASHES))
             data = b"".join(len(e.data).to_bytes(LENGTH_BYTES, "big") + e.data for e in leaves)
-            _put(folder, "entries", number, len(leaves), data, touched)
+            _put(folder, "entries", number, len(leaves), data)
     level, was, now = 0, old, size
     while was < now:
         for number in range(was >> TILE_BITS, ((now - 1) >> TILE_BITS) + 1):
             begin = number << TILE_BITS
             hashes = log.hashes(level, begin, min(now, begin + TILE_HASHES))
-            _put(folder, level, number, len(hashes), b"".join(hashes), touched)
+            _put(folder, level, number, len(hashes), b"".join(hashes))
         level, was, now = level + 1, was >> TILE_BITS, now >> TILE_BITS
-    for each in touched:
-        _sync_folder(each)
     write_durably(folder / CHECKPOINT, checkpoint.encode())
 
 
@@ -96,27 +95,45 @@ def leaf_hashes(folder: Path, size: int) -> list[bytes]:
 
 def write_durably(path: Path, data: bytes) -> None:
     """All of it is at that path, and on the disk, or what was there before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd, name = tempfile.mkstemp(prefix=".", dir=path.parent)
+    write_all(path.parent, {path.name: data})
+
+
+def write_all(folder: Path, files: dict[str, bytes]) -> None:
+    """The same of files of one folder, each by itself; it is made if it is not there."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        _sync_folder(each.parent)
+    written: dict[str, str] = {}
     try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-        os.replace(name, path)
+        for name, data in files.items():
+            fd, written[name] = tempfile.mkstemp(prefix=".", dir=folder)
+            with os.fdopen(fd, "wb") as file:
+                file.write(data)
+                os.fchmod(file.fileno(), 0o644)
+        # Side by side, so that the file system can make one flush of many.
+        with ThreadPoolExecutor(FLUSHES) as pool:
+            list(pool.map(_sync_file, written.values()))
+        for name, temporary in written.items():
+            os.replace(temporary, folder / name)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        for temporary in written.values():
+            Path(temporary).unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    _sync_folder(folder)
 
 
-def _put(
-    folder: Path, level: int | str, number: int, width: int, data: bytes, touched: set[Path]
-) -> None:
+def _sync_file(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _put(folder: Path, level: int | str, number: int, width: int, data: bytes) -> None:
     path = folder / tile_name(level, number, width)
     write_durably(path, data)
-    touched.add(path.parent.parent if width < TILE_HASHES else path.parent)
     if width == TILE_HASHES:
         shutil.rmtree(path.parent / f"{path.name}.p", ignore_errors=True)
 

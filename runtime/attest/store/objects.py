@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 from urllib.request import Request, urlopen
 
 from runtime.attest.errors import Forked, NotThere, Unavailable
-from runtime.attest.ledger.tiles import write_durably
+from runtime.attest.ledger.tiles import write_all
 from runtime.attest.store import signature
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
@@ -35,6 +35,10 @@ class Objects(Protocol):
     def put(self, name: str, data: bytes) -> str:
         """Write it, durably; where it lies. Raises Forked for other bytes than are there, and
         Unavailable where the store does not take it now."""
+        ...
+
+    def put_all(self, objects: dict[str, bytes]) -> list[str]:
+        """The same of several; where each lies, in their order."""
         ...
 
     def get(self, name: str) -> bytes:
@@ -57,16 +61,22 @@ class Directory:
         self.url = f"file://{self.folder}"
 
     def put(self, name: str, data: bytes) -> str:
-        path = self.folder / _checked(name)
+        return self.put_all({name: data})[0]
+
+    def put_all(self, objects: dict[str, bytes]) -> list[str]:
+        paths = {self.folder / _checked(name): data for name, data in objects.items()}
+        fresh: dict[Path, dict[str, bytes]] = {}
         try:
-            if path.exists():
-                if path.read_bytes() != data:
+            for path, data in paths.items():
+                if not path.exists():
+                    fresh.setdefault(path.parent, {})[path.name] = data
+                elif path.read_bytes() != data:
                     raise Forked(f"{path} is there already, and is something else.")
-            else:
-                write_durably(path, data)
+            for folder, files in fresh.items():
+                write_all(folder, files)
         except OSError as error:
-            raise Unavailable(f"{path} cannot be written: {error.strerror}.") from error
-        return f"{self.url}/{name}"
+            raise Unavailable(f"{self.folder} cannot be written: {error.strerror}.") from error
+        return [f"{self.url}/{name}" for name in objects]
 
     def get(self, name: str) -> bytes:
         path = self.folder / _checked(name)
@@ -100,6 +110,9 @@ class Bucket:
         elif status != HTTPStatus.OK:
             raise Unavailable(f"{self.url}/{name} cannot be written: {_said(status, said)}.")
         return f"{self.url}/{name}"
+
+    def put_all(self, objects: dict[str, bytes]) -> list[str]:
+        return [self.put(name, data) for name, data in objects.items()]
 
     def get(self, name: str) -> bytes:
         status, data = self._call("GET", name, b"", {})
