@@ -185,3 +185,36 @@ def _scaled(
         each = [readings.reading(o, b, readout) for o, b in zip(outcomes, plan.bases, strict=True)]
         found.append(readings.total(task.observable, plan.bases, each)[0])
     return found
+
+
+FITS: Final = 50
+FITS_SEED: Final = 1
+
+
+def fits_table(peer: Peer) -> dict[str, Any]:
+    """Values at scales, drawn at random around decays, and what mitiq extrapolates them to."""
+    rng = np.random.Generator(np.random.PCG64(FITS_SEED))
+    asked: list[dict[str, Any]] = []
+    for number in range(4 * FITS):
+        kind, scales, more = WAYS[number % len(WAYS)]
+        asymptote = float(rng.uniform(-0.2, 0.2))
+        height, rate = rng.uniform(0.3, 0.9) * rng.choice([-1, 1]), rng.uniform(0.02, 0.25)
+        noise = 0.02 * abs(height) * rng.standard_normal(len(scales))
+        values = asymptote + height * np.exp(-rate * np.array(scales)) + noise
+        asked.append({"kind": kind, "scales": [float(s) for s in scales],
+                      "values": values.tolist(), "asymptote": asymptote, **more})  # fmt: skip
+    answers = peer.ask("fit", fits=asked)["values"]
+    cases = [{**each, "mitiq": value} for each, value in zip(asked, answers, strict=True)]
+    return {
+        "made_by": f"{VARIABLE}=PYTHON python -m harness.bench.mitigation_peer",
+        "mitiq": peer.ask("about")["version"],
+        "cases": cases,
+    }
+
+
+if __name__ == "__main__":
+    with mitiq() as found_peer:
+        assert found_peer is not None, HOW
+        table = fits_table(found_peer)
+    lines = ",\n  ".join(json.dumps(case) for case in table.pop("cases"))
+    print(json.dumps(table)[:-1] + f', "cases": [\n  {lines}\n]}}')
