@@ -143,5 +143,5 @@ def test_where_the_decoder_falls_behind_the_rest_is_planned_with_that(client: Cl
 
 def test_a_circuit_with_rotations_is_tried_in_several_precisions() -> None:
     tried = ways(read(TURNED), 0.01)
-    assert len({way.epsilon for way in tried}) == 3
-    assert all(way.epsilon is not None and way.epsilon <= 0.005 for way in tried)
+    assert len({way.epsilon for way in tried}) == 4
+    assert all(way.epsilon is not None and way.epsilon <= 0.04 for way in tried)

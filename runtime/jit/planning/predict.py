@@ -136,28 +136,51 @@ def predict(
     """
     if not choices:
         return {}
-    replaced = coded(built.graph)
-    named = {each.asked for each in built.lowered.alloc_profiles.values()}
-    none: _Choice = dict.fromkeys(named)
-    # Of each code what is likely, then what is at most.
-    both = [rates for found in choices.values() for rates in (found, found.at_most)]
-    wanted: list[_Choice] = [none | dict.fromkeys(replaced, rates) for rates in both]
-    pairs = [pairs_of(built, name, hardware) for name in choices for _ in range(2)]
-    if truth is not None and affordable(built.lowered, len(wanted) + 1):
+    if truth is not None and affordable(built.lowered, 2 * len(choices) + 1):
         try:
-            line = timeline(built.lowered, [none, *wanted], [Brokered(), *pairs])
-            found = outcomes(built.lowered, line, told(built))
+            return _all_followed(built, choices, hardware, truth)
         except TooLarge:
             pass
-        else:
-            given = [keyed(built, found.of(at)) for at in range(len(wanted) + 1)]
+        try:  # one code after the other takes less room
             return {
-                name: _followed(given[2 * at + 1], given[2 * at + 2], given[0], truth, rates.how)
-                for at, (name, rates) in enumerate(choices.items())
+                name: _all_followed(built, {name: rates}, hardware, truth)[name]
+                for name, rates in choices.items()
             }
+        except TooLarge:
+            pass
+    _, wanted, pairs = _wanted(built, choices, hardware)
     errors = seen_errors(timeline(built.lowered, wanted, pairs)).tolist()
     return {
         name: _bounded(errors[2 * at], errors[2 * at + 1], built.synthesis, rates.how)
+        for at, (name, rates) in enumerate(choices.items())
+    }
+
+
+def _wanted(
+    built: Built, choices: Mapping[str, CodeRates], hardware: Hardware
+) -> tuple[_Choice, list[_Choice], list[Brokered]]:
+    """No errors at all; of each code what is likely, then what is at most; and their pairs."""
+    replaced = coded(built.graph)
+    none: _Choice = dict.fromkeys(each.asked for each in built.lowered.alloc_profiles.values())
+    both = [rates for found in choices.values() for rates in (found, found.at_most)]
+    wanted = [none | dict.fromkeys(replaced, rates) for rates in both]
+    pairs = [pairs_of(built, name, hardware) for name in choices]
+    return none, wanted, [each for each in pairs for _ in range(2)]
+
+
+def _all_followed(
+    built: Built,
+    choices: Mapping[str, CodeRates],
+    hardware: Hardware,
+    truth: Mapping[str, float],
+) -> dict[str, Predicted]:
+    """Raises TooLarge."""
+    none, wanted, pairs = _wanted(built, choices, hardware)
+    line = timeline(built.lowered, [none, *wanted], [Brokered(), *pairs])
+    found = outcomes(built.lowered, line, told(built))
+    given = [keyed(built, found.of(at)) for at in range(len(wanted) + 1)]
+    return {
+        name: _followed(given[2 * at + 1], given[2 * at + 2], given[0], truth, rates.how)
         for at, (name, rates) in enumerate(choices.items())
     }
 

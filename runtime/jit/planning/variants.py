@@ -31,8 +31,13 @@ from runtime.jit.passes import Passed, Wishes
 PLACEHOLDER: Final = "logical:Surface(d=3)"
 """What a circuit is emitted for before a code is chosen."""
 PASSED_MAX: Final = 16
-SHARES: Final = (0.5, 0.15, 0.03)
-"""Of the error budget, what rotations may take, at most."""
+SHARES: Final = (4.0, 1.0, 0.2, 0.03)
+"""Of the error budget, what rotations may take. Their error in operator norm is often far above
+what it changes of probabilities, so more than all of it is worth a try."""
+SHARE_LARGE: Final = 0.2
+EPSILON_MOST: Final = 0.3
+OPTIMISED_MAX: Final = 2_000
+"""Operations of a circuit up to which the optimiser is asked; beyond it takes minutes."""
 LARGE: Final = 20_000
 """Operations of a circuit, or steps of a program, beyond which fewer variants are looked at."""
 STEPS_PER_DECADE: Final = 4
@@ -138,14 +143,19 @@ def ways(source: Source, budget: float, fences: Sequence[int | None] = (None,)) 
     plain = _passed(source)
     turned = plain.report.after.rotations > 0
     large = len(source.circuit.operations) > LARGE
-    shares = SHARES[1:2] if large else SHARES
-    epsilons = sorted({rounded(budget * share) for share in shares}) if turned else [None]
+    shares = (SHARE_LARGE,) if large else SHARES
+    tried = {rounded(min(EPSILON_MOST, budget * share)) for share in shares}
+    epsilons = sorted(tried) if turned else [None]
+    optimised = len(source.circuit.operations) <= OPTIMISED_MAX
     found = []
     for every in fences:
-        found += [Way(epsilon=each, optimise=True, fence_every=every) for each in epsilons]
-        found.append(Way(epsilon=epsilons[0], fence_every=every))
+        if optimised:
+            found += [Way(epsilon=each, optimise=True, fence_every=every) for each in epsilons]
+        middle = epsilons[len(epsilons) // 2]
+        found.append(Way(epsilon=middle, fence_every=every))
         if not large and _passed(source, ancillas=1).report.ands:
-            found.append(Way(epsilon=epsilons[0], optimise=True, ancillas=1, fence_every=every))
+            ands = Way(epsilon=middle, optimise=optimised, ancillas=1, fence_every=every)
+            found.append(ands)
     return found
 
 
