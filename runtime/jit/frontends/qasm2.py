@@ -18,7 +18,11 @@ from runtime.jit.frontends import qiskit as qiskit_circuits
 
 SIZE_MAX: Final = 1_000_000
 """Qubits or bits of all registers together; a number in brackets may be no larger."""
+INCLUDES_MAX: Final = 8
+"""Files that include one another."""
 _APART: Final = re.compile(r'"[^"\n]*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
+_INCLUDED: Final = re.compile(r'\binclude\s*"([^"\n]*)"\s*;')
+_DEFINED: Final = re.compile(r"\bgate\s+(\w+)")
 _SIZED: Final = re.compile(r"(\b[qc]reg\b[^;\[]*)?\[\s*([0-9]+)")
 
 
@@ -31,13 +35,19 @@ def load(source: str, *, file: str = "") -> Circuit:
     from qiskit import qasm2
 
     source = _APART.sub(_uncommented, source)
+    if file:
+        source = _inlined(source, Path(file).parent)
     _bound(source, file)
     folders = [str(Path(file).parent)] if file else []
+    own = set(_DEFINED.findall(source))
     try:
         found = qasm2.loads(
             source,
             include_path=[*qasm2.LEGACY_INCLUDE_PATH, *folders],
-            custom_instructions=qasm2.LEGACY_CUSTOM_INSTRUCTIONS,
+            # In place of a gate with such a name the importer takes its own, whatever is defined.
+            custom_instructions=[
+                each for each in qasm2.LEGACY_CUSTOM_INSTRUCTIONS if each.name not in own
+            ],
             custom_classical=qasm2.LEGACY_CUSTOM_CLASSICAL,
         )
     except qasm2.QASM2ParseError as error:
@@ -58,6 +68,22 @@ def _uncommented(found: re.Match[str]) -> str:
     """Blanks, as many and on as many lines, for a comment; a string stays."""
     text = found[0]
     return text if text.startswith('"') else re.sub(r"[^\n]", " ", text)
+
+
+def _inlined(source: str, folder: Path, depth: int = 0) -> str:
+    """The text with the files that it includes in their places, each on one line.
+
+    The importer of Qiskit 2.6 takes the parameters in an included file from behind the `include`.
+    """
+
+    def text_of(found: re.Match[str]) -> str:
+        path = folder / found[1]
+        if found[1] == "qelib1.inc" or depth == INCLUDES_MAX or not path.is_file():
+            return found[0]  # the importer knows the first, and says where others stand
+        text = _APART.sub(_uncommented, path.read_text(encoding="utf-8", errors="replace"))
+        return " ".join(_inlined(text, folder, depth + 1).split("\n"))
+
+    return _INCLUDED.sub(text_of, source)
 
 
 def _bound(source: str, file: str) -> None:

@@ -272,7 +272,8 @@ class GateReader(Expressions):
         self, node: ast.QuantumGate, template: Template, turnings: list[Any], wires: tuple[int, ...]
     ) -> None:
         """A rotation by an angle that was measured: a rotation under each of its bits."""
-        if self.calls or len(turnings) != 1 or node.name.name not in _ADDITIVE:
+        additive = node.name.name in _ADDITIVE - self.defined
+        if self.calls or len(turnings) != 1 or not additive:
             raise self.refuse("only a rotation by one angle takes one that was measured")
         (turning,) = turnings
         if turning.wraps and (node.modifiers or node.name.name in _TWICE_ROUND):

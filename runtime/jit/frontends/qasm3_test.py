@@ -276,6 +276,8 @@ REFUSED = {
     "qubit[2] q;\nint n = popcount(q);": (4, 1, "declaration"),
     "qubit[2] q; bit[2] c; c = measure q;\nangle[2] a = c;\npow(0.5) @ p(a) q[0];": (5, 1, "p"),
     "qubit[2] q; bit[2] c; c = measure q;\nangle[2] a = c;\ncrx(a + a) q[0], q[1];": (5, 1, "crx"),
+    "qubit[2] q; bit[2] c; c = measure q;\ngate rzx(t) a, b { rz(t * t) a; }\nangle[2] a = c;\n"
+    "rzx(a) q[0], q[1];": (6, 1, "rzx"),
     "angle[4] a = pi/8;\nangle[2] b = a;": (4, 1, "declaration"),
     "uint[4] a = 3;\nbool b = a > -1;": (4, 1, "declaration"),
     "uint[4] a = 3;\na = a << -1;": (4, 1, "assignment"),

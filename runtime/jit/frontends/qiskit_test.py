@@ -245,3 +245,41 @@ def test_a_size_or_an_index_without_measure_is_refused_with_its_line(statement: 
 def test_what_the_importer_of_version_2_trips_over_is_refused(text: str, said: str) -> None:
     with pytest.raises(Unsupported, match=said):
         load(f"OPENQASM 2.0;\nqreg q[2];\n{text}\n")
+
+
+@pytest.mark.parametrize(
+    ("defined", "applied"),
+    [
+        ("gate rzz(t) a, b { U(0,0,t) a; }", "rzz(0.5) q[0], q[1];"),
+        ("gate h a { U(0,0,0.5) a; }", "h q[0];"),
+        ("// gate h a\ngate u3(a,b,c) q { U(0,0,c) q; }", "u3(1,2,0.5) q[0];"),
+    ],
+)
+def test_a_gate_that_openqasm_2_defines_is_what_it_says(
+    defined: str, applied: str, tmp_path: Any
+) -> None:
+    """Not what Qiskit knows under the name, also where the definition is in a file beside."""
+    wanted = np.diag([1, np.exp(0.5j)] * 2)
+    path = tmp_path / "a.qasm"
+    path.write_text(f'OPENQASM 2.0;\ninclude "gates.inc";\nqreg q[2];\n{applied}\n')
+    (tmp_path / "gates.inc").write_text(f"{defined}\n")
+    for source in (f"OPENQASM 2.0;\n{defined}\nqreg q[2];\n{applied}\n", path):
+        np.testing.assert_allclose(branches.unitary(load(source)), wanted, atol=1e-12)
+
+
+def test_what_stands_behind_an_included_file_keeps_its_line(tmp_path: Any) -> None:
+    (tmp_path / "gates.inc").write_text("// two\ngate g(t) a {\n  U(0,0,t/2) a;\n}\n")
+    (tmp_path / "own.inc").write_text('include "gates.inc";\nopaque magic a;\n')
+    path = tmp_path / "a.qasm"
+    head = 'OPENQASM 2.0;\ninclude "own.inc";\nqreg q[1];\ng(1) q[0];\n'
+    path.write_text(head)
+    assert np.allclose(branches.unitary(load(path)), np.diag([1, np.exp(0.5j)]))
+    path.write_text(f"{head}  magic q[0];\n")
+    with pytest.raises(Unsupported, match=r"a\.qasm:5:3: magic"):
+        load(path)
+    (tmp_path / "own.inc").write_text('include "own.inc";\n')
+    with pytest.raises(Unsupported):
+        load(path)
+    path.write_text('OPENQASM 2.0;\n\ninclude "none.inc";\n')
+    with pytest.raises(Unsupported, match=r"a\.qasm:3:"):
+        load(path)
