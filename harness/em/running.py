@@ -71,15 +71,20 @@ class Ran(NamedTuple):
 
 
 def tasks(suite: Suite) -> list[Task]:
-    """The circuits of a suite. Raises NoSuchTask or TooWide."""
-    found = []
+    """The circuits of a suite, each once: some families take nothing from a seed.
+
+    Raises NoSuchTask or TooWide.
+    """
+    found: dict[str, Task] = {}
     for family in suite.families:
         row = FAMILIES.get(family)
         width = (
             suite.qubits if row is None else min(max(suite.qubits, row.qubits_min), row.qubits_max)
         )
-        found += [make(family, seed, width, suite.depth) for seed in suite.seeds]
-    return found
+        for seed in suite.seeds:
+            task = make(family, seed, width, suite.depth)
+            found.setdefault(task.circuit_id, task)
+    return list(found.values())
 
 
 def jobs(suite: Suite) -> Iterator[Job]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -67,9 +69,13 @@ def test_wide_clifford_circuits_have_exact_values_that_stim_samples(family: str)
 def test_a_molecules_lowest_energy_is_that_of_its_diagonalised_hamiltonian(name: str) -> None:
     found = molecule(name)
     matrix = np.zeros((2**found.qubits,) * 2, dtype=complex)
-    letters = {"X": [[0, 1], [1, 0]], "Y": [[0, -1j], [1j, 0]], "Z": [[1, 0], [0, -1]]}
+    letters = {
+        "X": np.array([[0, 1], [1, 0]]),
+        "Y": np.array([[0, -1j], [1j, 0]]),
+        "Z": np.array([[1, 0], [0, -1]]),
+    }
     for term in found.hamiltonian.terms:
-        product = np.eye(1)
+        product: Any = np.eye(1)
         by_qubit = dict(term.product)
         for qubit in range(found.qubits):
             product = np.kron(letters.get(by_qubit.get(qubit, ""), np.eye(2)), product)
@@ -130,9 +136,9 @@ def test_what_a_family_cannot_do_is_refused_with_what_it_can() -> None:
         make("h2", 1, 5)
     with pytest.raises(NoSuchTask, match="depth"):
         make("ising", 1, 4, 0)
+    wide = Gates(40)
+    wide.add("rx", 0, angles=(0.3,))
     with pytest.raises(TooWide, match="no Clifford circuit"):
-        wide = Gates(40)
-        wide.add("rx", 0, angles=(0.3,))
         exact(wide.circuit(), observable([(pauli("Z0"), 1.0)]))
 
 

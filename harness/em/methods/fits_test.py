@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +75,15 @@ def test_variances_are_those_of_many_draws() -> None:
     scales, spread = [1.0, 3.0, 5.0], 0.01
     true = 0.8 * np.exp(-0.15 * np.array(scales))
     drawn = true + spread * rng.standard_normal((2000, 3))
-    for way in (
-        lambda v: fits.polynomial(scales, v, [spread**2] * 3, 2),
-        lambda v: fits.exponential(scales, v, [spread**2] * 3, 0.0),
-    ):
+    errors = [spread**2] * 3
+    ways: list[Callable[[Any], fits.Extrapolated]] = [
+        lambda v: fits.polynomial(scales, v, errors, 2),
+        lambda v: fits.exponential(scales, v, errors, 0.0),
+    ]
+    for way in ways:
         seen = np.var([way(each).value for each in drawn])
         told = way(true).variance
-        # The standard error of a variance from 2000 draws is 3.2 %; the exponential's is first order.
+        # A variance from 2000 draws has an error of 3.2 %; the exponential's is first order.
         assert seen == pytest.approx(told, rel=5 * 0.032 + 0.05)
 
 
