@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import subprocess
@@ -16,7 +17,8 @@ import pytest
 from runtime.signer.__main__ import SOFTHSM
 from runtime.signer.client import SignerClient
 from runtime.signer.config import TokenConfig
-from runtime.signer.errors import SignerError
+from runtime.signer.errors import ProviderMissing, SignerError
+from runtime.signer.keys.store import DEFAULTS, Keys
 from runtime.signer.protocol import Status
 from runtime.signer.providers.token import Token, initialise
 
@@ -60,9 +62,12 @@ def make_token(softhsm: Path, tmp_path: Path) -> MakeToken:
 
 
 class RunningSigner:
-    """A process of its own. socket: where it listens; state: its folder."""
+    """A process of its own. socket: where it listens; state: its folder.
 
-    def __init__(self, folder: Path, config: str = "") -> None:
+    keys: with those of a new installation.
+    """
+
+    def __init__(self, folder: Path, config: str = "", *, keys: bool = False) -> None:
         self.socket, self.state = folder / "signer.sock", folder / "state"
         self.log = folder / "log"
         (folder / "signer.toml").write_text(config)
@@ -71,6 +76,12 @@ class RunningSigner:
             "--state-dir", str(self.state), "--config", str(folder / "signer.toml"),
             "--socket", str(self.socket),
         ]  # fmt: skip
+        if keys:
+            made = Keys(self.state)
+            for name, algorithm in DEFAULTS.items():
+                with contextlib.suppress(ProviderMissing):  # whoever needs that key says so
+                    made.create(name, algorithm)
+            made.close()
         self.start()
 
     def start(self) -> None:

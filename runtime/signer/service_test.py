@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -332,3 +335,13 @@ def test_metrics_tell_when_each_key_is_to_be_rotated(service: Service) -> None:
     lives = {round(a.value - b.value) for a, b in zip(due, made, strict=True)}
     assert lives == {90 * 24 * 3600}
     assert "qmk_signer_requests" in found
+
+
+def test_alerts_read_series_that_there_are_and_promtool_takes_them(service: Service) -> None:
+    rules = Path(__file__).parents[2] / "monitoring" / "signer-rules.yml"
+    asked = set(re.findall(r"qmk_signer_\w+", rules.read_text()))
+    there = set(re.findall(r"^# TYPE (\w+)", service.metrics(), re.MULTILINE))
+    assert asked - there == {"qmk_signer_token_up"}, "which is told where there is a token"
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not on this host, which is all that could judge the rules")
+    subprocess.run(["promtool", "check", "rules", rules], check=True, capture_output=True)

@@ -13,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,8 @@ import pytest
 from qmkd.core.ports import Quota
 from qmkd.shell.config import FLAT, DecoderTable, TenantTable
 from qmkd.shell.limits import Limits
-from tests.daemon import running_daemon
+from runtime.signer.conftest import RunningSigner
+from tests.daemon import running_daemon, short_folder
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -28,10 +30,12 @@ BLOCK = re.compile(
     r"(?:<!-- file: (?P<file>\S+) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
+NEEDS_SIGNER = re.compile(r"qmkctl keys|SignerClient")
 NOT_RUN = {
     "make": "the continuous-integration script runs these targets",
     "export": "the test's environment holds the variable",
     ".venv/bin/qmkd": "tests/daemon.py starts the daemon",
+    ".venv/bin/qmk-signer": "the test starts the signer, without a token",
     "systemctl": "needs an installed service",
     "sudo": "needs root",
 }
@@ -65,9 +69,14 @@ def test_every_example_of_the_document_runs(document: Path, tmp_path: Path) -> N
     ]
     if not runnable:
         return
-    with running_daemon() as daemon:
+    with running_daemon() as daemon, ExitStack() as stack:
+        signer = ""
+        if NEEDS_SIGNER.search(document.read_text(encoding="utf-8")):
+            folder = stack.enter_context(short_folder())
+            signer = str(stack.enter_context(RunningSigner(folder, keys=True)).socket)
         environment = os.environ | {
             "QMK_SOCKET": str(daemon.socket),
+            "QMK_SIGNER_SOCKET": signer,
             "QMKD_STATE_DIR": str(daemon.state_dir),
             "XDG_RUNTIME_DIR": str(tmp_path),
             "PYTHONPATH": str(ROOT),

@@ -62,5 +62,4 @@ class Provider(Protocol):
 
 def wipe(buffer: bytearray) -> None:
     """Overwrite a secret that is no longer needed."""
-    for index in range(len(buffer)):
-        buffer[index] = 0
+    buffer[:] = bytes(len(buffer))  # in place, as the length stays

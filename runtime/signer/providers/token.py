@@ -341,8 +341,7 @@ class Token:
             mechanism = PyKCS11.AES_GCM_Mechanism(iv, label, TAG_BITS)
             found = session.decrypt(handle, sealed, mechanism)
             plain = bytearray(found)
-            for index in range(len(found)):
-                found[index] = 0
+            found.assign(len(found), 0)
             return plain
 
         return self.use(do)
