@@ -28,7 +28,7 @@ import msgspec
 
 from harness.release import building, lock, provenance, sbom
 from harness.release.building import BuildFailed, Package
-from runtime.attest import bundle
+from runtime.attest import bundle, canonical
 from runtime.attest.errors import AttestError
 from runtime.signer.api import Sign
 from runtime.signer.client import SignerClient
@@ -54,12 +54,12 @@ def release(sign: Sign, folder: Path, out: Path, commit: str, repository: str) -
     for key in KEYS:
         made, trusted = bundle.dsse_bundle(payload, sign, key)
         name = f"provenance.{trusted.algorithm.lower()}.sigstore.json"
-        products.append(Package(name=name, data=msgspec.json.encode(made)))
+        products.append(Package(name=name, data=canonical.encode(made)))
         products.append(Package(name=f"{key}.pub.pem", data=pem(sign.public(key).spki_der)))
     sums = "".join(f"{each.digest}  {each.name}\n" for each in products).encode()
     signed, _ = bundle.message_bundle(sums, sign, KEYS[0])
     products.append(Package(name="SHA256SUMS", data=sums))
-    products.append(Package(name="SHA256SUMS.sigstore.json", data=msgspec.json.encode(signed)))
+    products.append(Package(name="SHA256SUMS.sigstore.json", data=canonical.encode(signed)))
     out.mkdir(parents=True, exist_ok=True)
     for each in products:
         (out / each.name).write_bytes(each.data)

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,11 +75,13 @@ def program(*arguments: str, **environment: str) -> Iterator[tuple[str, subproce
         assert process.wait(20) == 0
 
 
+SERVE = ("-m", "runtime.ctl", "serve-remote", "--listen", f"{HOST}:0", "--json")
+
+
 @contextlib.contextmanager
 def service(*arguments: str) -> Iterator[str]:
     """`qmkctl serve-remote`; where it listens."""
-    whole = ("-m", "runtime.ctl", "serve-remote", "--listen", f"{HOST}:0", "--json", *arguments)
-    with program(*whole) as (line, _):
+    with program(*SERVE, *arguments) as (line, _):
         yield json.loads(line)["listening"][0]
 
 
@@ -193,7 +196,7 @@ def test_certificates_are_requested_certified_shown_and_revoked(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authority = Authority()
-    monkeypatch.setattr(certificates, "signer_at", lambda path: authority)
+    monkeypatch.setattr(certificates, "signer_at", lambda path: contextlib.nullcontext(authority))
     folder = str(tmp_path / "own")
     made = ("--credentials", folder)
     said = json.loads(qmkctl(capsys, "remote", "request", "alice", "--json", *made))
@@ -252,6 +255,70 @@ def test_a_client_is_to_the_daemon_the_user_whose_relay_carries_it(
                 assert refused_by_relay(path, 61_003)
             with relay(0), pytest.raises(errors.Busy, match="no relay for alice"):
                 tenant_of(remotes[0])
+
+
+def test_the_signer_s_certificates_are_renewed_under_a_service_that_goes_on(
+    daemon: Daemon, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with signer() as socket_path:
+        made = ("--signer", str(socket_path), "--credentials")
+        served, own = str(tmp_path / "served"), str(tmp_path / "own")
+        qmkctl(capsys, "remote", "make", "server", "--host", HOST, *made, served)
+        qmkctl(capsys, "remote", "make", "alice", *made, own)
+        config = tmp_path / "remote.toml"
+        config.write_text(
+            f'credentials = "{served}"\ndaemon = "{daemon.socket}"\nsigner = "{socket_path}"\n'
+            f'names = ["{HOST}"]\n[[client]]\nname = "alice"\n'
+        )
+        with program(*SERVE, "--config", str(config)) as (line, process):
+            host, port = split_host(json.loads(line)["listening"][0])
+            remote = Remote(host=host, port=port, credentials=Path(own))
+            with Client(remote) as client:
+                assert client.session_id
+                before = client.remote_facts()
+                assert before is not None
+                assert before.peer_certificate == "ML-DSA-65"
+                renewed = qmkctl(capsys, "remote", "renew", "--all", *made, served)
+                assert renewed.count("by tls-ca") == 2
+                process.send_signal(signal.SIGHUP)
+                until = time.monotonic() + 20
+                while serial_at(remote) == before.peer_serial:
+                    assert time.monotonic() < until, "later connections see the new one"
+                assert client.telemetry().jobs is not None
+                assert client.remote_facts() == before, "over the connection that it had"
+
+
+def serial_at(remote: Remote) -> str:
+    with Client(remote) as client:
+        assert client.session_id
+        facts = client.remote_facts()
+    assert facts is not None
+    return facts.peer_serial
+
+
+@contextlib.contextmanager
+def signer() -> Iterator[Path]:
+    """The socket of a real signer with keys in software."""
+    with short_folder() as folder:
+        state, path = folder / "state", folder / "s"
+        command = [sys.executable, "-m", "runtime.signer"]
+        subprocess.run(
+            [*command, "init", "--state-dir", str(state), "--software"],
+            cwd=ROOT, check=True, capture_output=True,
+        )  # fmt: skip
+        process = subprocess.Popen(
+            [*command, "serve", "--state-dir", str(state), "--socket", str(path)],
+            cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            until = time.monotonic() + 20
+            while not path.exists():
+                assert time.monotonic() < until, "the signer serves"
+                time.sleep(0.02)
+            yield path
+        finally:
+            process.terminate()
+            process.wait(20)
 
 
 def tenant_of(remote: Remote) -> str:

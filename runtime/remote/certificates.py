@@ -10,7 +10,7 @@ import contextlib
 import ipaddress
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -267,11 +267,13 @@ def accept(folder: Path, key_file: Path, certificate: bytes) -> Path:
     return path
 
 
-def signer_at(path: str | None) -> Sign:
+@contextlib.contextmanager
+def signer_at(path: str | None) -> Iterator[Sign]:
     """The signer that serves this socket; None: the one that its own client finds."""
     from runtime.signer.client import SignerClient
 
-    return SignerClient(path)
+    with SignerClient(path) as client:
+        yield client
 
 
 def _pem(der: bytes) -> bytes:

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -227,7 +228,7 @@ def _listed(held: Credentials) -> dict[str, Any]:
     return {"folder": str(held.folder), "own": own, "trust": trust, "revoked": len(held.revoked)}
 
 
-def _sign(options: argparse.Namespace) -> Sign:
+def _sign(options: argparse.Namespace) -> AbstractContextManager[Sign]:
     from runtime.remote import certificates
 
     return certificates.signer_at(options.signer)
@@ -237,18 +238,18 @@ def _make(options: argparse.Namespace) -> Exit:
     from runtime.remote import certificates
 
     folder = credentials_folder(options.credentials)
-    sign = _sign(options)
-    for kind in options.kind or KINDS:
-        made = certificates.obtain(
-            sign,
-            folder,
-            kind,
-            usage="server" if options.host else "client",
-            name=options.name,
-            hosts=options.host or [],
-            lifetime=options.days * 24 * 3600,
-        )
-        _tell(options, made, str(folder))
+    with _sign(options) as sign:
+        for kind in options.kind or KINDS:
+            made = certificates.obtain(
+                sign,
+                folder,
+                kind,
+                usage="server" if options.host else "client",
+                name=options.name,
+                hosts=options.host or [],
+                lifetime=options.days * 24 * 3600,
+            )
+            _tell(options, made, str(folder))
     return Exit.OK
 
 
@@ -286,13 +287,14 @@ def _request(options: argparse.Namespace) -> Exit:
 def _certify(options: argparse.Namespace) -> Exit:
     from runtime.remote import certificates
 
-    made, pem = certificates.certify(
-        _sign(options),
-        options.file.read_bytes(),
-        name=options.name,
-        hosts=options.host or [],
-        lifetime=options.days * 24 * 3600,
-    )
+    with _sign(options) as sign:
+        made, pem = certificates.certify(
+            sign,
+            options.file.read_bytes(),
+            name=options.name,
+            hosts=options.host or [],
+            lifetime=options.days * 24 * 3600,
+        )
     out = options.out or options.file.with_suffix(".crt")
     certificates.write(out, pem, 0o644)
     _tell(options, made, str(out))
@@ -316,10 +318,11 @@ def _renew(options: argparse.Namespace) -> Exit:
     from runtime.remote import certificates, credentials
 
     folder = credentials_folder(options.credentials)
-    renew = certificates.renewal(_sign(options))
-    for own in credentials.load(folder).own:
-        if options.all or certificates.is_due(own.certificate):
-            _tell(options, renew(own), str(own.path))
+    with _sign(options) as sign:
+        renew = certificates.renewal(sign)
+        for own in credentials.load(folder).own:
+            if options.all or certificates.is_due(own.certificate):
+                _tell(options, renew(own), str(own.path))
     return Exit.OK
 
 

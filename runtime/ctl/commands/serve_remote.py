@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import sys
 from pathlib import Path
@@ -65,24 +66,25 @@ def execute(options: argparse.Namespace) -> Exit:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s"
     )
-    try:
-        settings = settings_of(options)
-        renew = None
-        if settings.signer:
-            sign = certificates.signer_at(settings.signer)
-            renew = certificates.renewal(sign, settings.names)
-        service = server.Server(settings, renew=renew)
-    except RemoteError as error:
-        raise Trouble(Exit.USAGE, str(error)) from error
+    with contextlib.ExitStack() as stack:
+        try:
+            settings = settings_of(options)
+            renew = None
+            if settings.signer:
+                sign = stack.enter_context(certificates.signer_at(settings.signer))
+                renew = certificates.renewal(sign, settings.names)
+            service = server.Server(settings, renew=renew)
+        except RemoteError as error:
+            raise Trouble(Exit.USAGE, str(error)) from error
 
-    def ready(addresses: list[str]) -> None:
-        if options.json:
-            print_json({"listening": addresses, "mode": settings.crypto_mode})
-        else:
-            print(f"Serving at {', '.join(addresses)}: {service.summary}.")
-        sys.stdout.flush()
+        def ready(addresses: list[str]) -> None:
+            if options.json:
+                print_json({"listening": addresses, "mode": settings.crypto_mode})
+            else:
+                print(f"Serving at {', '.join(addresses)}: {service.summary}.")
+            sys.stdout.flush()
 
-    trio.run(server.run, service, ready)
+        trio.run(server.run, service, ready)
     return Exit.OK
 
 
