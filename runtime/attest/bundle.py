@@ -3,7 +3,7 @@
 Of a run manifest there may be one of each algorithm: `dsse_bundle` over the in-toto statement, for
 `cosign verify-blob-attestation` and `@sigstore/verify`; `message_bundle` over any bytes, for
 `cosign verify-blob`. Stock verifiers want exactly one signature, so the envelope with two, which is
-what we keep, is not one of them. Transparency is proven by `ledger/`, not by the bundle.
+what we keep, is not one of them. One of P-256 may say where it is logged (`ledger/rekor.py`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import msgspec
 from runtime.attest import canonical, dsse
 from runtime.attest.errors import NotAuthentic, NotMet
 from runtime.attest.keys import CLASSICAL, Trust, TrustedKey, verify
+from runtime.attest.ledger import rekor
 from runtime.attest.manifest import RunManifest, unverified
 from runtime.attest.modes import require
 from runtime.signer.api import Sign
@@ -42,6 +43,7 @@ class Key(Strict, frozen=True, kw_only=True):
 
 class Material(Strict, frozen=True, kw_only=True):
     public_key: Key
+    tlog_entries: list[rekor.TlogEntry] = []
 
 
 class MessageDigest(Strict, frozen=True, kw_only=True):
@@ -82,6 +84,12 @@ def derived(envelope: dsse.Envelope, key: TrustedKey) -> Bundle:
     return _bundle(key, dsse_envelope=msgspec.structs.replace(envelope, signatures=chosen))
 
 
+def logged(bundle: Bundle, entry: rekor.TlogEntry) -> Bundle:
+    """The same with its place in the log, for cosign without `--insecure-ignore-tlog`."""
+    material = msgspec.structs.replace(bundle.verification_material, tlog_entries=[entry])
+    return msgspec.structs.replace(bundle, verification_material=material)
+
+
 def message_bundle(message: bytes, signer: Sign, key: str) -> tuple[Bundle, TrustedKey]:
     """A bundle over any bytes."""
     trusted, record = dsse.signed(signer, key, message)
@@ -107,6 +115,8 @@ def verify_manifest(bundle: Bundle, trust: Trust, *, mode: CryptoMode = "classic
     if envelope.signatures[0].keyid:
         raise NotAuthentic("Its key is named beside the hint.")
     algorithms = dsse.opened(_keyed(envelope, key.id), trust)
+    for entry in bundle.verification_material.tlog_entries:
+        rekor.verify_entry(entry, rekor.body_of(envelope, key), trust)
     found = unverified(envelope)
     require(algorithms, found.crypto_mode, mode)
     return found

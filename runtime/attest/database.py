@@ -33,7 +33,8 @@ CREATE TABLE queue (number INTEGER PRIMARY KEY, job_id TEXT NOT NULL UNIQUE, ten
 CREATE INDEX queue_state ON queue (state, number);
 CREATE TABLE manifests (job_id TEXT PRIMARY KEY, tenant TEXT, backend_id TEXT, pqc_suite TEXT,
     crypto_mode TEXT, calibration_snapshot_id TEXT, em_method TEXT, signature TEXT, s3_path TEXT,
-    created_at TEXT, bundle_path TEXT, envelope_digest TEXT NOT NULL, leaf INTEGER NOT NULL);
+    created_at TEXT, bundle_path TEXT, envelope_digest TEXT NOT NULL, leaf INTEGER NOT NULL,
+    logged_path TEXT NOT NULL DEFAULT '');
 CREATE TABLE leaf (number INTEGER PRIMARY KEY, hash BLOB NOT NULL, kind TEXT NOT NULL,
     about TEXT NOT NULL, data BLOB NOT NULL, UNIQUE (kind, about));
 CREATE TABLE node (level INTEGER, number INTEGER, hash BLOB NOT NULL, PRIMARY KEY (level, number))

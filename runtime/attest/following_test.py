@@ -190,7 +190,7 @@ class _Keeper:
     def envelope(self, job_id: str) -> bytes:
         return b"{}"
 
-    def bundle(self, job_id: str) -> None:
+    def bundle(self, job_id: str, *, logged: bool) -> None:
         return None
 
 

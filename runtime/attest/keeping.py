@@ -21,7 +21,7 @@ from runtime.attest import bundle, canonical, dsse, manifest
 from runtime.attest.database import Database
 from runtime.attest.errors import Forked, NotMet, NotThere, Unavailable
 from runtime.attest.keys import Trust, TrustedKey
-from runtime.attest.ledger import leaves
+from runtime.attest.ledger import leaves, rekor
 from runtime.attest.ledger.log import LOG_KEYS, Leaf, Log
 from runtime.attest.manifest import CLASSICAL_KEY, POST_QUANTUM_KEY, Mitigation, RunManifest
 from runtime.attest.modes import DEFAULT, strongest
@@ -34,8 +34,10 @@ from syscalls.job import CryptoMode, JobStatus
 
 When = Literal["always", "request", "never"]
 BUNDLE_KEY = "bundle"
-KEYS = (CLASSICAL_KEY, POST_QUANTUM_KEY, BUNDLE_KEY, *LOG_KEYS)
+KEYS = (CLASSICAL_KEY, POST_QUANTUM_KEY, BUNDLE_KEY, *LOG_KEYS, rekor.KEY)
 ACCEPTED = frozenset({"job accepted", "job restored"})
+STOCK = ".p256.sigstore.json"
+STOCK_LOGGED = ".logged" + STOCK
 BATCH_MAX = 16  # manifests signed at once; three signatures each, and a signer takes 64
 NOT_VERSIONS = frozenset({"jobs_interrupted"})
 
@@ -70,7 +72,8 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Signed(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of the index, with the columns of SPEC-001 and where its leaf is."""
+    """A row of the index, with the columns of SPEC-001 and where its leaf is. logged_path: of the
+    P-256 bundle that says its place in the log, once that is signed."""
 
     job_id: str
     tenant: str
@@ -85,6 +88,7 @@ class Signed(msgspec.Struct, frozen=True, kw_only=True):
     bundle_path: str
     envelope_digest: str
     leaf: int
+    logged_path: str = ""
 
 
 class Keeper:
@@ -217,9 +221,10 @@ class Keeper:
             raise Forked(f"{row.s3_path} is not the manifest that was logged.")
         return data
 
-    def bundle(self, job_id: str) -> bytes | None:
-        """The P-256 bundle, if there is one."""
-        path = self.signed(job_id)[0].bundle_path
+    def bundle(self, job_id: str, *, logged: bool = False) -> bytes | None:
+        """The P-256 bundle, if there is one; or the one that says its place in the log."""
+        row = self.signed(job_id)[0]
+        path = row.logged_path if logged else row.bundle_path
         return self._object(path) if path else None
 
     def _object(self, path: str) -> bytes:
@@ -299,7 +304,7 @@ class Keeper:
             requests += [(name, message) for name in names]
         found = iter(dsse.signed_all(self._signer, requests))
         objects: dict[str, bytes] = {}
-        rows: list[tuple[Signed, Leaf]] = []
+        rows: list[tuple[Signed, list[Leaf]]] = []
         for each, payload in zip(made, payloads, strict=True):
             own = [next(found) for _ in each.signed_by]
             manifest.check_signers(each, [record for _, record in own])
@@ -308,13 +313,16 @@ class Keeper:
             digest = sha256(data).hexdigest()
             name = f"{each.created_at[:10]}/{each.job_id}.{digest[:16]}"
             objects[f"{name}.dsse.json"] = data
-            stock = ""
+            stock, logged = "", []
             for _ in self._bundle_keys(each.crypto_mode):
                 key, record = next(found)
                 signed = bundle.derived(dsse.enveloped(payload, [(key, record)]), key)
-                stock = f"{name}.p256.sigstore.json"
+                stock = f"{name}{STOCK}"
                 objects[stock] = canonical.encode(signed)
-            rows.append(self._row(each, own, digest, f"{name}.dsse.json", stock))
+                assert signed.dsse_envelope is not None, "it was just made"
+                logged.append(rekor.leaf_of(each.job_id, signed.dsse_envelope, key))
+            row, leaf = self._row(each, own, digest, f"{name}.dsse.json", stock)
+            rows.append((row, [leaf, *logged]))
         places = dict(zip(objects, self.objects.put_all(objects), strict=True))
         self._finish(rows, places | {"": ""})
 
@@ -353,7 +361,7 @@ class Keeper:
         )
         return row, leaf
 
-    def _finish(self, rows: list[tuple[Signed, Leaf]], places: dict[str, str]) -> None:
+    def _finish(self, rows: list[tuple[Signed, list[Leaf]]], places: dict[str, str]) -> None:
         """Log and enter what is signed and stored. places: of objects, by name."""
         names = Signed.__struct_fields__
         insert = (
@@ -361,10 +369,10 @@ class Keeper:
         )
         try:
             with self.database.writing() as db:
-                numbers = [-1] * len(rows)
-                if "manifest" in self.policy.log:
-                    numbers = self.log.append_in(db, [leaf for _, leaf in rows])
-                for (row, _), number in zip(rows, numbers, strict=True):
+                for row, told in rows:
+                    number = -1
+                    if "manifest" in self.policy.log:
+                        number = self.log.append_in(db, told)[0]
                     path, stock = places[row.s3_path], places[row.bundle_path]
                     entered = msgspec.structs.replace(
                         row, leaf=number, s3_path=path, bundle_path=stock
@@ -422,6 +430,40 @@ class Keeper:
             return self.log.sign_head(self._signer, timestamp)
         except SignerError as error:
             raise Unavailable(str(error)) from error
+
+    def place_bundles(self, at_s: int) -> int:
+        """Make the bundles that say their place in the log, for those that the signed head has; how
+        many. at_s: seconds since 1970, which is promised as their time. Raises Unavailable.
+        """
+        with self.database.reading() as db:
+            rows = db.execute(
+                "SELECT job_id, bundle_path FROM manifests WHERE logged_path = '' AND leaf >= 0"
+                " AND bundle_path != '' ORDER BY leaf LIMIT ?",
+                (BATCH_MAX,),
+            ).fetchall()
+        made = 0
+        try:
+            size = self.log.signed_size() if rows else 0
+            for job_id, path in rows:
+                number = self.log.find(rekor.KIND, job_id).number
+                if number >= size:
+                    continue
+                entry = rekor.entry_of(self.log, number, size, self._signer, at_s)
+                placed = bundle.logged(bundle.parse(self._object(path)), entry)
+                name = path.removeprefix(self.objects.url + "/").removesuffix(STOCK)
+                data = canonical.encode(placed)
+                digest = sha256(data).hexdigest()[:16]
+                where = self.objects.put(f"{name}.{digest}{STOCK_LOGGED}", data)
+                with self.database.writing() as db:
+                    db.execute(
+                        "UPDATE manifests SET logged_path = ? WHERE job_id = ?", (where, job_id)
+                    )
+                made += 1
+        except UnknownKey:
+            return made  # Without that key there are none, and nobody asks for them.
+        except SignerError as error:
+            raise Unavailable(str(error)) from error
+        return made
 
     def _known_keys(self) -> list[PublicKey]:
         """Those that the signer has, the newest version of each first."""

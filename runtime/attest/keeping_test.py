@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.attest import dsse, manifest
+from runtime.attest import bundle, dsse, manifest
 from runtime.attest.conftest import TestSigner
 from runtime.attest.database import Database
 from runtime.attest.errors import Forked, NotMet, NotThere, Unavailable
@@ -119,7 +119,14 @@ def test_every_completed_job_is_signed_once_in_the_order_of_their_ends(keeper: K
         assert told.versions == {"qmkd": "0.1.0", "stim": "1.16.0"}
         assert told.audit.hash == chain.entries[told.audit.number - 1][2].hex()
     kinds = {each.kind for each in keeper.log.leaves(0, 99)}
-    assert kinds == {"manifest", "decision"}
+    assert kinds == {"manifest", "decision", "bundle"}
+    keeper.sign_head(1)
+    assert (keeper.place_bundles(1), keeper.place_bundles(1)) == (3, 0)
+    for row in keeper.signed():
+        placed = keeper.objects.get(row.logged_path.removeprefix(keeper.objects.url + "/"))
+        (entry,) = bundle.parse(placed).verification_material.tlog_entries
+        assert keeper.log.leaf(int(entry.log_index)).about == row.job_id
+        assert bundle.verify_manifest(bundle.parse(placed), keeper.trust()).job_id == row.job_id
 
 
 @pytest.mark.parametrize("what", ["signer", "store", "daemon"])
@@ -287,11 +294,11 @@ def test_keys_and_what_becomes_of_them_are_logged_once(keeper: Keeper, own: Test
     keeper.note_keys()
     assert [each.about for each in keeper.log.leaves(0, 99)] == [
         "manifest-classical/1 active", "manifest-pqc/1 active", "bundle/1 active",
-        "log/1 active", "log-pqc/1 active",
+        "log/1 active", "log-pqc/1 active", "log-p256/1 active",
     ]  # fmt: skip
     own.rotate("manifest-pqc")
     keeper.note_keys()
-    fresh = {each.about for each in keeper.log.leaves(5, 99)}
+    fresh = {each.about for each in keeper.log.leaves(6, 99)}
     assert fresh == {"manifest-pqc/2 active", "manifest-pqc/1 verify-only"}
     assert set(KINDS) == {"manifest", "decision", "epochs", "key"}
 

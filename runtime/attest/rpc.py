@@ -52,6 +52,7 @@ class Params(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     number: int | None = None
     size: int | None = None
     last: int = 20
+    logged: bool = False
     mode: CryptoMode | None = None
     mitigation: Mitigation | None = None
     wait_s: float = SIGN_WAIT_S
@@ -94,7 +95,7 @@ class Calls:
     def show(self, params: Params, trusted: bool) -> Any:
         """The envelope and the P-256 bundle, as text."""
         self._check(params, trusted)
-        stock = self._keeper.bundle(params.job_id)
+        stock = self._keeper.bundle(params.job_id, logged=params.logged)
         return {
             "envelope": self._keeper.envelope(params.job_id).decode(),
             "bundle": "" if stock is None else stock.decode(),

@@ -23,7 +23,7 @@ class Source(Protocol):
     """Every method may raise AttestError."""
 
     def envelope(self, job_id: str) -> bytes: ...
-    def bundle(self, job_id: str) -> bytes: ...
+    def bundle(self, job_id: str, *, logged: bool) -> bytes: ...
     def listing(self) -> tuple[list[Signed], list[Waiting]]: ...
     def proof(self, job_id: str, number: int | None, size: int | None) -> str: ...
     def tail(self, last: int) -> tuple[int, list[Logged]]: ...
@@ -46,8 +46,8 @@ class Asked:
     def envelope(self, job_id: str) -> bytes:
         return str(self._of(job_id, "show")["envelope"]).encode()
 
-    def bundle(self, job_id: str) -> bytes:
-        return str(self._of(job_id, "show")["bundle"]).encode()
+    def bundle(self, job_id: str, *, logged: bool) -> bytes:
+        return str(self._of(job_id, "show", logged=logged)["bundle"]).encode()
 
     def listing(self) -> tuple[list[Signed], list[Waiting]]:
         told = ask(self._path, "list")
@@ -97,11 +97,12 @@ class Folder:
             raise Forked(f"{row.s3_path} is not the manifest that was logged.")
         return data
 
-    def bundle(self, job_id: str) -> bytes:
+    def bundle(self, job_id: str, *, logged: bool) -> bytes:
         row = index_of(self._database, job_id)[0]
-        if not row.bundle_path:
-            raise NotThere(f"There is no P-256 bundle of {job_id}.")
-        return _object(row.bundle_path)
+        path = row.logged_path if logged else row.bundle_path
+        if not path:
+            raise NotThere(f"There is no such bundle of {job_id}.")
+        return _object(path)
 
     def listing(self) -> tuple[list[Signed], list[Waiting]]:
         return index_of(self._database), waiting_of(self._database)

@@ -27,10 +27,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from runtime.attest import bundle, canonical, manifest
 from runtime.attest.conftest import TestSigner
 from runtime.attest.database import Database
-from runtime.attest.errors import Forked
+from runtime.attest.errors import Forked, NotAuthentic
 from runtime.attest.formats_test import manifest_of
 from runtime.attest.keys import TrustedKey
-from runtime.attest.ledger import notes, proofs, tiles, witness
+from runtime.attest.ledger import notes, proofs, rekor, tiles, witness
 from runtime.attest.ledger.log import Leaf, Log
 from tests.tools import FOLDER, PLACES, tool
 
@@ -106,6 +106,58 @@ def test_cosign_verifies_a_manifest_over_the_results_that_it_names(
     flipped = canonical.encode(made).replace(b'"sig":"', b'"sig":"A', 1)
     (tmp_path / "bundle.json").write_bytes(flipped)
     assert run(*command, tmp_path / "results", cwd=tmp_path).returncode
+
+
+def test_cosign_finds_a_manifest_in_our_log_and_refuses_another_log(
+    log: Log, signer: TestSigner, tmp_path: Path
+) -> None:
+    cosign = tool("cosign")
+    results = b"leaves of the results"
+    told = msgspec.structs.replace(
+        manifest_of(signer),
+        artifact_hash=f"sha256:{sha256(results).hexdigest()}",
+        results_digest=sha256(results).hexdigest(),
+    )
+    made, trusted = bundle.dsse_bundle(manifest.statement_of(told), signer, "bundle")
+    assert made.dsse_envelope is not None
+    log.append([*leaves(0, 5), rekor.leaf_of(told.job_id, made.dsse_envelope, trusted)])
+    log.append(leaves(5, 9))
+    log.sign_head(signer, int(time.time()))
+    entry = rekor.entry_of(log, 5, 10, signer, int(time.time()))
+    trust = signer.trust(ORIGIN)
+    whole = canonical.encode(bundle.logged(made, entry))
+    assert bundle.verify_manifest(bundle.parse(whole), trust).job_id == told.job_id
+    other = TestSigner().trust(ORIGIN)
+    for name, data in {
+        "key.pem": trusted.pem,
+        "results": results,
+        "bundle.json": whole,
+        "root.json": json.dumps(rekor.trusted_root(trust)).encode(),
+        "other.json": json.dumps(rekor.trusted_root(other)).encode(),
+    }.items():
+        (tmp_path / name).write_bytes(data)
+    command: list[str | Path] = [
+        cosign, "verify-blob-attestation", "--bundle", "bundle.json", "--key", "key.pem",
+        "--type", manifest.PREDICATE, "--trusted-root",
+    ]  # fmt: skip
+    done = run(*command, "root.json", "results", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert run(*command, "other.json", "results", cwd=tmp_path).returncode
+    proof, replace = entry.inclusion_proof, msgspec.structs.replace
+    promise = rekor.Promise(
+        signed_entry_timestamp=entry.inclusion_promise.signed_entry_timestamp[::-1]
+    )
+    for changed in (
+        replace(entry, inclusion_proof=replace(proof, hashes=proof.hashes[:-1])),
+        replace(entry, inclusion_proof=replace(proof, hashes=proof.hashes[::-1])),
+        replace(entry, inclusion_promise=promise),
+    ):
+        (tmp_path / "bundle.json").write_bytes(canonical.encode(bundle.logged(made, changed)))
+        assert run(*command, "root.json", "results", cwd=tmp_path).returncode
+    for at in range(0, len(whole), 3):
+        flipped = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+        with pytest.raises((NotAuthentic, UnicodeDecodeError)):
+            bundle.verify_manifest(bundle.parse(flipped), trust)
 
 
 # --- @sigstore/verify ---------------------------------------------------------------------------

@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("verify", "verify a proof, or the whole ledger in a folder", _add_verify),
         ("tail", "the last leaves", _add_tail),
         ("checkpoint", "print a signed checkpoint", _add_checkpoint),
+        ("trusted-root", "print what `cosign --trusted-root` reads of the ledger", add_source),
     )
 
 
@@ -198,9 +199,19 @@ def _checkpoint(options: argparse.Namespace) -> Exit:
     return Exit.OK
 
 
+def _trusted_root(options: argparse.Namespace) -> Exit:
+    from runtime.attest import views
+    from runtime.attest.ledger import rekor
+
+    found = rekor.trusted_root(trust_of(options))
+    print_json(found) if options.json else sys.stdout.write(views.as_json(found))
+    return Exit.OK
+
+
 _ACTIONS = {
     "prove": _prove,
     "verify": _verify,
     "tail": _tail,
     "checkpoint": _checkpoint,
+    "trusted-root": _trusted_root,
 }

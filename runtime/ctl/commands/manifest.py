@@ -88,6 +88,9 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
     _add_what(parser)
     parser.add_argument("--algorithm", choices=sorted(BUNDLES), required=True)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
+    parser.add_argument(
+        "--logged", action="store_true", help="with its place in the ledger, of p256 alone"
+    )
     parser.add_argument("--key-out", type=Path, metavar="FILE", help="its public key, PEM")
 
 
@@ -215,12 +218,14 @@ def _replay(options: argparse.Namespace) -> Exit:
 def _bundle(options: argparse.Namespace) -> Exit:
     from runtime.attest import bundle, canonical, dsse
 
+    if options.logged and options.algorithm != "p256":
+        raise Trouble(Exit.USAGE, "--logged is of p256 bundles alone: cosign reads no other.")
     trust, name = trust_of(options), BUNDLES[options.algorithm]
     if options.algorithm == "p256":
         if Path(options.what).exists():
             raise Trouble(Exit.USAGE, "A P-256 bundle is signed with the manifest: name the job.")
         with source_of(options, _session(options)) as source:
-            data = source.bundle(options.what)
+            data = source.bundle(options.what, logged=options.logged)
         made = bundle.parse(data) if data else None
         if made is None:
             raise Trouble(Exit.USAGE, f"There is no P-256 bundle of {options.what}.")
