@@ -44,6 +44,7 @@ WAYS: Final[tuple[tuple[str, tuple[int, ...], dict[str, Any]], ...]] = (
 )
 SCALES: Final = (1, 3, 5, 7)
 HARM_SIGMAS: Final = 2.0
+INSIDE: Final = 0.98
 
 
 class Peer:
@@ -85,10 +86,19 @@ def mitiq() -> Iterator[Peer | None]:
 
 
 class Errors(NamedTuple):
-    """Of one method: by circuit, the errors of all repeats as shares of the spread."""
+    """Of one method: by circuit, the errors of all repeats as shares of the spread.
+
+    inside: of each circuit, whether its value is off the bounds, where cutting helps nobody.
+    """
 
     name: str
     by_circuit: list[NDArray[np.float64]]
+    inside: list[bool]
+
+    def off_bounds(self) -> Errors:
+        """Of the circuits whose values are inside of their bounds."""
+        kept = [e for e, inside in zip(self.by_circuit, self.inside, strict=True) if inside]
+        return Errors(self.name, kept, [True] * len(kept))
 
     @property
     def rms(self) -> float:
@@ -121,13 +131,16 @@ def side_by_side(peer: Peer, quick: bool) -> list[Errors]:
     repeats = 4 if quick else 12
     backend = Physical(**MACHINE)  # type: ignore[arg-type]
     found: dict[str, list[Any]] = {}
+    inside: list[bool] = []
     for family, row in FAMILIES.items():
         for seed, wished in zip(seeds, QUBITS, strict=False):
             width = min(max(wished, row.qubits_min), row.qubits_max)
             task = make(family, seed, width)
+            reached = abs(task.exact - task.observable.constant) / task.observable.spread
+            inside.append(reached < INSIDE)
             for name, errors in _errors(peer, backend, task, repeats).items():
                 found.setdefault(name, []).append(errors)
-    return [Errors(name, errors) for name, errors in found.items()]
+    return [Errors(name, errors, inside) for name, errors in found.items()]
 
 
 def _errors(peer: Peer, backend: Backend, task: Task, repeats: int) -> dict[str, Any]:

@@ -24,11 +24,11 @@ def socket() -> Iterator[str]:
 
 
 def test_rates_fall_with_distance_and_slow_gates_err_more_often(socket: str) -> None:
-    backend = Logical(socket, distances=(5, 3), memory_shots=20_000)
+    backend = Logical(socket, distances=(5, 3), memory_shots=5_000)
     found = backend.calibration
     assert found.by_distance["3"] > found.by_distance["5"] > 0
     assert found.slow_by_distance["3"] > found.by_distance["3"]
-    assert backend.calibration_shots == 4 * 20_000
+    assert backend.calibration_shots == 4 * 5_000
     assert backend.calibration.digest == found.digest
     backend.close()
 
@@ -47,10 +47,10 @@ def test_a_seed_gives_the_same_counts_again_and_distances_are_those_offered(sock
 def test_gaps_come_with_the_counts_and_take_the_bias_away(socket: str) -> None:
     backend = Logical(socket, distances=(3,), noise="decoded", memory_shots=1_000)
     task = make("ghz", 1, 2)
-    found = carried_out(method("gap"), task, backend, 6_000, 3)
+    found = carried_out(method("gap"), task, backend, 3_000, 3)
     for outcome in found.outcomes:
         assert {word: sum(b.values()) for word, b in outcome.gaps.items()} == outcome.counts
-    plain = carried_out(method("none"), task, backend, 6_000, 3).estimate
+    plain = carried_out(method("none"), task, backend, 3_000, 3).estimate
     assert abs(found.estimate.value - 1) < 5 * found.estimate.std_err
     assert abs(plain.value - 1) > 5 * plain.std_err
     backend.close()
