@@ -16,6 +16,8 @@ from qmkd.qec.resources import ErrorRates, Machine
 from syscalls.findings import Finding
 
 POINTS_MAX: Final = 512
+AROUND: Final = 4
+"""How far beyond the distances of the two answers others are looked at."""
 NS: Final = 1e-9
 UNIFORM_NOTE: Final = "rates are looked up for uniform noise as strong as the worst of these rates"
 
@@ -26,8 +28,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     counts: of the program; without, only `error_wanted` is answered. failure: allowed to the whole
     program. qubit, scheme: by Azure's names. code, p, round_ns: the machine whose rates are asked
     for; p and round_ns default to those of the qubit. settings: a document as in `settings.py`, in
-    place of all five. frontier: also what trades qubits for time. error_wanted: also the smallest
-    distance that errs no more than this in d rounds; with `distance`, the strongest noise too.
+    place of all five. frontier: also what trades qubits for time. distances: also the program at
+    each of these, however often it fails there; an empty list for those around the two answers.
+    error_wanted: also the smallest distance that errs no more than this in d rounds; with
+    `distance`, the strongest noise too.
     """
 
     counts: Counts | None = None
@@ -39,6 +43,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     round_ns: float | None = None
     settings: dict[str, Any] | None = None
     frontier: bool = False
+    distances: list[int] | None = None
     error_wanted: float | None = None
     distance: int | None = None
 
@@ -94,6 +99,8 @@ def _answered(request: Request, rates: ErrorRates) -> dict[str, Any]:
         found["azure_fields"] = both.azure.as_azure()
     if request.frontier:
         found["frontier"] = _frontiers(request.counts, budget, setup, rates, both)
+    if request.distances is not None:
+        found["distances"] = _at_distances(request.distances, setup, rates, both)
     return found
 
 
@@ -149,6 +156,8 @@ def _closed(found: azure.Estimate) -> dict[str, Any]:
         "seconds": found.runtime_ns * NS,
         "cycles": found.cycles,
         "distance": found.patch.distance,
+        "t_states": states,
+        "t_states_per_rotation": found.counts.states_per_rotation(found.budget.rotations),
         "error_per_cycle": found.patch.error,
         "error_source": "closed form",
         "qubits_for_program": found.qubits_for_program,
@@ -161,12 +170,14 @@ def _closed(found: azure.Estimate) -> dict[str, Any]:
 
 
 def _measured(found: resources.Measured) -> dict[str, Any]:
-    source = found.source
+    source, counts, rotations = found.source, found.counts, found.budget.rotations
     return {
         "physical_qubits": found.physical_qubits,
         "seconds": found.runtime_ns * NS,
         "cycles": found.cycles,
         "distance": found.distance,
+        "t_states": counts.states(rotations),
+        "t_states_per_rotation": counts.states_per_rotation(rotations),
         "error_per_cycle": found.rate.value,
         "error_low": found.rate.low,
         "error_high": found.rate.high,
@@ -228,6 +239,33 @@ def _frontiers(
         ]
     )
     return {"azure": _thinned(closed), "measured": _thinned(measured)}
+
+
+def _at_distances(
+    asked: list[int], setup: _Setup, rates: ErrorRates, both: resources.Comparison
+) -> dict[str, list[dict[str, Any]]]:
+    """The program at each distance, by both ways of estimating; without those unknown to one.
+
+    Raises EstimateError where a distance asked for is none.
+    """
+    wrong = [each for each in asked if not 1 <= each <= resources.DISTANCE_MAX]
+    if wrong:
+        raise EstimateError(f"a distance is from 1 to {resources.DISTANCE_MAX}, not {wrong[0]}")
+    closed, measured = both.azure, both.measured
+    chosen = [] if isinstance(closed, str) else [closed.patch.distance]
+    chosen += [] if isinstance(measured, str) else [measured.distance]
+    around = range(max(3, min(chosen, default=3) - AROUND), max(chosen, default=3) + AROUND + 1, 2)
+    wanted = sorted(set(asked)) or list(around)
+    found: dict[str, list[dict[str, Any]]] = {"azure": [], "measured": []}
+    for distance in wanted:
+        if not isinstance(closed, str):
+            found["azure"].append(
+                _closed(azure.at_distance(closed, setup.qubit, setup.scheme, distance))
+            )
+        if not isinstance(measured, str):
+            there = resources.at_distance(measured, rates, distance)
+            found["measured"] += [] if there is None else [_measured(there)]
+    return found
 
 
 def _thinned(points: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -518,6 +518,18 @@ def estimate(
             raise EstimateError(f"the program would take more than {CYCLES_MAX} logical cycles")
 
 
+def at_distance(found: Estimate, qubit: Qubit, scheme: Scheme, distance: int) -> Estimate:
+    """The same program with the same factory at another distance, whatever it fails with there; in
+    as many cycles as it has of its own, or as one run of the factory takes. Ours, not Azure's."""
+    patch, factory = scheme.patch(qubit, distance), found.factory
+    cycles = _cycles_at_least(found.counts, found.budget, Limits())
+    number = 0
+    if factory is not None:
+        cycles = max(cycles, -(-factory.duration_ns // patch.cycle_ns))
+        number = copies(factory, patch, found.counts.states(found.budget.rotations), cycles)
+    return msgspec.structs.replace(found, patch=patch, cycles=cycles, factories=number)
+
+
 def frontier(
     counts: Counts,
     qubit: Qubit,

@@ -307,6 +307,26 @@ def measured_estimate(
     )
 
 
+def at_distance(found: Measured, rates: ErrorRates, distance: int) -> Measured | None:
+    """The same program, with the same sources, at another distance, whatever it fails with there.
+
+    Enough sources run for the program not to wait. A code that lacks the distance takes the next
+    one. None where no rate is known. Raises EstimateError where the code has no such distance.
+    """
+    machine = found.machine
+    block = footprint(machine.code, distance)
+    rate = rates.rate(machine.code, block.distance, machine.p)
+    if rate is None:
+        return None
+    number = 0
+    if found.source is not None:
+        states = found.counts.states(found.budget.rotations)
+        number = _sources_needed(found.source, states, found.cycles, block.distance)
+    return msgspec.structs.replace(
+        found, distance=block.distance, rate=rate, block=block, sources=number
+    )
+
+
 def measured_frontier(
     counts: Counts, budget: Budget, machine: Machine, rates: ErrorRates
 ) -> list[Measured]:

@@ -169,3 +169,61 @@ def test_what_has_no_estimate_is_refused_with_a_sentence(
     estimate: Estimate, arguments: tuple[str, ...], why: str
 ) -> None:
     assert why in estimate(*arguments, status=Exit.USAGE)
+
+
+def test_a_program_stands_in_a_table_of_several_distances(estimate: Estimate) -> None:
+    found = json.loads(estimate("--counts", COUNTS, "--json"))["distances"]
+    for side in ("azure", "measured"):
+        rows = found[side]
+        assert len(rows) >= 5
+        assert [row["distance"] for row in rows] == sorted(row["distance"] for row in rows)
+        failures = [row["failure"] for row in rows]
+        assert failures == sorted(failures, reverse=True)
+        assert failures[0] > 1e-3 > failures[-1]
+        seconds = [row["seconds"] for row in rows]
+        assert seconds == sorted(seconds)
+    asked = json.loads(estimate("--counts", COUNTS, "--distances", "11,25", "--json"))
+    assert [row["distance"] for row in asked["distances"]["measured"]] == [11, 25]
+    assert "closed form: failure" in estimate("--counts", COUNTS)
+
+
+CIRCUIT = """\
+OPENQASM 3;
+include "stdgates.inc";
+qubit[3] q;
+bit[3] c;
+ccx q[0], q[1], q[2];
+rz(0.3) q[0];
+rz(0.4) q[1];
+rz(pi/4) q[2];
+rx(0.5) q[0];
+c = measure q;
+"""
+
+
+def test_a_circuit_is_counted_as_it_stands_and_behind_the_passes_asked_for(
+    estimate: Estimate, tmp_path: Path
+) -> None:
+    pytest.importorskip("openqasm3", reason="reads the circuit")
+    file = tmp_path / "circuit.qasm"
+    file.write_text(CIRCUIT)
+    found = json.loads(estimate(str(file), "--json"))
+    assert found["counts"] == {
+        "numQubits": 3, "tCount": 1, "rotationCount": 3, "rotationDepth": 2, "cczCount": 1,
+        "measurementCount": 3,
+    }  # fmt: skip
+    states = found["measured"]["t_states"]
+    assert states == 1 + 4 + 3 * found["measured"]["t_states_per_rotation"]
+    written = json.loads(estimate(str(file), "--epsilon", "1e-4", "--json"))
+    assert written["counts"]["rotationCount"] == 0
+    assert written["measured"]["t_states"] == written["counts"]["tCount"] > 60
+    assert "1 Toffolis" in estimate(str(file))
+
+
+def test_distances_that_are_none_are_refused(estimate: Estimate) -> None:
+    assert "from 1 to 49, not 99" in estimate(
+        "--counts", COUNTS, "--distances", "9,99", status=Exit.USAGE
+    )
+    assert "a program's" in estimate(
+        "--error-wanted", "1e-9", "--distances", "9", status=Exit.USAGE
+    )

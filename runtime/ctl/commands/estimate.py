@@ -23,23 +23,37 @@ from qvm.program import Summary, VerifiedProgram
 from qvm.verify import verify_bytes
 from runtime.client.errors import line
 from runtime.ctl import options as common
+from runtime.ctl.circuits import add_circuit, reading, reading_of, wishes_of
 from runtime.ctl.exits import Exit, Trouble
 from runtime.ctl.machine_file import machine_of
 from runtime.ctl.output import console, pairs, print_json
 from runtime.ctl.picture import draw_frontier
 from runtime.ctl.plans import pairs_table
+from runtime.jit.frontends import SUFFIXES
+from runtime.jit.logical_counts import logical_counts
 from syscalls.findings import Finding
 from syscalls.plan import PairsRow
 
 HELP = "estimate qubits, time and failure of a program; or the distance for an error rate"
 ANSWER_S_MAX = 120
 
+COUNTED = {
+    "numQubits": "qubits",
+    "tCount": "T gates",
+    "rotationCount": "rotations",
+    "rotationDepth": "layers of them",
+    "cczCount": "Toffolis",
+    "ccixCount": "doubly controlled iX",
+    "measurementCount": "measurements",
+}
 ROWS = (
     ("physical qubits", "physical_qubits"),
     ("  for the program", "qubits_for_program"),
     ("  for T states", "qubits_for_magic"),
     ("seconds", "seconds"),
     ("logical cycles", "cycles"),
+    ("T states", "t_states"),
+    ("  for a rotation", "t_states_per_rotation"),
     ("code distance", "distance"),
     ("error per qubit and cycle", "error_per_cycle"),
     ("  known from", "error_source"),
@@ -90,21 +104,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--distance", metavar="D", type=int, help="with --error-wanted: the strongest noise"
     )
+    parser.add_argument(
+        "--distances",
+        metavar="D,D,...",
+        type=_distances,
+        help="for the table of several distances (default: those around the two answers)",
+    )
     parser.add_argument("--frontier", action="store_true", help="also qubits against time")
     parser.add_argument(
         "--plot", metavar="OUT.svg", type=Path, help="draw the frontier (.svg or .png)"
     )
+    add_circuit(parser)
     common.add_json(parser)
+
+
+def _distances(text: str) -> list[int]:
+    """Whole numbers and commas, for argparse."""
+    try:
+        return [int(each) for each in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of distances, as 9,11,13") from None
 
 
 def execute(options: argparse.Namespace) -> Exit:
     channels = channels_of(options)
-    found = ask(question(options)) | channels
+    asked = question(options)
+    found = ask(asked) | channels
     if "findings" in found:
         findings = msgspec.convert(found["findings"], list[Finding])
         raise Trouble(Exit.USAGE, "\n".join([f"{options.settings}:", *map(line, findings)]))
     if "refused" in found:
         raise Trouble(Exit.USAGE, f"There is no estimate: {found['refused']}.")
+    if "counts" in asked:
+        found["counts"] = asked["counts"]
     if options.json:
         print_json(found)
     else:
@@ -124,7 +156,7 @@ def channels_of(options: argparse.Namespace) -> dict[str, Any]:
     if options.file is None:
         raise Trouble(Exit.USAGE, "--machine needs a program whose channels it could carry.")
     hardware = machine_of(options.machine)
-    summary = _summary(options.file)
+    summary = _summary(options)
     if summary.handles:
         raise Trouble(Exit.USAGE, "The program names qubits of a session; ask with qmkctl explain.")
     brokered = broker(summary, hardware)
@@ -154,13 +186,17 @@ def question(options: argparse.Namespace) -> dict[str, Any]:
     if options.file is not None and options.counts is not None:
         raise Trouble(Exit.USAGE, "A program or --counts, not both.")
     if options.file is not None:
-        asked["counts"] = counts_of(_summary(options.file))
+        asked["counts"] = _counts(options)
     elif options.counts is not None:
         asked["counts"] = _json(options.counts.encode(), "--counts")
     elif options.plot is not None:
         raise Trouble(Exit.USAGE, "--plot draws a program's frontier: name a program or --counts.")
     elif options.error_wanted is None:
         raise Trouble(Exit.USAGE, "Name a program, or give --counts or --error-wanted.")
+    if "counts" in asked:
+        asked["distances"] = options.distances or []
+    elif options.distances:
+        raise Trouble(Exit.USAGE, "--distances are a program's: name one or --counts.")
     if options.settings is not None:
         replaced = [n for n in ("qubit", "scheme", "code", "p", "round_ns") if n in asked]
         if replaced:
@@ -177,11 +213,26 @@ def _json(raw: bytes, what: str) -> Any:
         raise Trouble(Exit.USAGE, f"{what} is not JSON: {error}.") from error
 
 
-def _summary(file: str) -> Summary:
-    found = verify_bytes(common.file_json(file))
+def _summary(options: argparse.Namespace) -> Summary:
+    found = verify_bytes(common.file_json(options.file, options))
     if not isinstance(found, VerifiedProgram):
-        raise Trouble(Exit.INVALID_PROGRAM, "\n".join([f"{file}:", *map(line, found)]))
+        raise Trouble(Exit.INVALID_PROGRAM, "\n".join([f"{options.file}:", *map(line, found)]))
     return found.summary
+
+
+def _counts(options: argparse.Namespace) -> dict[str, int]:
+    """Of the program in FILE: a circuit's behind the passes that were asked for. Raises Trouble."""
+    path = Path(options.file)
+    if options.format is None and path.suffix.lower() not in SUFFIXES:
+        return counts_of(_summary(options))
+    from runtime.jit.compiling import through
+    from runtime.jit.frontends import load
+
+    with reading(options.file):
+        circuit = load(path, options.format, **reading_of(options))
+        made = through(circuit, wishes_of(options)).circuit
+    found: dict[str, int] = msgspec.to_builtins(logical_counts(made))
+    return found
 
 
 def counts_of(summary: Summary) -> dict[str, int]:
@@ -226,6 +277,14 @@ def show(found: dict[str, Any], *, frontier: bool) -> None:
     screen = console()
     machine = found["machine"]
     about = f"{machine['code']}, p = {machine['p']:g}, rounds of {machine['round_ns']:g} ns"
+    if "counts" in found:
+        screen.print(
+            ", ".join(
+                f"{number:,} {COUNTED.get(name, name)}"
+                for name, number in found["counts"].items()
+                if number
+            )
+        )
     if "azure" in found:
         screen.print(_side_by_side(found, about))
         if found["optimism"] is not None:
@@ -233,6 +292,8 @@ def show(found: dict[str, Any], *, frontier: bool) -> None:
                 f"At the distance of the closed form, a logical qubit errs "
                 f"{found['optimism']:.1f} times as often as that form says."
             )
+    if found.get("distances"):
+        screen.print(_by_distance(found["distances"]))
     if "channels" in found:
         _show_channels(found["channels"])
     if "inverse" in found:
@@ -264,6 +325,27 @@ def _side_by_side(found: dict[str, Any], about: str) -> Table:
     for title, key in ROWS:
         if any(side.get(key) is not None for side in sides):
             table.add_row(title, *(_written(side, key) for side in sides))
+    return table
+
+
+def _by_distance(found: dict[str, list[dict[str, Any]]]) -> Table:
+    """Both ways of estimating at several distances."""
+    table = Table(title="at several distances", title_justify="left", box=None, pad_edge=False)
+    table.add_column("d", justify="right")
+    for side in ("closed form", "rates"):
+        for title in ("qubits", "seconds", "failure"):
+            table.add_column(f"{side}: {title}", justify="right")
+    rows: dict[int, list[str]] = {}
+    for place, name in enumerate(("azure", "measured")):
+        for each in found.get(name, []):
+            cells = rows.setdefault(each["distance"], [""] * 6)
+            cells[3 * place : 3 * place + 3] = [
+                f"{each['physical_qubits']:,}",
+                f"{each['seconds']:.4g}",
+                f"{each['failure']:.3g}",
+            ]
+    for distance, cells in sorted(rows.items()):
+        table.add_row(str(distance), *cells)
     return table
 
 

@@ -7,15 +7,13 @@ An attempt is accepted as often as the numerics' 15-to-1, run on state vectors, 
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
 import pytest
 
+from harness.bench.factories_bench import machine, simulated
 from qmkd.qec.magic import sample_fifteen_to_one
 from qvm.assemble import assemble
 from qvm.cycles import demand
-from qvm.machine import Factory, Hardware, Module
+from qvm.machine import Hardware, Module
 from qvm.program import VerifiedProgram
 from qvm.verify import verify
 from runtime.jit.factories.model import Factories, mean_wait, throughput, waiting
@@ -26,14 +24,6 @@ SHOTS = 4000
 DISTANCE = 5
 WITHIN = 0.02
 """Of the length of a shot: how far the mean of the model may be from that of the simulation."""
-
-
-def machine(number: int = 1, cycles: float = 18.1) -> Hardware:
-    return Hardware(
-        name="m",
-        module=(Module(name="a", qubits=100_000),),
-        factory=(Factory(module="a", qubits=810, cycles=cycles, number=number),),
-    )
 
 
 def verified(text: str) -> VerifiedProgram:
@@ -50,21 +40,6 @@ def chain(length: int, qubits: int = 1) -> VerifiedProgram:
     return verified("\n".join([*lines, f"FREE_LQ {', '.join(names)}", ""]))
 
 
-def simulated(due: list[float], number: int, cycles: float, accepted: float, seed: int) -> float:
-    """Mean wait of a shot that begins with an empty store; every factory makes its own attempts."""
-    chance = np.random.default_rng(seed)
-    attempt = cycles * accepted
-    rounds = math.ceil(len(due) / accepted / number * 2) + 40
-    waits = np.empty(SHOTS)
-    offsets = attempt * np.arange(1, number + 1) / number
-    ends = (offsets[:, None] + attempt * np.arange(rounds)).ravel()
-    for shot in range(SHOTS):
-        made = np.sort(ends[chance.random(ends.size) < accepted])[: len(due)]
-        assert made.size == len(due)
-        waits[shot] = max(0.0, float(np.max(made - due)))
-    return float(waits.mean())
-
-
 @pytest.mark.parametrize("p", [2e-3, 2e-2])
 @pytest.mark.parametrize("number", [1, 4])
 @pytest.mark.parametrize(("apart", "burst"), [(18.1, 1), (4.6, 1), (9.0, 1), (40.0, 8)])
@@ -75,7 +50,7 @@ def test_the_model_waits_as_long_as_simulated_factories_do(
     accepted = sampled.accepted / sampled.trials
     due = [at // burst * burst * apart for at in range(120)]
     model = mean_wait(due, Factories(18.1 / number, accepted))
-    found = simulated(due, number, 18.1, accepted, seed=11)
+    found = simulated(due, number, 18.1, accepted, SHOTS, seed=11)
     assert abs(model - found) <= WITHIN * (due[-1] + found)
 
 
@@ -98,7 +73,7 @@ def test_a_small_store_makes_bursts_wait() -> None:
 def test_many_shots_in_a_row_take_as_long_as_the_kernel_reckons(
     program: VerifiedProgram, number: int
 ) -> None:
-    hardware = machine(number)
+    hardware = machine(number, 18.1)
     found = waiting(program, hardware)
     bill = demand(program.summary, hardware)
     # The kernel's rates are whole numbers per million cycles, and to it a release is a step too.
@@ -109,7 +84,7 @@ def test_many_shots_in_a_row_take_as_long_as_the_kernel_reckons(
 
 
 def test_a_share_of_the_factories_gives_a_share_of_the_states() -> None:
-    hardware = machine(2)
+    hardware = machine(2, 18.1)
     assert throughput(hardware) == pytest.approx(2 / 18.1)
     whole, half = waiting(chain(200), hardware), waiting(chain(200), hardware, share=0.5)
     assert half.steady == pytest.approx(2 * whole.steady)

@@ -18,7 +18,7 @@ from runtime.jit.placing.refine import Refiner
 from runtime.jit.placing.room import Room
 from runtime.jit.placing.web import Web
 
-SEEDS: Final = (0, 1, 2)
+SEEDS: Final = (0, 1, 2, 3, 4)
 SCALE: Final = 60
 """Weights of a graph are whole numbers; an edge of n qubits counts SCALE / (n - 1) in each pair."""
 CLIQUE_MAX: Final = 64
@@ -32,7 +32,7 @@ class Partitioner(Protocol):
     def __call__(self, web: Web, parts: Sequence[int]) -> list[int] | None: ...
 
 
-def assigned(
+def assignments(
     web: Web,
     room: Room,
     modules: Sequence[int],
@@ -40,8 +40,9 @@ def assigned(
     *,
     partitioner: Partitioner | None = None,
     near: Sequence[int] | None = None,
-) -> tuple[int, ...]:
-    """A module for each qubit, within the room of each.
+) -> list[tuple[int, ...]]:
+    """A module for each qubit, within the room of each, in several ways; of fewest pairs first, as
+    far as the web knows them.
 
     modules: that may be used, with `slots` each, enough for all. partitioner: METIS unless another
     is given. near: where each qubit was before; being elsewhere costs a pair for each link between,
@@ -58,13 +59,13 @@ def assigned(
         ]
     elif (parts := partitioner(web, slots)) is not None:
         starts = [[modules[part] for part in parts]]
-    refined = []
+    found_rows: dict[tuple[int, ...], int] = {}
     for start in starts:
         refiner = Refiner(web, room, start, places, near)
-        refiner.run()
+        row = refiner.run()
         assert refiner.fits()
-        refined.append(refiner)
-    return tuple(min(refined, key=lambda each: each.total()).row)
+        found_rows.setdefault(row, refiner.total())
+    return sorted(found_rows, key=lambda row: found_rows[row])
 
 
 def by_metis(web: Web, parts: Sequence[int], seed: int = 0) -> list[int] | None:

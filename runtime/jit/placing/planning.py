@@ -28,7 +28,7 @@ from runtime.jit.placing.flow import Flow, flow
 from runtime.jit.placing.homes import Homes, in_order, options
 from runtime.jit.placing.links import Wanted, waits
 from runtime.jit.placing.packets import Serving, pairs_of, serving, shared
-from runtime.jit.placing.partition import Partitioner, assigned
+from runtime.jit.placing.partition import Partitioner, assignments
 from runtime.jit.placing.room import FAR, Room, clusters, room
 from runtime.jit.placing.web import web
 from runtime.jit.placing.writing import NoRoom, Written, write
@@ -37,9 +37,11 @@ RESERVES: Final = (0, 1, 2, 4)
 """Places that are left for copies in each module."""
 SLICES: Final = (2, 4, 8)
 """Into how many parts of alike many gates a circuit is cut, for assignments that change."""
+SLICED_MAX: Final = 2
+"""Assignments of the whole that changing ones are tried after."""
 SLICED_GATES_MAX: Final = 20_000
 CLUSTERS_MAX: Final = 6
-WRITTEN_MAX: Final = 2
+WRITTEN_MAX: Final = 4
 """Plans that are written out for each number of places left for copies, the most promising."""
 
 
@@ -229,13 +231,15 @@ class _Planner:
                 if reserve * len(modules) > spare:
                     continue
                 slots = [max(0, self.room.slots[at] - reserve) for at in modules]
-                row = assigned(
+                rows = assignments(
                     self.web, self.room, modules, slots, partitioner=self.partitioner
-                )  # fmt: skip
-                yield reserve, Homes((row,))
+                )
+                for row in rows:
+                    yield reserve, Homes((row,))
                 if self.moves and len(self.flow.gates) <= SLICED_GATES_MAX:
-                    for homes in self._sliced(row, modules, slots):
-                        yield reserve, homes
+                    for row in rows[:SLICED_MAX]:
+                        for homes in self._sliced(row, modules, slots):
+                            yield reserve, homes
 
     def _sliced(
         self, row: tuple[int, ...], modules: Sequence[int], slots: Sequence[int]
@@ -253,16 +257,15 @@ class _Planner:
                 near = rows[-1] if rows else row
                 part = web(self.flow, gates[cut:until])
                 # The first part is free to begin anywhere: nothing moves before it.
-                rows.append(
-                    assigned(
-                        part,
-                        self.room,
-                        modules,
-                        slots,
-                        partitioner=self.partitioner,
-                        near=near if rows else None,
-                    )
+                found = assignments(
+                    part,
+                    self.room,
+                    modules,
+                    slots,
+                    partitioner=self.partitioner,
+                    near=near if rows else None,
                 )
+                rows.append(found[0])
             yield _joined(rows, starts)
 
     def _served(self, homes: Homes) -> Serving:
