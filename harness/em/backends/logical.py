@@ -109,7 +109,9 @@ class Logical:
             operations=(*body, Operation("measure", (0,), (), (0,))),
         )
         shots = self._memory_shots
-        wrong = self.run(circuit, shots, MEMORY_SEED, distance).counts.get("1", 0)
+        # By measured rates also where jobs are decoded: the same noise, and quick.
+        found = self._ran(circuit, shots, MEMORY_SEED, distance, "calibrated")
+        wrong = found.counts.get("1", 0)
         self.calibration_shots += shots
         share = min(max(wrong, 1) / shots, 0.49)
         return -math.log1p(-2 * share) / (2 * LAYERS)
@@ -117,19 +119,22 @@ class Logical:
     def run(self, circuit: Circuit, shots: int, seed: int, distance: int | None = None) -> Outcome:
         """As of `Backend`. Raises Refused, also where no daemon answers or it refuses the job."""
         common.check(self, circuit, shots, distance)
-        profile = f"logical:{self._code}(d={distance or self._default})"
+        return self._ran(circuit, shots, seed, distance or self._default, self._noise)
+
+    def _ran(self, circuit: Circuit, shots: int, seed: int, distance: int, noise: str) -> Outcome:
+        gaps = noise == "decoded"
         try:
-            graph = compile_circuit(circuit, profile=profile, wishes=Wishes(epsilon=EPSILON))
-            result = self._client.run(
-                graph,
-                shots=shots,
-                seed=seed & 0xFFFF_FFFF,
-                noise=self._noise,
-                decoder_data=self.capabilities.gaps,
+            graph = compile_circuit(
+                circuit,
+                profile=f"logical:{self._code}(d={distance})",
+                wishes=Wishes(epsilon=EPSILON),
             )
-            if not self.capabilities.gaps:
-                return Outcome(counts=register_counts(graph, result.counts))
-            return _with_gaps(result, circuit.bit_count)
+            result = self._client.run(
+                graph, shots=shots, seed=seed & 0xFFFF_FFFF, noise=noise, decoder_data=gaps
+            )
+            if gaps:
+                return _with_gaps(result, circuit.bit_count)
+            return Outcome(counts=register_counts(graph, result.counts))
         except Unsupported as error:
             raise Refused(f"{self.name} cannot run this circuit: {error}.") from error
         except QmkError as error:
