@@ -32,9 +32,14 @@ T = TypeVar("T")
 
 KEK_BYTES = 32
 TAG_BITS = 128
-# DER: a PrintableString, as SoftHSM and the errata of PKCS#11 2.40 want it; and the OID of P-256.
-_ED25519 = bytes.fromhex("130c656477617264733235353139")
-_P256 = bytes.fromhex("06082a8648ce3d030107")
+# Ed25519 by its name (PKCS#11 3.0, 6.3.5; SoftHSM) or its OID (RFC 8410; opencryptoki); P-256.
+_ED25519 = [bytes.fromhex("130c656477617264733235353139"), bytes.fromhex("06032b6570")]
+_P256 = [bytes.fromhex("06082a8648ce3d030107")]
+_OTHER_CURVE = {
+    PyKCS11.CKR_ATTRIBUTE_VALUE_INVALID,
+    PyKCS11.CKR_CURVE_NOT_SUPPORTED,
+    PyKCS11.CKR_DOMAIN_PARAMS_INVALID,
+}
 _ML_DSA_SETS = {"ML-DSA-44": 1, "ML-DSA-65": 2, "ML-DSA-87": 3}  # CKP_ML_DSA_*, PKCS#11 3.2
 _PIN_REFUSED = {PyKCS11.CKR_PIN_INCORRECT, PyKCS11.CKR_PIN_INVALID, PyKCS11.CKR_PIN_LEN_RANGE}
 # The connection to the token is gone, not the token's answer: look for it again, once.
@@ -351,18 +356,24 @@ def make_pair(
     session: Any, algorithm: str, label: str, identity: bytes, *, on_token: bool = True
 ) -> tuple[bytes, Any]:
     """A key pair that never leaves the token. Returns the raw public key and the private handle."""
-    public, private, mechanism = _templates(algorithm)
+    ways, private, mechanism = _templates(algorithm)
     common = [
         (PyKCS11.CKA_TOKEN, on_token),
         (PyKCS11.CKA_LABEL, label),
         (PyKCS11.CKA_ID, identity),
     ]
     uses = [(PyKCS11.CKA_SIGN, True), *NEVER_OUT]
-    public_handle, private_handle = session.generateKeyPair(
-        [*common, (PyKCS11.CKA_VERIFY, True), *public],
-        [*common, *uses, *private],
-        PyKCS11.Mechanism(mechanism, None),
-    )
+    for last, public in enumerate(ways, 1):
+        try:
+            public_handle, private_handle = session.generateKeyPair(
+                [*common, (PyKCS11.CKA_VERIFY, True), *public],
+                [*common, *uses, *private],
+                PyKCS11.Mechanism(mechanism, None),
+            )
+            break
+        except PyKCS11.PyKCS11Error as error:
+            if error.value not in _OTHER_CURVE or last == len(ways):
+                raise
     attribute = PyKCS11.CKA_VALUE if algorithm in _ML_DSA_SETS else PyKCS11.CKA_EC_POINT
     value = bytes(session.getAttributeValue(public_handle, [attribute], True)[0])
     if attribute == PyKCS11.CKA_EC_POINT and value[:1] == b"\x04" and value[1] == len(value) - 2:
@@ -370,18 +381,20 @@ def make_pair(
     return value, private_handle
 
 
-def _templates(algorithm: str) -> tuple[list[Any], list[Any], int]:
+def _templates(algorithm: str) -> tuple[list[list[Any]], list[Any], int]:
+    """Ways to describe the public key, the private key's own attributes, and the mechanism."""
     if algorithm in _ML_DSA_SETS:
         # PyKCS11 does not know that this attribute is a number.
         chosen = struct.pack("@L", _ML_DSA_SETS[algorithm])
-        public = [(PyKCS11.CKA_KEY_TYPE, PyKCS11.CKK_ML_DSA), (PyKCS11.CKA_PARAMETER_SET, chosen)]
-        return public, [(PyKCS11.CKA_KEY_TYPE, PyKCS11.CKK_ML_DSA)], PyKCS11.CKM_ML_DSA_KEY_PAIR_GEN
-    kind, curve, mechanism = {
+        kind = (PyKCS11.CKA_KEY_TYPE, PyKCS11.CKK_ML_DSA)
+        way = [kind, (PyKCS11.CKA_PARAMETER_SET, chosen)]
+        return [way], [kind], PyKCS11.CKM_ML_DSA_KEY_PAIR_GEN
+    number, curves, mechanism = {
         "Ed25519": (PyKCS11.CKK_EC_EDWARDS, _ED25519, PyKCS11.CKM_EC_EDWARDS_KEY_PAIR_GEN),
         "ES256": (PyKCS11.CKK_EC, _P256, PyKCS11.CKM_EC_KEY_PAIR_GEN),
     }[algorithm]
-    public = [(PyKCS11.CKA_KEY_TYPE, kind), (PyKCS11.CKA_EC_PARAMS, curve)]
-    return public, [(PyKCS11.CKA_KEY_TYPE, kind)], mechanism
+    kind = (PyKCS11.CKA_KEY_TYPE, number)
+    return [[kind, (PyKCS11.CKA_EC_PARAMS, each)] for each in curves], [kind], mechanism
 
 
 def sign_with(session: Any, algorithm: str, handle: Any, message: bytes) -> bytes:
