@@ -412,8 +412,8 @@ def test_an_s3_server_keeps_objects_that_are_written_once(
         _make_bucket(endpoint)
         check_store(open_objects(where))
     finally:
-        process.terminate()
-        process.wait(10)
+        process.kill()
+        process.wait()
     with pytest.raises(Unavailable, match="does not answer"):
         open_objects(where).get("job_1/a.json")
 

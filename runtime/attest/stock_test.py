@@ -203,7 +203,7 @@ def test_sigstores_own_library_verifies_a_bundle_and_refuses_what_was_changed(
     spoiled: dict[str, dict[str, Any]] = {
         "payload": {"payload": made.dsse_envelope.payload.replace(b"chemistry", b"chemistri")},
         "type": {"payload_type": "application/json"},
-        "bits": {"signatures": [msgspec.structs.replace(one, sig=one.sig[:-1] + b"\0")]},
+        "bits": {"signatures": [msgspec.structs.replace(one, sig=bytes([one.sig[0] ^ 1]) + one.sig[1:])]},
     }
     for name, change in spoiled.items():
         other = msgspec.structs.replace(
@@ -307,7 +307,7 @@ def running(signer: TestSigner, tmp_path: Path) -> Iterator[witness.Witness]:
                 program, "-db", "w.db", "-key", told, "-name", WITNESS, "-ssh-agent",
                 str(tmp_path / "agent"), "-listen", f"127.0.0.1:{port}",
             ],
-            cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
             until = time.monotonic() + START_S_MAX
@@ -321,8 +321,8 @@ def running(signer: TestSigner, tmp_path: Path) -> Iterator[witness.Witness]:
             verifier = notes.Verifier(name=WITNESS, kind=notes.ED25519_COSIGNATURE, key=public)
             yield witness.Witness(url=f"http://127.0.0.1:{port}", verifier=verifier)
         finally:
-            process.terminate()
-            process.communicate(timeout=10)
+            process.kill()
+            process.wait()
             agent.shutdown()
 
 
