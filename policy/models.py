@@ -23,7 +23,10 @@ from policy.forests import check as check_forest
 MAGIC: Final = b"QMKPOLICY1\n"
 FILE_BYTES_MAX: Final = 256 << 20
 PAYLOAD_TYPE: Final = "application/vnd.qmkd.policy-model+json"
-DTYPES: Final = {"int32": np.dtype("<i4"), "float64": np.dtype("<f8")}
+DTYPES: Final[dict[str, np.dtype[Any]]] = {
+    "int32": np.dtype("<i4"),
+    "float64": np.dtype("<f8"),
+}
 FOREST_ARRAYS: Final = ("feature", "threshold", "left", "right", "value", "roots")
 
 
@@ -187,12 +190,10 @@ def decode(data: bytes, digest: str) -> Model:
         at += count * dtype.itemsize
     if at != len(data):
         raise ValueError("there is more than arrays")
-    forests = {
-        name: Forest(
-            *(arrays[f"{name}.{each}"] for each in FOREST_ARRAYS), depth=header.depths[name]
-        )
-        for name in ("regressor", "ranker")
-    }
+    forests = {}
+    for name in ("regressor", "ranker"):
+        parts: dict[str, Any] = {each: arrays[f"{name}.{each}"] for each in FOREST_ARRAYS}
+        forests[name] = Forest(**parts, depth=header.depths[name])
     outputs = {"regressor": 2 * len(header.methods), "ranker": len(header.methods)}
     for name, forest in forests.items():
         check_forest(forest, len(header.names))

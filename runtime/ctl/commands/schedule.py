@@ -19,6 +19,7 @@ import msgspec
 from rich.table import Table
 
 from policy.api import Advise
+from policy.client import PolicyClient
 from policy.rules import SOURCE, Rules
 from runtime.ctl import options as common
 from runtime.ctl.exits import Exit, Trouble
@@ -253,6 +254,14 @@ def _explain(book: Book, options: argparse.Namespace) -> Exit:
 def _replay(book: Book, options: argparse.Namespace) -> Exit:
     kept = book.find(options.decision)
     policies: dict[str, Advise] = {SOURCE: Rules()}
+    if options.model is not None:
+        # Only who replays a model's advice loads numerics.
+        from policy.engine import engine_of
+
+        engine = engine_of(options.model)
+        if engine.trouble:
+            raise Trouble(Exit.USAGE, engine.trouble)
+        policies[engine.source] = engine
     done = book.replay(kept.decision, policies)
     if options.json:
         print_json({"ok": True, **msgspec.to_builtins(done)})
@@ -336,7 +345,7 @@ def _states(options: argparse.Namespace) -> dict[str, State]:
 
 
 def _policy(options: argparse.Namespace) -> Advise:
-    return Rules()
+    return Rules() if options.policy is None else PolicyClient(options.policy)
 
 
 def _signer(options: argparse.Namespace) -> Sign | None:
