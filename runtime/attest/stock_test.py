@@ -203,7 +203,9 @@ def test_sigstores_own_library_verifies_a_bundle_and_refuses_what_was_changed(
     spoiled: dict[str, dict[str, Any]] = {
         "payload": {"payload": made.dsse_envelope.payload.replace(b"chemistry", b"chemistri")},
         "type": {"payload_type": "application/json"},
-        "bits": {"signatures": [msgspec.structs.replace(one, sig=bytes([one.sig[0] ^ 1]) + one.sig[1:])]},
+        "bits": {
+            "signatures": [msgspec.structs.replace(one, sig=bytes([one.sig[0] ^ 1]) + one.sig[1:])]
+        },
     }
     for name, change in spoiled.items():
         other = msgspec.structs.replace(
