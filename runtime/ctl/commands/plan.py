@@ -76,6 +76,11 @@ def add_wishes(parser: argparse._ActionsContainer, *, needed: bool = False) -> N
         help="the machine's description (default: what a probe of the daemon tells)",
     )
     parser.add_argument(
+        "--placed",
+        action="store_true",
+        help="lay a circuit over the modules of --machine, with Bell pairs between them",
+    )
+    parser.add_argument(
         "--no-plan-cache", action="store_true", help="neither look for a plan nor keep one"
     )
 
@@ -131,12 +136,15 @@ def aims_of(options: argparse.Namespace) -> Aims:
     ]
     if chosen:
         raise Trouble(Exit.USAGE, f"{chosen[0]} cannot go with --error-budget: the plan chooses.")
+    if options.placed and options.machine is None:
+        raise Trouble(Exit.USAGE, "--placed needs --machine, whose modules nobody else tells.")
     return Aims(
         error_budget=options.error_budget,
         shots=options.shots or common.SHOTS,
         deadline_s=options.deadline,
         physical_qubits=options.qubits,
         unfenced=options.unfenced,
+        placed=options.placed,
         codes=() if options.profile == IDEAL else (options.profile,),
     )
 

@@ -45,11 +45,14 @@ from runtime.jit.planning.variants import (
     in_code,
     raw_of,
     read,
+    rounded,
     ways,
 )
 
 CODES_MAX: Final = 6
 """Distances of the surface code that are looked at for each way of compiling."""
+PAIRS_SHARE: Final = 0.2
+"""Of the error budget, what Bell pairs may take, where circuits are placed."""
 FENCES: Final = (256, 64, 16)
 """Steps between fences that are tried where somebody wants fences."""
 FORMAT: Final = 1
@@ -59,8 +62,9 @@ NS: Final = 1e-9
 class Aims(msgspec.Struct, frozen=True, kw_only=True):
     """What the user wants. error_budget: total variation, at most. shots. deadline_s: of machine
     time, for all shots. physical_qubits, logical_qubits: at most, beside the session's quota.
-    unfenced: cycles between two fences, at most. codes: that may be used, such as `Surface(d=5)`;
-    empty for all that are known."""
+    unfenced: cycles between two fences, at most. placed: circuits are laid over the machine's
+    modules so that all between them goes through Bell pairs. codes: that may be used, such as
+    `Surface(d=5)`; empty for all that are known."""
 
     error_budget: float
     shots: int = 1024
@@ -68,6 +72,7 @@ class Aims(msgspec.Struct, frozen=True, kw_only=True):
     physical_qubits: int | None = None
     logical_qubits: int | None = None
     unfenced: int | None = None
+    placed: bool = False
     codes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -125,6 +130,9 @@ class NothingFits(msgspec.Struct, frozen=True, kw_only=True, tag="nothing_fits")
 
 
 Choice = Plan | NothingFits
+
+
+_Weighed = tuple[Considered, Built, Predicted]
 
 
 class Planner:
@@ -204,11 +212,38 @@ class Planner:
             for name in asked
             if isinstance(found := known[name], CodeRates)
         }
-        weighed: list[tuple[Considered, Built, Predicted]] = []
+        weighed: list[_Weighed] = []
         fences = (None,) if aims.unfenced is None else (None, *FENCES)
         for way in ways(source, aims.error_budget, fences):
-            weighed += self._of_way(source, way, aims, codes, left_out)
+            of_way = self._of_placed if aims.placed and source.circuit else self._of_way
+            weighed += of_way(source, way, aims, codes, left_out)
         return self._chosen(weighed, aims, left_out, key)
+
+    def _of_placed(
+        self,
+        source: Source,
+        way: Way,
+        aims: Aims,
+        codes: Mapping[str, CodeRates],
+        left_out: dict[str, str],
+    ) -> list[_Weighed]:
+        """The same over the modules of the machine, anew for each distance."""
+        made = self._compiled(source, way)
+        surface = [name for name in codes if aims.codes or name in SURFACE]
+        if surface and not aims.codes:
+            end = enough(made, surface, codes, aims.error_budget / 2) + 1
+            surface = surface[max(0, end - CODES_MAX) : end]
+        found = []
+        for name in surface:
+            pair_error = rounded(aims.error_budget * PAIRS_SHARE)
+            there = msgspec.structs.replace(way, placed=name, pair_error=pair_error)
+            try:
+                placed = self._compiled(source, there)
+            except NotPlannable as error:
+                left_out[f"{name}, {there}"] = str(error)
+            else:
+                found += self._weighed(source, placed, [name], aims, codes, left_out)
+        return found
 
     def _of_way(
         self,
@@ -217,7 +252,7 @@ class Planner:
         aims: Aims,
         codes: Mapping[str, CodeRates],
         left_out: dict[str, str],
-    ) -> list[tuple[Considered, Built, Predicted]]:
+    ) -> list[_Weighed]:
         made = self._compiled(source, way)
         surface = [name for name in codes if name in SURFACE]
         others = [name for name in codes if name not in SURFACE]
@@ -243,7 +278,7 @@ class Planner:
         aims: Aims,
         codes: Mapping[str, CodeRates],
         left_out: dict[str, str],
-    ) -> list[tuple[Considered, Built, Predicted]]:
+    ) -> list[_Weighed]:
         """The program in each of these codes; what cannot be is left out."""
         costs: dict[str, Cost] = {}
         for name in names:
@@ -272,14 +307,14 @@ class Planner:
 
     def _chosen(
         self,
-        found: Sequence[tuple[Considered, Built, Predicted]],
+        found: Sequence[_Weighed],
         aims: Aims,
         left_out: dict[str, str],
         key: str,
     ) -> Choice:
         ranked = sorted(found, key=lambda each: _rank(each[0]))
         told: list[Considered] = []
-        taken: tuple[Considered, Built, Predicted] | None = None
+        taken: _Weighed | None = None
         for each, made, predicted in ranked:
             why = self._against(each, aims)
             if not why and taken is None:
@@ -353,7 +388,7 @@ class Planner:
     def _compiled(self, source: Source, way: Way) -> Built:
         key = (source.key, way)
         if key not in self._built:
-            self._built[key] = built(source, way)
+            self._built[key] = built(source, way, self.machine.hardware)
         return self._built[key]
 
     def _right(self, source: Source) -> dict[str, float] | None:

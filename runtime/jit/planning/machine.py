@@ -15,13 +15,13 @@ from typing import Final
 import msgspec
 
 from qvm.assemble import assemble
-from qvm.machine import MILLION, Factory, Hardware, Module
-from runtime.client import Client
+from qvm.machine import Factory, Hardware, Module
+from runtime.client import Client, errors
 from runtime.client.results import Result
 from syscalls.session import Quota
 
-PROBED_T: Final = 256
-PROBED_QUBITS: Final = 8
+PROBES: Final = ((8, 256), (1, 256), (1, 0))
+"""Qubits and T states of the probe; the next where a quota or the machine has too little."""
 MODES: Final = ("calibrated", "decoded", "physical")
 
 
@@ -64,7 +64,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
 def look(client: Client, hardware: Hardware | None = None) -> Machine:
     """What the daemon's answers to a probe tell. Raises QmkError and NotNoisy."""
-    result = client.run(assemble(_probe()), shots=1, seed=0)
+    result = _probed(client)
     noise, calibration = noise_of(result)
     stated = "as described"
     quota = client.session.quota
@@ -93,11 +93,20 @@ def noise_of(result: Result) -> tuple[str, str]:
     return noise, context.calibration or ""
 
 
-def _probe() -> str:
-    qubits = [f"q{number}" for number in range(PROBED_QUBITS)]
-    each = PROBED_T // PROBED_QUBITS
-    lines = [f'ALLOC_LQ n={PROBED_QUBITS}, profile="Surface(d=3)", {", ".join(qubits)}']
-    lines += [f"APPLY_T {qubit}" for _ in range(each) for qubit in qubits]
+def _probed(client: Client) -> Result:
+    *larger, least = PROBES
+    for qubits, states in larger:
+        try:
+            return client.run(assemble(_probe(qubits, states)), shots=1, seed=0)
+        except (errors.QuotaExceeded, errors.ResourceExhausted):
+            continue
+    return client.run(assemble(_probe(*least)), shots=1, seed=0)
+
+
+def _probe(number: int, states: int) -> str:
+    qubits = [f"q{at}" for at in range(number)]
+    lines = [f'ALLOC_LQ n={number}, profile="Surface(d=3)", {", ".join(qubits)}']
+    lines += [f"APPLY_T {qubit}" for _ in range(states // number) for qubit in qubits]
     lines += [f"MEASURE_Z {qubit} -> m{qubit}" for qubit in qubits]
     return "\n".join([*lines, f"FREE_LQ {', '.join(qubits)}", ""])
 
@@ -106,8 +115,8 @@ def _factories(result: Result, module: Module) -> tuple[Factory, ...]:
     """One that is as fast as all that the probe met; none where it did not wait for T states."""
     if result.telemetry.slowed_by != "T states":
         return ()
-    cycles = result.telemetry.machine_cycles / PROBED_T
+    cycles = result.telemetry.machine_cycles / max(states for _, states in PROBES)
     return (Factory(module=module.name, qubits=1, cycles=cycles),)
 
 
-assert PROBED_T < MILLION
+assert all(states % qubits == 0 for qubits, states in PROBES)

@@ -26,7 +26,7 @@ from qvm.random_programs import Shape, shaped_program
 from qvm.verify import verify
 from runtime.jit.planning.cones import seen_errors
 from runtime.jit.planning.exact import outcomes
-from runtime.jit.planning.predict import predict, truth_of, variation
+from runtime.jit.planning.predict import cost, keyed, predict, truth_of, variation
 from runtime.jit.planning.rates import CodeRates, Known, ask
 from runtime.jit.planning.timeline import timeline
 from runtime.jit.planning.variants import Built, Way, built, ideal, in_code, read
@@ -113,6 +113,28 @@ def test_pairs_between_modules_err_as_the_kernel_has_them() -> None:
     assert found.prediction.error == pytest.approx(variation(theirs, truth), rel=1e-6)
     plain = predict(made, {CODES[0]: rates(CODES[0])}, _hardware(PLAIN), truth)[CODES[0]]
     assert plain.prediction.error < found.prediction.error
+
+
+def test_a_circuit_over_two_modules_errs_as_the_kernel_has_it() -> None:
+    small = described(
+        b'name = "small"\nmodule = [{ name = "a", qubits = 40 }, { name = "b", qubits = 40 }]\n'
+        b'link = [{ between = ["a", "b"], cycles = 5, fidelity = 0.97, lifetime = 1e6 }]'
+    )
+    hardware = _hardware(small)
+    source = read(
+        'OPENQASM 3;\ninclude "stdgates.inc";\nqubit[3] q;\nbit[3] c;\n'
+        "h q[0];\ncx q[0], q[1];\ncx q[1], q[2];\nc = measure q;\n"
+    )
+    code = CODES[0]
+    made = built(source, Way(placed=code, pair_error=0.01), hardware)
+    truth = truth_of(ideal(source))
+    assert truth is not None
+    (found,) = predict(made, {code: rates(code)}, hardware, truth).values()
+    theirs = keyed(made, by_the_kernel(in_code(made.graph, code), hardware))
+    assert found.prediction.error == pytest.approx(variation(theirs, truth), rel=1e-6)
+    needs = cost(made, code, hardware)
+    assert not isinstance(needs, str)
+    assert needs.raw_pairs > 0
 
 
 def test_a_light_cone_is_never_below_what_happens() -> None:

@@ -17,6 +17,7 @@ import msgspec
 from qvm.decode import decode_graph
 from qvm.isa import OPS
 from qvm.lower import lower
+from qvm.machine import Hardware
 from qvm.profiles import parse_profile
 from qvm.program import Graph, Lowered, Node, Summary, VerifiedProgram
 from qvm.verify import verify
@@ -27,6 +28,8 @@ from runtime.jit.emit import IDEAL, emit
 from runtime.jit.fences import fenced
 from runtime.jit.frontends import SUFFIXES, load
 from runtime.jit.passes import Passed, Wishes
+from runtime.jit.placing.planning import NoPlan, place
+from runtime.jit.placing.planning import Wishes as PlacingWishes
 
 PLACEHOLDER: Final = "logical:Surface(d=3)"
 """What a circuit is emitted for before a code is chosen."""
@@ -53,13 +56,17 @@ class NotPlannable(Exception):
 class Way(msgspec.Struct, frozen=True, kw_only=True):
     """epsilon: of all rotations together; None where there are none, or for a QVM program.
     optimise: by `optimise/`. ancillas: for temporary ANDs, the other way to a Toffoli's T states.
-    fence_every: steps. local: `TELEPORT_CNOT` is written as a CNOT within one module."""
+    fence_every: steps. local: `TELEPORT_CNOT` is written as a CNOT within one module. placed: laid
+    over the machine's modules in this code, so that all between them goes through Bell pairs;
+    pair_error: of these in a shot, at most, where links can."""
 
     epsilon: float | None = None
     optimise: bool = False
     ancillas: int = 0
     fence_every: int | None = None
     local: bool = False
+    placed: str | None = None
+    pair_error: float | None = None
 
     def __str__(self) -> str:
         parts = [
@@ -68,6 +75,7 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
             f"ANDs on {self.ancillas}" if self.ancillas else "",
             f"fence every {self.fence_every}" if self.fence_every else "",
             "CNOTs local" if self.local else "",
+            "placed" if self.placed else "",
         ]
         return ", ".join(filter(None, parts))
 
@@ -165,16 +173,33 @@ def rounded(epsilon: float) -> float:
     return float(f"{10 ** (step / STEPS_PER_DECADE):.6g}")
 
 
-def built(source: Source, way: Way) -> Built:
-    """The program made in that way. Raises Unsupported and NotPlannable."""
+def built(source: Source, way: Way, hardware: Hardware | None = None) -> Built:
+    """The program made in that way. hardware: over which it is placed. Raises Unsupported and
+    NotPlannable."""
     if source.graph is not None:
         return _built_graph(source.graph, way)
     assert source.circuit is not None
     done = _passed(source, epsilon=way.epsilon, optimise=way.optimise, ancillas=way.ancillas)
     circuit = done.circuit if way.fence_every is None else fenced(done.circuit, way.fence_every)
-    graph = emit(circuit, profile=PLACEHOLDER)
+    if way.placed is None:
+        graph = emit(circuit, profile=PLACEHOLDER)
+    else:
+        assert hardware is not None
+        graph = _placed(circuit, hardware, way.placed, way.pair_error)
     lowered = done.report.lowered
     return _verified(graph, way, 0.0 if lowered is None else lowered.error, registers=True)
+
+
+def _placed(circuit: Circuit, hardware: Hardware, code: str, pair_error: float | None) -> Graph:
+    """Over the modules, with pairs as good as wanted, else as good as is usual."""
+    for wanted in dict.fromkeys((pair_error, None)):
+        try:
+            return place(
+                circuit, hardware, profile=code, wishes=PlacingWishes(pair_error=wanted)
+            ).graph
+        except NoPlan as error:
+            refused = error
+    raise NotPlannable(str(refused)) from refused
 
 
 def ideal(source: Source) -> Built:
