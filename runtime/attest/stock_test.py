@@ -261,6 +261,46 @@ def test_spicy_verifies_a_proof_and_refuses_another_leaf_or_head(
         assert run(*command, cwd=tmp_path).returncode
 
 
+def test_sigsum_verifies_heads_and_proofs_of_a_log_with_its_leaves(
+    signer: TestSigner, tmp_path: Path
+) -> None:
+    """Ours has other leaves; head, tree and proof are the same."""
+    sigsum = tool("sigsum-verify")
+    raw = TrustedKey.of(signer.public("log")).raw
+    log_id = sha256(raw).hexdigest()
+    database = Database(tmp_path / "sigsum")
+    log = Log(database, f"sigsum.org/v1/tree/{log_id}")
+    submitter = ed25519.Ed25519PrivateKey.generate()
+    public = submitter.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    ssh = _string(b"ssh-ed25519") + _string(public)
+    (tmp_path / "key.pub").write_text(f"ssh-ed25519 {b64encode(ssh).decode()} test\n")
+    (tmp_path / "policy").write_text(f"log {raw.hex()}\nquorum none\n")
+    checksum = sha256(sha256(b"the message").digest()).digest()
+    made = submitter.sign(b"sigsum.org/v1/tree-leaf\0" + checksum)
+    data = checksum + made + sha256(public).digest()
+    log.append([*leaves(0, 4), Leaf(kind="sigsum", about="4", data=data), *leaves(5, 9)])
+    note = notes.parse(log.sign_head(signer, 1, ["log"]))
+    path = "".join(f"node_hash={each.hex()}\n" for each in log.inclusion(4, 9))
+    proof = (
+        f"version=2\nlog={log_id}\nleaf={sha256(public).hexdigest()} {made.hex()}\n\n"
+        f"size=9\nroot_hash={note.checkpoint.root.hex()}\n"
+        f"signature={note.lines[0].signature.hex()}\n\nleaf_index=4\n{path}"
+    )
+    database.close()
+    for text, message, holds in (
+        (proof, b"the message", True),
+        (proof, b"The message", False),
+        (proof.replace("leaf_index=4", "leaf_index=3"), b"the message", False),
+        (proof.replace("size=9", "size=8"), b"the message", False),
+    ):
+        (tmp_path / "proof").write_text(text)
+        done = subprocess.run(
+            [sigsum, "-k", "key.pub", "-p", "policy", "proof"],
+            cwd=tmp_path, input=message, capture_output=True,
+        )  # fmt: skip
+        assert (done.returncode == 0) == holds, done.stderr
+
+
 class Agent(socketserver.StreamRequestHandler):
     """The part of an SSH agent that litewitness asks for: one Ed25519 key, told of and used."""
 
