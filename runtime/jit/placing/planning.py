@@ -29,6 +29,7 @@ from runtime.jit.placing.homes import Homes, in_order, options
 from runtime.jit.placing.links import Wanted, waits
 from runtime.jit.placing.packets import Serving, pairs_of, serving, shared
 from runtime.jit.placing.partition import Partitioner, assignments
+from runtime.jit.placing.polish import GATES_MAX, polished
 from runtime.jit.placing.room import FAR, Room, clusters, room
 from runtime.jit.placing.web import web
 from runtime.jit.placing.writing import NoRoom, Written, write
@@ -37,6 +38,8 @@ RESERVES: Final = (0, 1, 2, 4)
 """Places that are left for copies in each module."""
 SLICES: Final = (2, 4, 8)
 """Into how many parts of alike many gates a circuit is cut, for assignments that change."""
+POLISHED_MAX: Final = 1
+"""Of these, how many are made better step by step before."""
 SLICED_MAX: Final = 2
 """Assignments of the whole that changing ones are tried after."""
 SLICED_GATES_MAX: Final = 20_000
@@ -181,6 +184,8 @@ class _Planner:
         for _, reserve, homes in sorted(self._candidates(), key=lambda each: each[:2]):
             if times[reserve] < WRITTEN_MAX:
                 try:
+                    if times[reserve] < POLISHED_MAX:
+                        homes = self._polished(homes, reserve)
                     written.append(self._written(homes))
                     times[reserve] += 1
                 except (NoRoom, NoPlan) as error:
@@ -222,7 +227,7 @@ class _Planner:
             self.tried += 1
             if homes not in seen:
                 seen.add(homes)
-                yield pairs_of(self._served(homes), homes, self.room), reserve, homes
+                yield self._pairs(homes), reserve, homes
 
     def _homes(self) -> Iterator[tuple[int, Homes]]:
         for modules in clusters(self.room, self.used)[:CLUSTERS_MAX]:
@@ -267,6 +272,17 @@ class _Planner:
                 )
                 rows.append(found[0])
             yield _joined(rows, starts)
+
+    def _pairs(self, homes: Homes) -> int:
+        return pairs_of(self._served(homes), homes, self.room)
+
+    def _polished(self, homes: Homes, reserve: int) -> Homes:
+        """With the modules that it uses, for a circuit that is not too large."""
+        if len(self.flow.gates) > GATES_MAX:
+            return homes
+        used = {module for row in homes.rows for module in row}
+        slots = {module: self.room.slots[module] - reserve for module in sorted(used)}
+        return polished(homes, self.web.weights, slots, self._pairs)
 
     def _served(self, homes: Homes) -> Serving:
         return shared(serving(self.flow, homes), self.flow, homes, self.room)
