@@ -26,14 +26,14 @@ from py_compile import PycInvalidationMode
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent
-ROOMS = ("syscalls", "qvm", "qmkd", "runtime", "harness")
+ROOMS = ("syscalls", "qvm", "qmkd", "policy", "runtime", "harness")
 HOME = PurePosixPath("/usr/lib/qmkd")
 PROGRAMS = {
     "qmkd": "qmkd.__main__",
     "qmkctl": "runtime.ctl.__main__",
     "qmk-signer": "runtime.signer.__main__",
 }
-EXTRAS = ("signer",)
+EXTRAS = ("remote", "signer")
 # The wheel that brings liboqs has it six times, and Python that nobody here imports.
 LIBOQS = "quantum-safe-py"
 LIBOQS_FILES = re.compile(r"quantum_safe/_vendor/liboqs/lib/liboqs\.so$|quantum_safe_py\.libs/")
@@ -257,7 +257,7 @@ def remove(root: Root, *, purge: bool) -> None:
     _remove_listed(root)
     shutil.rmtree(root.at(HOME), ignore_errors=True)
     if purge:
-        for path in ("/etc/qmk", "/var/lib/qmkd", "/var/lib/qmk-signer"):
+        for path in ("/etc/qmk", "/var/lib/qmkd", "/var/lib/qmk-remote", "/var/lib/qmk-signer"):
             shutil.rmtree(root.at(PurePosixPath(path)), ignore_errors=True)
 
 

@@ -154,6 +154,14 @@ def peer_uid(sock: trio.socket.SocketType) -> int:
     return int(CREDENTIALS.unpack(raw)[1])
 
 
+def tell_systemd(state: str) -> None:
+    """Say how this process is to who started it (sd_notify(3)), if that wants to know."""
+    if where := os.environ.get("NOTIFY_SOCKET"):
+        with stdlib_socket.socket(stdlib_socket.AF_UNIX, stdlib_socket.SOCK_DGRAM) as line:
+            line.connect(where.replace("@", "\0", 1) if where.startswith("@") else where)
+            line.send(state.encode())
+
+
 Count = Callable[[str, int], None]
 """Told of bytes that went `up` to the daemon or `down` to the client."""
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import trio
 
-from runtime.remote.bridge import NotThere, PlainStream, connect_local, join, peer_uid
+from runtime.remote.bridge import NotThere, PlainStream, connect_local, join, peer_uid, tell_systemd
 from runtime.remote.errors import BadSettings
 from syscalls.errors import Busy
 from syscalls.jsonrpc import encode_error
@@ -94,6 +94,7 @@ async def run(path: Path, daemon: Path, front: frozenset[int], ready: Callable[[
     sock = listen(path)
     try:
         ready()
+        tell_systemd("READY=1")
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(serve, sock, daemon, front)

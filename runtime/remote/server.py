@@ -30,6 +30,7 @@ from runtime.remote.bridge import (
     Stalled,
     connect_local,
     join,
+    tell_systemd,
 )
 from runtime.remote.credentials import Credentials, left_s, load
 from runtime.remote.errors import HandshakeFailed, RemoteError
@@ -145,6 +146,10 @@ class Server:
             _log.info("%s: lost: %s", host, error)
         except Stalled as error:
             _log.info("%s: %s", host, error)
+        except Exception:
+            # A fault of ours that one client meets is not to end the others' connections.
+            self.metrics.refused.labels("fault").inc()
+            _log.exception("%s: this is a fault of the service itself", host)
         finally:
             await trio.aclose_forcefully(tcp)
 
@@ -336,6 +341,7 @@ async def run(server: Server, ready: Callable[[list[str]], None]) -> None:
     if server.settings.metrics_port:
         server.metrics.serve(server.settings.metrics_port)
     ready([_address(each) for each in listeners])
+    tell_systemd(f"READY=1\nSTATUS=Serving: {server.summary}.")
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.serve, listeners)

@@ -27,8 +27,8 @@ from runtime.remote.authority import Authority
 from runtime.remote.conftest import HOST, Hosts, Service
 from runtime.remote.credentials import load
 from runtime.remote.errors import HandshakeFailed
-from runtime.remote.settings import Admitted, Limits
-from runtime.remote.tls import Context, Tls
+from runtime.remote.settings import Limits
+from runtime.remote.tls import Context
 from syscalls.results import EventField, Results, ResultsReply
 from syscalls.syscall import Syscall
 
@@ -226,12 +226,9 @@ def test_a_client_believes_no_server_but_the_one_it_asked_for(
 ) -> None:
     service = serving(kernel.path)
     alice = hosts.make("alice")
-    remote = Remote(host="ip6-localhost", port=service.port, credentials=alice)
-    with pytest.raises(errors.Unreachable), Client(remote, timeout=2) as client:
-        assert client.session_id
     other = Hosts(hosts.folder / "elsewhere", Authority("another authority"))
     said = refused(service, other.make("alice"))
-    assert "the certificate of service: unable to get local issuer" in said
+    assert "unable to get local issuer" in said
     client_only = serving(kernel.path, credentials=hosts.make("imposter"))
     assert "purpose" in refused(client_only, alice)
 
@@ -479,11 +476,42 @@ def test_a_host_without_a_service_and_a_folder_without_credentials_are_said(
             assert client.session_id
 
 
-def pair(hosts: Hosts) -> tuple[Tls, Tls]:
+@pytest.mark.parametrize(
+    ("host", "fine"),
+    [
+        (HOST, True), ("localhost", True), ("LOCALHOST.", True), ("127.0.0.2", False),
+        ("elsewhere.example", False), ("x.localhost", False), ("::1", False),
+    ],
+)  # fmt: skip
+def test_a_server_is_believed_for_the_names_in_its_certificate_alone(
+    hosts: Hosts, host: str, fine: bool
+) -> None:
     server = Context(load(hosts.make("service", server=True)), HYBRID, server=True).connection()
-    client = Context(load(hosts.make("alice")), HYBRID, server=False).connection(HOST)
+    client = Context(load(hosts.make("alice")), HYBRID, server=False).connection(host)
     client.start()
-    return server, client
+    server.take(client.outgoing())
+    if fine:
+        client.take(server.outgoing())
+        assert client.done
+        return
+    with pytest.raises(HandshakeFailed, match="mismatch") as caught:
+        client.take(server.outgoing())
+    assert caught.value.reason == "wrong name"
+    with pytest.raises(HandshakeFailed):
+        server.take(client.outgoing())
+
+
+def test_a_server_whose_certificate_is_revoked_is_told_nothing(hosts: Hosts) -> None:
+    served, alice = hosts.make("service", server=True), hosts.make("alice")
+    serials = [f"{each.certificate.serial_number:x}" for each in load(served).own]
+    (alice / "revoked.txt").write_text("\n".join(serials))
+    server = Context(load(served), HYBRID, server=True).connection()
+    client = Context(load(alice), HYBRID, server=False).connection(HOST)
+    client.start()
+    server.take(client.outgoing())
+    with pytest.raises(HandshakeFailed, match="the certificate of service is revoked"):
+        client.take(server.outgoing())
+    assert not client.done
 
 
 def test_any_change_of_bytes_on_the_way_ends_the_connection(hosts: Hosts) -> None:
@@ -530,7 +558,3 @@ def _context() -> Context:
             hosts = Hosts(Path(folder), Authority())
             _made.append(Context(load(hosts.make("s", server=True)), HYBRID, server=True))
     return _made[0]
-
-
-def test_relays_and_users_are_named_in_the_settings() -> None:
-    assert Admitted(name="alice", user="root").user == "root"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-from datetime import UTC, datetime
 from typing import Any
 
 from cryptography import x509
@@ -25,7 +24,10 @@ from runtime.remote.suites import GROUPS, SCHEMES, kind_of
 
 RECORD_BYTES_MAX = 16 * 1024  # of plain bytes, RFC 8446 section 5.1
 CHUNK_BYTES = 64 * 1024
+NO_WILDCARDS = 0x2  # X509_CHECK_FLAG_NO_WILDCARDS
 NO_AUTO_CHAIN = 0x8  # SSL_MODE_NO_AUTO_CHAIN: the other end has the authority's certificate
+
+_lib: Any = _util.lib
 
 # What OpenSSL calls it -> why a handshake failed, for counting; and what a person should know.
 REASONS: dict[str, tuple[tuple[str, ...], str]] = {
@@ -86,16 +88,16 @@ class Context:
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         context.set_mode(NO_AUTO_CHAIN)
         context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
+        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
         if server:
             context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
         usable, kinds = credentials.usable(mode), credentials.trusted_kinds(mode)
         # pyOpenSSL has no public name for these (pyca/pyopenssl pull request 1477).
         raw: Any = context._context
-        lib: Any = _util.lib
-        _must(lib.SSL_CTX_set1_curves_list(raw, ":".join(GROUPS[mode]).encode()))
+        _must(_lib.SSL_CTX_set1_curves_list(raw, ":".join(GROUPS[mode]).encode()))
         schemes = ":".join(SCHEMES[mode][kind] for kind in kinds)
-        _must(lib.SSL_CTX_set1_sigalgs_list(raw, schemes.encode()))
-        _must(lib.SSL_CTX_set_max_early_data(raw, 0))
+        _must(_lib.SSL_CTX_set1_sigalgs_list(raw, schemes.encode()))
+        _must(_lib.SSL_CTX_set_max_early_data(raw, 0))
         store = context.get_cert_store()
         assert store is not None, "a context has a store"
         for authority in credentials.trust:
@@ -127,16 +129,12 @@ class Tls:
         self._connection = connection
         self._host = host
         self._revoked = context.credentials.revoked
-        self._objection: tuple[str, str] | None = None
         self.done = False
         self.ended = False
-        both = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
-        connection.set_verify(both, self._verify)
         if host is None:
             connection.set_accept_state()
         else:
-            if _address(host) is None:
-                connection.set_tlsext_host_name(host.encode("idna"))
+            _ask_for(connection, host)
             connection.set_connect_state()
 
     def start(self) -> None:
@@ -207,6 +205,10 @@ class Tls:
             return
         except SSL.Error as error:
             raise self._failed(error) from error
+        peer = self.peer_certificate()
+        # Of what else a server objects to it can tell in words, once it may speak.
+        if self._host is not None and peer.serial_number in self._revoked:
+            raise HandshakeFailed("revoked", f"the certificate of {common_name(peer)} is revoked.")
         self.done = True
 
     def _plain(self) -> list[bytes]:
@@ -222,34 +224,33 @@ class Tls:
             except SSL.Error as error:
                 raise self._failed(error) from error
 
-    def _verify(
-        self, connection: SSL.Connection, shown: X509, number: int, depth: int, fine: int
-    ) -> bool:
-        """OpenSSL has judged a certificate of the chain; whether it is believed after all."""
-        if fine and self._host is None:
-            return True  # Of what else a server objects to it can tell in words, once it may speak.
-        certificate = shown.to_cryptography()
-        if not fine:
-            said = _util.ffi.string(_util.lib.X509_verify_cert_error_string(number)).decode()
-            self._objection = self._objection or (_reason(said), f"{_whose(certificate)}: {said}")
-            return False
-        assert self._host is not None
-        objection = None
-        if certificate.serial_number in self._revoked:
-            objection = ("revoked", f"{_whose(certificate)} is revoked")
-        elif depth == 0 and not _names(certificate, self._host):
-            objection = ("wrong name", f"{_whose(certificate)} is not for {self._host}")
-        self._objection = objection
-        return objection is None
-
     def _failed(self, error: SSL.Error) -> HandshakeFailed:
-        if self._objection is not None:
-            reason, said = self._objection
-            return HandshakeFailed(reason, f"{said}.")
         said = _reasons(error)
+        if "certificate verify failed" in said:
+            raw: Any = self._connection._ssl
+            number = _lib.SSL_get_verify_result(raw)
+            said = _util.ffi.string(_lib.X509_verify_cert_error_string(number)).decode()
         reason = _reason(said)
         about = REASONS[reason][1] if reason in REASONS else "the handshake failed"
         return HandshakeFailed(reason, f"{about} ({said}).")
+
+
+def _ask_for(connection: SSL.Connection, host: str) -> None:
+    """Have OpenSSL hold the server's certificate against a name or an address, without wildcards.
+
+    By its own means, for a function of ours that it calls back needs memory which can be written
+    and run, and services here have none.
+    """
+    raw: Any = connection._ssl
+    param = _lib.SSL_get0_param(raw)
+    address = _address(host)
+    if address is not None:
+        _must(_lib.X509_VERIFY_PARAM_set1_ip(param, address.packed, len(address.packed)))
+        return
+    name = host.rstrip(".").encode("idna")
+    _lib.X509_VERIFY_PARAM_set_hostflags(param, NO_WILDCARDS)
+    _must(_lib.X509_VERIFY_PARAM_set1_host(param, name, len(name)))
+    connection.set_tlsext_host_name(name)
 
 
 def _must(result: int) -> None:
@@ -280,29 +281,8 @@ def _group(name: str | None) -> str:
     return known.get(lower) or aliases.get(lower) or name or ""
 
 
-def _whose(certificate: x509.Certificate) -> str:
-    return f"the certificate of {common_name(certificate) or 'nobody in particular'}"
-
-
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         return ipaddress.ip_address(host)
     except ValueError:
         return None
-
-
-def _names(certificate: x509.Certificate, host: str) -> bool:
-    """Whether the server's certificate is for that host: exactly, without wildcards."""
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return False
-    address = _address(host)
-    if address is not None:
-        return address in names.get_values_for_type(x509.IPAddress)
-    wanted = host.rstrip(".").lower()
-    return wanted in {each.lower() for each in names.get_values_for_type(x509.DNSName)}
-
-
-def expired(certificate: x509.Certificate, now: datetime | None = None) -> bool:
-    return certificate.not_valid_after_utc <= (now or datetime.now(UTC))

@@ -104,10 +104,12 @@ _shtab_qmkctl_keys_commands() {
     revoke:'let a key be believed no more, and destroy it'
     rewrap:'seal anew what is sealed under an older key of the signer'
     rotate:'make a new version, and a statement that says so'
+    seal:'seal a file for a key'
     sign:'sign a file'
     statements:'what was told of a key'"'"'s rotations and revocations'
     status:'the token, the libraries, and what the kernel protects'
     unlock:'read the PIN again, after a wrong one'
+    unseal:'open a file that was sealed for a key'
     verify:'whether a signature of a file holds'
   )
   _describe 'qmkctl keys commands' _commands
@@ -118,6 +120,7 @@ _shtab_qmkctl_ledger_commands() {
     checkpoint:'print a signed checkpoint'
     prove:'write a proof that a manifest or a leaf is in the ledger'
     tail:'the last leaves'
+    trusted-root:'print what `cosign --trusted-root` reads of the ledger'
     verify:'verify a proof, or the whole ledger in a folder'
   )
   _describe 'qmkctl ledger commands' _commands
@@ -379,6 +382,9 @@ _shtab_qmkctl_compile_options=(
   "--optimise[spare T gates, two-qubit gates and depth, by the best of several optimisers]"
   "--ancillas[qubits that may be added so that measurements spare T gates (default\: 0)]:N:"
   "--fence-every[put fences where fewest qubits are held, no more than so many steps apart]:STEPS:"
+  "--machine[place the circuit over the modules of the machine that it describes]:FILE.toml:"
+  "--pair-error[with --machine\: the chance that any Bell pair of a shot errs is to be no more]:E:"
+  "--no-moves[with --machine\: every qubit stays in the module where it begins]"
   "--json[write one JSON object]"
   ":the circuit:"
 )
@@ -494,8 +500,17 @@ _shtab_qmkctl_estimate_options=(
   "--machine[also what the program\'s channels cost on the machine that it describes]:FILE.toml:"
   "--error-wanted[also the smallest distance that errs no more in d rounds\; needs no program]:P:"
   "--distance[with --error-wanted\: the strongest noise]:D:"
+  "--distances[for the table of several distances (default\: those around the two answers)]:D,D,...:"
   "--frontier[also qubits against time]"
   "--plot[draw the frontier (.svg or .png)]:OUT.svg:"
+  "--format[of the circuit (default\: told by suffix and content)]:format:(qasm2 qasm3 stim qir qiskit cirq pytket qvm)"
+  "*--input[of an \`input\` of an OpenQASM 3 circuit\: a number, or arithmetic in pi]:NAME=VALUE:"
+  "--drop-noise[leave the noise of a Stim circuit out, which is refused otherwise]"
+  "--profile[of the circuit\'s qubits, such as \'logical\:Surface(d\=5)\' (default\: logical\:ideal)]:PROFILE:"
+  "--epsilon[write the circuit\'s rotations in Clifford and T gates, to this error over all of them (default\: leave them, which takes the ideal profile)]:E:"
+  "--optimise[spare T gates, two-qubit gates and depth, by the best of several optimisers]"
+  "--ancillas[qubits that may be added so that measurements spare T gates (default\: 0)]:N:"
+  "--fence-every[put fences where fewest qubits are held, no more than so many steps apart]:STEPS:"
   "--json[write one JSON object]"
   ":\*.qvm.json, \*.qvm assembly, or a circuit:"
 )
@@ -737,6 +752,19 @@ _shtab_qmkctl_keys_rotate_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_qmkctl_keys_rotate_defaults_added=0
 
+_shtab_qmkctl_keys_seal_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--out[must not exist]:FILE:"
+  "--label[what it is for\; needed to open it as well]:label:"
+  "--json[write one JSON object]"
+  "--socket[the signer\'s socket (default\: \$QMK_SIGNER_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  ":KEY:"
+  ":FILE:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_keys_seal_defaults_added=0
+
 _shtab_qmkctl_keys_sign_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--out[the bare signature goes here]:FILE:"
@@ -776,6 +804,19 @@ _shtab_qmkctl_keys_unlock_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_qmkctl_keys_unlock_defaults_added=0
+
+_shtab_qmkctl_keys_unseal_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--out[must not exist]:FILE:"
+  "--label[what it is for\; needed to open it as well]:label:"
+  "--json[write one JSON object]"
+  "--socket[the signer\'s socket (default\: \$QMK_SIGNER_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  ":KEY:"
+  ":FILE:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_keys_unseal_defaults_added=0
 
 _shtab_qmkctl_keys_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -851,6 +892,22 @@ _shtab_qmkctl_ledger_tail_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_qmkctl_ledger_tail_defaults_added=0
 
+_shtab_qmkctl_ledger_trusted_root_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--dir[read the folder that the follower keeps]:DIR:"
+  "--attest[the follower\'s socket (default\: \$QMK_ATTEST_SOCKET, the system\'s)]:SOCKET:"
+  "--keys[public keys to believe (default\: those that the follower tells)]:FILE:"
+  "--json[write one JSON object]"
+  "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
+  "--no-session-cache[open a session for this command alone\; its jobs end with it]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_ledger_trusted_root_defaults_added=0
+
 _shtab_qmkctl_ledger_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--leaf[of which the proof must be]:FILE:"
@@ -886,6 +943,7 @@ _shtab_qmkctl_manifest_bundle_options=(
   "--keys[public keys to believe (default\: those that the follower tells)]:FILE:"
   "--algorithm[algorithm]:algorithm:(ed25519 mldsa65 p256)"
   "--out[FILE]:FILE:"
+  "--logged[with its place in the ledger, of p256 alone]"
   "--key-out[its public key, PEM]:FILE:"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
@@ -1059,6 +1117,7 @@ _shtab_qmkctl_plan_options=(
   "--qubits[physical qubits, at most]:N:"
   "--unfenced[machine cycles between two fences, at most]:CYCLES:"
   "--machine[the machine\'s description (default\: what a probe of the daemon tells)]:FILE.toml:"
+  "--placed[lay a circuit over the modules of --machine, with Bell pairs between them]"
   "--no-plan-cache[neither look for a plan nor keep one]"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
@@ -1271,6 +1330,7 @@ _shtab_qmkctl_run_options=(
   "--qubits[physical qubits, at most]:N:"
   "--unfenced[machine cycles between two fences, at most]:CYCLES:"
   "--machine[the machine\'s description (default\: what a probe of the daemon tells)]:FILE.toml:"
+  "--placed[lay a circuit over the modules of --machine, with Bell pairs between them]"
   "--no-plan-cache[neither look for a plan nor keep one]"
   "--json[write one JSON object]"
   "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
@@ -1699,10 +1759,12 @@ _shtab_qmkctl_keys() {
         revoke) _arguments -C -s $_shtab_qmkctl_keys_revoke_options ;;
         rewrap) _arguments -C -s $_shtab_qmkctl_keys_rewrap_options ;;
         rotate) _arguments -C -s $_shtab_qmkctl_keys_rotate_options ;;
+        seal) _arguments -C -s $_shtab_qmkctl_keys_seal_options ;;
         sign) _arguments -C -s $_shtab_qmkctl_keys_sign_options ;;
         statements) _arguments -C -s $_shtab_qmkctl_keys_statements_options ;;
         status) _arguments -C -s $_shtab_qmkctl_keys_status_options ;;
         unlock) _arguments -C -s $_shtab_qmkctl_keys_unlock_options ;;
+        unseal) _arguments -C -s $_shtab_qmkctl_keys_unseal_options ;;
         verify) _arguments -C -s $_shtab_qmkctl_keys_verify_options ;;
       esac
   esac
@@ -1729,6 +1791,7 @@ _shtab_qmkctl_ledger() {
         checkpoint) _arguments -C -s $_shtab_qmkctl_ledger_checkpoint_options ;;
         prove) _arguments -C -s $_shtab_qmkctl_ledger_prove_options ;;
         tail) _arguments -C -s $_shtab_qmkctl_ledger_tail_options ;;
+        trusted-root) _arguments -C -s $_shtab_qmkctl_ledger_trusted_root_options ;;
         verify) _arguments -C -s $_shtab_qmkctl_ledger_verify_options ;;
       esac
   esac
