@@ -103,7 +103,7 @@ class PolicyClient:
 def _fallen_back(asked: Asked, why: str) -> Advice:
     safe = rules.advise(asked)
     because = (*safe.because, f"{why} The safe rules answer.")
-    return msgspec.structs.replace(safe, because=because, abstained=True)
+    return msgspec.structs.replace(safe, because=because, abstained=True, source=rules.INSTEAD)
 
 
 def _sensible(advice: Advice) -> None:

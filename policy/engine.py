@@ -65,7 +65,7 @@ class Engine:
         if not self.trouble:
             return safe
         because = (*safe.because, f"There is no model: {self.trouble}")
-        return msgspec.structs.replace(safe, because=because, abstained=True)
+        return msgspec.structs.replace(safe, because=because, abstained=True, source=rules.INSTEAD)
 
     def _advise(
         self, asked: Asked, safe: Advice, predicted: Real, votes: Real, far: float

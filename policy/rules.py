@@ -20,6 +20,9 @@ from typing import Any, Final, NamedTuple
 from policy.api import METHODS, Advice, Alternative, Asked, BackendFeatures, Past, check
 
 SOURCE: Final = "rules-1"
+INSTEAD: Final = "rules-1:instead"
+"""Where they answer for an engine or a model that could not be asked, which nobody can ask
+again."""
 
 BIAS_SE_MIN: Final = 2.0
 ERROR_RATES_OFF: Final = 0.25

@@ -220,6 +220,7 @@ class _Web(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         if self.path != "/predict":
+            self.close_connection = True  # the body is not read
             self._answer(404, _told("There is /predict, by POST."))
             return
         size = self.headers.get("Content-Length", "")
@@ -248,6 +249,8 @@ class _Web(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)
 

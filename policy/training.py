@@ -85,6 +85,7 @@ def fit(
     seed: int,
     data: str,
     calibrations: Sequence[str] = (),
+    trees: int = TREES,
 ) -> Model:
     """errors: the expected |error| of each method, shape (questions, methods). groups: of
     circuits."""
@@ -96,11 +97,11 @@ def fit(
     best = np.eye(len(methods))[errors.argmin(axis=1)]
     roots, unseen, votes = (np.zeros_like(logs) for _ in range(3))
     for train, test in splits(groups, FOLDS, seed):
-        one, two = _forests(columns[train], errors[train], best[train], seed)
+        one, two = _forests(columns[train], errors[train], best[train], seed, trees)
         predicted = one.predict(columns[test])
         roots[test], unseen[test] = predicted[:, : len(methods)], predicted[:, len(methods) :]
         votes[test] = two.predict(columns[test])
-    regressor, ranker = _forests(columns, errors, best, seed)
+    regressor, ranker = _forests(columns, errors, best, seed, trees)
     ratios = errors / np.maximum(unseen, ERROR_MIN)
     at, sure = _sure(roots, votes, errors)
     centre, scale = np.median(columns, axis=0), _spread(columns)
@@ -135,13 +136,15 @@ def fit(
     )
 
 
-def _forests(columns: Real, errors: Real, best: Real, seed: int) -> tuple[Forest, Forest]:
+def _forests(
+    columns: Real, errors: Real, best: Real, seed: int, trees: int
+) -> tuple[Forest, Forest]:
     regressor = ExtraTreesRegressor(
-        n_estimators=TREES, min_samples_leaf=LEAF_MIN, max_features=0.5, random_state=seed, n_jobs=1
+        n_estimators=trees, min_samples_leaf=LEAF_MIN, max_features=0.5, random_state=seed, n_jobs=1
     )
     regressor.fit(columns, np.hstack([np.sqrt(errors), errors]))
     ranker = ExtraTreesRegressor(
-        n_estimators=TREES, min_samples_leaf=LEAF_MIN, max_features=0.5, random_state=seed + 1,
+        n_estimators=trees, min_samples_leaf=LEAF_MIN, max_features=0.5, random_state=seed + 1,
         n_jobs=1,
     )  # fmt: skip
     ranker.fit(columns, best)
