@@ -25,6 +25,7 @@ from runtime.signer.protocol import (
     Call,
     Issue,
     Public,
+    Seal,
     SignAll,
     SignOne,
     ToSign,
@@ -115,8 +116,13 @@ class SignerClient:
         )
         return held
 
+    def seal(self, key: str, plaintext: bytes, label: bytes = b"") -> bytes:
+        """Seal for a key by HPKE, with the label as its `info`."""
+        sealed: bytes = self.call(Seal(key=key, plaintext=plaintext, label=label))
+        return sealed
+
     def unseal(self, key: str, sealed: bytes, label: bytes = b"") -> bytes:
-        """What was sealed for a key by HPKE, under the label (HPKE's `info`)."""
+        """What was sealed for a key by HPKE, under the label. Raises Unopened."""
         plain: bytes = self.call(Unseal(key=key, sealed=sealed, label=label))
         return plain
 

@@ -1,6 +1,7 @@
 """opencryptoki 3.27: a token with ML-DSA inside, and where keys of SoftHSM2 are carried to.
 
-`tests/tools/opencryptoki.sh unpack ROOT`, by root, gets it from Debian forky; $QMK_OPENCRYPTOKI_ROOT names it.
+Root gets it from Debian forky by `tests/tools/opencryptoki.sh unpack ROOT`, and names ROOT by
+$QMK_OPENCRYPTOKI_ROOT.
 """
 
 from __future__ import annotations

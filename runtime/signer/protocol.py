@@ -145,6 +145,16 @@ class Verify(Call, frozen=True, kw_only=True):
     version: int | None = None
 
 
+class Seal(Call, frozen=True, kw_only=True):
+    """By the key's public half, so anybody may, here or elsewhere."""
+
+    METHOD: ClassVar = "seal"
+    RESULT: ClassVar = bytes
+    key: str
+    plaintext: bytes
+    label: bytes = b""
+
+
 class Unseal(Call, frozen=True, kw_only=True):
     METHOD: ClassVar = "unseal"
     RESULT: ClassVar = bytes

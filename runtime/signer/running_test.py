@@ -382,6 +382,11 @@ def test_the_operator_does_it_all_from_the_command_line(
     assert "rotation of cli" in run("statements", "cli")
     assert run("public", "cli").startswith("-----BEGIN PUBLIC KEY-----\n")
     assert "BEGIN CERTIFICATE" in run("certificate", "classical")
+    run("create", "opens", "--algorithm", "X-Wing")
+    run("seal", "opens", tmp_path / "file", "--out", tmp_path / "sealed", "--label", "a")
+    run("unseal", "opens", tmp_path / "sealed", "--out", tmp_path / "x", "--label", "b", status=3)
+    run("unseal", "opens", tmp_path / "sealed", "--out", tmp_path / "opened", "--label", "a")
+    assert (tmp_path / "opened").read_text() == "content"
     backup = tmp_path / "backup"
     run("backup", backup, "--passphrase-file", tmp_path / "phrase")
     assert backup.stat().st_mode & 0o077 == 0

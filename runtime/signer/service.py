@@ -64,6 +64,7 @@ class Service:
             wire.SignAll: self._sign_all,
             wire.Public: lambda _, it: keys.public(it.key, it.version),
             wire.Verify: lambda _, it: keys.verify(it.key, it.message, it.signature, it.version),
+            wire.Seal: lambda _, it: keys.seal(it.key, it.plaintext, it.label),
             wire.Unseal: self._unseal,
             wire.Issue: self._issue,
             wire.Authority: self._authority,

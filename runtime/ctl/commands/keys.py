@@ -149,6 +149,13 @@ def _sign_arguments(parser: _Argument) -> None:
     parser.add_argument("--out", metavar="FILE", type=Path, help="the bare signature goes here")
 
 
+def _seal_arguments(parser: _Argument) -> None:
+    _name(parser)
+    parser.add_argument("file", metavar="FILE", type=Path)
+    parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="must not exist")
+    parser.add_argument("--label", default="", help="what it is for; needed to open it as well")
+
+
 def _verify_arguments(parser: _Argument) -> None:
     _public_arguments(parser)
     parser.add_argument("file", metavar="FILE", type=Path, help="what was signed")
@@ -306,6 +313,23 @@ def _sign(signer: SignerClient, options: argparse.Namespace) -> Exit:
         print_json(made)
     elif options.out is None:
         print(base64.b64encode(made.signature).decode())
+    return Exit.OK
+
+
+def _seal(signer: SignerClient, options: argparse.Namespace) -> Exit:
+    return _carried(options, signer.seal)
+
+
+def _unseal(signer: SignerClient, options: argparse.Namespace) -> Exit:
+    return _carried(options, signer.unseal)
+
+
+def _carried(options: argparse.Namespace, do: Callable[[str, bytes, bytes], bytes]) -> Exit:
+    made = do(options.name, options.file.read_bytes(), options.label.encode())
+    with open(options.out, "xb", opener=_private) as file:
+        file.write(made)
+    if options.json:
+        print_json({"file": str(options.out), "bytes": len(made)})
     return Exit.OK
 
 
@@ -501,6 +525,8 @@ ACTIONS: dict[str, tuple[str, Callable[[_Argument], None], _Execute]] = {
     "certificate": ("the certificate of a key as an authority, as PEM", _name, _certificate),
     "sign": ("sign a file", _sign_arguments, _sign),
     "verify": ("whether a signature of a file holds", _verify_arguments, _verify),
+    "seal": ("seal a file for a key", _seal_arguments, _seal),
+    "unseal": ("open a file that was sealed for a key", _seal_arguments, _unseal),
     "statements": ("what was told of a key's rotations and revocations", _name, _statements),
     "backup": ("write all sealed keys to a file, under a passphrase", _backup_arguments, _backup),
     "restore": ("take in a backup's keys", _restore_arguments, _restore),

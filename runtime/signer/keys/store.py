@@ -284,6 +284,17 @@ class Keys:
         raw = algorithm.raw(found.spki)
         return self.chain.of(algorithm.name).verify(algorithm.name, raw, message, signature)
 
+    def seal(self, key: str, plaintext: bytes, label: bytes = b"") -> bytes:
+        """Seal for a key by HPKE (RFC 9180), with `label` as its info. Needs no private key."""
+        if len(plaintext) > MESSAGE_BYTES_MAX:
+            raise BadRequest(f"At most {MESSAGE_BYTES_MAX} bytes are sealed at once.")
+        record = self.record(key)
+        algorithm = row(record.algorithm)
+        if algorithm.use is not Use.SEAL:
+            raise UnknownAlgorithm(f"{key} is a key of {algorithm.name}, which seals nothing.")
+        raw = algorithm.raw(record.active().spki)
+        return self.chain.of(algorithm.name).seal(algorithm.name, raw, plaintext, label)
+
     def unseal(
         self,
         key: str,
