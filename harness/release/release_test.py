@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,13 @@ def test_a_release_is_built_twice_alike_and_verified_by_stock_tools(tmp_path: Pa
         made = bundle.parse(out[f"provenance.{kind}.sigstore.json"])
         assert bundle.envelope_of(made, trust).payload == out["provenance.json"]
     (wheel,) = [name for name in out if name.endswith(".whl")]
+    with zipfile.ZipFile(io.BytesIO(out[wheel])) as archive:
+        archive.extractall(tmp_path / "installed")
+    code = "import runtime.ctl.__main__ as ctl, qmkd.shell.daemon, qmkd.engine.native._rows"
+    subprocess.run(
+        [sys.executable, "-c", f"{code}; assert 'installed' in ctl.__file__"],
+        cwd=tmp_path / "installed", check=True, env={"PYTHONPATH": str(tmp_path / "installed")},
+    )  # fmt: skip
     stated: Any = msgspec.json.decode(out["provenance.json"])
     assert {each["name"] for each in stated["subject"]} >= {wheel}
     assert verified(tmp_path / "out")

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shutil
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +30,7 @@ from runtime.remote.authority import Authority
 from runtime.remote.conftest import HOST, Hosts, Service
 from runtime.remote.credentials import load
 from runtime.remote.errors import HandshakeFailed
+from runtime.remote.metrics import Metrics
 from runtime.remote.settings import Limits
 from runtime.remote.tls import Context
 from syscalls.results import EventField, Results, ResultsReply
@@ -558,3 +562,21 @@ def _context() -> Context:
             hosts = Hosts(Path(folder), Authority())
             _made.append(Context(load(hosts.make("s", server=True)), HYBRID, server=True))
     return _made[0]
+
+
+def test_alerts_and_the_page_name_the_series_that_there_are() -> None:
+    offered = {
+        f"{family.name}_total" if family.type == "counter" else family.name
+        for family in Metrics().registry.collect()
+    }
+    root = Path(__file__).parents[2]
+    rules = (root / "monitoring" / "remote-rules.yml").read_text()
+    assert set(re.findall(r"qmk_remote_\w+", rules)) <= offered
+    page = (root / "docs" / "remote.md").read_text()
+    assert set(re.findall(r"qmk_remote_\w+", page)) == offered
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on this host")
+def test_promtool_accepts_the_alerts() -> None:
+    rules = Path(__file__).parents[2] / "monitoring" / "remote-rules.yml"
+    subprocess.run(["promtool", "check", "rules", rules], check=True, capture_output=True)
