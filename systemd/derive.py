@@ -19,19 +19,22 @@ import shtab  # noqa: E402
 from argparse_manpage.manpage import Manpage  # noqa: E402
 
 from qmkd.__main__ import parser as qmkd_parser  # noqa: E402
+from runtime.attest.__main__ import parser as attest_parser  # noqa: E402
 from runtime.ctl.__main__ import parser as qmkctl_parser  # noqa: E402
 from runtime.signer.__main__ import parser as signer_parser  # noqa: E402
 
-SECTIONS = {"qmkd": 8, "qmkctl": 1, "qmk-signer": 8}
+SECTIONS = {"qmkd": 8, "qmkctl": 1, "qmk-signer": 8, "qmk-attest": 8}
 ABOUT = {
     "qmkd": "run a quantum machine",
     "qmkctl": "run programs on a quantum machine",
+    "qmk-attest": "sign manifests of a quantum machine's jobs, and keep its ledger",
     "qmk-signer": "hold the keys of a quantum machine, and sign with them",
 }
 SEE_ALSO = {
     "qmkd": "qmkctl(1), systemd.service(5)",
     "qmkctl": "qmkd(8), qmk-signer(8)",
     "qmk-signer": "qmkctl(1), systemd.service(5)",
+    "qmk-attest": "qmkctl(1), qmk-signer(8)",
 }
 FILES = {
     "qmkd": {
@@ -44,6 +47,10 @@ FILES = {
         "/run/qmk/qsyscall.sock": "The system's daemon.",
         "$XDG_RUNTIME_DIR/qmk/qsyscall.sock": "The user's own, looked for first.",
         "$XDG_RUNTIME_DIR/qmkctl": "Sessions that are kept from one command to the next.",
+    },
+    "qmk-attest": {
+        "/run/qmk-attest/attest.sock": "Where it answers.",
+        "/var/lib/qmk-attest": "Its database, manifests and the ledger's files.",
     },
     "qmk-signer": {
         "/etc/qmk/signer.toml": "The token, and who may do what with which key.",
@@ -62,6 +69,7 @@ def derived() -> dict[Path, str]:
         "qmkd": qmkd_parser(),
         "qmkctl": qmkctl_parser(),
         "qmk-signer": signer_parser(),
+        "qmk-attest": attest_parser(),
     }
     files = {
         HERE / "man" / f"{name}.{SECTIONS[name]}": manual(name, each)

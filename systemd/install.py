@@ -32,6 +32,7 @@ PROGRAMS = {
     "qmkd": "qmkd.__main__",
     "qmkctl": "runtime.ctl.__main__",
     "qmk-signer": "runtime.signer.__main__",
+    "qmk-attest": "runtime.attest.__main__",
 }
 EXTRAS = ("remote", "signer")
 # The wheel that brings liboqs has it six times, and Python that nobody here imports.
@@ -49,6 +50,7 @@ PLACES = {
     "man/qmkd.8": PurePosixPath("/usr/share/man/man8/qmkd.8"),
     "man/qmkctl.1": PurePosixPath("/usr/share/man/man1/qmkctl.1"),
     "man/qmk-signer.8": PurePosixPath("/usr/share/man/man8/qmk-signer.8"),
+    "man/qmk-attest.8": PurePosixPath("/usr/share/man/man8/qmk-attest.8"),
     "completion/qmkctl.bash": PurePosixPath("/usr/share/bash-completion/completions/qmkctl"),
     "completion/qmkctl.zsh": PurePosixPath("/usr/share/zsh/site-functions/_qmkctl"),
 }
@@ -257,7 +259,13 @@ def remove(root: Root, *, purge: bool) -> None:
     _remove_listed(root)
     shutil.rmtree(root.at(HOME), ignore_errors=True)
     if purge:
-        for path in ("/etc/qmk", "/var/lib/qmkd", "/var/lib/qmk-remote", "/var/lib/qmk-signer"):
+        for path in (
+            "/etc/qmk",
+            "/var/lib/qmkd",
+            "/var/lib/qmk-attest",
+            "/var/lib/qmk-remote",
+            "/var/lib/qmk-signer",
+        ):
             shutil.rmtree(root.at(PurePosixPath(path)), ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""`python -m runtime.attest`: signs manifests of the daemon's jobs, and keeps the ledger.
+"""`qmk-attest`, or `python -m runtime.attest`: signs manifests of jobs, and keeps the ledger.
 
 Runs until SIGTERM or SIGINT; with `--once` it signs what there is, and ends. It reads the audit
 chain, so it runs as the daemon's user; it asks the daemon for details, so that user is a tenant
@@ -35,7 +35,7 @@ _log = logging.getLogger("qmk.attest")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     logging.basicConfig(format="%(name)s: %(message)s", level=logging.INFO, stream=sys.stderr)
     try:
         return _run(options)
@@ -44,9 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m runtime.attest", description=__doc__)
-    add = parser.add_argument
+def parser() -> argparse.ArgumentParser:
+    whole = argparse.ArgumentParser(prog="qmk-attest", description=__doc__)
+    add = whole.add_argument
     add("--dir", type=Path, required=True, help="where manifests and ledger are kept")
     add("--state-dir", help="the daemon's state directory (default: as it is configured)")
     add("--socket", type=Path, help="the daemon's socket (default: as for qmkctl)")
@@ -66,19 +66,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--log", default=",".join(leaves.KINDS), help="kinds of leaves (default: all)")
     add(
         "--backend-id",
-        default=f"qmkd@{os.uname().nodename}",
-        help="what manifests call the machine",
+        default=None,
+        help="what manifests call the machine (default: qmkd@HOST)",
     )
     add(
         "--origin",
-        default=f"{os.uname().nodename}/qmkd",
-        help="the log's name, never to be changed",
+        default=None,
+        help="the log's name, never to be changed (default: HOST/qmkd)",
     )
     add("--witness", nargs=2, action="append", default=[], metavar=("URL", "VKEY"))
     add("--metrics-port", type=int, default=0, help="of the loopback; 0 for none")
     add("--once", action="store_true", help="sign what there is, and end")
     add("--without-daemon", action="store_true", help="know of jobs what the audit chain says")
-    return parser
+    return whole
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -88,8 +88,8 @@ def _run(options: argparse.Namespace) -> int:
         crypto_mode=options.crypto_mode,
         tenants=dict(each.split("=", 1) for each in options.tenant_mode),
         log=tuple(kind for kind in options.log.split(",") if kind),
-        backend_id=options.backend_id,
-        origin=options.origin,
+        backend_id=options.backend_id or f"qmkd@{os.uname().nodename}",
+        origin=options.origin or f"{os.uname().nodename}/qmkd",
     )
     daemon = Daemon(options.socket)
     ask: Callable[[str], JobStatus | None] = daemon.status

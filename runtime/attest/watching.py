@@ -41,6 +41,7 @@ class Daemon:
     def __init__(self, socket: Path | None) -> None:
         self._socket = socket
         self._client: Client | None = None
+        self._warned = False
 
     def status(self, job_id: str) -> JobStatus | None:
         """None for a job that it has forgotten. Raises Unavailable."""
@@ -51,9 +52,8 @@ class Daemon:
                 self.close()  # The daemon has restarted; once more, in a session of its own.
                 with contextlib.suppress(QmkError):
                     return self._asked(job_id)
-            if type(refusal).__name__ in ("JobNotFound", "AccessDenied"):
-                return None
-            raise Unavailable(str(refusal)) from refusal
+            self._forgotten(refusal)
+            return None
         except QmkError as error:
             raise Unavailable(str(error)) from error
 
@@ -61,6 +61,15 @@ class Daemon:
         if self._client is not None:
             self._client.close()
             self._client = None
+
+    def _forgotten(self, refusal: errors.Refused) -> None:
+        """Raises Unavailable unless it means that the daemon tells this user nothing of the job."""
+        name = type(refusal).__name__
+        if name in ("AuthFailed", "AccessDenied") and not self._warned:
+            self._warned = True
+            _log.warning("%s Manifests have what the audit chain says.", refusal)
+        if name not in ("JobNotFound", "AccessDenied", "AuthFailed"):
+            raise Unavailable(str(refusal)) from refusal
 
     def _asked(self, job_id: str) -> JobStatus | None:
         if self._client is None:

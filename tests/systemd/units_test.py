@@ -23,7 +23,7 @@ UNITS = sorted(path for path in HERE.iterdir() if path.suffix[1:] in
 VERIFY = ("systemd-analyze", "verify", "--man=no", "--recursive-errors=one")
 # In tenths, as systemd-analyze counts them. The daemon talks to others and needs to know who they
 # are, so it cannot have users of its own (PrivateUsers=); the same goes for the signer.
-EXPOSURE_MAX = {"qmkd.service": 5, "qmk-signer.service": 5}
+EXPOSURE_MAX = {"qmkd.service": 5, "qmk-signer.service": 5, "qmk-attest.service": 5}
 EXPOSURE_MAX_OTHERS = 15
 
 analyzed = pytest.mark.skipif(
@@ -113,7 +113,7 @@ def test_units_name_only_programs_units_and_pages_that_exist(path: Path) -> None
     }  # fmt: skip
     for name, value in lines(path):
         if name.startswith("Exec") and name not in ("ExecPaths",):
-            programs = {PROGRAMS + each for each in ("qmkd", "qmkctl", "qmk-signer")}
+            programs = {PROGRAMS + each for each in ("qmkd", "qmkctl", "qmk-signer", "qmk-attest")}
             assert value.split()[0] in programs, value
         elif name in ("Requires", "After", "Wants", "PartOf", "WantedBy", "Also", "Slice"):
             assert {*value.split()} <= known, f"{name}={value}"
