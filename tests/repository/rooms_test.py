@@ -86,7 +86,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "harness.bench": {
         "msgspec", "numpy", "scipy", "stim", "trio", "jsonrpcserver", "syscalls", "qvm", "qmkd",
         "runtime", "harness", "rich", "qdk", "qiskit", "qiskit_aer", "qulacs", "pymatching",
-        "sinter", "mqt", "pygridsynth", "cirq", "mitiq", "mtkahypar", "networkx",
+        "sinter", "mqt", "pygridsynth", "cirq", "mitiq", "mtkahypar", "networkx", "pymerkle",
     },
 }  # fmt: skip
 
