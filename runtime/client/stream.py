@@ -123,6 +123,9 @@ def open_stream(address: Address) -> Stream:
     """Begin to connect. Raises OSError; BlockingIOError where a local daemon takes no more."""
     if isinstance(address, Path):
         return LocalStream(address)
-    from runtime.remote.stream import RemoteStream
-
+    try:
+        from runtime.remote.stream import RemoteStream
+    except ImportError as error:
+        said = f"A remote connection needs {error.name}: install `qmkd[remote]`."
+        raise Unwelcome(said) from error
     return RemoteStream(address)

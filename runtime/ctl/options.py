@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -167,6 +168,15 @@ def client_of(
     """The client that the options ask for."""
     cached = not options.no_session_cache
     return open_client(server_of(options), cached=cached, timeout=timeout, spans=spans)
+
+
+def needs(*modules: str, extra: str) -> None:
+    """Raises Trouble where a library is missing that an extra of the package brings."""
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise Trouble(Exit.USAGE, f"This needs {name}: install `qmkd[{extra}]`.") from error
 
 
 def number(text: str, above: float, most: float, unit: str = "") -> float:

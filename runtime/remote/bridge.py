@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import contextlib
 import os
+import select
 import socket as stdlib_socket
 import struct
 from collections.abc import Awaitable, Callable
@@ -23,6 +24,7 @@ from runtime.remote.tls import Tls
 CHUNK_BYTES = 64 * 1024
 FDS_MAX = 64
 LINGER_S = 1.0
+HUNG_UP_LOOK_S = 1.0
 CREDENTIALS = struct.Struct("iII")  # struct ucred of unix(7): pid, uid, gid
 
 _END = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, HandshakeFailed)
@@ -41,6 +43,7 @@ class SecureStream:
     """A TLS connection over TCP. One task may receive while another sends."""
 
     def __init__(self, tcp: trio.SocketStream, tls: Tls, stalled_s: float) -> None:
+        self.socket = tcp.socket
         self._tcp = tcp
         self._tls = tls
         self._stalled_s = stalled_s
@@ -116,6 +119,7 @@ class PlainStream:
     """A connection of this host; as `SecureStream`."""
 
     def __init__(self, stream: trio.SocketStream, stalled_s: float) -> None:
+        self.socket = stream.socket
         self._stream = stream
         self._stalled_s = stalled_s
 
@@ -162,6 +166,13 @@ def tell_systemd(state: str) -> None:
             line.send(state.encode())
 
 
+def hung_up(sock: trio.socket.SocketType) -> bool:
+    """Whether the other end is gone, and has not just ended what it sends."""
+    poller = select.poll()
+    poller.register(sock.fileno(), 0)
+    return bool(poller.poll(0))
+
+
 Count = Callable[[str, int], None]
 """Told of bytes that went `up` to the daemon or `down` to the client."""
 
@@ -185,10 +196,16 @@ async def join(
             nursery.cancel_scope.cancel()
 
     async def up() -> None:
+        nonlocal why
         while data := await client.receive_some():
             await _send(daemon, data)
             count("up", len(data))
         daemon.shutdown(stdlib_socket.SHUT_WR)
+        # It may still want answers. Whether anybody is there at all, only this tells.
+        while not hung_up(client.socket):
+            await trio.sleep(HUNG_UP_LOOK_S)
+        why = "hung up"
+        nursery.cancel_scope.cancel()
 
     async def down() -> None:
         while True:

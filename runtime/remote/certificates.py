@@ -128,7 +128,12 @@ def obtain(
     lifetime: int = LIFETIME_S,
     issuer: str | None = None,
 ) -> Certificate:
-    """Make a key, have it certified, and keep both in the folder, with the authority to trust."""
+    """Make a key, have it certified, and keep both in the folder, with the authority to trust.
+
+    Raises BadCredentials, and what the signer raises.
+    """
+    if kind not in AUTHORITIES:
+        raise BadCredentials(f"The signer certifies no keys of kind {kind}.")
     key = new_key(kind)
     csr = signing_request(key, name, hosts)
     made = ask(

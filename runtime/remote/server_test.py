@@ -6,7 +6,9 @@ import re
 import shutil
 import socket
 import ssl
+import struct
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +27,8 @@ from runtime.client.address import Remote, TlsMode
 from runtime.client.conftest import DONE, FakeKernel, Parts, usual
 from runtime.client.conftest import kernel as kernel
 from runtime.client.results import results_digest
+from runtime.ctl.exits import Trouble
+from runtime.ctl.options import needs
 from runtime.remote import certificates
 from runtime.remote.authority import Authority
 from runtime.remote.conftest import HOST, Hosts, Service
@@ -430,6 +434,45 @@ def test_a_client_that_does_not_read_is_let_go_and_others_are_served(
             assert not thread.is_alive(), "it is let go"
     service.wait_until(lambda: not service.server.clients)
     assert service.counted("bytes_total", way="down") < 32 << 20, "what waits is in sockets alone"
+
+
+def test_a_client_that_is_gone_leaves_no_connection_that_waits(
+    serving: Serving, hosts: Hosts, tmp_path: Path
+) -> None:
+    """Behind the service is one who never answers, as a daemon does while a job runs."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        service = serving(tmp_path / "s")
+        context = plain_context(hosts.make("alice"))
+        tcp = socket.create_connection((HOST, service.port), 10)
+        with context.wrap_socket(tcp, server_hostname=HOST) as tls:
+            silent, _ = listener.accept()
+            with silent:
+                tls.shutdown(socket.SHUT_WR)  # It may still want its answer.
+                assert silent.recv(1) == b""
+                assert service.server.clients
+                # Closed with a reset, as a host does for one that has ended long ago.
+                tls.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                tls.close()
+                service.wait_until(lambda: not service.server.clients)
+
+
+def test_without_its_libraries_a_remote_connection_says_what_to_install(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = hosts.make("alice")
+    monkeypatch.setitem(sys.modules, "OpenSSL", None)
+    for name in ("runtime.remote.tls", "runtime.remote.stream"):
+        monkeypatch.delitem(sys.modules, name)
+    remote = Remote(host=HOST, port=1, credentials=alice)
+    with (
+        pytest.raises(errors.Unreachable, match=r"install `qmkd\[remote\]`"),
+        Client(remote) as client,
+    ):
+        assert client.session_id
+    with pytest.raises(Trouble, match="This needs OpenSSL"):
+        needs("OpenSSL", extra="remote")
 
 
 def test_what_does_not_speak_tls_is_refused(

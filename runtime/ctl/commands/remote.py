@@ -48,6 +48,7 @@ def execute(options: argparse.Namespace) -> Exit:
     from runtime.remote.errors import RemoteError
     from runtime.signer.errors import SignerError
 
+    common.needs("OpenSSL", "cryptography", extra="remote")
     actions: dict[str, Callable[[argparse.Namespace], Exit]] = {
         "check": _check,
         "show": _show,

@@ -57,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> Exit:
+    common.needs("OpenSSL", "cryptography", extra="remote")
     # Only whoever serves needs trio and a TLS library.
     import trio
 
