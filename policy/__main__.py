@@ -17,6 +17,7 @@ from pathlib import Path
 
 from policy.engine import engine_of
 from policy.service import Service, SocketServer, WebServer
+from runtime.signer.client import SignerClient
 
 _log = logging.getLogger("qmk.policy")
 
@@ -28,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    engine = engine_of(options.model, options.digest)
+    signer = None if options.signer is None else SignerClient(options.signer)
+    engine = engine_of(options.model, options.digest, signer)
     if engine.trouble:
         _log.warning("there is no model, the safe rules answer: %s", engine.trouble)
     service = Service(engine)
@@ -60,6 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--model", metavar="FILE", type=Path, help="default: the rules alone")
     parser.add_argument("--digest", metavar="HEX", help="the SHA-256 that the model must have")
+    parser.add_argument(
+        "--signer", metavar="SOCKET", type=Path, help="take a model only if its signature holds"
+    )
     return parser
 
 

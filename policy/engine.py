@@ -23,6 +23,7 @@ from policy import rules
 from policy.api import METHODS, Advice, Alternative, Asked, Driver, check
 from policy.features import NAMES, rows
 from policy.models import BadModel, Model, load
+from runtime.signer.api import Sign
 
 Real = NDArray[np.float64]
 
@@ -200,11 +201,19 @@ def _chosen(
     return max(near, key=lambda each: (vote.get(each.method, 0.0), -METHODS.index(each.method)))
 
 
-def engine_of(path: Path | None, expected: str | None = None) -> Engine:
-    """With the model of a file; with the rules alone, and the reason, where it cannot be had."""
+def engine_of(path: Path | None, expected: str | None = None, signer: Sign | None = None) -> Engine:
+    """With the model of a file; with the rules alone, and the reason, where it cannot be had.
+
+    signer: where there is one, a model counts only if its signature holds.
+    """
     if path is None:
         return Engine()
     try:
+        if signer is not None:
+            # Only who verifies loads cryptography.
+            from policy.signing import load_signed
+
+            return Engine(load_signed(path, signer))
         return Engine(load(path, expected))
     except BadModel as error:
         return Engine(trouble=str(error))

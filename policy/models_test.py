@@ -15,6 +15,8 @@ from policy.engine import Engine, engine_of
 from policy.features import NAMES, rows
 from policy.forests import check
 from policy.models import MAGIC, BadModel, Model, decode, encode, load, save
+from policy.signing import sign_model
+from runtime.attest.conftest import TestSigner
 
 
 def test_arrays_predict_what_the_library_predicts() -> None:
@@ -97,6 +99,23 @@ def test_a_model_with_one_byte_changed_is_refused_and_the_rules_answer(
     path.with_name("policy.model.manifest").unlink()
     with pytest.raises(BadModel, match="no manifest"):
         load(path)
+
+
+def test_a_model_counts_by_its_signature_where_there_is_a_signer(
+    model: Model, tmp_path: Path
+) -> None:
+    path, signer = tmp_path / "policy.model", TestSigner()
+    save(model, path)
+    assert "not signed" in engine_of(path, signer=signer).trouble
+    sign_model(path, signer)
+    assert engine_of(path, signer=signer).trouble == ""
+    signer.rotate("manifest-pqc")
+    assert engine_of(path, signer=signer).trouble == ""
+    assert "does not hold" in engine_of(path, signer=TestSigner()).trouble
+    # Another model under the same name, with a manifest of its own, is none of what was signed.
+    other = msgspec.structs.replace(model, ood_one=model.ood_one * 2)
+    save(other, path)
+    assert "not those that were written" in engine_of(path, signer=signer).trouble
 
 
 def test_bytes_that_lie_about_themselves_are_no_model(model: Model) -> None:

@@ -8,6 +8,7 @@ and every fixed choice. Times are those inside the service's handler.
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import tempfile
 import time
@@ -163,3 +164,26 @@ def calibration_error(judged: Judged) -> float:
             gap = judged.confidence[inside].mean() - judged.right[inside].mean()
             total += abs(float(gap)) * int(inside.sum())
     return total / len(places)
+
+
+def main() -> int:
+    """Train on all cases and write a model: `python -m harness.bench.policy_bench FILE`."""
+    parser = argparse.ArgumentParser(prog="python -m harness.bench.policy_bench")
+    parser.add_argument("file", metavar="FILE", type=Path, help="the model, with FILE.manifest")
+    parser.add_argument("--circuits", type=int, default=CIRCUITS)
+    parser.add_argument("--seed", type=int, default=SEED)
+    options = parser.parse_args()
+    try:
+        known = {each.backend: Snapshot(each) for each in snapshots()}
+    except Missing as error:
+        parser.error(str(error))
+    found = cases([known[name] for name in MACHINES], options.seed, options.circuits)
+    manifest = save(_model(found, np.ones(len(found.asked), bool)), options.file)
+    print(
+        f"{manifest.about.rows:,} cases of {len(set(found.circuit)):,} circuits: {manifest.sha256}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -165,25 +165,17 @@ def sign(body: bytes, job: Job, signer: Sign) -> bytes:
 
 
 def check_signature(envelope: bytes, body: bytes, signer: Sign) -> list[str]:
-    """The algorithms that signed a record, by the keys that the signer tells of. Raises Damaged."""
+    """The algorithms that signed a record, by the keys that the signer tells of.
+
+    Raises Damaged, and SignerError where the signer does not answer.
+    """
+    from policy.signing import trusted
     from runtime.attest import dsse
     from runtime.attest.errors import AttestError
-    from runtime.attest.keys import Trust, TrustedKey
-    from runtime.signer.errors import SignerError
 
-    keys = []
-    for name in (CLASSICAL_KEY, POST_QUANTUM_KEY):
-        try:
-            newest = signer.public(name)
-            keys += [
-                TrustedKey.of(signer.public(name, version))
-                for version in range(1, newest.version + 1)
-            ]
-        except SignerError:
-            continue  # a key that is not there vouches for nothing below
     try:
         parsed = dsse.parse(envelope)
-        algorithms = dsse.opened(parsed, Trust(keys=keys), PAYLOAD_TYPE)
+        algorithms = dsse.opened(parsed, trusted(signer), PAYLOAD_TYPE)
     except AttestError as error:
         raise Damaged(f"The signature does not hold: {error}") from error
     if parsed.payload != body:

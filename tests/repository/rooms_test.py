@@ -68,7 +68,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "msgspec", "numpy", "trio", "syscalls", "qvm", "runtime", "policy", "rich", "shtab",
         "matplotlib",
     },
-    "policy": {"msgspec", "numpy", "syscalls", "runtime.client", "runtime.signer"},
+    "policy": {
+        "msgspec", "numpy", "syscalls", "runtime.client", "runtime.signer", "runtime.attest",
+    },
     # Models are made by scikit-learn, and used without it.
     "policy.training": {"msgspec", "numpy", "sklearn", "policy"},
     "harness": {
@@ -86,7 +88,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "harness.bench": {
         "msgspec", "numpy", "scipy", "stim", "trio", "jsonrpcserver", "syscalls", "qvm", "qmkd",
         "runtime", "harness", "rich", "qdk", "qiskit", "qiskit_aer", "qulacs", "pymatching",
-        "sinter", "mqt", "pygridsynth", "cirq", "mitiq", "mtkahypar", "networkx", "pymerkle",
+        "sinter", "sklearn", "policy", "mqt", "pygridsynth", "cirq", "mitiq", "mtkahypar",
+        "networkx", "pymerkle",
     },
 }  # fmt: skip
 
