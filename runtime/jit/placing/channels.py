@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET
 
+from qvm.channels import settled
 from qvm.isa import OPERANDS_MAX, OPS, Kind
 from qvm.machine import Hardware, Link
 from qvm.pairs import kept
@@ -42,9 +43,11 @@ def channelled(
     *,
     profile: str,
     asked: float = 0.0,
+    patient: bool = True,
 ) -> Graph:
     """The program of the circuit. modules: of each of its qubits. asked: fidelity of pairs when
-    they are consumed; 0 leaves it to the kernel."""
+    they are consumed; 0 leaves it to the kernel. patient: whether a channel may stay open for the
+    next gate; else every pair is fresh."""
     graph = emit(circuit, profile=profile)
     lies = dict(zip(labels(circuit.qubits), modules, strict=True))
     by_module: dict[int, list[str]] = {}
@@ -52,7 +55,7 @@ def channelled(
         by_module.setdefault(lies[name], []).append(name)
     for module, names in by_module.items():
         names += _padding(names, room, module, lies)
-    writer = _Writer(hardware, room, lies, asked)
+    writer = _Writer(hardware, room, lies, asked, patient)
     inner = [node for node in graph.program.nodes if node.op not in ("ALLOC_LQ", "FREE_LQ")]
     for node, step in zip(inner, begins(inner), strict=True):
         writer.visit(node, step)
@@ -105,14 +108,20 @@ class _Writer:
     """nodes: so far. open: channels that are, and from which step each has its pair."""
 
     def __init__(
-        self, hardware: Hardware, room: Room, lies: Mapping[str, int], asked: float
+        self,
+        hardware: Hardware,
+        room: Room,
+        lies: Mapping[str, int],
+        asked: float,
+        patient: bool,
     ) -> None:
         self.hardware, self.room, self.lies, self.asked = hardware, room, lies, asked
         self.nodes: list[Node] = []
         self.open: dict[str, int] = {}
         self.names: set[str] = set()
         self.patience = {
-            ends: _patience(link, room.distance) for ends, link in hardware.links.items()
+            ends: _patience(link, room.distance, asked) if patient else -1
+            for ends, link in hardware.links.items()
         }
 
     def visit(self, node: Node, step: int) -> None:
@@ -144,9 +153,10 @@ class _Writer:
         return name
 
 
-def _patience(link: Link, distance: int) -> int:
+def _patience(link: Link, distance: int, asked: float) -> int:
     """For how many steps a pair may wait in its channel."""
-    allowed = AGED * max(1 - link.fidelity, 1e-12)
+    made, reachable = settled(asked, "", 0, link)
+    allowed = AGED * (1 - (reachable if made is None else made.fidelity))
     for steps in range(STEPS_KEPT, 0, -1):
         if 1 - kept(steps * distance, link.lifetime) <= allowed:
             return steps

@@ -294,18 +294,22 @@ class _Planner:
         return self._judged(made, cut=len(served))
 
     def _judged(self, made: Written, cut: int) -> Placed:
-        graph = channelled(
-            made.circuit,
-            made.modules,
-            self.hardware,
-            self.room,
-            profile=self.profile,
-            asked=self.asked,
-        )
-        program = verify(graph)
-        assert isinstance(program, VerifiedProgram), program
-        brokered = broker(program.summary, self.hardware)
-        if not isinstance(brokered, Brokered):
+        for patient in (True, False):
+            graph = channelled(
+                made.circuit,
+                made.modules,
+                self.hardware,
+                self.room,
+                profile=self.profile,
+                asked=self.asked,
+                patient=patient,
+            )
+            program = verify(graph)
+            assert isinstance(program, VerifiedProgram), program
+            brokered = broker(program.summary, self.hardware)
+            if isinstance(brokered, Brokered):
+                break
+        else:
             raise NoPlan(str(brokered))
         wants = demand(program.summary, self.hardware, brokered.loads)
         per_link = self._waits(program, brokered, made)
