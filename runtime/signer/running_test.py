@@ -162,6 +162,7 @@ def test_a_signer_that_was_killed_comes_back_with_all_that_it_gave_out(
             assert client.verify("a-key", b"%d" % number, made.signature)
 
 
+@pytest.mark.slow
 def test_a_kill_while_many_sign_and_rotate_loses_no_signature_that_was_given(
     tmp_path: Path,
 ) -> None:
@@ -307,6 +308,7 @@ def test_one_user_has_so_many_connections_and_a_half_sent_line_harms_nobody(
             each.close()
 
 
+@pytest.mark.slow
 def test_a_second_signer_for_the_same_keys_or_socket_is_refused(
     signer: RunningSigner, client: SignerClient, tmp_path: Path
 ) -> None:
@@ -410,6 +412,7 @@ def test_the_operator_does_it_all_from_the_command_line(
     assert (error["type"], error["data"]["retryable"]) == ("SIGNER_UNREACHABLE", True)
 
 
+@pytest.mark.slow
 def test_what_was_revoked_stays_so_over_a_restart(tmp_path: Path) -> None:
     with RunningSigner(tmp_path) as running, SignerClient(running.socket) as client:
         client.call(Create(name="a-key", algorithm="Ed25519"))
@@ -419,6 +422,7 @@ def test_what_was_revoked_stays_so_over_a_restart(tmp_path: Path) -> None:
         assert client.public("a-key").state == "revoked"
 
 
+@pytest.mark.slow
 def test_metrics_go_to_a_file_that_is_whole_at_any_time(tmp_path: Path) -> None:
     target = tmp_path / "qmk.prom"
     with RunningSigner(tmp_path, f'metrics_file = "{target}"\n'):

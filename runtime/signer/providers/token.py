@@ -25,7 +25,7 @@ import PyKCS11
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from runtime.signer.config import TokenConfig
-from runtime.signer.errors import PinWrong, TokenAbsent, TokenFailed, UnknownKey
+from runtime.signer.errors import PinWrong, TokenAbsent, TokenFailed
 from runtime.signer.providers.base import wipe
 
 T = TypeVar("T")
@@ -74,6 +74,13 @@ KEK_SHAPE = {
 }
 """What a key that seals others has to be, as the token itself says. With WRAP and DECRYPT both, it
 would give out in clear whatever the token lets it wrap."""
+
+
+class _Missing(Exception):
+    """No key of this id, or more than one."""
+
+    def __init__(self, identity: bytes) -> None:
+        super().__init__(identity.hex())
 
 
 class Token:
@@ -239,6 +246,16 @@ class Token:
             while True:
                 try:
                     return do(self._session)
+                except _Missing as error:
+                    # What a token shows that was taken away under an open session is no keys.
+                    self._drop()
+                    if reopened:
+                        raise TokenAbsent(
+                            f"The token {self.config.label!r} has no key {error}: it is another "
+                            "token of that label, or the key was destroyed there."
+                        ) from error
+                    self.open()
+                    reopened = True
                 except PyKCS11.PyKCS11Error as error:
                     if error.value not in _LOST or reopened:
                         if error.value in _LOST:
@@ -257,7 +274,7 @@ class Token:
         return identity, public
 
     def sign(self, algorithm: str, identity: bytes, message: bytes) -> bytes:
-        """Sign with a key that is there, as `api.py` says of signatures. Raises UnknownKey."""
+        """Sign with a key that is there, as `api.py` says of signatures."""
         return self.use(
             lambda session: sign_with(
                 session,
@@ -294,10 +311,7 @@ class Token:
         if key not in self._handles:
             found = session.findObjects([(PyKCS11.CKA_ID, identity), (PyKCS11.CKA_CLASS, kind)])
             if len(found) != 1:
-                raise UnknownKey(
-                    f"The token {self.config.label!r} has no key {identity.hex()}: it is another "
-                    "token, or the key was destroyed there."
-                )
+                raise _Missing(identity)
             self._handles[key] = found[0]
         return self._handles[key]
 

@@ -13,7 +13,7 @@ import pytest
 
 from runtime.signer.config import TokenConfig
 from runtime.signer.conftest import PIN, MakeToken
-from runtime.signer.errors import PinWrong, TokenAbsent, TokenFailed, UnknownKey
+from runtime.signer.errors import PinWrong, TokenAbsent, TokenFailed
 from runtime.signer.providers import token as token_module
 from runtime.signer.providers.probe import KEK, probe
 from runtime.signer.providers.software import Software
@@ -32,7 +32,7 @@ def test_another_library_believes_what_the_token_signs(name: str, make_token: Ma
     assert not Software().verify(name, public, b"massage", signature)
     token.destroy(identity)
     assert not token.holds(identity)
-    with pytest.raises(UnknownKey):
+    with pytest.raises(TokenAbsent):
         token.sign(name, identity, b"message")
 
 
@@ -221,6 +221,28 @@ def test_a_token_that_is_not_there_is_named_with_those_that_are(make_token: Make
     token.close()
     with pytest.raises(TokenAbsent, match="2 tokens"):
         token.open()
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_token_that_vanishes_and_comes_back_is_used_again(
+    is_open: bool, make_token: MakeToken
+) -> None:
+    token = make_token()
+    identity, public = token.generate("Ed25519", "a key")
+    folder = Path(os.environ["SOFTHSM2_CONF"]).parent / "tokens"
+    away = folder.with_name("away")
+    folder.rename(away)
+    folder.mkdir()
+    try:
+        if not is_open:
+            token.close()
+        with pytest.raises(TokenAbsent):
+            token.sign("Ed25519", identity, b"message")
+    finally:
+        folder.rmdir()
+        away.rename(folder)
+    signature = token.sign("Ed25519", identity, b"message")
+    assert Software().verify("Ed25519", public, b"message", signature)
 
 
 def test_a_pin_that_is_not_handed_over_is_said(

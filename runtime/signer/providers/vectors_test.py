@@ -184,6 +184,7 @@ def test_acvp_signatures_of_slh_dsa_hold_or_not_as_nist_says() -> None:
     assert min(seen[True], seen[False]) >= 1
 
 
+@pytest.mark.slow
 @needs_liboqs
 def test_acvp_signatures_of_slh_dsa_hold_under_the_public_half_of_their_secrets() -> None:
     provider, count = CHAIN.of(SLH), 0
