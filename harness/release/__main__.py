@@ -14,7 +14,6 @@ and forgotten: that shows that everything works and says nothing of who made it.
 from __future__ import annotations
 
 import argparse
-import base64
 import contextlib
 import shutil
 import subprocess
@@ -27,7 +26,7 @@ from pathlib import Path
 import msgspec
 
 from harness.release import building, lock, provenance, sbom
-from harness.release.building import BuildFailed, Package
+from harness.release.building import BuildFailed, Commit, Package
 from runtime.attest import bundle, canonical
 from runtime.attest.errors import AttestError
 from runtime.signer.api import Sign
@@ -44,35 +43,35 @@ def release(sign: Sign, folder: Path, out: Path, commit: str, repository: str) -
     source = building.commit(commit)
     with building.toolbox(folder) as python:
         packages = building.build_twice(python, source, folder / "builds")
-    table = sbom.project(lock.ROOT)
-    stem = f"{table['name']}-{table['version']}"
-    described = sbom.bill(table, lock.locked().values(), source, packages)
-    products = [*packages, _json(f"{stem}.cdx.json", described)]
-    stated = provenance.statement(source, repository, products, building.tools())
-    payload = msgspec.json.encode(stated)
-    products.append(Package(name="provenance.json", data=payload))
-    for key in KEYS:
-        made, trusted = bundle.dsse_bundle(payload, sign, key)
-        name = f"provenance.{trusted.algorithm.lower()}.sigstore.json"
-        products.append(Package(name=name, data=canonical.encode(made)))
-        products.append(Package(name=f"{key}.pub.pem", data=pem(sign.public(key).spki_der)))
-    sums = "".join(f"{each.digest}  {each.name}\n" for each in products).encode()
-    signed, _ = bundle.message_bundle(sums, sign, KEYS[0])
-    products.append(Package(name="SHA256SUMS", data=sums))
-    products.append(Package(name="SHA256SUMS.sigstore.json", data=canonical.encode(signed)))
+    products = [*packages, *described(packages, sign, source, repository)]
     out.mkdir(parents=True, exist_ok=True)
     for each in products:
         (out / each.name).write_bytes(each.data)
     return [out / each.name for each in products]
 
 
-def pem(spki: bytes) -> bytes:
-    """A public key as stock verifiers read it."""
-    text = base64.b64encode(spki).decode()
-    lines = [text[at : at + 64] for at in range(0, len(text), 64)]
-    return "\n".join(
-        ["-----BEGIN PUBLIC KEY-----", *lines, "-----END PUBLIC KEY-----", ""]
-    ).encode()
+def described(
+    packages: list[Package], sign: Sign, source: Commit, repository: str
+) -> list[Package]:
+    """What is said of packages, and signed: all other files of a release."""
+    table = sbom.project(lock.ROOT)
+    bill = sbom.bill(table, lock.locked().values(), source, packages)
+    products = [_json(f"{table['name']}-{table['version']}.cdx.json", bill)]
+    subjects = [*packages, *products]
+    stated = provenance.statement(source, repository, subjects, building.tools())
+    payload = msgspec.json.encode(stated)
+    products.append(Package(name="provenance.json", data=payload))
+    for key in KEYS:
+        made, trusted = bundle.dsse_bundle(payload, sign, key)
+        name = f"provenance.{trusted.algorithm.lower()}.sigstore.json"
+        products.append(Package(name=name, data=canonical.encode(made)))
+        products.append(Package(name=f"{key}.pub.pem", data=trusted.pem))
+    every = [*packages, *products]
+    sums = "".join(f"{each.digest}  {each.name}\n" for each in every).encode()
+    signed, _ = bundle.message_bundle(sums, sign, KEYS[0])
+    products.append(Package(name="SHA256SUMS", data=sums))
+    products.append(Package(name="SHA256SUMS.sigstore.json", data=canonical.encode(signed)))
+    return products
 
 
 def _json(name: str, value: object) -> Package:
@@ -104,9 +103,14 @@ def own_signer() -> Iterator[SignerClient]:
                 process.terminate()
 
 
+def cosign() -> str | None:
+    """The program, where the tests' tools have fetched it or it is installed."""
+    return str(FETCHED) if FETCHED.exists() else shutil.which("cosign")
+
+
 def verified(out: Path) -> str:
     """What cosign says of the release, if it is here. Raises BuildFailed where it refuses."""
-    program = str(FETCHED) if FETCHED.exists() else shutil.which("cosign")
+    program = cosign()
     if program is None:
         return (
             "cosign is not here (`python -m tests.tools.fetch debian`), so nobody else has looked"

@@ -14,11 +14,15 @@ import msgspec
 import pytest
 
 from harness.release import building, lock, provenance, sbom
-from harness.release.__main__ import own_signer, release, verified
-from harness.release.building import Commit, Package
-from runtime.attest import bundle
+from harness.release.__main__ import cosign, described, own_signer, release, verified
+from harness.release.building import BuildFailed, Commit, Package
+from runtime.attest import bundle, canonical
+from runtime.attest.conftest import TestSigner
+from runtime.attest.conftest import signer as signer
 from runtime.attest.keys import Trust, TrustedKey
+from runtime.attest.stock_test import SCRIPT as SIGSTORE_VERIFY
 from runtime.signer.api import PublicKey
+from tests.tools import tool
 
 COMMIT = Commit(digest="0" * 40, time=1_700_000_000)
 PACKAGES = [Package(name="qmkd-0.tar.gz", data=b"1"), Package(name="qmkd-0.whl", data=b"2")]
@@ -38,6 +42,7 @@ def test_a_line_that_is_neither_pin_nor_digest_is_refused() -> None:
         lock.read("numpy>=2\n")
 
 
+@pytest.mark.slow
 def test_pip_takes_what_the_lock_file_names_and_nothing_else(tmp_path: Path) -> None:
     """Offline: a package of ours, under a name and a digest of its own."""
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "tiny"\nversion = "1"\n')
@@ -134,6 +139,51 @@ def test_archives_that_differ_in_order_owner_and_time_become_the_same_bytes() ->
     one = building._normal(packed(["b", "a"], 7), 5)
     assert one == building._normal(packed(["a", "b"], 4), 5)
     assert one != building._normal(packed(["a", "c"], 4), 5)
+
+
+def written(products: list[Package], folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for each in products:
+        (folder / each.name).write_bytes(each.data)
+
+
+@pytest.mark.skipif(cosign() is None, reason="no cosign: `python -m tests.tools.fetch debian`")
+def test_cosign_verifies_provenance_and_sums_and_refuses_what_was_changed(
+    signer: TestSigner, tmp_path: Path
+) -> None:
+    written([*PACKAGES, *described(PACKAGES, signer, COMMIT, "urn:x")], tmp_path)
+    assert verified(tmp_path) == "cosign has verified provenance and SHA256SUMS"
+    for name in ("qmkd-0.whl", "SHA256SUMS", "provenance.es256.sigstore.json"):
+        before = (tmp_path / name).read_bytes()
+        at = before.index(b'"sig":"') + 20 if name.endswith(".json") else 0
+        changed = bytes([before[at] ^ 1])
+        (tmp_path / name).write_bytes(before[:at] + changed + before[at + 1 :])
+        with pytest.raises(BuildFailed, match="cosign does not accept"):
+            verified(tmp_path)
+        (tmp_path / name).write_bytes(before)
+
+
+def test_sigstores_own_library_verifies_the_provenance_signed_with_ml_dsa(
+    signer: TestSigner, tmp_path: Path
+) -> None:
+    node, library = tool("node"), tool("@sigstore/verify")
+    products = described(PACKAGES, signer, COMMIT, "urn:x")
+    written(products, tmp_path)
+    name = "provenance.ml-dsa-65.sigstore.json"
+    made = bundle.parse((tmp_path / name).read_bytes())
+    assert made.dsse_envelope is not None
+    payload = made.dsse_envelope.payload.replace(COMMIT.digest.encode(), b"1" * 40)
+    envelope = msgspec.structs.replace(made.dsse_envelope, payload=payload)
+    changed = msgspec.structs.replace(made, dsse_envelope=envelope)
+    (tmp_path / "changed.json").write_bytes(canonical.encode(changed))
+    (tmp_path / "verify.js").write_text(SIGSTORE_VERIFY)
+    (tmp_path / "node_modules").symlink_to(library.parents[1])
+    done = subprocess.run(
+        [node, "verify.js", "manifest-pqc.pub.pem", name, "changed.json"],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    said = [line.partition(":")[0] for line in done.stdout.splitlines()]
+    assert said == ["ok", "refused"], done.stderr
 
 
 @pytest.mark.slow
