@@ -57,7 +57,7 @@ class Engine:
         columns = rows(asked)
         predicted = self.model.regressor.predict(columns)
         votes = self.model.ranker.predict(columns)
-        far = distance(self.model, columns)
+        far = map(float, distance(self.model, columns))
         return [
             self._advise(*each) for each in zip(asked, safe, predicted, votes, far, strict=True)
         ]

@@ -22,6 +22,7 @@ from policy.api import Advice, BadFeatures
 from policy.client import PolicyClient, Unanswered
 from policy.conftest import question
 from policy.engine import Engine
+from policy.models import Model
 from policy.protocol import Answer
 from policy.service import Service, SocketServer, WebServer, line
 
@@ -98,6 +99,19 @@ def test_predict_over_http_is_as_spec_001_has_it() -> None:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def test_a_models_advice_goes_over_the_wire(model: Model) -> None:
+    service = Service(Engine(model))
+    for asked in (question(80), question(4000, 100, 0.3)):
+        body = msgspec.json.encode(asked)
+        (advice,) = Engine(model).recommend([asked])
+        assert msgspec.json.decode(service.predict(body), type=Advice) == advice
+    request = b'{"jsonrpc": "2.0", "id": 1, "method": "explain", "params": {"asked": %b}}'
+    answer = line(service, request % msgspec.json.encode(question(80)))
+    assert answer is not None
+    assert json.loads(answer)["result"]["drivers"]
+    assert service.status().p50_us > 0
 
 
 def answering(place: Path, answer: Callable[[bytes], bytes]) -> threading.Thread:

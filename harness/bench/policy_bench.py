@@ -34,7 +34,7 @@ from runtime.scheduler.ibm import snapshots
 Real = NDArray[np.float64]
 
 SEED: Final = 20260421
-CIRCUITS: Final = 800
+CIRCUITS: Final = 700
 FOLDS: Final = 5
 BINS: Final = 10
 GOALS: Final = (("circuit", 0.10, 0.05), ("backend", 0.12, 0.10), ("family", 0.15, 0.10))
