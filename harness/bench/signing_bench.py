@@ -219,13 +219,14 @@ def _beside_pymerkle(leaves: int) -> list[Row]:
         from pymerkle import SqliteTree  # type: ignore[import-untyped]
     except ImportError:
         return [missing("beside pymerkle", "it is not installed")]
-    data = [_leaf(number).data for number in range(leaves)]
+    own = [_leaf(number) for number in range(leaves)]
+    data = [each.data for each in own]
     ratios: dict[str, list[float]] = {"append": [], "prove": []}
     for turn in range(3):
         folder = Path(tempfile.mkdtemp(prefix="qmk-"))
         database = Database(folder)
         log, theirs = Log(database, "bench/ledger"), SqliteTree(str(folder / "theirs.db"))
-        ours_s = _cpu_ms(lambda: log.append([_leaf(number) for number in range(leaves)]))  # noqa: B023
+        ours_s = _cpu_ms(lambda: log.append(own))  # noqa: B023
         theirs_s = _cpu_ms(lambda: theirs.append_entries(data))  # noqa: B023
         assert theirs.get_root() == log.root(leaves), "both make one tree"
         numbers = random.Random(turn).sample(range(leaves), 20)

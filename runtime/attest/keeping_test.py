@@ -14,18 +14,22 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from runtime.attest import bundle, dsse, manifest
 from runtime.attest.conftest import TestSigner
 from runtime.attest.database import Database
-from runtime.attest.errors import Forked, NotMet, NotThere, Unavailable
+from runtime.attest.errors import Forked, NotAuthentic, NotMet, NotThere, Unavailable
 from runtime.attest.formats_test import DIGEST, PROGRAM
 from runtime.attest.keeping import Keeper, Policy
-from runtime.attest.ledger import notes
+from runtime.attest.ledger import leaves, notes, proofs
 from runtime.attest.ledger.leaves import KINDS
+from runtime.attest.ledger.tree import leaf_hash, verify_inclusion
 from runtime.attest.manifest import Mitigation
+from runtime.attest.metrics import Figures
 from runtime.attest.store import signature
 from runtime.attest.store.objects import Directory, Objects, open_objects
+from runtime.attest.watching import Follower
 from runtime.signer.errors import SignerUnreachable
 from syscalls.audit import AuditBody, Entry, canonical, hash_of
 from tests.tools import tool
@@ -314,6 +318,55 @@ def test_a_manifest_that_was_exchanged_in_the_store_is_noticed(
     path.write_bytes(b"{}")
     with pytest.raises(Forked):
         keeper.envelope(job)
+
+
+def test_a_leaf_of_another_log_manifest_tenant_or_job_proves_nothing(keeper: Keeper) -> None:
+    chain = Chain()
+    job, other = chain.job("a"), chain.job("b")
+    keeper.take(chain.entries)
+    _sign_all(keeper)
+    log, data = keeper.policy.origin, keeper.envelope(job)
+    leaf = keeper.log.find("manifest", job).data
+    told = (leaf, data, "chemistry", job, log)
+    leaves.check_manifest(*told)
+    for at, wrong in enumerate(
+        (keeper.log.find("manifest", other).data, keeper.envelope(other), "physics", other, "x/y")
+    ):
+        with pytest.raises(NotAuthentic):
+            leaves.check_manifest(*told[:at], wrong, *told[at + 1 :])  # type: ignore[arg-type, call-arg]
+    keeper.sign_head(1)
+    proof = proofs.prove(keeper.log, keeper.log.find("manifest", job).number)
+    verifiers = notes.verifiers_of(keeper.trust())
+    root = notes.verify_note(proof.checkpoint, verifiers).root
+    for at in range(len(leaf)):
+        flipped = leaf_hash(leaf[:at] + bytes([leaf[at] ^ 1]) + leaf[at + 1 :])
+        with pytest.raises(NotAuthentic):
+            verify_inclusion(flipped, proof.number, keeper.log.size, proof.path, root)
+
+
+def test_figures_say_what_waits_and_what_is_away(
+    keeper: Keeper, own: TestSigner, tmp_path: Path
+) -> None:
+    follower = Follower(keeper, state_dir=None, public=None)
+    registry = CollectorRegistry()
+    registry.register(Figures(follower))
+    chain = Chain()
+    chain.job("a")
+    keeper.take(chain.entries)
+
+    def figure(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, labels)
+
+    assert figure("qmk_manifests_unsigned", state="waiting") == 1
+    assert figure("qmk_attest_failing", part="signing") == 0
+    follower.health.signing = "No signer answers."
+    assert figure("qmk_attest_failing", part="signing") == 1
+    _sign_all(keeper)
+    keeper.sign_head(1)
+    assert figure("qmk_manifests_unsigned", state="waiting") == 0
+    assert figure("qmk_manifests_signed_total") == 1
+    assert figure("qmk_ledger_leaves") == figure("qmk_ledger_signed_leaves") == keeper.log.size
+    assert figure("qmk_attest_audit_entries_total") == len(chain.entries)
 
 
 def test_the_index_has_the_columns_of_the_specification(keeper: Keeper) -> None:
