@@ -42,8 +42,10 @@ def add_source(parser: argparse.ArgumentParser) -> None:
 def failures() -> Iterator[None]:
     """What records are refused for, as `qmkctl` ends with it."""
     try:
-        from runtime.attest import errors
+        from runtime.attest import errors, keys
         from runtime.signer.errors import SignerError
+
+        assert keys.Trust, "what verifies can be loaded"
     except ImportError as error:
         raise Trouble(Exit.USAGE, f"This needs {error.name}: pip install 'qmkd[signer]'.") from None
     try:
