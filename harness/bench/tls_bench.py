@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric import mldsa, mlkem
+
 from harness.bench.rows import Row, median_ratio, row
 from harness.bench.tools import daemon, scratch
 from harness.tls.services import HOST, credentials, service
@@ -70,7 +72,39 @@ def _handshakes(folder: Path, rounds: int, each: int) -> list[Row]:
         row("ML-DSA-65 / ES256, the server's", median_ratio(chain, hybrid), "x"),
         row("ML-DSA-65 - ES256, the server's", _apart(chain, hybrid), "ms CPU", at_most=1.1),
         row("ML-DSA-65 - ES256, both", _apart(chains, hybrid), "ms CPU"),
+        *_arithmetic(rounds, each),
     ]
+
+
+def _arithmetic(rounds: int, each: int) -> list[Row]:
+    """What no implementation of TLS on this library can do without."""
+    signer = mldsa.MLDSA65PrivateKey.generate()
+    signed = signer.sign(bytes(130))
+
+    def agree() -> None:
+        key = mlkem.MLKEM768PrivateKey.generate()
+        _, sealed = key.public_key().encapsulate()
+        key.decapsulate(sealed)
+
+    def show() -> None:
+        """The server signs; the client verifies the certificate and the signature."""
+        signer.sign(bytes(130))
+        signer.public_key().verify(signed, bytes(130))
+        signer.public_key().verify(signed, bytes(130))
+
+    rows = []
+    for name, once in (
+        ("of ML-KEM-768 in a handshake", agree),
+        ("of one chain of ML-DSA-65", show),
+    ):
+        spent = []
+        for _ in range(rounds):
+            began = time.process_time()
+            for _ in range(each):
+                once()
+            spent.append(1000 * (time.process_time() - began) / each)
+        rows.append(row(f"arithmetic alone, {name}", statistics.median(spent), "ms CPU"))
+    return rows
 
 
 def _apart(ours: list[float], theirs: list[float]) -> float:

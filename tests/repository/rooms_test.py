@@ -89,7 +89,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "msgspec", "numpy", "scipy", "stim", "trio", "jsonrpcserver", "syscalls", "qvm", "qmkd",
         "runtime", "harness", "rich", "qdk", "qiskit", "qiskit_aer", "qulacs", "pymatching",
         "sinter", "sklearn", "policy", "mqt", "pygridsynth", "cirq", "mitiq", "mtkahypar",
-        "networkx", "pymerkle",
+        "networkx", "pymerkle", "cryptography",
     },
 }  # fmt: skip
 
