@@ -34,9 +34,13 @@ ERROR_MIN: Final = 1e-4
 
 
 def splits(
-    groups: Sequence[str], folds: int, seed: int
+    groups: Sequence[str], folds: int, seed: int, apart: Sequence[str] = ()
 ) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
-    """Train and test masks; no group is in both, and each is tested once."""
+    """Train and test masks; no group is in both, and each is tested once.
+
+    apart: other groups that may not be in both either, such as circuits where `groups` are backends
+    and a circuit ran on several: what is tested then is left out of training.
+    """
     names = sorted(set(groups))
     if len(names) < 2:
         raise ValueError("one group alone cannot be split")
@@ -44,7 +48,11 @@ def splits(
     fold = dict(zip(names, rng.permutation(len(names)) % min(folds, len(names)), strict=True))
     each = np.array([fold[name] for name in groups])
     for number in sorted(set(fold.values())):
-        yield each != number, each == number
+        train, test = each != number, each == number
+        if len(apart):
+            names = {apart[at] for at in np.flatnonzero(test)}
+            train &= np.array([name not in names for name in apart])
+        yield train, test
 
 
 def flat(trained: Any) -> Forest:

@@ -2,8 +2,8 @@
 time.
 
 Cases are made by `policy_cases.py` from real calibrations; splits are by circuit, backend and
-family, so that nothing of a group is in training and test. Beside the engine stand the safe rules
-and every fixed choice. Times are those inside the service's handler.
+family, so that nothing of a group is in training and test, and no circuit ever is. Beside the
+engine stand the safe rules and every fixed choice. Times are those inside the service's handler.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _group_rows(group: str, regret_max: float, ece_max: float, found: Cases) -> 
     folds = len(set(names)) if group == "family" else FOLDS
     parts = [
         judge(Engine(_model(found, train)), found, test)
-        for train, test in splits(names, folds, SEED)
+        for train, test in splits(names, folds, SEED, apart=found.circuit)
     ]
     whole = Judged(*(np.concatenate(each) for each in zip(*parts, strict=True)))
     what = f"unseen {group}: "
