@@ -43,10 +43,7 @@ class Liboqs:
         self._oqs = oqs
         enabled = oqs.get_enabled_sig_mechanisms()
         self.algorithms = frozenset(name for name, theirs in NAMES.items() if theirs in enabled)
-
-    @property
-    def version(self) -> str:
-        return f"{self._oqs.oqs_version()} (liboqs-python {self._oqs.oqs_python_version()})"
+        self.version = f"{oqs.oqs_version()} (liboqs-python {oqs.oqs_python_version()})"
 
     def generate(self, algorithm: str) -> tuple[bytearray, bytes]:
         with self._oqs.Signature(NAMES[algorithm]) as signer:

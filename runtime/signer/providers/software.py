@@ -39,14 +39,8 @@ class Software:
     """The provider `cryptography`."""
 
     name = "cryptography"
-
-    @property
-    def version(self) -> str:
-        return f"{cryptography.__version__} ({backend.openssl_version_text()})"
-
-    @property
-    def algorithms(self) -> frozenset[str]:
-        return frozenset(("Ed25519", "ES256", *ML_DSA, *SUITES))
+    version = f"{cryptography.__version__} ({backend.openssl_version_text()})"
+    algorithms = frozenset(("Ed25519", "ES256", *ML_DSA, *SUITES))
 
     def generate(self, algorithm: str) -> tuple[bytearray, bytes]:
         if algorithm == "ES256":
