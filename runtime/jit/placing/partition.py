@@ -3,7 +3,7 @@
 METIS (Karypis and Kumar, SIAM J. Sci. Comput. 20, 359 (1998)) partitions the graph in which the
 edges of the web are cliques; `refine.py` goes on with the web itself, the room of each module and
 the links that there are. Seeds are fixed, so the same question has the same answer. Why this
-library, beside four others: docs/decisions/0035-placing.md and `harness/bench/placing_bench.py`.
+library, beside four others: docs/decisions/0037-placing.md and `harness/bench/placing_bench.py`.
 """
 
 from __future__ import annotations
