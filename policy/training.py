@@ -50,8 +50,8 @@ def splits(
     for number in sorted(set(fold.values())):
         train, test = each != number, each == number
         if len(apart):
-            names = {apart[at] for at in np.flatnonzero(test)}
-            train &= np.array([name not in names for name in apart])
+            tested = {name for name, inside in zip(apart, test, strict=True) if inside}
+            train &= np.array([name not in tested for name in apart])
         yield train, test
 
 
