@@ -55,7 +55,8 @@ class Custody:
         self.token = token
         self._folder = folder
         self._lock = threading.RLock()
-        self._tried: dict[str, str | None] | None = None
+        self._tried: dict[str, str | None] = {}
+        self._tried_of: tuple[str, str] | None = None  # serial and make of the token
         path = folder / "keks.json"
         try:
             with storing(path):
@@ -67,26 +68,29 @@ class Custody:
     # --- the token ------------------------------------------------------------------------------
 
     def open(self, *, insist: bool = False) -> None:
-        """Open the token, and try once whether it keeps its keys. No-op without a token."""
+        """Open the token, and try whether it keeps its keys: once, and again if it is another.
+
+        No-op without a token.
+        """
         if self.token is None:
             return
         self.token.open(insist=insist)
         with self._lock:
-            if self._tried is None:
+            this = self.token.serial, self.token.version
+            if self._tried_of != this:
                 from runtime.signer.providers.probe import KEK, probe
 
-                tried: dict[str, str | None] = {}
                 for what in (KEK, *IN_TOKEN):
                     try:
-                        tried[what] = probe(self.token, what)
+                        self._tried[what] = probe(self.token, what)
                     except TokenFailed as error:
-                        tried[what] = f"not offered: {str(error).rstrip('.')}"
-                self._tried = tried
+                        self._tried[what] = f"not offered: {str(error).rstrip('.')}"
+                self._tried_of = this
 
     @property
     def findings(self) -> dict[str, str | None]:
         """What the token withstood: None, or why a key of that kind is not to be kept there."""
-        return dict(self._tried or {})
+        return dict(self._tried)
 
     def keeps(self, algorithm: str) -> bool:
         """Whether keys of an algorithm can be made in the token and stay there."""

@@ -136,6 +136,24 @@ def test_a_token_that_leaks_seals_nothing_and_holds_nothing(
     leaky.close()
 
 
+def test_another_token_of_the_same_label_is_tried_before_it_is_used(
+    tmp_path: Path, make_token: MakeToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = make_token()
+    keys = Keys(tmp_path / "state", token, CHAIN)
+    keys.create("a-key", "Ed25519")
+    tried = []
+    monkeypatch.setattr(
+        "runtime.signer.providers.probe.probe", lambda token, what: tried.append(what)
+    )
+    keys.create("b-key", "Ed25519")
+    assert tried == [], "the same token is not tried again"
+    token.serial = "another"
+    keys.create("c-key", "Ed25519")
+    assert "Ed25519" in tried
+    keys.close()
+
+
 def test_a_token_that_is_gone_or_locked_stops_signing_with_a_name_and_nothing_falls_back(
     tmp_path: Path, make_token: MakeToken
 ) -> None:

@@ -199,16 +199,32 @@ def test_a_wrong_pin_is_tried_once_and_not_by_a_restarted_signer_either(
 
 
 def test_a_token_is_found_by_its_label_when_slots_are_numbered_anew(
-    make_token: MakeToken,
+    make_token: MakeToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = make_token()
     identity, public = token.generate("Ed25519", "a key")
-    slot = token._session.getSessionInfo().slotID
-    make_token()  # which finalises the library: sessions and slots are gone
-    library = PyKCS11.PyKCS11Lib().load(token.config.module)
-    assert slot in library.getSlotList(tokenPresent=True)
+    make_token()  # which finalises the library: sessions are gone, and slots are looked for again
+    library = PyKCS11.PyKCS11Lib
+    number, shown, opened = library.getSlotList, library.getTokenInfo, library.openSession
+    offset, seen = 10**6, []
+
+    def other_numbers(self: Any, tokenPresent: bool = False) -> list[int]:  # noqa: N803
+        return [slot + offset for slot in reversed(number(self, tokenPresent))]
+
+    def info(self: Any, slot: int) -> Any:
+        return shown(self, slot - offset)
+
+    def session(self: Any, slot: int, flags: int = 0) -> Any:
+        seen.append(slot)
+        return opened(self, slot - offset, flags)
+
+    monkeypatch.setattr(library, "getSlotList", other_numbers)
+    monkeypatch.setattr(library, "getTokenInfo", info)
+    monkeypatch.setattr(library, "openSession", session)
     signature = token.sign("Ed25519", identity, b"message")
     assert Software().verify("Ed25519", public, b"message", signature)
+    assert len(seen) == 1
+    assert seen[0] >= offset
 
 
 def test_a_token_that_is_not_there_is_named_with_those_that_are(make_token: MakeToken) -> None:
