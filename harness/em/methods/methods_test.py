@@ -29,7 +29,7 @@ from harness.em.methods.direct import Unmitigated
 from harness.em.methods.folding import CannotFold, folded, noisy
 from harness.em.methods.plan import Estimate, Known, Method, Plan, Unplannable
 from harness.em.methods.registry import ABOUT, method
-from harness.em.methods.zne import ZeroNoise
+from harness.em.methods.zne import ZeroNoise, bounded
 from harness.em.running import carried_out
 
 METHODS = (
@@ -400,3 +400,50 @@ def test_intervals_of_extrapolation_hold_the_exact_value_as_often_as_they_should
     """Systematic errors are in none of them, so 80 % is asked of 95 %."""
     for text, inside in coverage(["zne", "richardson"], 6).items():
         assert np.mean(inside) > 0.8, text
+
+
+def test_a_product_of_which_nothing_can_be_told_counts_as_nothing() -> None:
+    """X of all 60 qubits of a cat state is gone; that leaves the half that ZZ make up, unsure."""
+    backend, task = Physical(60, 2), make("ghz", 1, 60)
+    found = carried_out(method("zne"), task, backend, 4_000, 1).estimate
+    assert 0.35 < found.value < 0.6
+    assert found.std_err <= task.observable.spread
+    assert found.low <= task.exact <= found.high
+
+
+def test_values_near_their_bounds_are_the_likeliest_and_unknown_ones_the_mean() -> None:
+    heights = np.array([1.004, 0.3, 40.0, 0.0])
+    precision = 1 / np.array([0.01, 0.01, 1000.0, 1000.0]) ** 2
+    mean, variance = bounded(heights, precision)
+    assert mean == pytest.approx([1.0, 0.3, 0.0, 0.0], abs=1e-3)
+    assert variance[2:] == pytest.approx(1 / 3, rel=1e-3)
+    assert variance[1] == pytest.approx(1e-4, rel=1e-3)
+
+
+def test_uncertain_readout_adds_what_moving_its_chances_would() -> None:
+    rng = np.random.Generator(np.random.PCG64(3))
+    task = make("ghz", 1, 3)
+    found = bases(task.observable)
+    words = [f"{word:03b}" for word in range(8)]
+    outcomes = [
+        Outcome(counts=dict(zip(words, rng.integers(50, 500, 8).tolist(), strict=True)))
+        for _ in found
+    ]
+    readout = readings.Readout(
+        np.array([0.01, 0.02, 0.03]),
+        np.array([0.02, 0.01, 0.05]),
+        np.full(3, 1e-6),
+        np.full(3, 4e-6),
+    )
+
+    def value(moved: readings.Readout) -> float:
+        each = [readings.reading(o, b, moved) for o, b in zip(outcomes, found, strict=True)]
+        return readings.total(task.observable, found, each)[0]
+
+    expected = 0.0
+    for qubit in range(3):
+        for field, step in (("read_1_for_0", 1e-3), ("read_0_for_1", 2e-3)):
+            chances = getattr(readout, field) + step * np.eye(3)[qubit]
+            expected += (value(readout._replace(**{field: chances})) - value(readout)) ** 2
+    told = readings.variance_of_readout(task.observable, found, outcomes, readout)
+    assert told == pytest.approx(expected, rel=1e-9)

@@ -125,15 +125,15 @@ def weight_of(basis: Basis) -> float:
 
 
 def estimate(value: float, variance: float, whole: Observable, note: str = "") -> Estimate:
-    """The estimate, cut to the interval that the observable's values lie in."""
+    """The estimate, cut to the interval that the observable's values lie in; so is its error."""
     low, high = whole.constant - whole.spread, whole.constant + whole.spread
     inside = min(max(value, low), high)
-    error = float(np.sqrt(max(variance, 0.0)))
+    error = min(float(np.sqrt(max(variance, 0.0))), whole.spread)
     return Estimate(
         value=float(inside),
         std_err=error,
-        low=float(inside - Z_95 * error),
-        high=float(inside + Z_95 * error),
+        low=float(max(inside - Z_95 * error, low)),
+        high=float(min(inside + Z_95 * error, high)),
         clipped=bool(inside != value),
         note=note,
     )

@@ -138,21 +138,23 @@ def variance_of_readout(
     readout: Readout,
 ) -> float:
     """What the uncertain chances add to the variance of the value, to first order."""
-
-    def value(believed: Readout) -> float:
-        pairs = zip(outcomes, bases, strict=True)
-        return total(whole, bases, [reading(o, b, believed) for o, b in pairs])[0]
-
-    base, added = value(readout), 0.0
-    for qubit in sorted({q for basis in bases for q, _ in basis.letters}):
-        step = np.eye(len(readout.read_1_for_0))[qubit]
-        for other in (
-            readout._replace(
-                read_1_for_0=readout.read_1_for_0 + step * np.sqrt(readout.variance_1[qubit])
-            ),
-            readout._replace(
-                read_0_for_1=readout.read_0_for_1 + step * np.sqrt(readout.variance_0[qubit])
-            ),
-        ):
-            added += (value(other) - base) ** 2
-    return added
+    wrong_1 = readout.read_1_for_0 + np.sqrt(readout.variance_1)
+    wrong_0 = readout.read_0_for_1 + np.sqrt(readout.variance_0)
+    width = len(wrong_1)
+    usual = _letters(width, readout)
+    moved = [
+        _letters(width, readout._replace(read_1_for_0=wrong_1)),
+        _letters(width, readout._replace(read_0_for_1=wrong_0)),
+    ]
+    changes = np.zeros((2, width))
+    for basis, outcome in zip(bases, outcomes, strict=True):
+        bits, shots = words(outcome.counts)
+        single = np.where(bits == 0, *usual)
+        for term in basis.terms:
+            qubits = [q for q, _ in term.product]
+            share = term.weight * single[:, qubits].prod(axis=1) * shots / shots.sum()
+            for kind, letters in enumerate(moved):
+                # One qubit's letter stands as a factor in the product, so moving it scales that.
+                scaled = np.where(bits == 0, *letters)[:, qubits] / single[:, qubits] - 1
+                changes[kind, qubits] += share @ scaled
+    return float((changes**2).sum())

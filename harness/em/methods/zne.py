@@ -9,11 +9,13 @@ others and to the calibration, instead of dividing noise by noise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from harness.em.backends.backend import Outcome
 from harness.em.circuits.paulis import Basis, bases, measured
@@ -40,6 +42,11 @@ OWN_SPREAD: Final = 0.2
 """Of each product's own factor around the common one."""
 FACTOR_MAX: Final = 3.0
 GRID: Final = 241
+ROOT: Final = math.sqrt(2 * math.pi)
+KNOWN: Final = 0.2
+"""Standard error below which a product counts as known well."""
+INSIDE_MIN: Final = 1e-12
+"""Of a normal law, below which what lies within the bounds is at the nearer one."""
 FIRST_SHARE: Final = 0.75
 """Of the shots of `calibrated` that go to the circuit as it is: the others tell k alone."""
 USUAL_SCALES: Final[dict[str, tuple[float, ...]]] = {
@@ -196,7 +203,7 @@ def calibrated(
     precision = (left**2 / spreads).sum(axis=1)
     heights = (left * means / spreads).sum(axis=1) / precision
     misfit = ((means - left * heights[:, None]) ** 2 / spreads).sum(axis=1)
-    inside = np.clip(heights, -1, 1)
+    inside, spread = bounded(heights, precision)
     # By row what all products share, by column what one of them has.
     apart = np.exp(-(((factors[:, None] - factors) / OWN_SPREAD) ** 2) / 2)
     apart /= apart.sum(axis=1, keepdims=True)
@@ -206,10 +213,11 @@ def calibrated(
     chances = np.exp(belief - belief.max())
     chances /= chances.sum()
     given = apart @ (likely * inside) / seen
-    scatter = apart @ (likely * inside**2) / seen - given**2
+    scatter = np.maximum(apart @ (likely * inside**2) / seen - given**2, 0)
     values = given @ weights
     value = float(chances @ values)
-    gains = (left / spreads[None]) / precision[:, None]
+    # A product that may be anything has gains without bound, and a spread that is bounded.
+    gains = (left / spreads[None]) / precision[:, None] * np.sqrt(spread * precision)[:, None]
     noise = scatter @ weights**2
     for level, found in enumerate(levels):
         start = 0
@@ -220,3 +228,27 @@ def calibrated(
             start = part.stop
     variance = float(chances @ ((values - value) ** 2 + noise))
     return plan.observable.constant + value, variance
+
+
+def bounded(heights: Real, precision: Real) -> tuple[Real, Real]:
+    """What is believed of values that lie within -1 and 1, and with which variance.
+
+    heights, precision: of the values as measured. Where they are known well, that is the likeliest
+    value; where they are not, the mean of what is left of the normal law within the bounds, so that
+    a product of which nothing can be told counts as 0.
+    """
+    root = np.sqrt(precision)
+    likeliest = np.clip(heights, -1, 1)
+    low, high = (-1 - heights) * root, (1 - heights) * root
+    inside = ndtr(high) - ndtr(low)
+    safe = np.maximum(inside, INSIDE_MIN)
+    at_low, at_high = np.exp(-(low**2) / 2) / ROOT, np.exp(-(high**2) / 2) / ROOT
+    shift = (at_low - at_high) / safe
+    variance = (1 + (low * at_low - high * at_high) / safe - shift**2) / precision
+    known = 1 / (1 + (1 / (root * KNOWN)) ** 4)
+    mean = known * likeliest + (1 - known) * np.clip(heights + shift / root, -1, 1)
+    kept = inside > INSIDE_MIN
+    return (
+        np.where(kept, mean, likeliest),
+        np.where(kept, np.clip(variance, 0, 1 / precision), 0.0),
+    )
