@@ -13,7 +13,7 @@ import logging
 import sqlite3
 from collections.abc import Callable, Sequence
 from hashlib import sha256
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -28,7 +28,9 @@ from runtime.attest.modes import DEFAULT, strongest
 from runtime.attest.remembering import Remembering
 from runtime.attest.store.objects import Objects
 from runtime.signer.api import PublicKey, Sign, Signature
+from runtime.signer.client import SignerClient
 from runtime.signer.errors import SignerError, UnknownKey
+from runtime.signer.protocol import Statements
 from syscalls.audit import AuditBody, Entry, hash_of
 from syscalls.job import CryptoMode, JobStatus
 
@@ -412,11 +414,15 @@ class Keeper:
         """Log the keys that sign, and what has become of them. Raises Unavailable."""
         if "key" not in self.policy.log:
             return
-        self.log.append([leaves.of_key(self.policy.origin, each) for each in self._known_keys()])
-
-    def note_statement(self, name: str, statement: bytes) -> None:
-        """Log what the signer's operator signed about keys."""
-        self.log.append([leaves.of_statement(self.policy.origin, name, statement)])
+        origin = self.policy.origin
+        logged = [leaves.of_key(origin, each) for each in self._known_keys()]
+        try:
+            for name in dict.fromkeys(each.about.partition("/")[0] for each in logged):
+                told = _statements(self._keys, name)
+                logged += [leaves.of_statement(origin, name, each) for each in told]
+        except SignerError as error:
+            raise Unavailable(str(error)) from error
+        self.log.append(logged)
 
     def sign_head(self, timestamp: int) -> str | None:
         """Sign the log's head if it has grown; the checkpoint, None if it has not."""
@@ -500,6 +506,16 @@ def waiting_of(database: Database) -> list[Waiting]:
             "SELECT job_id, tenant, state, error FROM queue WHERE state != 'signed' ORDER BY number"
         ).fetchall()
     return [Waiting(job_id=a, tenant=b, state=c, error=d) for a, b, c, d in rows]
+
+
+def _statements(signer: Sign, name: str) -> list[Any]:
+    """What the signer has said of a key, oldest first, where it is one that says so."""
+    told: Any = []
+    if isinstance(signer, SignerClient):
+        told = signer.call(Statements(name=name))
+    elif statements := getattr(signer, "statements", None):
+        told = statements(name)
+    return [msgspec.json.decode(msgspec.json.encode(each)) for each in told]
 
 
 def _cursor(db: sqlite3.Connection) -> tuple[int, bytes, dict[str, str]]:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -31,6 +32,7 @@ from runtime.attest.store import signature
 from runtime.attest.store.objects import Directory, Objects, open_objects
 from runtime.attest.watching import Follower
 from runtime.signer.errors import SignerUnreachable
+from runtime.signer.keys.store import DEFAULTS, Keys
 from syscalls.audit import AuditBody, Entry, canonical, hash_of
 from tests.tools import tool
 
@@ -305,6 +307,27 @@ def test_keys_and_what_becomes_of_them_are_logged_once(keeper: Keeper, own: Test
     fresh = {each.about for each in keeper.log.leaves(6, 99)}
     assert fresh == {"manifest-pqc/2 active", "manifest-pqc/1 verify-only"}
     assert set(KINDS) == {"manifest", "decision", "epochs", "key"}
+
+
+def test_what_the_signer_says_of_a_rotation_is_logged_as_it_was_signed(
+    tmp_path: Path, objects: Store
+) -> None:
+    keys = Keys(tmp_path / "keys")
+    for name in ("manifest-classical", "manifest-pqc", "log", "log-pqc"):
+        keys.create(name, DEFAULTS[name])
+    policy = Policy(origin="qmkd.test/ledger")
+    keeper = Keeper(Database(tmp_path / "rotated"), objects, keys, policy, lambda _: None)
+    keeper.note_keys()
+    keys.rotate("manifest-classical", without_root=True)
+    (said,) = keys.statements("manifest-classical")
+    for _ in range(2):
+        keeper.note_keys()
+    found = [each for each in keeper.log.leaves(0, 99) if "statement" in each.about]
+    assert len(found) == 1
+    told = msgspec.json.decode(found[0].data)
+    assert told["statement"] == msgspec.to_builtins(said)
+    keeper.database.close()
+    keys.close()
 
 
 def test_a_manifest_that_was_exchanged_in_the_store_is_noticed(

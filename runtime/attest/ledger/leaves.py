@@ -71,10 +71,14 @@ def of_key(log: str, key: PublicKey) -> Leaf:
     return Leaf(kind="key", about=about, data=canonical.encode(data))
 
 
-def of_statement(log: str, name: str, statement: bytes) -> Leaf:
-    """A statement about keys that is signed by itself, as of a rotation."""
-    data = {"kind": "key", "log": log, "statement": statement}
-    return Leaf(kind="key", about=name, data=canonical.encode(data))
+def of_statement(log: str, name: str, statement: Any) -> Leaf:
+    """What the signer says of a key under signatures of its own: that it was rotated, or revoked.
+
+    statement: a DSSE envelope, whose place among the leaves is by its content.
+    """
+    data = canonical.encode({"kind": "key", "log": log, "statement": statement})
+    about = f"{name} statement {sha256(canonical.encode(statement)).hexdigest()[:16]}"
+    return Leaf(kind="key", about=about, data=data)
 
 
 def check_manifest(leaf: bytes, envelope: bytes, tenant: str, job_id: str, log: str) -> None:
