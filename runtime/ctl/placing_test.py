@@ -1,14 +1,22 @@
-"""`qmkctl compile --machine`: what it writes, tells and refuses. No daemon runs."""
+"""`qmkctl compile --machine`: what it writes, tells and refuses, and that a daemon runs it so."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
+from qvm.decode import decode_graph
+from qvm.program import Graph
+from runtime.client import Client
 from runtime.ctl.__main__ import main
 from runtime.ctl.exits import Exit
+from runtime.jit.frontends import load
+from runtime.jit.readout import register_counts
+from tests.branches import distribution
+from tests.daemon import running_daemon
 
 pytest.importorskip("pymetis", reason="partitions")
 pytest.importorskip("openqasm3", reason="reads the circuit")
@@ -96,3 +104,27 @@ def test_what_cannot_be_placed_is_refused_with_a_sentence(
         status = int(stop.code or 0)
     assert status == Exit.USAGE
     assert why in capsys.readouterr().err
+
+
+def test_a_placed_program_runs_on_the_machine_as_planned(
+    files: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    circuit, machine, out = map(str, files)
+    profile = ["--profile", "logical:Surface(d=3)", "--machine", machine]
+    assert main(["compile", circuit, "-o", out, *profile, "--json"]) == Exit.OK
+    planned = json.loads(capsys.readouterr().out)["placing"]["cost"]
+    with running_daemon(None, "--machine", machine) as daemon, Client(daemon.socket) as client:
+        result = client.run(files[2].read_bytes(), shots=2000, seed=3, noise="ideal")
+    telemetry = result.telemetry
+    assert telemetry is not None
+    assert telemetry.pairs == 2000 * planned["pairs"]
+    assert telemetry.raw_pairs == pytest.approx(2000 * planned["raw_pairs"])
+    graph = decode_graph(files[2].read_bytes())
+    assert isinstance(graph, Graph)
+    counts = register_counts(graph, result.counts)
+    found = {word: number for word, number in counts.items() if number > 0}
+    expected = distribution(load(files[0]))
+    assert {word for word, chance in expected.items() if chance > 1e-9} == {*found}
+    for word, number in found.items():
+        mean = 2000 * expected[word]
+        assert abs(number - mean) <= 5 * math.sqrt(mean * (1 - expected[word]))
