@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final, TypeVar
 
 import msgspec
@@ -46,6 +47,7 @@ and as what (docs/noise.md, Channels)."""
 
 
 _Key = TypeVar("_Key")
+FACTORS_KEPT: Final = 4096
 
 
 class Strike(msgspec.Struct, frozen=True):
@@ -208,6 +210,7 @@ class _Walk:
             _strike(one.struck, step.qubits, terms)
 
 
+@lru_cache(maxsize=FACTORS_KEPT)
 def _flips(x: float, z: float, rounds: int) -> Factors:
     """Independent X and Z errors in each of some rounds: X turns the signs of Y and Z."""
     keeps_x, keeps_z = (1 - 2 * z) ** rounds, (1 - 2 * x) ** rounds
@@ -224,12 +227,18 @@ def _strike(
     terms: Sequence[tuple[str, float]],
 ) -> None:
     """At most one of these Paulis strikes."""
-    chances = np.zeros(4 ** len(qubits))
+    factors = _struck(len(qubits), tuple(terms))
+    into[qubits] = into[qubits] * factors if qubits in into else factors
+
+
+@lru_cache(maxsize=FACTORS_KEPT)
+def _struck(size: int, terms: tuple[tuple[str, float], ...]) -> Factors:
+    chances = np.zeros(4**size)
     for letters, chance in terms:
         chances[_index(letters)] += chance
     chances[0] = 1 - chances.sum()
-    factors: Factors = _signs(len(qubits)).astype(np.float64) @ chances
-    into[qubits] = into[qubits] * factors if qubits in into else factors
+    factors: Factors = _signs(size) @ chances
+    return factors
 
 
 def _index(letters: str) -> int:
@@ -237,15 +246,16 @@ def _index(letters: str) -> int:
     return sum(Letters.index(each) * 4**at for at, each in enumerate(reversed(letters)))
 
 
-def _signs(size: int) -> NDArray[np.int64]:
-    found: NDArray[np.int64] = _SIGNS
+@lru_cache(maxsize=4)
+def _signs(size: int) -> Factors:
+    found: Factors = _SIGNS.astype(np.float64)
     for _ in range(size - 1):
-        found = np.asarray(np.kron(found, _SIGNS))
+        found = np.asarray(np.kron(found, _SIGNS), dtype=np.float64)
     return found
 
 
 def chances(factors: Factors) -> Factors:
     """The chance of each Pauli, of factors whose last axis is 4^k: the transform back."""
     size = round(math.log(factors.shape[-1], 4))
-    found: Factors = factors @ _signs(size).astype(np.float64) / factors.shape[-1]
+    found: Factors = factors @ _signs(size) / factors.shape[-1]
     return found
