@@ -55,6 +55,10 @@ def test_a_decision_is_made_explained_listed_replayed_and_made_again(schedule: S
         "digest": made["digest"],
         "asked_again": True,
     }
+    # From the record and the snapshots alone, with no database that knows either.
+    file = f"decisions/{made['digest']}.json"
+    alone = ("--calibrations", "backends.json", "--database", "empty.db")
+    assert schedule("replay", file, *alone) == replayed
     (again,) = schedule("again", "1", "--why", "no answer", "--now", NOW)["decisions"]
     assert again["chosen_backend"] == "poor"
     assert [each["number"] for each in schedule("list")["decisions"]] == [2, 1]

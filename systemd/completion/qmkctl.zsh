@@ -1414,10 +1414,11 @@ _shtab_qmkctl_schedule_list_defaults_added=0
 
 _shtab_qmkctl_schedule_replay_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--calibrations[take snapshots from a file of backends instead of the database]:FILE:"
   "--model[the model that was asked then]:FILE:"
   "--database[a SQLite file or postgresql\:\/\/... (default\: \$QMK_SCHEDULE_DB, or the user\'s own)]:URL:"
   "--json[write one JSON object]"
-  ":number, id, digest, or a job\'s id:"
+  ":number, id, digest, a job\'s id, or a decision\'s file:"
 )
 
 # guard to ensure default positional specs are added only once per session

@@ -25,11 +25,12 @@ from runtime.ctl import options as common
 from runtime.ctl.exits import Exit, Trouble
 from runtime.ctl.output import console, pairs, print_json
 from runtime.scheduler.book import Book, Kept
-from runtime.scheduler.calibrations import hazards, parse_time
+from runtime.scheduler.calibrations import Snapshot, hazards, parse_time
 from runtime.scheduler.catalogue import Listed, put_all, read
 from runtime.scheduler.errors import Damaged, NotReplayed, SchedulerError
 from runtime.scheduler.ibm import snapshots
 from runtime.scheduler.jobs import Backend, Job, Reservation, Scoring, State
+from runtime.scheduler.records import decode, replay
 from runtime.scheduler.scoring import SCORERS
 from runtime.signer.api import Sign
 from runtime.storage.database import Database, StorageError
@@ -97,7 +98,15 @@ def _add_name(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_replay(parser: argparse.ArgumentParser) -> None:
-    _add_name(parser)
+    parser.add_argument(
+        "decision", metavar="DECISION", help="number, id, digest, a job's id, or a decision's file"
+    )
+    parser.add_argument(
+        "--calibrations",
+        metavar="FILE",
+        type=Path,
+        help="take snapshots from a file of backends instead of the database",
+    )
     parser.add_argument("--model", metavar="FILE", type=Path, help="the model that was asked then")
 
 
@@ -252,7 +261,8 @@ def _explain(book: Book, options: argparse.Namespace) -> Exit:
 
 
 def _replay(book: Book, options: argparse.Namespace) -> Exit:
-    kept = book.find(options.decision)
+    file = Path(options.decision)
+    decision = decode(file.read_bytes()) if file.is_file() else book.find(options.decision).decision
     policies: dict[str, Advise] = {SOURCE: Rules()}
     if options.model is not None:
         # Only who replays a model's advice loads numerics.
@@ -262,12 +272,18 @@ def _replay(book: Book, options: argparse.Namespace) -> Exit:
         if engine.trouble:
             raise Trouble(Exit.USAGE, engine.trouble)
         policies[engine.source] = engine
-    done = book.replay(kept.decision, policies)
+    if options.calibrations is None:
+        done = book.replay(decision, policies)
+    else:
+        data = options.calibrations.read_bytes()
+        listed = read(data, list[Listed], str(options.calibrations))
+        known = [Snapshot(each.calibration) for each in listed if each.calibration is not None]
+        done = replay(decision, {each.digest: each for each in known}, policies)
     if options.json:
         print_json({"ok": True, **msgspec.to_builtins(done)})
     else:
         how = "advice included" if done.asked_again else "the recorded advice was taken as it is"
-        print(f"Decision {kept.decision.number} comes out the same, {how}: {done.digest}")
+        print(f"Decision {decision.number} comes out the same, {how}: {done.digest}")
     return Exit.OK
 
 
