@@ -7,6 +7,7 @@ insists on, is said in docs/remote.md.
 from __future__ import annotations
 
 import os
+import re
 from enum import StrEnum
 from pathlib import Path
 
@@ -94,9 +95,18 @@ def split_host(text: str, port_min: int = 1) -> tuple[str, int]:
         host, colon, port = text.partition(":")
         whole = ":" not in port
     number = int(port) if port.isascii() and port.isdecimal() else (-1 if port or colon else PORT)
-    if not (whole and host) or not port_min <= number < 65536:
+    if not (whole and _is_host(host)) or not port_min <= number < 65536:
         raise ValueError(f"{text!r} is no HOST, HOST:PORT or [ADDRESS]:PORT.")
     return host, number
+
+
+def _is_host(text: str) -> bool:
+    """Whether that may be a name or an address at all."""
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        return False
+    return bool(text) and text.isprintable() and not re.search(r"[\s/@]", text)
 
 
 def address_of(

@@ -180,7 +180,9 @@ def test_what_cannot_work_is_said_before_anything_is_asked(
         ("[::1]", ("::1", 7443)),
         ("192.0.2.1:65535", ("192.0.2.1", 65535)),
         ("", None), (":1", None), ("host:", None), ("host:x", None), ("host:65536", None),
-        ("::1", None), ("[::1", None), ("[]:1", None), ("h:-1", None), ("h:1:2", None),
+        ("::1", None), ("[::1", None), ("a..b", None), ("a b", None), ("a\0b", None),
+        ("x" * 64, None), ("ssh://h", None), ("me@h", None), ("[]:1", None), ("h:-1", None),
+        ("h:1:2", None),
     ],
 )  # fmt: skip
 def test_an_address_is_a_host_and_perhaps_a_port(text: str, found: tuple[str, int] | None) -> None:

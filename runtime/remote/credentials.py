@@ -96,9 +96,11 @@ def load(folder: Path) -> Credentials:
 
 
 def common_name(certificate: x509.Certificate) -> str:
-    """The one common name of the subject; empty where there is none, or several."""
+    """The one common name of the subject; empty where there is none, several, or one that no
+    person could read in a log."""
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(names[0].value) if len(names) == 1 else ""
+    name = str(names[0].value) if len(names) == 1 else ""
+    return name if name.isprintable() else ""
 
 
 def left_s(certificate: x509.Certificate, now: datetime | None = None) -> float:

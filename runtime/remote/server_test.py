@@ -229,6 +229,20 @@ def test_a_name_that_is_not_admitted_is_told_so(
     assert not kernel.seen
 
 
+@pytest.mark.parametrize("name", ["alice\nINFO admitted", "ali\0ce", "Alice", "alice "])
+def test_a_name_is_the_same_to_the_letter_or_another(
+    serving: Serving, hosts: Hosts, kernel: FakeKernel, name: str
+) -> None:
+    service = serving(kernel.path)
+    folder = hosts.folder / "odd"
+    certificates.obtain(hosts.authority, folder, "ES256", usage="client", name=name)
+    with (
+        pytest.raises(errors.Refused, match="is not admitted"),
+        Client(service.remote(folder)) as client,
+    ):
+        assert client.session_id
+
+
 def test_a_client_believes_no_server_but_the_one_it_asked_for(
     serving: Serving, hosts: Hosts, kernel: FakeKernel
 ) -> None:

@@ -33,9 +33,11 @@ class RemoteStream:
         self._remote = remote
         try:
             context = Context(load(remote.credentials), remote.mode, server=False)
+            self._tls = context.connection(remote.host)
         except RemoteError as error:
             raise Unwelcome(str(error)) from error
-        self._tls = context.connection(remote.host)
+        except UnicodeError as error:
+            raise Unwelcome(f"{remote.host!r} is no name of a host.") from error
         self._sealed = bytearray()
         self._connected = False
         self._found = _addresses(remote)
