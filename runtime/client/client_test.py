@@ -459,7 +459,7 @@ def test_every_policy_field_can_be_given() -> None:
     fields: dict[str, object] = {"shots": 2, "seed": 1, "priority": 3, "deadline_epochs": 4}
     fields |= {"timeout_ms": 5, "noise": "ideal", "counts": False, "debug": True}
     fields |= {"idempotency_key": "k", "exact": False, "decoder_data": True}
-    fields |= {"raise_distance": True}
+    fields |= {"raise_distance": True, "crypto_mode": "hybrid"}
     assert fields.keys() == set(Policy.__struct_fields__)
     policy = policy_of(fields)  # type: ignore[arg-type]
     assert {name: getattr(policy, name) for name in fields} == fields
