@@ -9,6 +9,7 @@ pass by themselves. Loads no cryptography.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -154,7 +155,9 @@ class SignerClient:
             if self._socket is None:
                 self._socket = self._connect(until)
             self._wait(until)
-            self._socket.sendall(line)
+            with contextlib.suppress(BrokenPipeError):
+                # A signer that is too busy says so and closes, before it has read anything.
+                self._socket.sendall(line)
             received = bytearray()
             while not received.endswith(b"\n"):
                 self._wait(until)
