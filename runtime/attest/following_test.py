@@ -107,6 +107,9 @@ def test_a_job_is_signed_logged_verified_and_run_again_from_its_manifest(
         wait_signed(folder, job_id)
         status, told = qmkctl(daemon, folder, "manifest", "verify", job_id)
         assert (status, told["ok"], told["leaf"]) == (0, True, row["leaf"])
+        file = str(folder / "artifact")
+        status, made = qmkctl(daemon, folder, "manifest", "artifact", job_id, "--out", file)
+        assert (status, made["artifact_hash"]) == (0, told["artifact_hash"])
         status, again = qmkctl(daemon, folder, "manifest", "replay", job_id, "--program", BELL)
         assert (status, again["same"]) == (0, {"program": True, "seed": True, "results": True})
         ghz = "qvm/examples/ghz.qvm.json"

@@ -128,6 +128,7 @@ _shtab_qmkctl_ledger_commands() {
 
 _shtab_qmkctl_manifest_commands() {
   local _commands=(
+    artifact:'write the file whose SHA-256 a manifest names as artifact_hash'
     bundle:'write a Sigstore bundle for other verifiers'
     keys:'print the public keys that verify manifests and the ledger'
     list:'manifests that are signed, and those that wait'
@@ -935,6 +936,21 @@ _shtab_qmkctl_manifest_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_qmkctl_manifest_defaults_added=0
+
+_shtab_qmkctl_manifest_artifact_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--out[FILE]:FILE:"
+  "--json[write one JSON object]"
+  "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
+  "--no-session-cache[open a session for this command alone\; its jobs end with it]"
+  ":JOB:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_manifest_artifact_defaults_added=0
 
 _shtab_qmkctl_manifest_bundle_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -1816,6 +1832,7 @@ _shtab_qmkctl_manifest() {
       (( CURRENT += 1 ))
       curcontext="${curcontext%:*:*}:_shtab_qmkctl_manifest-$line[1]:"
       case $line[1] in
+        artifact) _arguments -C -s $_shtab_qmkctl_manifest_artifact_options ;;
         bundle) _arguments -C -s $_shtab_qmkctl_manifest_bundle_options ;;
         keys) _arguments -C -s $_shtab_qmkctl_manifest_keys_options ;;
         list) _arguments -C -s $_shtab_qmkctl_manifest_list_options ;;

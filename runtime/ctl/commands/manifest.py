@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from runtime.ctl.records import add_source, failures, keys_note, source_of, trus
 from syscalls.checkpoint import Replay, Replayed
 from syscalls.ids import JobId
 from syscalls.job import JobStatus
+from syscalls.results import SHOT_BLOCK
 
 if TYPE_CHECKING:
     from runtime.attest.keys import Trust
@@ -42,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ),
         ("replay", "run a job again from its manifest, and compare the results", _add_replay),
         ("bundle", "write a Sigstore bundle for other verifiers", _add_bundle),
+        (
+            "artifact",
+            "write the file whose SHA-256 a manifest names as artifact_hash",
+            _add_artifact,
+        ),
         ("keys", "print the public keys that verify manifests and the ledger", add_source),
     )
 
@@ -92,6 +99,11 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
         "--logged", action="store_true", help="with its place in the ledger, of p256 alone"
     )
     parser.add_argument("--key-out", type=Path, metavar="FILE", help="its public key, PEM")
+
+
+def _add_artifact(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", metavar="JOB")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE")
 
 
 # --- actions ------------------------------------------------------------------------------------
@@ -248,6 +260,22 @@ def _bundle(options: argparse.Namespace) -> Exit:
     return Exit.OK
 
 
+def _artifact(options: argparse.Namespace) -> Exit:
+    """For packed rows the SHA-256 of every block of them; for exact probabilities their JSON."""
+    with common.client_of(options) as client:
+        result = client.job(options.job).wait(timeout=1.0, samples=True)
+    if result.probabilities is not None:
+        data = msgspec.json.encode(result.probabilities, order="sorted")
+    else:
+        rows = result.samples_packed
+        blocks = (rows[at : at + SHOT_BLOCK] for at in range(0, len(rows), SHOT_BLOCK))
+        data = b"".join(sha256(block.tobytes()).digest() for block in blocks if block.size)
+    options.out.write_bytes(data)
+    about = {"file": str(options.out), "artifact_hash": f"sha256:{sha256(data).hexdigest()}"}
+    print_json(about) if options.json else console().print(pairs("", list(about.items())))
+    return Exit.OK
+
+
 def _keys(options: argparse.Namespace) -> Exit:
     from runtime.attest import views
 
@@ -347,5 +375,6 @@ _ACTIONS = {
     "verify": _verify,
     "replay": _replay,
     "bundle": _bundle,
+    "artifact": _artifact,
     "keys": _keys,
 }
