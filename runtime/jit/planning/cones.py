@@ -8,7 +8,7 @@ corrected by the program itself, or change outcomes that are random anyway. Line
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -29,6 +29,11 @@ class Seen(NamedTuple):
 
 
 UNSEEN: Final = Seen(False, False)
+AT_ONCE: Final = 1 << 14
+_LETTERS: Final = {
+    seen: tuple(seen.of(letter) for letter in Letters)
+    for seen in (Seen(x, z) for x in (False, True) for z in (False, True))
+}
 
 
 def _any(one: Seen, two: Seen) -> Seen:
@@ -77,27 +82,49 @@ _TWO: Final[Mapping[str, Callable[[Seen, Seen], _Pair]]] = {
 
 def seen_errors(line: Timeline) -> Factors:
     """Of each choice of codes, at most the chance that any error of a shot is seen."""
-    spared = np.zeros(line.codes)  # logarithm of the chance that none is
+    spared = _Spared(line.codes)
     seen: dict[int, Seen] = {}
     for step, around in zip(reversed(line.steps), reversed(line.around), strict=True):
         for strike in around.struck:
-            spared += _spared(strike.factors, [seen.get(qubit, UNSEEN) for qubit in strike.qubits])
+            spared.add(strike.factors, [seen.get(qubit, UNSEEN) for qubit in strike.qubits])
         for qubit, factors in around.after.items():
-            spared += _spared(factors, [seen.get(qubit, UNSEEN)])
+            spared.add(factors, [seen.get(qubit, UNSEEN)])
         _back(step, seen)
         for qubit, factors in around.before.items():
-            spared += _spared(factors, [seen.get(qubit, UNSEEN)])
-    found: Factors = -np.expm1(spared)
+            spared.add(factors, [seen.get(qubit, UNSEEN)])
+    found: Factors = -np.expm1(spared.total())
     return found
 
 
-def _spared(factors: Factors, seen: list[Seen]) -> Factors:
-    """Logarithms of the chances that nothing strikes that is seen."""
-    letters = [[each.of(letter) for letter in Letters] for each in seen]
-    mask = letters[0] if len(letters) == 1 else [a or b for a in letters[0] for b in letters[1]]
-    struck = chances(factors)[:, np.array(mask)].sum(axis=1)
-    found: Factors = np.log1p(-np.minimum(struck, 1 - 1e-12))
-    return found
+class _Spared:
+    """Logarithms of the chances that nothing strikes that is seen, added up many at a time."""
+
+    def __init__(self, codes: int) -> None:
+        self.sum = np.zeros(codes)
+        self.waiting: dict[int, list[tuple[Factors, tuple[bool, ...]]]] = {1: [], 2: []}
+
+    def add(self, factors: Factors, seen: Sequence[Seen]) -> None:
+        letters = [_LETTERS[each] for each in seen]
+        mask = letters[0]
+        if len(letters) == 2:
+            mask = tuple(a or b for a in letters[0] for b in letters[1])
+        if any(mask):
+            waiting = self.waiting[len(letters)]
+            waiting.append((factors, mask))
+            if len(waiting) >= AT_ONCE:
+                self._flush(waiting)
+
+    def total(self) -> Factors:
+        for waiting in self.waiting.values():
+            self._flush(waiting)
+        return self.sum
+
+    def _flush(self, waiting: list[tuple[Factors, tuple[bool, ...]]]) -> None:
+        if waiting:
+            factors, masks = (np.array(each) for each in zip(*waiting, strict=True))
+            struck = (chances(factors) * masks[:, None, :]).sum(axis=2)
+            self.sum += np.log1p(-np.minimum(struck, 1 - 1e-12)).sum(axis=0)
+            waiting.clear()
 
 
 def _back(step: Step, seen: dict[int, Seen]) -> None:
