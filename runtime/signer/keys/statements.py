@@ -18,6 +18,7 @@ from runtime.signer.keys.records import canonical
 
 ROTATION = "application/vnd.qmk.key-rotation+json"
 REVOCATION = "application/vnd.qmk.key-revocation+json"
+KINDS = (ROTATION, REVOCATION)
 ROOT = "root"
 """Name of the key that signs every statement."""
 
@@ -82,6 +83,11 @@ def pae(payload_type: str, payload: bytes) -> bytes:
     """DSSE's pre-authentication encoding."""
     kind = payload_type.encode()
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+
+
+def is_statement(message: bytes) -> bool:
+    """Whether these bytes, signed, would be believed as a statement of the signer's own."""
+    return any(message.startswith(pae(kind, b"").removesuffix(b"0 ")) for kind in KINDS)
 
 
 def encode(statement: Rotation | Revocation) -> tuple[str, bytes]:

@@ -202,6 +202,8 @@ class Keys:
             raise BadRequest(
                 f"A message has at most {MESSAGE_BYTES_MAX} bytes, not {len(message)}."
             )
+        if statements.is_statement(message):
+            raise BadRequest("Statements on keys are made by rotating and revoking them alone.")
         while True:
             record = self.record(key)
             version = record.active()

@@ -270,6 +270,16 @@ def test_a_rotation_is_told_by_the_old_key_the_new_one_and_the_root(keys: Keys) 
     assert keys.statements("a-key") == [statement]
 
 
+def test_nobody_has_a_statement_on_keys_signed_as_if_it_were_a_message(keys: Keys) -> None:
+    keys.create("a-key", "Ed25519")
+    _, statement = keys.rotate("a-key", without_root=True)
+    for kind in (statements.ROTATION, statements.REVOCATION):
+        for payload in (b"", statement.content(), b"{}"):
+            with pytest.raises(BadRequest, match="alone"):
+                keys.sign("a-key", statements.pae(kind, payload))
+    keys.sign("a-key", statements.pae("application/vnd.in-toto+json", statement.content()))
+
+
 def test_without_a_root_a_rotation_is_refused_unless_that_is_wanted(keys: Keys) -> None:
     keys.create("a-key", "Ed25519")
     with pytest.raises(UnknownKey, match="--without-root"):
