@@ -121,6 +121,11 @@ def test_a_job_is_signed_logged_verified_and_run_again_from_its_manifest(
         text = Path(proof).read_text()
         Path(proof).write_text(text.replace("index ", "index 1"))
         assert qmkctl(daemon, folder, "ledger", "verify", proof)[0] == Exit.UNVERIFIED
+        (folder / "decision").write_text('{"chosen": "qmkd@test", "score": 1.5}')
+        status, added = qmkctl(daemon, folder, "ledger", "add", str(folder / "decision"))
+        _, last = qmkctl(daemon, folder, "ledger", "tail", "--last", "1")
+        assert (status, last["leaves"][0]["number"]) == (0, added["leaf"])
+        assert last["leaves"][0]["data"]["record"]["chosen"] == "qmkd@test"
         status, listed = qmkctl(daemon, folder, "manifest", "list")
         assert (status, len(listed["signed"])) == (0, 1)
 
@@ -212,7 +217,7 @@ def test_others_see_the_manifests_of_a_session_that_they_can_name_and_no_more() 
     for each in (foreign, nothing, unknown):
         assert each["error"]["data"]["type"] == "NotThere"
     assert foreign["error"]["message"] == unknown["error"]["message"].replace("job_2", "job_1")
-    for method in ("list", "tail"):
+    for method in ("list", "tail", "add"):
         refused = _asked(calls, method, {})
         assert refused["error"]["data"]["type"] == "NotMet", method
     assert _asked(calls, "status", {})["result"] == {

@@ -424,6 +424,12 @@ class Keeper:
             raise Unavailable(str(error)) from error
         self.log.append(logged)
 
+    def note_record(self, record: Any) -> int:
+        """Log a decision of another program; the number of its leaf. Raises NotMet, Unavailable."""
+        leaf = leaves.of_record(self.policy.origin, record)
+        self.log.append([leaf])
+        return self.log.find(leaf.kind, leaf.about).number
+
     def sign_head(self, timestamp: int) -> str | None:
         """Sign the log's head if it has grown; the checkpoint, None if it has not."""
         size = self.log.size

@@ -56,6 +56,7 @@ class Params(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     mode: CryptoMode | None = None
     mitigation: Mitigation | None = None
     wait_s: float = SIGN_WAIT_S
+    record: Any = None
 
 
 class Calls:
@@ -118,6 +119,14 @@ class Calls:
             number = params.number
         return {"proof": proofs.prove(log, number, params.size).text}
 
+    def add(self, params: Params, trusted: bool) -> Any:
+        """Log a record of a decision; answers with its leaf."""
+        if not trusted:
+            raise NotMet("Only root and the follower's own user may log records.")
+        number = self._keeper.note_record(params.record)
+        self._follower.nudge()
+        return {"leaf": number}
+
     def tail(self, params: Params, trusted: bool) -> Any:
         if not trusted:
             raise NotMet("Only root and the follower's own user may read all leaves.")
@@ -169,6 +178,7 @@ METHODS: dict[str, Callable[[Calls, Params, bool], Any]] = {
     "show": Calls.show,
     "list": Calls.listing,
     "prove": Calls.prove,
+    "add": Calls.add,
     "tail": Calls.tail,
     "checkpoint": Calls.checkpoint,
     "trust": Calls.trust,

@@ -117,6 +117,7 @@ _shtab_qmkctl_keys_commands() {
 
 _shtab_qmkctl_ledger_commands() {
   local _commands=(
+    add:'log a record of a decision: any JSON, best one that is signed'
     checkpoint:'print a signed checkpoint'
     prove:'write a proof that a manifest or a leaf is in the ledger'
     tail:'the last leaves'
@@ -838,6 +839,23 @@ _shtab_qmkctl_ledger_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_qmkctl_ledger_defaults_added=0
+
+_shtab_qmkctl_ledger_add_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--dir[read the folder that the follower keeps]:DIR:"
+  "--attest[the follower\'s socket (default\: \$QMK_ATTEST_SOCKET, the system\'s)]:SOCKET:"
+  "--keys[public keys to believe (default\: those that the follower tells)]:FILE:"
+  "--json[write one JSON object]"
+  "--socket[the daemon\'s socket (default\: \$QMK_SOCKET, the user\'s own, the system\'s)]:PATH:"
+  "--remote[a daemon on another host, by its \`qmkctl serve-remote\` (default\: \$QMK_REMOTE)]:HOST[:PORT]:"
+  "--credentials[with --remote\: certificates (default\: \$QMK_REMOTE_CREDENTIALS, \~\/.config\/qmk\/remote)]:DIR:"
+  "--tls-mode[with --remote\: the cryptography to insist on (default\: hybrid)]:tls_mode:(classical hybrid pqc-required)"
+  "--no-session-cache[open a session for this command alone\; its jobs end with it]"
+  ":FILE:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_ledger_add_defaults_added=0
 
 _shtab_qmkctl_ledger_checkpoint_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -1805,6 +1823,7 @@ _shtab_qmkctl_ledger() {
       (( CURRENT += 1 ))
       curcontext="${curcontext%:*:*}:_shtab_qmkctl_ledger-$line[1]:"
       case $line[1] in
+        add) _arguments -C -s $_shtab_qmkctl_ledger_add_options ;;
         checkpoint) _arguments -C -s $_shtab_qmkctl_ledger_checkpoint_options ;;
         prove) _arguments -C -s $_shtab_qmkctl_ledger_prove_options ;;
         tail) _arguments -C -s $_shtab_qmkctl_ledger_tail_options ;;

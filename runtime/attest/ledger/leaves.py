@@ -1,7 +1,8 @@
 """What is logged, and as which bytes: canonical JSON that says its kind and its log.
 
 manifest: the digest of an envelope, whose it is, and who signed it. decision: an entry of the
-daemon's audit chain by which a job was taken on, restored or moved. epochs: an entry by which it
+daemon's audit chain by which a job was taken on, restored or moved; or a record that another
+program asks to be logged. epochs: an entry by which it
 tells whose its epochs were and who lay where, which attests the chain up to there. key: a version
 of a key as the signer tells of it, and its state. Entries keep the number and hash that they have
 in the chain, so that the one holds the other.
@@ -15,8 +16,8 @@ from typing import Any
 import msgspec
 
 from runtime.attest import canonical
-from runtime.attest.errors import NotAuthentic
-from runtime.attest.ledger.log import Leaf
+from runtime.attest.errors import NotAuthentic, NotMet
+from runtime.attest.ledger.log import LEAF_BYTES_MAX, Leaf
 from runtime.signer.api import PublicKey, Signature
 from syscalls.audit import AuditBody
 
@@ -79,6 +80,16 @@ def of_statement(log: str, name: str, statement: Any) -> Leaf:
     data = canonical.encode({"kind": "key", "log": log, "statement": statement})
     about = f"{name} statement {sha256(canonical.encode(statement)).hexdigest()[:16]}"
     return Leaf(kind="key", about=about, data=data)
+
+
+def of_record(log: str, record: Any) -> Leaf:
+    """A decision that another program made, as of a scheduler across machines: any JSON, best one
+    that is signed. Its place among the leaves is by its content. Raises NotMet: it is too long."""
+    data = canonical.encode({"kind": "decision", "log": log, "record": record})
+    if len(data) > LEAF_BYTES_MAX:
+        raise NotMet(f"A leaf has at most {LEAF_BYTES_MAX} bytes, and this has {len(data)}.")
+    about = f"record {sha256(canonical.encode(record)).hexdigest()}"
+    return Leaf(kind="decision", about=about, data=data)
 
 
 def check_manifest(leaf: bytes, envelope: bytes, tenant: str, job_id: str, log: str) -> None:

@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("prove", "write a proof that a manifest or a leaf is in the ledger", _add_prove),
         ("verify", "verify a proof, or the whole ledger in a folder", _add_verify),
         ("tail", "the last leaves", _add_tail),
+        ("add", "log a record of a decision: any JSON, best one that is signed", _add_add),
         ("checkpoint", "print a signed checkpoint", _add_checkpoint),
         ("trusted-root", "print what `cosign --trusted-root` reads of the ledger", add_source),
     )
@@ -61,6 +62,11 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
 
 def _add_tail(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--last", type=common.integer(1, 1000), default=LAST, metavar="N")
+    add_source(parser)
+
+
+def _add_add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("record", type=Path, metavar="FILE")
     add_source(parser)
 
 
@@ -192,6 +198,20 @@ def _tail(options: argparse.Namespace) -> Exit:
     return Exit.OK
 
 
+def _add(options: argparse.Namespace) -> Exit:
+    from runtime.attest.client import ask, attest_socket
+
+    if options.dir is not None:
+        raise Trouble(Exit.USAGE, "Only a follower logs: leave out --dir.")
+    try:
+        record = msgspec.json.decode(options.record.read_bytes())
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Trouble(Exit.USAGE, f"{options.record} is not JSON: {error}.") from error
+    told = ask(attest_socket(options.attest), "add", record=record)
+    print_json(told) if options.json else print(f"It is leaf {told['leaf']}.")
+    return Exit.OK
+
+
 def _checkpoint(options: argparse.Namespace) -> Exit:
     with source_of(options) as source:
         text = source.checkpoint(options.size)
@@ -212,6 +232,7 @@ _ACTIONS = {
     "prove": _prove,
     "verify": _verify,
     "tail": _tail,
+    "add": _add,
     "checkpoint": _checkpoint,
     "trusted-root": _trusted_root,
 }
