@@ -21,6 +21,8 @@ from pathlib import Path
 
 import msgspec
 import trio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from runtime.client.stream import Facts
 from runtime.remote import certificates
@@ -58,10 +60,11 @@ _NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Client(msgspec.Struct):
-    """One that is connected and admitted."""
+    """One that is connected and admitted. authority: who vouches for it, as `_mark` has it."""
 
     facts: Facts
     serial: int
+    authority: bytes
     scope: trio.CancelScope
     why: str = ""  # it is to end
 
@@ -181,7 +184,7 @@ class Server:
             facts.peer_serial, facts.peer_expires,
         )  # fmt: skip
         peer = tls.peer_certificate()
-        client = Client(facts, peer.serial_number, trio.CancelScope())
+        client = Client(facts, peer.serial_number, _mark(tls.authority()), trio.CancelScope())
         client.scope.deadline = trio.current_time() + max(0.0, left_s(peer))
         await self._serve_client(stream, client, host)
 
@@ -269,9 +272,13 @@ class Server:
         self._context = context
         self.metrics.reloads.labels("done").inc()
         _log.info("credentials read: %s", _described(context))
+        trusted = {_mark(each) for each in context.credentials.trust}
         for client in list(self.clients.values()):
             if client.serial in context.credentials.revoked:
                 client.why = "its certificate is revoked"
+            elif client.authority not in trusted:
+                client.why = "its authority is not trusted any more"
+            if client.why:
                 client.scope.cancel()
         return True
 
@@ -315,6 +322,10 @@ class Server:
     def summary(self) -> str:
         """What it serves with, for a person."""
         return f"mode {self.settings.crypto_mode.value}, {_described(self._context)}"
+
+
+def _mark(certificate: x509.Certificate) -> bytes:
+    return certificate.fingerprint(hashes.SHA256())
 
 
 def _described(context: Context) -> str:

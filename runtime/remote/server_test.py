@@ -281,6 +281,26 @@ def test_a_revoked_certificate_is_refused_and_cut_off(
     assert service.counted("refused_total", reason="revoked") >= 1
 
 
+def test_an_authority_that_is_trusted_no_more_loses_its_connections(
+    serving: Serving, hosts: Hosts, kernel: FakeKernel
+) -> None:
+    service = serving(kernel.path)
+    alice, bob = hosts.make("alice", kinds=("ES256",)), hosts.make("bob")
+    folder = Path(service.server.settings.credentials)
+    with Client(service.remote(alice)) as one, Client(service.remote(bob)) as other:
+        assert one.session_id
+        assert other.session_id
+        for path in folder.glob("trust-es256*"):
+            path.unlink()
+        assert service.do(service.server.look)
+        while one.listen(1.0):
+            pass
+        assert other.job(DONE.job_id).wait().counts == DONE.counts
+        facts = other.remote_facts()
+        assert facts is not None
+        assert facts.own_certificate == "ML-DSA-65", "over the connection that it had"
+
+
 def test_a_connection_ends_with_its_certificate(
     serving: Serving, hosts: Hosts, kernel: FakeKernel
 ) -> None:

@@ -183,6 +183,12 @@ class Tls:
         assert found is not None, "either side shows one"
         return found.to_cryptography()
 
+    def authority(self) -> x509.Certificate:
+        """Whom we trust, and who vouches for the other end's certificate in the end."""
+        chain = self._connection.get_verified_chain()
+        assert chain, "what is believed leads up to somebody"
+        return chain[-1].to_cryptography()
+
     def facts(self) -> Facts:
         """What was agreed, once the handshake is done."""
         peer = self.peer_certificate()
