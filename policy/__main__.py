@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     service = Service(engine)
     servers: list[SocketServer | WebServer] = []
     try:
-        servers.append(SocketServer(options.socket, service))
+        servers.append(SocketServer(options.socket, service, everybody=options.everybody))
         if options.http is not None:
             servers.append(WebServer(options.http, service))
     except OSError as error:
@@ -57,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m policy", description=__doc__)
     parser.add_argument("--socket", type=Path, required=True, help="made here")
+    parser.add_argument(
+        "--everybody", action="store_true", help="let every user of the host ask, not one's group"
+    )
     parser.add_argument(
         "--http", metavar="HOST:PORT", type=_address, help="also SPEC-001's /predict"
     )

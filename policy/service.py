@@ -168,14 +168,14 @@ class _Bounded(socketserver.ThreadingMixIn):
 
 
 class SocketServer(_Bounded, socketserver.UnixStreamServer):
-    """JSON-RPC on a Unix socket, for its user and group."""
+    """JSON-RPC on a Unix socket, for its user and group, or for everybody."""
 
-    def __init__(self, path: Path, service: Service) -> None:
+    def __init__(self, path: Path, service: Service, *, everybody: bool = False) -> None:
         """Raises OSError, also where another engine listens there."""
         self.service = service
         self.path = path
         _clear(path)
-        before = os.umask(0o117)
+        before = os.umask(0o111 if everybody else 0o117)
         try:
             super().__init__(str(path), _Lines)
         finally:

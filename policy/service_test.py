@@ -52,6 +52,15 @@ def test_a_client_gets_what_the_engine_says(path: Path) -> None:
         client.recommend([question(error_2q=2.0)])
 
 
+def test_a_socket_is_open_to_those_it_is_meant_for(tmp_path: Path) -> None:
+    for everybody, mode in ((False, 0o660), (True, 0o666)):
+        place = tmp_path / f"{mode:o}.sock"
+        server = SocketServer(place, Service(Engine()), everybody=everybody)
+        assert place.stat().st_mode & 0o777 == mode
+        server.server_close()
+        assert not place.exists()
+
+
 def test_lines_that_are_no_requests_are_answered_with_the_reason() -> None:
     service = Service(Engine())
 

@@ -33,6 +33,7 @@ PROGRAMS = {
     "qmkctl": "runtime.ctl.__main__",
     "qmk-signer": "runtime.signer.__main__",
     "qmk-attest": "runtime.attest.__main__",
+    "qmk-policy": "policy.__main__",
 }
 EXTRAS = ("remote", "signer")
 # The wheel that brings liboqs has it six times, and Python that nobody here imports.

@@ -113,7 +113,8 @@ def test_units_name_only_programs_units_and_pages_that_exist(path: Path) -> None
     }  # fmt: skip
     for name, value in lines(path):
         if name.startswith("Exec") and name not in ("ExecPaths",):
-            programs = {PROGRAMS + each for each in ("qmkd", "qmkctl", "qmk-signer", "qmk-attest")}
+            names = ("qmkd", "qmkctl", "qmk-signer", "qmk-attest", "qmk-policy")
+            programs = {PROGRAMS + each for each in names}
             assert value.split()[0] in programs, value
         elif name in ("Requires", "After", "Wants", "PartOf", "WantedBy", "Also", "Slice"):
             assert {*value.split()} <= known, f"{name}={value}"
