@@ -324,7 +324,7 @@ def signer() -> Iterator[Path]:
 
 
 def tenant_of(remote: Remote) -> str:
-    with Client(remote, timeout=0.5) as client:
+    with Client(remote, timeout=3.0) as client:
         return str(client.session.tenant_id)
 
 

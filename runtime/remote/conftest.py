@@ -130,7 +130,7 @@ def serving(hosts: Hosts) -> Iterator[Callable[..., Service]]:
                 daemon=str(daemon or short / "nobody"),
                 crypto_mode=mode,
                 client=[Admitted(name="alice"), Admitted(name="bob")],
-                limits=Limits(handshake_s=5.0),
+                limits=Limits(handshake_s=20.0),
             )
             service = Service(replace(settings, **more), renew)
             stack.callback(service.stop)
