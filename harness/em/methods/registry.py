@@ -9,6 +9,7 @@ from harness.em.methods.cdr import CliffordRegression
 from harness.em.methods.direct import ReadoutMitigation, Unmitigated
 from harness.em.methods.distance import DistanceScaled
 from harness.em.methods.gap import GapRescaling
+from harness.em.methods.learned import learned
 from harness.em.methods.pec import ErrorCancellation
 from harness.em.methods.plan import Method, Unplannable
 from harness.em.methods.zne import ZeroNoise
@@ -22,6 +23,7 @@ ABOUT: Final[dict[str, str]] = {
     "gap": "rescaling by decoders' gaps",
     "pec": "probabilistic error cancellation (samples, readout)",
     "cdr": "Clifford-data regression (circuits, kept, intercept)",
+    "ml-qem": "extrapolation, and a trained forest for what it leaves (model: a file)",
 }
 
 
@@ -94,6 +96,12 @@ def _pec(given: dict[str, str]) -> Method:
     )
 
 
+def _learned(given: dict[str, str]) -> Method:
+    if "model" not in given:
+        raise ValueError("name a model's file: ml-qem:model=FILE")
+    return learned(given.pop("model"))
+
+
 _MAKERS: Final[dict[str, Callable[[dict[str, str]], Method]]] = {
     "none": lambda given: Unmitigated(),
     "readout": lambda given: ReadoutMitigation(),
@@ -103,6 +111,7 @@ _MAKERS: Final[dict[str, Callable[[dict[str, str]], Method]]] = {
     "gap": lambda given: GapRescaling(),
     "pec": _pec,
     "cdr": _cdr,
+    "ml-qem": _learned,
 }
 
 assert set(_MAKERS) == set(ABOUT)

@@ -1,0 +1,1 @@
+"""Learning what extrapolation leaves: features, forests as plain arrays, training, splits."""
