@@ -30,7 +30,7 @@ from runtime.jit.placing.web import Web
 
 ROOT: Final = Path(__file__).parents[2]
 EXAMPLES: Final = ("grover.qasm", "phase_estimation.qasm", "qaoa_ring.qasm", "shor15.qasm")
-SIZES: Final = (8, 12)
+SIZES: Final = (8,)
 SIZES_QUICK: Final = (6,)
 OPERATIONS_MAX: Final = 1_000
 PROFILE: Final = "logical:ideal"
