@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
+from harness.bench import mitigation_learned as learned
 from harness.bench import mitigation_logical as logical
 from harness.bench.mitigation_peer import (
     HOW,
@@ -48,6 +49,7 @@ def run(quick: bool) -> list[Row]:
         rows += _beside(peer, quick)
     rows += _gaps(GAP_SHOTS_QUICK if quick else GAP_SHOTS)
     rows += _distances(4 if quick else 12)
+    rows += learned.rows(quick)
     return rows
 
 
