@@ -1,4 +1,4 @@
-"""A PostgreSQL server of one's own, for the length of a test: its programs, a folder, no network."""
+"""A PostgreSQL server of one's own for the length of a test: its programs, a folder, no network."""
 
 from __future__ import annotations
 
