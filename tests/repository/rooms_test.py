@@ -88,8 +88,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "harness.bench": {
         "msgspec", "numpy", "scipy", "stim", "trio", "jsonrpcserver", "syscalls", "qvm", "qmkd",
         "runtime", "harness", "rich", "qdk", "qiskit", "qiskit_aer", "qulacs", "pymatching",
-        "sinter", "sklearn", "policy", "mqt", "pygridsynth", "cirq", "mitiq", "mtkahypar",
-        "networkx", "pymerkle", "cryptography",
+        "sinter", "sklearn", "policy", "mqt", "pygridsynth", "cirq", "mitiq", "qirrunner",
+        "mtkahypar", "networkx", "pymerkle", "cryptography",
     },
 }  # fmt: skip
 
