@@ -107,6 +107,9 @@ def test_mistakes_are_answered_with_a_sentence(schedule: Schedule, tmp_path: Pat
         "not signed"
         in schedule("decide", "job.json", "--now", NOW, "--signer", "nobody.sock")["remark"]
     )
+    assert schedule("sign", "--signer", "nobody.sock", status=Exit.UNREACHABLE)["remark"]
+    unheard = schedule("verify", "--signer", "nobody.sock", status=Exit.OK)
+    assert unheard["signed"] == 0
     reserve = ("reserve", "good", "--tenant", "b", "--from", NOW, "--to", "2026-04-18T13:00:00Z")
     assert schedule(*reserve)["tenant"] == "b"
     assert "b has good" in schedule(*reserve, **refused)

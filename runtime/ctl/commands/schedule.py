@@ -33,6 +33,7 @@ from runtime.scheduler.jobs import Backend, Job, Reservation, Scoring, State
 from runtime.scheduler.records import decode, replay
 from runtime.scheduler.scoring import SCORERS
 from runtime.signer.api import Sign
+from runtime.signer.errors import SignerError
 from runtime.storage.database import Database, StorageError
 
 HELP = "choose backends and error mitigation for jobs, and say why"
@@ -136,6 +137,8 @@ def execute(options: argparse.Namespace) -> Exit:
         raise Trouble(Exit.DAMAGED, str(error)) from error
     except (SchedulerError, StorageError) as error:
         raise Trouble(Exit.USAGE, str(error)) from error
+    except SignerError as error:
+        raise Trouble(Exit.UNREACHABLE, str(error)) from error
 
 
 @contextmanager
@@ -379,7 +382,6 @@ def _signed(book: Book, options: argparse.Namespace) -> str:
     if signer is None:
         return ""
     from runtime.attest.errors import AttestError
-    from runtime.signer.errors import SignerError
 
     try:
         book.sign_all(signer)
