@@ -188,8 +188,10 @@ class Keeper:
                     return
                 raise NotThere(f"No completed job {job_id} is known, or its time was before.")
             asked = "{}" if mitigation is None else msgspec.json.encode(mitigation).decode()
+            # One that was signed since whoever asks last looked is never to be signed again.
             db.execute(
-                "UPDATE queue SET state = 'waiting', error = '', asked = ? WHERE job_id = ?",
+                "UPDATE queue SET state = 'waiting', error = '', asked = ?"
+                " WHERE job_id = ? AND state != 'signed'",
                 (asked, job_id),
             )
 

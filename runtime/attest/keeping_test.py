@@ -246,7 +246,8 @@ def test_a_manifest_is_signed_on_request_where_the_policy_says_so(
         "1",
         ["em_method", "em_version"],
     )
-    keeper.request(job)  # it is there already
+    keeper.request(job)  # it is there already, and not signed a second time
+    assert (keeper.waiting(), keeper.sign_next()) == ([], None)
     keeper.database.close()
     never = keeper_of(tmp_path / "never", own, objects, when="never")
     never.take(chain.entries)
