@@ -16,12 +16,12 @@ from typing import Any
 import msgspec
 from rich.table import Table
 
-from qvm.machine import Hardware, described
 from runtime.client import Client
 from runtime.client.programs import from_text
 from runtime.ctl import options as common
 from runtime.ctl.circuits import reading, reading_of, registers_shown
 from runtime.ctl.exits import Exit, Trouble
+from runtime.ctl.machine_file import machine_of
 from runtime.ctl.output import console, pairs, print_json
 from runtime.ctl.pareto import draw_choice, front
 from runtime.jit.emit import IDEAL
@@ -151,17 +151,8 @@ def aims_of(options: argparse.Namespace) -> Aims:
 
 def planner_of(options: argparse.Namespace, client: Client) -> Planner:
     cache = None if options.no_plan_cache else Cache()
-    return Planner(client, hardware=_hardware(options.machine), cache=cache)
-
-
-def _hardware(file: Path | None) -> Hardware | None:
-    if file is None:
-        return None
-    found = described(file.read_bytes())
-    if isinstance(found, Hardware):
-        return found
-    findings = [": ".join(filter(None, finding)) for finding in found]
-    raise Trouble(Exit.USAGE, "\n".join([f"{file}:", *findings]))
+    hardware = None if options.machine is None else machine_of(options.machine)
+    return Planner(client, hardware=hardware, cache=cache)
 
 
 def source_of(options: argparse.Namespace) -> Any:
