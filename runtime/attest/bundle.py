@@ -16,7 +16,14 @@ from runtime.attest import canonical, dsse
 from runtime.attest.errors import NotAuthentic, NotMet
 from runtime.attest.keys import CLASSICAL, Trust, TrustedKey, verify
 from runtime.attest.ledger import rekor
-from runtime.attest.manifest import RunManifest, unverified
+from runtime.attest.manifest import (
+    BUNDLE_KEY,
+    CLASSICAL_KEY,
+    POST_QUANTUM_KEY,
+    RunManifest,
+    check_purpose,
+    unverified,
+)
 from runtime.attest.modes import require
 from runtime.signer.api import Sign
 from syscalls.job import CryptoMode
@@ -112,6 +119,7 @@ def verify_manifest(bundle: Bundle, trust: Trust, *, mode: CryptoMode = "classic
     if len(envelope.signatures) != 1:
         raise NotAuthentic("A bundle has exactly one signature.")
     key = _key(bundle, trust)
+    check_purpose(key, (BUNDLE_KEY, CLASSICAL_KEY, POST_QUANTUM_KEY))
     if envelope.signatures[0].keyid:
         raise NotAuthentic("Its key is named beside the hint.")
     algorithms = dsse.opened(_keyed(envelope, key.id), trust)

@@ -198,6 +198,24 @@ def test_without_its_post_quantum_signature_only_hybrid_is_read_and_only_by_who_
             manifest.verify(halved, trust, mode="classical")
 
 
+def test_keys_that_are_trusted_for_other_things_sign_no_manifest(
+    signer: TestSigner, trust: Trust
+) -> None:
+    told = manifest_of(signer)
+    payload = manifest.statement_of(told)
+    for keys in (["log", "manifest-pqc"], ["log"], ["bundle", "manifest-pqc"]):
+        made, _ = dsse.sign(payload, signer, keys)
+        with pytest.raises(NotAuthentic):
+            manifest.verify(made, trust, mode="hybrid" if len(keys) > 1 else "classical")
+    other, _ = bundle.dsse_bundle(payload, signer, "log-p256")
+    with pytest.raises(NotAuthentic, match="other things"):
+        bundle.verify_manifest(other, trust)
+    nobody = manifest.statement_of(msgspec.structs.replace(told, signed_by=told.signed_by[:1]))
+    made, _ = dsse.sign(nobody, signer, ["manifest-pqc"])
+    with pytest.raises(NotAuthentic, match="names others"):
+        manifest.verify(made, trust, mode="classical")
+
+
 @pytest.mark.parametrize("key", ["bundle", "manifest-classical", "manifest-pqc"])
 def test_a_bundle_is_read_back_and_any_changed_byte_of_it_refused(
     key: str, signer: TestSigner, trust: Trust

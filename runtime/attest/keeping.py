@@ -23,7 +23,13 @@ from runtime.attest.errors import Forked, NotMet, NotThere, Unavailable
 from runtime.attest.keys import Trust, TrustedKey
 from runtime.attest.ledger import leaves, rekor
 from runtime.attest.ledger.log import LOG_KEYS, Leaf, Log
-from runtime.attest.manifest import CLASSICAL_KEY, POST_QUANTUM_KEY, Mitigation, RunManifest
+from runtime.attest.manifest import (
+    BUNDLE_KEY,
+    CLASSICAL_KEY,
+    POST_QUANTUM_KEY,
+    Mitigation,
+    RunManifest,
+)
 from runtime.attest.modes import DEFAULT, strongest
 from runtime.attest.remembering import Remembering
 from runtime.attest.store.objects import Objects
@@ -35,7 +41,6 @@ from syscalls.audit import AuditBody, Entry, hash_of
 from syscalls.job import CryptoMode, JobStatus
 
 When = Literal["always", "request", "never"]
-BUNDLE_KEY = "bundle"
 KEYS = (CLASSICAL_KEY, POST_QUANTUM_KEY, BUNDLE_KEY, *LOG_KEYS, rekor.KEY)
 ACCEPTED = frozenset({"job accepted", "job restored"})
 STOCK = ".p256.sigstore.json"

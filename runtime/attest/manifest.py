@@ -15,7 +15,7 @@ import msgspec
 
 from runtime.attest import canonical, dsse
 from runtime.attest.errors import NotAuthentic, NotMet, Unavailable
-from runtime.attest.keys import Trust
+from runtime.attest.keys import Trust, TrustedKey
 from runtime.attest.modes import keys_for, require
 from runtime.attest.statement import Statement, Subject, read
 from runtime.signer.api import Sign, Signature
@@ -25,6 +25,7 @@ from syscalls.job import CryptoMode, JobStatus
 PREDICATE = "urn:qmkd:run-manifest:v1"
 CLASSICAL_KEY = "manifest-classical"
 POST_QUANTUM_KEY = "manifest-pqc"
+BUNDLE_KEY = "bundle"
 PQC_SUITE = "ML-DSA-65"
 SHA256 = "sha256:"
 
@@ -229,10 +230,23 @@ def verify(
     said = {each.algorithm for each in found.signed_by}
     if len(envelope.signatures) > 1 and algorithms != said:
         raise NotAuthentic("It is not signed in the algorithms that it names.")
+    named = {(each.key, each.version) for each in found.signed_by}
+    for one in envelope.signatures:
+        key = trust.by_id(one.keyid)
+        check_purpose(key, (CLASSICAL_KEY, POST_QUANTUM_KEY))
+        if (key.name, key.version) not in named:
+            raise NotAuthentic(f"Key {key.name}/{key.version} signed it, and it names others.")
     for name, wanted, told in (("tenant", tenant, found.tenant), ("job", job_id, found.job_id)):
         if wanted is not None and wanted != told:
             raise NotMet(f"It is of {name} {told}, and {wanted} is asked for.")
     return found
+
+
+def check_purpose(key: TrustedKey, names: Sequence[str]) -> None:
+    """Raises NotAuthentic unless the key has one of these names: a trusted key of the log, say, is
+    not one of manifests, and others may be allowed to sign with it."""
+    if key.name not in names:
+        raise NotAuthentic(f"Key {key.name} signs other things than this.")
 
 
 def unverified(envelope: dsse.Envelope) -> RunManifest:
