@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from policy import rules
 from policy.api import METHODS, Advice, Alternative, Asked, Driver, check
 from policy.features import NAMES, rows
+from policy.forests import joined
 from policy.models import BadModel, Model, load
 from runtime.signer.api import Sign
 
@@ -42,6 +43,7 @@ class Engine:
     def __init__(self, model: Model | None = None, trouble: str = "") -> None:
         self.model = model
         self.trouble = trouble
+        self._both = None if model is None else joined(model.regressor, model.ranker)
 
     @property
     def source(self) -> str:
@@ -55,8 +57,10 @@ class Engine:
         if self.model is None or not asked:
             return [self._remarked(each) for each in safe]
         columns = rows(asked)
-        predicted = self.model.regressor.predict(columns)
-        votes = self.model.ranker.predict(columns)
+        assert self._both is not None
+        predicted, votes = np.split(
+            self._both.predict(columns), [2 * len(self.model.methods)], axis=1
+        )
         far = map(float, distance(self.model, columns))
         return [
             self._advise(*each) for each in zip(asked, safe, predicted, votes, far, strict=True)

@@ -31,6 +31,8 @@ class Forest(NamedTuple):
         """The leaf of every tree for every row: shape (rows, trees)."""
         # scikit-learn casts to single precision before it compares.
         taken = rows.astype(np.float32).astype(np.float64)
+        if len(rows) == 1:
+            return self._leaves_of_one(taken[0])[None]
         nodes = np.broadcast_to(self.roots, (len(rows), len(self.roots))).copy()
         lines = np.arange(len(rows))[:, None]
         for _ in range(self.depth):
@@ -40,6 +42,14 @@ class Forest(NamedTuple):
             nodes = np.where(below, self.left[nodes], self.right[nodes])
         return nodes
 
+    def _leaves_of_one(self, row: Real) -> NDArray[np.int32]:
+        """The same for one row, where calls cost more than arithmetic."""
+        nodes = self.roots
+        for _ in range(self.depth):
+            below = row.take(self.feature.take(nodes)) <= self.threshold.take(nodes)
+            nodes = np.where(below, self.left.take(nodes), self.right.take(nodes))
+        return nodes
+
     def trees(self, rows: Real) -> Real:
         """What every tree says: shape (rows, trees, outputs)."""
         return np.asarray(self.value[self.leaves(rows)])
@@ -47,6 +57,24 @@ class Forest(NamedTuple):
     def predict(self, rows: Real) -> Real:
         """The mean over trees: shape (rows, outputs)."""
         return np.asarray(self.trees(rows).mean(axis=1))
+
+
+def joined(one: Forest, other: Forest) -> Forest:
+    """Both as one forest whose outputs stand behind one another, to be walked at once."""
+    start, trees = len(one.feature), len(one.roots) + len(other.roots)
+    value = np.zeros((start + len(other.feature), one.value.shape[1] + other.value.shape[1]))
+    # Their mean over all trees is then the mean over their own.
+    value[:start, : one.value.shape[1]] = one.value * (trees / len(one.roots))
+    value[start:, one.value.shape[1] :] = other.value * (trees / len(other.roots))
+    return Forest(
+        feature=np.concatenate([one.feature, other.feature]),
+        threshold=np.concatenate([one.threshold, other.threshold]),
+        left=np.concatenate([one.left, other.left + np.int32(start)]),
+        right=np.concatenate([one.right, other.right + np.int32(start)]),
+        value=value,
+        roots=np.concatenate([one.roots, other.roots + np.int32(start)]),
+        depth=max(one.depth, other.depth),
+    )
 
 
 def check(forest: Forest, features: int) -> None:

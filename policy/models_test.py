@@ -13,7 +13,7 @@ from policy.api import BadFeatures
 from policy.conftest import METHODS, made_up, question
 from policy.engine import Engine, engine_of
 from policy.features import NAMES, rows
-from policy.forests import check
+from policy.forests import check, joined
 from policy.models import MAGIC, BadModel, Model, decode, encode, load, save
 from policy.signing import sign_model
 from runtime.attest.conftest import TestSigner
@@ -31,6 +31,8 @@ def test_arrays_predict_what_the_library_predicts() -> None:
     asked = rng.normal(size=(500, len(NAMES)))
     assert np.allclose(forest.predict(asked), trained.predict(asked), rtol=1e-12, atol=1e-12)
     assert np.array_equal(forest.predict(asked)[:1], forest.predict(asked[:1]))
+    both = joined(forest, forest).predict(asked)
+    assert np.allclose(both, np.hstack([forest.predict(asked)] * 2), rtol=1e-12, atol=1e-12)
 
 
 def test_no_group_is_in_training_and_test_and_each_is_tested_once() -> None:
