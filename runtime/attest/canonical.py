@@ -16,6 +16,8 @@ from runtime.attest.errors import NotAuthentic
 
 T = TypeVar("T")
 
+NUMBER_DIGITS_MAX = 20  # of 64 bits
+
 
 def encode(value: Any) -> bytes:
     """A record's bytes."""
@@ -42,6 +44,14 @@ def from_base64(text: str, what: str) -> bytes:
     if to_base64(data) != text:
         raise NotAuthentic(f"{what} is not canonical base64.")
     return data
+
+
+def number(text: str, what: str) -> int:
+    """A number of at most NUMBER_DIGITS_MAX decimal digits, written in the one right way."""
+    digits = text.isascii() and text.isdigit() and len(text) <= NUMBER_DIGITS_MAX
+    if not digits or str(int(text)) != text:
+        raise NotAuthentic(f"{what} is no number.")
+    return int(text)
 
 
 def to_base64(data: bytes) -> str:

@@ -20,6 +20,7 @@ from runtime.attest.ledger.tree import inclusion_proof, leaf_hash, root_of, veri
 from runtime.attest.ledger.tree_test import reader
 
 ORIGIN = "qmkd.test/ledger"
+LONG = "\u00e9" * 200  # of two bytes each
 
 
 def leaf(number: int) -> Leaf:
@@ -110,6 +111,36 @@ def test_a_bit_flipped_at_any_position_of_a_checkpoint_is_refused(
     for said in (whole + b"\n", whole[:-1], b"\n" + whole, b""):
         with pytest.raises(NotAuthentic):
             notes.verify_note(said.decode(), verifiers)
+
+
+def test_numbers_and_names_that_are_too_long_are_refused_with_a_sentence(
+    seven: list[str], verifiers: list[notes.Verifier]
+) -> None:
+    head, _, lines = proofs.parse(seven[0]).checkpoint.partition("\n\n")
+    origin, _, root = head.split("\n")
+    for text in (f"{origin}\n{'9' * 5000}\n{root}", f"{LONG}\n7\n{root}"):
+        with pytest.raises(NotAuthentic):
+            notes.verify_note(f"{text}\n\n{lines}", verifiers[1:])
+    with pytest.raises(NotAuthentic):
+        proofs.parse(seven[0].replace("index 0", f"index {'9' * 5000}"))
+
+
+def test_a_witness_counts_once_and_the_log_is_no_witness_of_itself(
+    log: Log, signer: TestSigner, verifiers: list[notes.Verifier]
+) -> None:
+    log.append([leaf(1)])
+    text = log.sign_head(signer, 1)
+    own = notes.from_vkey(verifiers[0].vkey)
+    with pytest.raises(NotAuthentic, match="1 witnesses"):
+        notes.verify_note(text, verifiers, [own], quorum=1)
+    key = signer.trust().named("manifest-classical")[0]
+    other = notes.Verifier(name="w.example", kind=notes.ED25519, key=key)
+    body = notes.parse(text).checkpoint.body.encode()
+    signature = signer.sign(key.name, body).signature
+    text += str(notes.NoteLine(name=other.name, key_id=other.key_id, signature=signature))
+    notes.verify_note(text, verifiers, [other], quorum=1)
+    with pytest.raises(NotAuthentic, match="2 witnesses"):
+        notes.verify_note(text, verifiers, [other, other], quorum=2)
 
 
 @settings(max_examples=150, deadline=None)

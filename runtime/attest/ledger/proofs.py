@@ -70,12 +70,13 @@ def parse(text: str) -> Proof:
         leaf = canonical.from_base64(lines.pop(0)[len("extra ") :], "The leaf")
     told = lines.pop(0) if lines else ""
     digits = told.removeprefix("index ")
-    if digits == told or not digits.isascii() or not digits.isdigit():
+    if digits == told:
         raise NotAuthentic("The proof does not say of which leaf it is.")
     path = [canonical.from_base64(line, "A hash of the proof") for line in lines]
     if any(len(each) != HASH_BYTES for each in path):
         raise NotAuthentic("A hash of the proof has not 32 bytes.")
-    found = Proof(number=int(digits), path=path, checkpoint=checkpoint, leaf=leaf)
+    number = canonical.number(digits, "The number of the leaf")
+    found = Proof(number=number, path=path, checkpoint=checkpoint, leaf=leaf)
     if found.text != text:
         raise NotAuthentic("The proof is not written in the one right way.")
     return found

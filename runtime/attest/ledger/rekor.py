@@ -129,12 +129,14 @@ def verify_entry(entry: TlogEntry, body: bytes, trust: Trust) -> int:
     if key.name != KEY:
         raise NotAuthentic(f"Key {key.name} signs no such entries.")
     proof = entry.inclusion_proof
-    number, size = _number(entry.log_index), _number(proof.tree_size)
+    number = canonical.number(entry.log_index, "The index")
+    size = canonical.number(proof.tree_size, "The size")
     if proof.log_index != entry.log_index or entry.kind_version != KindVersion():
         raise NotAuthentic("The entry contradicts itself.")
     if entry.canonicalized_body != body:
         raise NotAuthentic("The entry is of another signature.")
-    promised = _promised(body, _number(entry.integrated_time), key, number)
+    at_s = canonical.number(entry.integrated_time, "The time")
+    promised = _promised(body, at_s, key, number)
     verify(key, promised, entry.inclusion_promise.signed_entry_timestamp)
     note = notes.parse(proof.checkpoint.envelope)
     told = (note.checkpoint.origin, note.checkpoint.size, note.checkpoint.root)
@@ -193,12 +195,6 @@ def _promised(body: bytes, at_s: int, key: TrustedKey, number: int) -> bytes:
             "logIndex": number,
         }
     )
-
-
-def _number(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or str(int(text)) != text:
-        raise NotAuthentic(f"{text!r} is no number.")
-    return int(text)
 
 
 def _hash(data: bytes) -> dict[str, str]:
