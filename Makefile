@@ -69,7 +69,7 @@ check: env
 	$(RUN) -m qvm.schema --check
 	$(RUN) systemd/derive.py --check
 	$(RUN) monitoring/dashboard.py --check
-	$(RUN) -m pytest -q tests/repository
+	$(RUN) -m pytest -q -n 2 tests/repository
 
 # For packaging, DESTDIR names a folder to install below. As root otherwise, after `make env`.
 install remove:
