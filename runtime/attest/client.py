@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from pathlib import Path
@@ -33,7 +34,9 @@ def ask(path: Path, method: str, **params: Any) -> Any:
         with socket.socket(socket.AF_UNIX) as link:
             link.settimeout(TIMEOUT_S)
             link.connect(os.fspath(path))
-            link.sendall(msgspec.json.encode(request) + b"\n")
+            with contextlib.suppress(BrokenPipeError):
+                # A follower that is too busy says so and closes, before it has read anything.
+                link.sendall(msgspec.json.encode(request) + b"\n")
             while not answer.endswith(b"\n") and (chunk := link.recv(CHUNK_BYTES)):
                 answer += chunk
                 if len(answer) > ANSWER_BYTES_MAX:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -21,7 +23,7 @@ from runtime.attest.client import ask, require_mode
 from runtime.attest.errors import NotThere, Unavailable
 from runtime.attest.keeping import Policy
 from runtime.attest.keys import Trust
-from runtime.attest.rpc import Calls, Params, answer_to
+from runtime.attest.rpc import CALLERS_PER_USER_MAX, Calls, Params, Server, answer_to
 from runtime.client import Client
 from runtime.ctl.__main__ import main
 from runtime.ctl.exits import Exit
@@ -230,6 +232,34 @@ def _asked(
 ) -> dict[str, Any]:
     line = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
     return answer_to(calls, msgspec.json.encode(line), trusted)
+
+
+def _answers(path: Path) -> bool:
+    try:
+        return bool(ask(path, "trust")["keys"] == [])
+    except Unavailable:
+        return False
+
+
+def test_a_user_has_so_many_connections_and_no_more(folder: Path) -> None:
+    server = Server(folder / "s", _Follower())  # type: ignore[arg-type]
+    listening = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    listening.start()
+    try:
+        idle = [socket.socket(socket.AF_UNIX) for _ in range(CALLERS_PER_USER_MAX)]
+        for each in idle:
+            each.connect(str(folder / "s"))
+        with pytest.raises(Unavailable, match="Too many connections"):
+            ask(folder / "s", "trust")
+        for each in idle:
+            each.close()
+        until = time.monotonic() + WAIT_S_MAX
+        while not _answers(folder / "s"):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+    finally:
+        server.close()
+        listening.join()
 
 
 def test_whatever_comes_over_the_socket_is_answered() -> None:

@@ -14,6 +14,7 @@ import socketserver
 import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -29,7 +30,8 @@ from syscalls.job import CryptoMode
 
 LINE_BYTES_MAX = 64 * 1024
 IDLE_S = 60.0
-CALLERS_MAX = 64
+CALLERS_MAX = 64  # of those who may not see everything, all together
+CALLERS_PER_USER_MAX = 16
 SIGN_WAIT_S = 20.0
 LOOK_S = 0.05
 FAILED, MALFORMED, UNKNOWN = -32000, -32600, -32601
@@ -191,10 +193,8 @@ class _Handler(socketserver.StreamRequestHandler):
     server: Server
 
     def handle(self) -> None:
-        peer = self.request.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size)
-        _, uid, _ = PEER.unpack(peer)
-        trusted = uid in (0, os.getuid())
-        with self.server.callers, contextlib.suppress(OSError):
+        trusted = _is_trusted(_uid_of(self.request))
+        with contextlib.suppress(OSError):
             while line := self.rfile.readline(LINE_BYTES_MAX + 1):
                 answer = answer_to(self.server.calls, line, trusted)
                 self.wfile.write(msgspec.json.encode(answer) + b"\n")
@@ -210,7 +210,8 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
     def __init__(self, path: Path, follower: Follower) -> None:
         self.calls = Calls(follower)
-        self.callers = threading.Semaphore(CALLERS_MAX)
+        self._callers: Counter[int] = Counter()
+        self._turn = threading.Lock()
         _clear(path)
         before = os.umask(0o111)
         try:
@@ -219,10 +220,42 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             os.umask(before)
         self._path = path
 
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Whether this caller may have one more connection; if not, he is told. Counts it."""
+        uid = _uid_of(request)
+        with self._turn:
+            others = sum(n for each, n in self._callers.items() if not _is_trusted(each))
+            crowded = others >= CALLERS_MAX and not _is_trusted(uid)
+            if not crowded and self._callers[uid] < CALLERS_PER_USER_MAX:
+                self._callers[uid] += 1
+                return True
+        told = _refusal(None, FAILED, Unavailable.__name__, "Too many connections are open.")
+        with contextlib.suppress(OSError):
+            request.sendall(msgspec.json.encode(told) + b"\n")
+        return False
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        uid = _uid_of(request)
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            with self._turn:
+                self._callers[uid] -= 1
+
     def close(self) -> None:
         self.shutdown()
         self.server_close()
         self._path.unlink(missing_ok=True)
+
+
+def _uid_of(connection: socket.socket) -> int:
+    """Who is at its other end, as the host's kernel says."""
+    peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size)
+    return int(PEER.unpack(peer)[1])
+
+
+def _is_trusted(uid: int) -> bool:
+    return uid in (0, os.getuid())
 
 
 def answer_to(calls: Calls, line: bytes, trusted: bool) -> dict[str, Any]:
