@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,8 @@ from runtime.attest.conftest import TestSigner
 from runtime.attest.errors import AttestError, NotAuthentic, NotMet
 from runtime.attest.keys import Trust
 from runtime.attest.modes import MODES
+from runtime.ctl.__main__ import main
+from runtime.ctl.exits import Exit
 from syscalls.audit import AuditBody
 from syscalls.job import CryptoMode
 
@@ -214,6 +218,20 @@ def test_keys_that_are_trusted_for_other_things_sign_no_manifest(
     made, _ = dsse.sign(nobody, signer, ["manifest-pqc"])
     with pytest.raises(NotAuthentic, match="names others"):
         manifest.verify(made, trust, mode="classical")
+
+
+def test_a_classical_manifest_is_verified_only_for_who_says_that_it_is_enough(
+    signer: TestSigner, trust: Trust, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, keys = tmp_path / "manifest.dsse.json", tmp_path / "trust.json"
+    keys.write_bytes(canonical.encode(trust))
+    arguments = ["manifest", "verify", str(file), "--keys", str(keys)]
+    tried: list[tuple[CryptoMode, Exit]] = [("classical", Exit.UNVERIFIED), ("hybrid", Exit.OK)]
+    for mode, status in tried:
+        file.write_bytes(canonical.encode(manifest.sign(manifest_of(signer, mode), signer)[0]))
+        assert main(arguments) == status
+        assert main([*arguments, "--mode", "classical"]) == Exit.OK
+    assert "hybrid is asked for" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("key", ["bundle", "manifest-classical", "manifest-pqc"])

@@ -1084,7 +1084,7 @@ _shtab_qmkctl_manifest_verify_options=(
   "--dir[read the folder that the follower keeps]:DIR:"
   "--attest[the follower\'s socket (default\: \$QMK_ATTEST_SOCKET, the system\'s)]:SOCKET:"
   "--keys[public keys to believe (default\: those that the follower tells)]:FILE:"
-  "--mode[what must be met (default\: its own mode)]:mode:(classical hybrid pqc-required)"
+  "--mode[what must be met (default\: hybrid\; classical of a bundle, which has one signature)]:mode:(classical hybrid pqc-required)"
   "--tenant[whose it must be]:tenant:"
   "--job[of which job it must be]:job:"
   "--proof[a .tlog-proof of it]:FILE:"
