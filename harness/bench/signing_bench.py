@@ -1,5 +1,7 @@
 """Manifests and the ledger beside what others use: cosign with a key of its own, and pymerkle.
 
+What of that is the arithmetic of ML-DSA is measured in `signing_arithmetic.py`.
+
 A manifest is signed as in the running service: the follower's keeper takes it from its queue, the
 signer, a process of its own with software keys, signs three times and writes its audit log, object,
 index row and leaf are on the disk. cosign is a process for each signature, which is how it is used.
@@ -22,6 +24,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
+from harness.bench import signing_arithmetic
 from harness.bench.rows import Row, median_ratio, missing, row
 from runtime.attest import dsse, manifest
 from runtime.attest.database import Database
@@ -43,6 +46,7 @@ DIGEST = sha256(b"").hexdigest()
 
 def run(quick: bool) -> list[Row]:
     rows = _beside_cosign(3 if quick else 9, 2 * BATCH_MAX)
+    rows += signing_arithmetic.run(3 if quick else 5)
     return rows + _ledger(100_000 if quick else 1_000_000) + _beside_pymerkle(2_000)
 
 

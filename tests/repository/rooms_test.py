@@ -89,7 +89,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "msgspec", "numpy", "scipy", "stim", "trio", "jsonrpcserver", "syscalls", "qvm", "qmkd",
         "runtime", "harness", "rich", "qdk", "qiskit", "qiskit_aer", "qulacs", "pymatching",
         "sinter", "sklearn", "policy", "mqt", "pygridsynth", "cirq", "mitiq", "qirrunner",
-        "mtkahypar", "networkx", "pymerkle", "cryptography",
+        "mtkahypar", "networkx", "pymerkle", "cryptography", "oqs",
     },
 }  # fmt: skip
 
