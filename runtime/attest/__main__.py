@@ -134,13 +134,14 @@ def _serve(options: argparse.Namespace, follower: Follower) -> int:
         start_http_server(options.metrics_port, addr="127.0.0.1", registry=registry)
     listening = threading.Thread(target=server.serve_forever, name="listen")
     listening.start()
+    follower.on_fault = stop.set
     follower.start()
     _log.info("following, policy %s", follower.keeper.policy.when)
     stop.wait()
     server.close()
     listening.join()
     follower.stop()
-    return 0
+    return 1 if follower.faulty else 0
 
 
 def _signer(options: argparse.Namespace) -> Sign:

@@ -24,6 +24,7 @@ from runtime.attest.errors import NotThere, Unavailable
 from runtime.attest.keeping import Policy
 from runtime.attest.keys import Trust
 from runtime.attest.rpc import CALLERS_PER_USER_MAX, Calls, Params, Server, answer_to
+from runtime.attest.watching import Follower
 from runtime.client import Client
 from runtime.ctl.__main__ import main
 from runtime.ctl.exits import Exit
@@ -232,6 +233,21 @@ def _asked(
 ) -> dict[str, Any]:
     line = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
     return answer_to(calls, msgspec.json.encode(line), trusted)
+
+
+def test_a_fault_of_the_follower_itself_ends_it_instead_of_signing_no_more() -> None:
+    class Faulty(_Keeper):
+        def sign_some(self) -> list[str]:
+            raise ValueError("a fault")
+
+    follower = Follower(Faulty(), state_dir=None, public=None)  # type: ignore[arg-type]
+    follower._take = lambda: None  # type: ignore[method-assign]
+    ended = threading.Event()
+    follower.on_fault = ended.set
+    follower.start()
+    assert ended.wait(WAIT_S_MAX)
+    follower.stop()
+    assert follower.faulty
 
 
 def _answers(path: Path) -> bool:

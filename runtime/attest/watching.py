@@ -10,7 +10,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -111,10 +111,12 @@ class Follower:
         self._feed: Feed | None = None
         self._threads: list[threading.Thread] = []
         self._keys_at = 0.0
+        self.faulty = False
+        self.on_fault: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         for work in (self._take, self._work):
-            thread = threading.Thread(target=work, name=work.__name__)
+            thread = threading.Thread(target=self._guarded, args=(work,), name=work.__name__)
             thread.start()
             self._threads.append(thread)
 
@@ -144,6 +146,15 @@ class Follower:
         return signed
 
     # --- threads --------------------------------------------------------------------------------
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """A fault of ours ends the whole, so that whoever started it sees, and starts it again."""
+        try:
+            work()
+        except Exception:
+            self.faulty = True
+            _log.exception("%s: this is a fault of the follower itself", work.__name__)
+            self.on_fault()
 
     def _take(self) -> None:
         pause = PAUSE_S_MIN
