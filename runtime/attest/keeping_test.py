@@ -25,6 +25,7 @@ from runtime.attest.formats_test import DIGEST, PROGRAM
 from runtime.attest.keeping import Keeper, Policy
 from runtime.attest.ledger import leaves, notes, proofs
 from runtime.attest.ledger.leaves import KINDS
+from runtime.attest.ledger.log import LEAF_BYTES_MAX
 from runtime.attest.ledger.tree import leaf_hash, verify_inclusion
 from runtime.attest.manifest import Mitigation
 from runtime.attest.metrics import Figures
@@ -254,6 +255,15 @@ def test_a_manifest_is_signed_on_request_where_the_policy_says_so(
     with pytest.raises(NotThere):
         never.request(job)
     never.database.close()
+
+
+def test_an_entry_that_is_longer_than_a_leaf_may_be_is_logged_by_its_hash(keeper: Keeper) -> None:
+    chain = Chain()
+    chain.add("epochs", jobs=["job_" + "0" * 32] * 4000)
+    keeper.take(chain.entries)
+    (leaf,) = keeper.log.leaves(0, 9)
+    assert chain.entries[-1][2].hex().encode() in leaf.data
+    assert len(leaf.data) <= LEAF_BYTES_MAX
 
 
 def test_the_mode_of_a_manifest_is_the_strongest_that_anybody_asks_for(

@@ -62,7 +62,12 @@ def of_entry(log: str, body: AuditBody, entry_hash: bytes) -> Leaf | None:
     if kind is None:
         return None
     data = {"kind": kind, "log": log, "entry": body, "hash": entry_hash.hex()}
-    return Leaf(kind=kind, about=str(body.number), data=canonical.encode(data))
+    encoded = canonical.encode(data)
+    if len(encoded) > LEAF_BYTES_MAX:
+        # Its hash, which is over all of it, and what names it.
+        brief = {"number": body.number, "epoch": body.epoch, "kind": body.kind}
+        encoded = canonical.encode(data | {"entry": brief})
+    return Leaf(kind=kind, about=str(body.number), data=encoded)
 
 
 def of_key(log: str, key: PublicKey) -> Leaf:
