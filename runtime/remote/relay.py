@@ -58,7 +58,8 @@ def _remove_dead(path: Path) -> None:
         except FileNotFoundError:
             return
         except ConnectionRefusedError:
-            path.unlink()
+            if path.is_socket():  # of a relay that is gone; any other file stays
+                path.unlink()
             return
     raise OSError("another relay listens there")
 

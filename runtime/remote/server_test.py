@@ -29,11 +29,11 @@ from runtime.client.conftest import kernel as kernel
 from runtime.client.results import results_digest
 from runtime.ctl.exits import Trouble
 from runtime.ctl.options import needs
-from runtime.remote import certificates
+from runtime.remote import certificates, relay
 from runtime.remote.authority import Authority
 from runtime.remote.conftest import HOST, Hosts, Service
 from runtime.remote.credentials import load
-from runtime.remote.errors import HandshakeFailed
+from runtime.remote.errors import BadSettings, HandshakeFailed
 from runtime.remote.metrics import Metrics
 from runtime.remote.settings import Limits
 from runtime.remote.tls import Context
@@ -657,3 +657,15 @@ def test_alerts_and_the_page_name_the_series_that_there_are() -> None:
 def test_promtool_accepts_the_alerts() -> None:
     rules = Path(__file__).parents[2] / "monitoring" / "remote-rules.yml"
     subprocess.run(["promtool", "check", "rules", rules], check=True, capture_output=True)
+
+
+def test_a_relay_removes_no_file_that_is_not_a_socket(tmp_path: Path) -> None:
+    file = tmp_path / "precious"
+    file.write_text("precious")
+
+    async def listens() -> None:
+        relay.listen(file)
+
+    with pytest.raises(BadSettings, match="in use"):
+        trio.run(listens)
+    assert file.read_text() == "precious"

@@ -417,8 +417,11 @@ def _listen(path: Path) -> socket.socket:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             try:
                 probe.connect(os.fspath(path))
-            except (FileNotFoundError, ConnectionRefusedError):
-                path.unlink(missing_ok=True)
+            except FileNotFoundError:
+                pass
+            except ConnectionRefusedError:
+                if path.is_socket():  # of a signer that is gone; any other file stays
+                    path.unlink(missing_ok=True)
             else:
                 raise OSError(98, "another signer listens there", os.fspath(path))
         before = os.umask(0)

@@ -28,7 +28,7 @@ from runtime.signer.errors import ERRORS, BadRequest, NotAllowed, UnknownAlgorit
 from runtime.signer.keys.store import Keys
 from runtime.signer.protocol import CALLS, MESSAGES_MAX, decode_answer, encode_call, encode_error
 from runtime.signer.protocol import SignOne as SignCall
-from runtime.signer.service import Service
+from runtime.signer.service import Service, _listen
 
 OWN, OTHER = os.getuid(), 54321
 RULES = [
@@ -345,3 +345,11 @@ def test_alerts_read_series_that_there_are_and_promtool_takes_them(service: Serv
     if shutil.which("promtool") is None:
         pytest.skip("promtool is not on this host, which is all that could judge the rules")
     subprocess.run(["promtool", "check", "rules", rules], check=True, capture_output=True)
+
+
+def test_a_file_that_is_no_socket_is_not_removed_to_listen_there(tmp_path: Path) -> None:
+    file = tmp_path / "precious"
+    file.write_text("precious")
+    with pytest.raises(OSError, match="in use"):
+        _listen(file)
+    assert file.read_text() == "precious"
