@@ -20,7 +20,8 @@ class Physical:
     """A machine that does not exist.
 
     qubits, seed, day, strength, turn_2q: as of `device`. age_days: how old the calibration is that
-    it tells; 0 for that of the day. twirl: sample by Stim also where there are few qubits.
+    it tells; 0 for that of the day. told: the strength that it tells, where it hides another.
+    twirl: sample by Stim also where there are few qubits.
     """
 
     crypto_modes = ("classical", "hybrid", "pqc-required")
@@ -36,18 +37,22 @@ class Physical:
         turn_2q: float = 0.02,
         twirl: bool = False,
         availability: float = 0.98,
+        told: float | None = None,
     ) -> None:
         if not 0 <= age_days <= day:
             raise Refused(f"On day {day} no calibration is {age_days} days old.")
         self.device = device(qubits, seed, day=day, strength=strength, turn_2q=turn_2q)
-        told = device(qubits, seed, day=day - age_days, strength=strength)
-        self.calibration: Calibration = told.figures
+        believed = strength if told is None else told
+        known = device(qubits, seed, day=day - age_days, strength=believed)
+        self.calibration: Calibration = known.figures
         self.capabilities = Capabilities(qubits=qubits)
         self.cost = Cost(money=2e-4, seconds_overhead=0.5)
         self.availability = availability
         self.name = (
             f"physical:qubits={qubits},seed={seed},day={day},age={age_days},"
-            f"strength={strength:g},turn={turn_2q:g}" + (",twirl=1" if twirl else "")
+            f"strength={strength:g},turn={turn_2q:g}"
+            + (",twirl=1" if twirl else "")
+            + ("" if told is None else f",told={told:g}")
         )
         self._twirl = twirl
         self._exact = Superoperators(self.device)

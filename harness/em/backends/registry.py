@@ -12,7 +12,7 @@ from harness.em.backends.backend import Backend, Refused
 from harness.em.backends.physical import Physical
 
 ABOUT: Final[dict[str, str]] = {
-    "physical": "noisy simulator: qubits, seed, day, age, strength, turn, twirl",
+    "physical": "noisy simulator: qubits, seed, day, age, strength, told, turn, twirl",
     "logical": "qubits of a running qmkd: code, d (as 5+3+7, the usual one first), noise, socket, "
     "memory_shots",
     "aer": "Qiskit Aer with a snapshot of an IBM device, named first: qubits",
@@ -52,6 +52,7 @@ def _physical(given: dict[str, str]) -> Backend:
         strength=float(given.pop("strength", 1)),
         turn_2q=float(given.pop("turn", 0.02)),
         twirl=given.pop("twirl", "0") == "1",
+        told=float(given.pop("told")) if "told" in given else None,
     )
 
 
