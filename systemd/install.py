@@ -35,7 +35,7 @@ PROGRAMS = {
     "qmk-attest": "runtime.attest.__main__",
     "qmk-policy": "policy.__main__",
 }
-EXTRAS = ("remote", "signer")
+EXTRAS = ("em", "remote", "signer")
 # The wheel that brings liboqs has it six times, and Python that nobody here imports.
 LIBOQS = "quantum-safe-py"
 LIBOQS_FILES = re.compile(r"quantum_safe/_vendor/liboqs/lib/liboqs\.so$|quantum_safe_py\.libs/")

@@ -1,4 +1,4 @@
-"""`python -m harness.em run|compare|report|list`: what `qmkctl em` starts, with its options."""
+"""`python -m harness.em run|compare|report|nightly|list`: what `qmkctl em` starts, with options."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from harness.em.circuits.exact import TooWide
 from harness.em.circuits.families import FAMILIES, NoSuchTask
 from harness.em.methods import registry as methods
 from harness.em.methods.plan import Unplannable
+from harness.em.nightly import night
 from harness.em.records.folder import Damaged, Folder
 from harness.em.running import Suite, Tell, reckoned_again, run
 from runtime.ctl.commands import em
@@ -34,6 +35,7 @@ WRONG: dict[type[Exception], Exit] = {
     Unplannable: Exit.USAGE,
     Refused: Exit.REFUSED,
     Damaged: Exit.DAMAGED,
+    night.BadConfiguration: Exit.USAGE,
 }
 
 EXPECTED: tuple[type[Exception], ...] = (*WRONG, OSError)
@@ -60,7 +62,8 @@ def main(arguments: Sequence[str]) -> int:
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     if arguments[:1] == ["--asked"]:
         given = msgspec.json.decode(arguments[1])
-        paths = {name: Path(given[name]) for name in ("out", "folder", "other") if given.get(name)}
+        names = ("out", "folder", "other", "state", "config")
+        paths = {name: Path(given[name]) for name in names if given.get(name)}
         return argparse.Namespace(**given | paths)
     parser = argparse.ArgumentParser(prog="python -m harness.em", description=em.HELP)
     em.add_arguments(parser)
@@ -173,6 +176,28 @@ def _show_report(
         screen.print("All numbers follow from their histograms." if not wrong else "Damaged.")
 
 
+def _nightly(options: argparse.Namespace) -> Exit:
+    config = night.configuration(options.config)
+    found = []
+    with _progress() as tell:
+        for _ in range(options.nights):
+            found.append(night.run(config, options.state, tell, options.processes))
+    if options.json:
+        print_json({"nights": found, "report": str(options.state / "report.html")})
+        return Exit.OK
+    screen = console()
+    for each in found:
+        states = ", ".join(m.judged.state if m.judged else "no residual" for m in each.machines)
+        screen.print(f"night {each.night}: {states}")
+        for sentence in [*each.alerts, *(m.trouble for m in each.machines if m.trouble)]:
+            screen.print(f"  {sentence}")
+        if each.verdict:
+            screen.print(f"  {'promoted' if each.verdict.promoted else 'not promoted'}: "
+                         f"{each.verdict.because}")  # fmt: skip
+    screen.print(f"{options.state}/report.html")
+    return Exit.OK
+
+
 def _list(options: argparse.Namespace) -> Exit:
     families = {
         name: f"{row.about}; {row.qubits_min} to {row.qubits_max} qubits, depth {row.depth}"
@@ -230,7 +255,7 @@ def _changes(found: Sequence[summary.Change]) -> Table:
     return table
 
 
-_ACTIONS = {"run": _run, "compare": _compare, "report": _report, "list": _list}
+_ACTIONS = {"run": _run, "compare": _compare, "report": _report, "nightly": _nightly, "list": _list}
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -76,6 +76,7 @@ _shtab_qmkctl_em_commands() {
   local _commands=(
     compare:'methods beside each other, or two runs'
     list:'families, methods and backends that there are'
+    nightly:'run tonight'"'"'s workload, and say what has changed'
     report:'what a run was made of, and what came out'
     run:'run circuits by methods on backends, and keep all of it'
   )
@@ -459,6 +460,18 @@ _shtab_qmkctl_em_list_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_qmkctl_em_list_defaults_added=0
+
+_shtab_qmkctl_em_nightly_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--state[what all nights share]:FOLDER:"
+  "--config[TOML (default\: two simulated machines)]:FILE:"
+  "--nights[so many, one behind another]:nights:"
+  "--processes[processes]:processes:"
+  "--json[write one JSON object]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_qmkctl_em_nightly_defaults_added=0
 
 _shtab_qmkctl_em_report_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -1734,6 +1747,7 @@ _shtab_qmkctl_em() {
       case $line[1] in
         compare) _arguments -C -s $_shtab_qmkctl_em_compare_options ;;
         list) _arguments -C -s $_shtab_qmkctl_em_list_options ;;
+        nightly) _arguments -C -s $_shtab_qmkctl_em_nightly_options ;;
         report) _arguments -C -s $_shtab_qmkctl_em_report_options ;;
         run) _arguments -C -s $_shtab_qmkctl_em_run_options ;;
       esac

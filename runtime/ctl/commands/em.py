@@ -59,8 +59,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     report.add_argument(
         "--verify", action="store_true", help="reckon every number again from its histograms"
     )
+    nightly = parts.add_parser("nightly", help="run tonight's workload, and say what has changed")
+    nightly.add_argument(
+        "--state", type=Path, required=True, metavar="FOLDER", help="what all nights share"
+    )
+    nightly.add_argument(
+        "--config", type=Path, metavar="FILE", help="TOML (default: two simulated machines)"
+    )
+    nightly.add_argument(
+        "--nights", type=integer(1, 3650), default=1, help="so many, one behind another"
+    )
+    nightly.add_argument("--processes", type=integer(1, 64), default=1)
     names = parts.add_parser("list", help="families, methods and backends that there are")
-    for part in (run, compare, report, names):
+    for part in (run, compare, report, nightly, names):
         add_json(part)
 
 
