@@ -1,6 +1,6 @@
 """Backends by what a person writes: `physical:seed=3,qubits=6`, `logical:d=5+7`, `aer:fake_lima`.
 
-A vendor's adapter is one more maker in the table.
+Those of vendors are `ibm` and `braket`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ ABOUT: Final[dict[str, str]] = {
     "logical": "qubits of a running qmkd: code, d (as 5+3+7, the usual one first), noise, socket, "
     "memory_shots",
     "aer": "Qiskit Aer with a snapshot of an IBM device, named first: qubits",
+    "ibm": "a machine of IBM's, named first: on (its qubits, as 3+4+5), decoupling, twirl, wait",
+    "braket": "a device of Amazon Braket, its ARN first: bucket, prefix, on (qubits of a QPU, as "
+    "1+2), region, wait",
 }
 
 
@@ -79,10 +82,54 @@ def _aer(given: dict[str, str]) -> Backend:
     return Snapshot(name, int(given.pop("qubits", 5)))
 
 
+def _ibm(given: dict[str, str]) -> Backend:
+    from harness.em.backends.ibm_runtime import IAM, URL, WAIT_S, IbmRuntime
+
+    name = given.pop("", "")
+    if not name:
+        raise Refused("Name a machine and its qubits: ibm:ibm_kingston,on=3+4+5, for one.")
+    if given.keys() & {"resilience", "resilience_level"}:
+        told = "SamplerV2 has no resilience options, and they would do nothing"
+        raise Refused(f"{told}: methods mitigate here.")
+    return IbmRuntime(
+        name,
+        _qubits(given),
+        decoupling=given.pop("decoupling", ""),
+        twirl=given.pop("twirl", "0") == "1",
+        wait_s=float(given.pop("wait", WAIT_S)),
+        url=given.pop("url", URL),
+        iam=given.pop("iam", IAM),
+    )
+
+
+def _braket(given: dict[str, str]) -> Backend:
+    from harness.em.backends.braket import PREFIX, WAIT_S, Braket
+
+    name, bucket = given.pop("", ""), given.pop("bucket", "")
+    if not name or not bucket:
+        raise Refused("Name a device and where results go: braket:ARN,bucket=amazon-braket-mine.")
+    return Braket(
+        name,
+        bucket,
+        _qubits(given),
+        prefix=given.pop("prefix", PREFIX),
+        region=given.pop("region", ""),
+        wait_s=float(given.pop("wait", WAIT_S)),
+        url=given.pop("url", ""),
+        s3=given.pop("s3", ""),
+    )
+
+
+def _qubits(given: dict[str, str]) -> list[int]:
+    return [int(each) for each in given.pop("on", "").split("+") if each]
+
+
 _MAKERS: Final[dict[str, Callable[[dict[str, str]], Backend]]] = {
     "physical": _physical,
     "logical": _logical,
     "aer": _aer,
+    "ibm": _ibm,
+    "braket": _braket,
 }
 
 assert set(_MAKERS) == set(ABOUT)
