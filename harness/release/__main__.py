@@ -32,8 +32,10 @@ from runtime.attest.errors import AttestError
 from runtime.signer.api import Sign
 from runtime.signer.client import SignerClient
 from runtime.signer.errors import SignerError
+from runtime.signer.protocol import Create
 
-KEYS = ("bundle", "manifest-pqc")
+KEYS = {"release": "ES256", "release-pqc": "ML-DSA-65"}
+"""What a release is signed by: keys that nothing else may use, above all no daemon's user."""
 START_S_MAX = 30.0
 FETCHED = lock.ROOT / ".tools/debian/usr/bin/cosign"
 
@@ -68,7 +70,7 @@ def described(
         products.append(Package(name=f"{key}.pub.pem", data=trusted.pem))
     every = [*packages, *products]
     sums = "".join(f"{each.digest}  {each.name}\n" for each in every).encode()
-    signed, _ = bundle.message_bundle(sums, sign, KEYS[0])
+    signed, _ = bundle.message_bundle(sums, sign, "release")
     products.append(Package(name="SHA256SUMS", data=sums))
     products.append(Package(name="SHA256SUMS.sigstore.json", data=canonical.encode(signed)))
     return products
@@ -98,6 +100,8 @@ def own_signer() -> Iterator[SignerClient]:
                     assert time.monotonic() < deadline, "the signer starts"
                     time.sleep(0.02)
                 with SignerClient(path) as client:
+                    for name, algorithm in KEYS.items():
+                        client.call(Create(name=name, algorithm=algorithm))
                     yield client
             finally:
                 process.terminate()
@@ -116,7 +120,7 @@ def verified(out: Path) -> str:
             "cosign is not here (`python -m tests.tools.fetch debian`), so nobody else has looked"
         )
     (wheel,) = out.glob("*.whl")
-    key = ["--key", str(out / f"{KEYS[0]}.pub.pem"), "--insecure-ignore-tlog=true"]
+    key = ["--key", str(out / "release.pub.pem"), "--insecure-ignore-tlog=true"]
     for what, command in {
         "provenance": [
             "verify-blob-attestation", "--bundle", str(out / "provenance.es256.sigstore.json"),

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from harness.release import building, lock, provenance, sbom
-from harness.release.__main__ import cosign, described, own_signer, release, verified
+from harness.release.__main__ import KEYS, cosign, described, own_signer, release, verified
 from harness.release.building import BuildFailed, Commit, Package
 from runtime.attest import bundle, canonical
 from runtime.attest.conftest import TestSigner
@@ -179,7 +179,7 @@ def test_sigstores_own_library_verifies_the_provenance_signed_with_ml_dsa(
     (tmp_path / "verify.js").write_text(SIGSTORE_VERIFY)
     (tmp_path / "node_modules").symlink_to(library.parents[1])
     done = subprocess.run(
-        [node, "verify.js", "manifest-pqc.pub.pem", name, "changed.json"],
+        [node, "verify.js", "release-pqc.pub.pem", name, "changed.json"],
         cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     said = [line.partition(":")[0] for line in done.stdout.splitlines()]
@@ -190,7 +190,7 @@ def test_sigstores_own_library_verifies_the_provenance_signed_with_ml_dsa(
 def test_a_release_is_built_twice_alike_and_verified_by_stock_tools(tmp_path: Path) -> None:
     with own_signer() as sign:
         files = release(sign, tmp_path, tmp_path / "out", "HEAD", "urn:x")
-        keys: list[PublicKey] = [sign.public("bundle"), sign.public("manifest-pqc")]
+        keys: list[PublicKey] = [sign.public(name) for name in KEYS]
     out = {path.name: path.read_bytes() for path in files}
     trust = Trust(keys=[TrustedKey.of(each) for each in keys])
     sums = out["SHA256SUMS"]

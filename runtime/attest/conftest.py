@@ -21,6 +21,8 @@ ALGORITHMS = {
     "log": "Ed25519",
     "log-pqc": "ML-DSA-44",
     "log-p256": "ES256",
+    "release": "ES256",
+    "release-pqc": "ML-DSA-65",
 }
 _FRESH: dict[str, Callable[[], Any]] = {
     "Ed25519": ed25519.Ed25519PrivateKey.generate,
