@@ -107,6 +107,8 @@ def test_a_job_is_signed_logged_verified_and_run_again_from_its_manifest(
         job_id = str(job["job_id"])
         status, row = qmkctl(daemon, folder, "manifest", "sign", job_id, "--em-method", "zne")
         assert (status, row["crypto_mode"]) == (0, "hybrid")
+        status, error = qmkctl(daemon, folder, "manifest", "sign", job_id, "--em-method", "pec")
+        assert (status, "never changed" in str(error)) == (Exit.UNVERIFIED, True), error
         wait_signed(folder, job_id)
         status, told = qmkctl(daemon, folder, "manifest", "verify", job_id)
         assert (status, told["ok"], told["leaf"]) == (0, True, row["leaf"])

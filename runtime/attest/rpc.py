@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 
 from runtime.attest.errors import AttestError, NotMet, NotThere, Unavailable
+from runtime.attest.keeping import Signed
 from runtime.attest.ledger import proofs
 from runtime.attest.manifest import Mitigation
 from runtime.attest.watching import Follower
@@ -79,7 +80,8 @@ class Calls:
             try:
                 self._check(params, trusted)
                 with contextlib.suppress(NotThere):
-                    return self._keeper.signed(params.job_id)[0]
+                    row = self._keeper.signed(params.job_id)[0]
+                    return _as_asked(row, params.mitigation)
                 if not asked:
                     self._keeper.request(params.job_id, params.mitigation)
                     self._follower.nudge()
@@ -186,6 +188,16 @@ METHODS: dict[str, Callable[[Calls, Params, bool], Any]] = {
     "trust": Calls.trust,
     "status": Calls.status,
 }
+
+
+def _as_asked(row: Signed, mitigation: Mitigation | None) -> Signed:
+    """Raises NotMet where what is signed says another mitigation than was asked for."""
+    if mitigation is not None and mitigation.method != row.em_method:
+        raise NotMet(
+            f"The manifest of {row.job_id} is signed already and says the mitigation "
+            f"{row.em_method!r}, not {mitigation.method!r}; it is never changed."
+        )
+    return row
 
 
 class _Handler(socketserver.StreamRequestHandler):
