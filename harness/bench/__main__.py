@@ -40,6 +40,7 @@ NAMES = {
     "factories": "Waiting for T states, model and simulation",
     "estimate": "Estimates of OpenQASM programs beside qdk's",
     "mitigation": "Error mitigation beside mitiq, and on logical qubits",
+    "nightly": "Nights of error mitigation: time, jumps found, false alarms",
     "scheduler": "The scheduler on real calibrations and a replayable trace",
     "policy": "The policy engine, by regret",
     "signing": "Manifests and the ledger beside cosign and pymerkle",

@@ -1,19 +1,18 @@
 """Has a machine changed? A control chart over what the calibration did not foresee.
 
 Errors are predicted from the calibration, gate by gate (`methods/decay.py`), and observed with
-readout undone. A night's residual is by what share observed errors exceed the predicted ones, all
-circuits together. Calibrations themselves are not judged: one that tells of worse gates and is
-right about them leaves no residual.
+readout undone. A night's residual is by what share error rates would have to be above the
+calibrated ones to explain the difference, all circuits together. Calibrations themselves are not
+judged: one that tells of worse gates and is right about them leaves no residual.
 
 The law of false alarms: a night is beyond the band with a chance of q on either side, and an alert
 takes two nights in a row on the same side, so independent nights give 365 * 2 q^2 alerts a year.
-With normal residuals and a band known exactly q is 1.35e-3 (3 deviations), which is one alert in
-750 years; the band is estimated from 10 to 30 nights, and tails are heavier, so tests measure it.
+With normal residuals and a band known exactly q is 0.023 (2 deviations), which is 0.4 alerts a
+year; the band is estimated from 10 to 30 nights, and tails are heavier, so tests measure it.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -27,7 +26,7 @@ from harness.em.methods import decay
 
 WINDOW: Final = 30
 NIGHTS_MIN: Final = 10
-BAND: Final = 3.0
+BAND: Final = 2.0
 DEVIATION_MIN: Final = 0.05
 """Of residuals: less is no news of a machine."""
 NORMAL: Final = 1.4826
@@ -35,7 +34,7 @@ NORMAL: Final = 1.4826
 
 
 class Residual(msgspec.Struct, frozen=True, kw_only=True):
-    """value: share by which observed errors exceed predicted ones. std_err: by shot noise."""
+    """value: share by which error rates are above calibrated ones. std_err: by shot noise."""
 
     value: float
     std_err: float
@@ -53,26 +52,30 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     high: float | None
 
 
-def predicted(task: Task, known: Calibration) -> float:
+def predicted(task: Task, known: Calibration) -> tuple[float, float]:
     """The error to expect of the value with readout undone, with its sign, as a share of the
-    spread."""
+    spread; and by how much more it would be for each share that all error rates were above."""
     products = [term.product for term in task.observable.terms]
     values, _ = exact_terms(task.circuit, products)
-    lost = 1 - np.exp(-decay.rates(task.circuit, products, known))
+    rates = decay.rates(task.circuit, products, known)
+    kept = np.exp(-rates)
     weights = np.array([term.weight for term in task.observable.terms])
-    return float((weights * np.array(values)) @ lost) / task.observable.spread
+    shares = weights * np.array(values) / task.observable.spread
+    return float(shares @ (1 - kept)), float(shares @ (rates * kept))
 
 
-def residual(found: Sequence[tuple[float, float, float]]) -> Residual | None:
-    """Of predicted error, observed error and standard error of each circuit; None where no error
-    is predicted at all."""
-    rows = np.array(found, dtype=np.float64).reshape(-1, 3)
-    weight = float(rows[:, 0] @ rows[:, 0])
+def residual(found: Sequence[tuple[tuple[float, float], float, float]]) -> Residual | None:
+    """Of what was predicted, the error observed and its standard error for each circuit, by least
+    squares; None where no circuit would show a change."""
+    slopes = np.array([slope for (_, slope), _, _ in found])
+    off = np.array([observed - error for (error, _), observed, _ in found])
+    noise = np.array([std_err for _, _, std_err in found])
+    weight = float(slopes @ slopes)
     if weight == 0:
         return None
-    value = float(rows[:, 0] @ (rows[:, 1] - rows[:, 0])) / weight
-    std_err = math.sqrt(float(rows[:, 0] ** 2 @ rows[:, 2] ** 2)) / weight
-    return Residual(value=value, std_err=std_err, circuits=len(rows))
+    value = float(slopes @ off) / weight
+    std_err = float(np.sqrt(slopes**2 @ noise**2)) / weight
+    return Residual(value=value, std_err=std_err, circuits=len(found))
 
 
 def judge(values: Sequence[float]) -> list[Judged]:

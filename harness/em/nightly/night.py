@@ -154,7 +154,7 @@ def run(config: Configuration, state: Path, tell: Tell, processes: int = 1) -> N
         for at, machine in enumerate(_all(suites, places, tell, processes))
     ]
     alerts = [
-        f"{machine.backend}: errors are {1 + machine.residual.value:.2f} times what the "
+        f"{machine.backend}: error rates are as if {1 + machine.residual.value:.2f} times what the "
         "calibration says, beyond the band for the second night."
         for machine in machines
         if machine.residual and machine.judged and machine.judged.state == "drift"

@@ -45,8 +45,8 @@ def drawn(nights: Sequence[Night], backends: Sequence[str]) -> str:
         parts += [f"<h2>{escape(backend)}</h2>", *_machine(nights, at)]
     parts += [_models(nights)]
     parts.append(
-        "<p class='note'>A point is by what share errors exceed what the calibration says, readout "
-        "undone. The band is the median of up to 30 nights and 3 deviations; two nights in a row "
+        "<p class='note'>A point: by what share error rates seem above the calibration, readout "
+        "undone. The band is the median of up to 30 nights and 2 deviations; two nights in a row "
         "beyond it, on one side, are drift. Grey: still learning. Orange: beyond once.</p></html>\n"
     )
     return "\n".join(parts)
