@@ -83,6 +83,6 @@ def served(script: Script) -> Iterator[Served]:
 
 
 def replies(name: str) -> dict[str, Any]:
-    """Recorded replies from `data/`."""
+    """Replies from `data/`, whose `source` says what they were made after."""
     raw = (Path(__file__).parent / "data" / name).read_bytes()
     return msgspec.json.decode(raw, type=dict[str, Any])
