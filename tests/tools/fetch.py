@@ -124,7 +124,7 @@ def _debian(
             (work / name).mkdir(parents=True)
         signed = f"Signed-By: {KEYRING}\n" if KEYRING.exists() else ""
         (work / "parts" / "later.sources").write_text(
-            f"Types: deb\nURIs: {_mirror()}\nSuites: {SUITES}\nComponents: main\n{signed}"
+            f"Types: deb\nURIs: {mirror()}\nSuites: {SUITES}\nComponents: main\n{signed}"
         )
         # Later releases of a mirror that stands still have run out by their own date; what is
         # fetched is held against digests below.
@@ -147,7 +147,7 @@ def _debian(
             _run(["dpkg", "-x", str(path), str(folder)])
 
 
-def _mirror() -> str:
+def mirror() -> str:
     """The archive that the machine itself uses."""
     files = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
     for file in files:

@@ -14,7 +14,9 @@ unpack() {
   work=$(mktemp -d)
   mkdir -p "$work"/{lists/partial,archives/partial,debs} "$root"
   key=/usr/share/keyrings/debian-archive-keyring.gpg
-  echo "deb [signed-by=$key] http://deb.debian.org/debian forky main" > "$work/sources.list"
+  mirror=$(cd "$(dirname "$0")/../.." &&
+    .venv/bin/python -c 'from tests.tools.fetch import mirror; print(mirror())')
+  echo "deb [signed-by=$key] $mirror forky main" > "$work/sources.list"
   : > "$work/status"
   options=(-o "Dir::State::lists=$work/lists" -o "Dir::State::status=$work/status"
     -o "Dir::Etc::sourcelist=$work/sources.list" -o Dir::Etc::sourceparts=/dev/null
