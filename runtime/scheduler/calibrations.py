@@ -1,8 +1,8 @@
 """Calibration snapshots, and the part of a machine that a circuit would use.
 
-A snapshot has the same fields as those of the mitigation harness, and the same digest. Snapshots of
-real machines are not clean: edges with an error of one half or more are dead, coherence times are
-missing, dates lie years back. What cannot be vouched for is not used, and `hazards` says so.
+The mitigation harness describes its backends by the same snapshots. Those of real machines are not
+clean: edges with an error of one half or more are dead, coherence times are missing, dates lie
+years back. What cannot be vouched for is not used, and `hazards` says so.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ STARTS_MAX: Final = 64
 
 
 class QubitFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """One qubit. error: chance that a gate leaves a Pauli error. None: the snapshot lacks it.
+    """One qubit. t1_s, t2_s: None where the snapshot lacks them.
 
-    read_1_for_0, read_0_for_1: wrong outcomes.
+    error: chance that a gate on it leaves one of the three Paulis, alike. read_1_for_0,
+    read_0_for_1: wrong outcomes.
     """
 
     error: float
@@ -41,10 +42,11 @@ class QubitFigures(msgspec.Struct, frozen=True, kw_only=True):
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a machine at one time.
 
-    edges: chance that a two-qubit gate leaves a Pauli error, by "low-high"; other pairs have no
-    gate, unless `any_pair` says that all have one, with this chance. taken_at: ISO 8601; empty
-    where nobody knows. by_distance: chance of an error in a layer of gates on a logical qubit, by
-    code distance; slow_by_distance: likewise, of gates that take as many rounds as the distance.
+    qubits: by number. edges: chance that a two-qubit gate leaves one of the fifteen Paulis, alike,
+    by "low-high"; other pairs have no gate, unless `any_pair` says that all have one, with this
+    chance. taken_at: ISO 8601; empty where nobody knows. by_distance: chance of an error in a layer
+    of gates on a logical qubit, by code distance; slow_by_distance: likewise, of gates that take as
+    many rounds as the distance.
     """
 
     backend: str

@@ -8,13 +8,14 @@ calibrations) it says in its capabilities, and an option that would do nothing i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final, Protocol
 
 import msgspec
 
-from harness.em.circuits.tasks import VIRTUAL, digest
+from harness.em.circuits.tasks import VIRTUAL
 from runtime.jit.circuit import Circuit
+from runtime.scheduler import calibrations
+from runtime.scheduler.calibrations import QubitFigures as QubitFigures
 
 SHOTS_MAX: Final = 10_000_000
 GAP_BIN: Final = 0.25
@@ -49,45 +50,8 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     seconds_overhead: float = 0.0
 
 
-class QubitFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """One qubit. t1_s, t2_s: None where the calibration lacks them.
-
-    error: chance that a gate on it leaves one of the three Paulis, alike. read_1_for_0,
-    read_0_for_1: wrong outcomes.
-    """
-
-    error: float
-    t1_s: float | None
-    t2_s: float | None
-    read_1_for_0: float
-    read_0_for_1: float
-
-
-class Calibration(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a machine at one time.
-
-    qubits: by number. edges: chance that a two-qubit gate leaves one of the fifteen Paulis, alike,
-    by "low-high"; pairs that are missing have no gate, unless `any_pair` says that all have one,
-    with this chance. taken_at: ISO 8601; empty where it is taken with the runs themselves.
-    by_distance: chance of an error in one layer of gates on a logical qubit, by code distance;
-    slow_by_distance: likewise of gates that take as many rounds as the distance.
-    """
-
-    backend: str
-    taken_at: str
-    qubits: tuple[QubitFigures, ...]
-    edges: Mapping[str, float] = {}
-    any_pair: float | None = None
-    gate_1q_s: float
-    gate_2q_s: float
-    readout_s: float
-    by_distance: Mapping[str, float] = {}
-    slow_by_distance: Mapping[str, float] = {}
-
-    @property
-    def digest(self) -> str:
-        """SHA-256, in hex, of all of it."""
-        return digest(msgspec.to_builtins(self))
+class Calibration(calibrations.Calibration, frozen=True, kw_only=True):
+    """As schedulers keep it. taken_at is empty where it is taken with the runs themselves."""
 
     def pair_error(self, one: int, other: int) -> float:
         """Of a two-qubit gate. Raises Refused where there is none between these."""
