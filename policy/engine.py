@@ -35,6 +35,8 @@ TIE: Final = 0.005
 GAIN_MIN: Final = 0.10
 """Of the error, for which it is worth to mitigate a bias that shots hardly show."""
 DRIVERS_MAX: Final = 6
+ML_CIRCUITS: Final = 3
+"""Of `ml-qem`: the circuit, and two that calibrate readout."""
 
 
 class Engine:
@@ -82,7 +84,7 @@ class Engine:
         offered = [
             _alternative(asked, by_rule, method, float(expected[place]), self.model, place)
             for place, method in enumerate(self.model.methods)
-            if method in by_rule or (method == "ml-qem" and _allowed(asked, 1))
+            if method in by_rule or (method == "ml-qem" and _allowed(asked, ML_CIRCUITS))
         ]
         offered += [each for each in safe.alternatives if each.method not in self.model.methods]
         offered.sort(key=lambda each: (-each.expected_fidelity, METHODS.index(each.method)))
@@ -176,7 +178,7 @@ def _alternative(
             params={"model": "residual-forest"},
             shot_multiplier=1 / (1 - rules.CALIBRATION_SHARE),
             shots=_ml_shots(asked),
-            circuits=3,
+            circuits=ML_CIRCUITS,
             depth=1 - rules.CALIBRATION_SHARE,
             expected_fidelity=0.0,
             fidelity_low=0.0,

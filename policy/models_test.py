@@ -188,3 +188,12 @@ def test_an_explanation_names_what_drove_the_choice(model: Model) -> None:
     strength |= {name for name in NAMES if name.startswith("rules_error")}
     assert drivers[0].feature in strength
     assert Engine().explain(question()) == ()
+
+
+def test_no_method_is_offered_that_takes_more_circuits_than_are_allowed(model: Model) -> None:
+    for most in (1, 2, 3, 5):
+        plain = question(115)
+        budget = msgspec.structs.replace(plain.budget, circuits_max=most)
+        (advice,) = Engine(model).recommend([msgspec.structs.replace(plain, budget=budget)])
+        assert all(each.circuits <= most for each in advice.alternatives)
+        assert any(each.method == "ml-qem" for each in advice.alternatives) == (most >= 3)

@@ -44,6 +44,8 @@ SLICED_MAX: Final = 2
 """Assignments of the whole that changing ones are tried after."""
 SLICED_GATES_MAX: Final = 20_000
 CLUSTERS_MAX: Final = 6
+ASKED_MAX: Final = 5
+"""Fidelities of pairs that are tried for one wish."""
 WRITTEN_MAX: Final = 4
 """Plans that are written out for each number of places left for copies, the most promising."""
 
@@ -127,16 +129,16 @@ def place(
     kind = parse_profile(profile)
     if not isinstance(kind, Profile):
         raise NoPlan(kind)
-    seen = flow(circuit)
-    asked = 0.0
-    plan = _Planner(seen, hardware, room(hardware, kind, asked), profile, partitioner, wishes.moves)
-    found = plan.best()
-    if wishes.pair_error is not None and found.report.cost.pairs:
-        asked = _asked(wishes.pair_error, found.report.cost.pairs, hardware)
-        terms = room(hardware, kind, asked)
-        plan = _Planner(seen, hardware, terms, profile, partitioner, wishes.moves, asked)
-        found = plan.best()
-    return found
+    seen, asked, wanted = flow(circuit), 0.0, wishes.pair_error
+    for _ in range(ASKED_MAX):
+        space = room(hardware, kind, asked)
+        found = _Planner(seen, hardware, space, profile, partitioner, wishes.moves, asked).best()
+        cost = found.report.cost
+        # Better pairs may want another plan, and that more of them.
+        if wanted is None or not cost.pairs or (asked and cost.pair_error <= wanted * (1 + 1e-9)):
+            return found
+        asked = _asked(wanted, cost.pairs, hardware)
+    raise NoPlan(f"no plan was found whose pairs err with {wanted:g} together")
 
 
 def _asked(pair_error: float, pairs: int, hardware: Hardware) -> float:
